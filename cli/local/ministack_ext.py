@@ -1,0 +1,931 @@
+"""The local AWS: MiniStack with the authorization rules it lacks filled in.
+
+Problem. MiniStack verifies signatures and evaluates IAM policies, but it does not give identity-pool credentials
+their principal tags, does not substitute policy variables, does not know several S3 and DynamoDB condition keys, and
+lets a user write attributes their app client may not write. The permissions of this project rest on exactly these, so
+without them a local run would refuse what AWS allows and allow what AWS refuses.
+
+Mechanism. Each function named in PATCHES replaces one or two MiniStack functions in memory, then MiniStack starts as
+`python -m ministack` would. Nothing on disk changes. A replacement wraps the original wherever that is possible.
+
+Why here. The replacements reach into private functions, so they hold for one version only. Start-up therefore refuses
+any other version, and any function that is not where it is expected, instead of running with a rule missing.
+"""
+
+import contextvars
+import importlib.metadata
+import ipaddress
+import json
+import random
+import re
+import socketserver
+import sys
+import time
+import uuid
+
+MINISTACK_VERSION = "1.5.33"
+
+
+class Refused(Exception):
+    """A condition under which the local AWS must not start."""
+
+
+def check_version():
+    """Refuse any MiniStack other than the one these replacements were written for."""
+    try:
+        installed = importlib.metadata.version("ministack")
+    except importlib.metadata.PackageNotFoundError:
+        installed = "none"
+    if installed != MINISTACK_VERSION:
+        raise Refused(f"this needs ministack {MINISTACK_VERSION}, found {installed}: install requirements.txt")
+
+
+def wrap(module, name, make):
+    """Replace module.name by make(original); refuse to start when there is no such function."""
+    original = getattr(module, name, None)
+    if not callable(original):
+        raise Refused(f"ministack {MINISTACK_VERSION} should have {module.__name__}.{name}, but does not")
+    setattr(module, name, make(original))
+
+
+def one_or_many(values):
+    """A condition value: a single one as a string, so that plain operators work on it too, several as a list."""
+    distinct = list(dict.fromkeys(values))
+    return distinct[0] if len(distinct) == 1 else distinct
+
+
+def by_lower_name(prefix, tags):
+    """Condition keys prefix/name for tags. Key names ignore case, so names that differ only in case share one key
+    with several values, which no single-valued operator matches."""
+    found = {}
+    for name, value in tags.items():
+        found.setdefault(f"{prefix}/{name}".lower(), []).append(value)
+    return {key: one_or_many(values) for key, values in found.items()}
+
+
+# --- Principal tags ---------------------------------------------------------------------------------------------------
+
+# The map a user pool provider gets with UseDefaults, as tag name: claim.
+USER_POOL_DEFAULT_TAGS = {"username": "sub", "client": "aud"}
+
+
+def session_tags(cognito, pool, logins):
+    """The session tags of these logins: per provider name, the mapped claims that the token has.
+
+    A claim that is missing, or that is not a single value, gives no tag; an empty claim gives an empty tag.
+    """
+    tags = {}
+    for provider, token in logins.items():
+        mapping = (pool.get("_principal_tags") or {}).get(provider)
+        if not mapping:
+            continue
+        if mapping.get("UseDefaults"):
+            names = USER_POOL_DEFAULT_TAGS if provider.startswith("cognito-idp.") else {}
+        else:
+            names = mapping.get("PrincipalTags") or {}
+        claims = cognito._token_claims(token)
+        for tag, claim in names.items():
+            value = claims.get(claim)
+            if isinstance(value, bool):
+                value = str(value).lower()
+            if isinstance(value, (str, int, float)):
+                tags[tag] = str(value)
+    return tags
+
+
+def trust_allows(iam, evaluator, session, action):
+    """Whether the trust policy of the session's role lets the identity pool do this STS action for these logins."""
+    role = iam._roles.get(session["Arn"].split("/")[1])
+    if role is None:
+        return True
+    document = role.get("AssumeRolePolicyDocument") or {}
+    document = json.loads(document) if isinstance(document, str) else document
+    statements = document.get("Statement", [])
+    statements = [statements] if isinstance(statements, dict) else statements
+    web_identity = "sts:AssumeRoleWithWebIdentity"
+    applicable = []
+    for statement in statements:
+        actions = statement.get("Action", [])
+        if evaluator._action_matches(action, [actions] if isinstance(actions, str) else actions, []) and actions:
+            # Only this action makes MiniStack match a Federated principal.
+            applicable.append({**statement, "Action": web_identity})
+    context = evaluator.EvalContext(
+        principal_arn="cognito-identity.amazonaws.com", principal_type="AssumedRole",
+        principal_account=session["AccountId"], action=web_identity, resource_arn="*", region="",
+        service_context={
+            "cognito-identity.amazonaws.com:aud": session["_identity_pool_id"],
+            "cognito-identity.amazonaws.com:amr": session["_cognito_amr"],
+            "cognito-identity.amazonaws.com:sub": session["_identity_id"],
+        })
+    return evaluator.evaluate_trust_policy({"Statement": applicable}, context.principal_arn, context)
+
+
+def principal_tags():
+    """Credentials from GetCredentialsForIdentity carry the pool's principal tags as session tags.
+
+    AWS: "attributes for access control" maps claims of the provider's token to session tags. The role's trust policy
+    must allow cognito-identity.amazonaws.com to call sts:AssumeRoleWithWebIdentity, and sts:TagSession when there are
+    tags; otherwise the call fails with InvalidIdentityPoolConfigurationException. A pool without unauthenticated
+    identities gives none to a caller without a login.
+    """
+    from ministack.core import iam_evaluator as evaluator
+    from ministack.core.responses import error_response_json
+    from ministack.services import cognito, iam, sts
+
+    class TrustRefused(Exception):
+        pass
+
+    def make_register(original):
+        def register_session(access_key, session):
+            pool = cognito._identity_pools.get(session.get("_identity_pool_id") or "")
+            if pool is not None:
+                tags = session_tags(cognito, pool, session.get("_logins") or {})
+                session["SessionTags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+                for action in ("sts:AssumeRoleWithWebIdentity", "sts:TagSession" if tags else None):
+                    if action and not trust_allows(iam, evaluator, session, action):
+                        raise TrustRefused
+            return original(access_key, session)
+        return register_session
+
+    def make_credentials(original):
+        def get_credentials_for_identity(data):
+            try:
+                return original(data)
+            except TrustRefused:
+                return error_response_json(
+                    "InvalidIdentityPoolConfigurationException",
+                    "Invalid identity pool configuration. Check assigned IAM roles for this pool.", 400)
+        return get_credentials_for_identity
+
+    def make_get_id(original):
+        def get_id(data):
+            pool = cognito._identity_pools.get(data.get("IdentityPoolId")) or {}
+            if pool.get("AllowUnauthenticatedIdentities") is False and not data.get("Logins"):
+                return error_response_json(
+                    "NotAuthorizedException", "Unauthenticated access is not supported for this identity pool.", 400)
+            return original(data)
+        return get_id
+
+    wrap(sts, "register_session", make_register)
+    wrap(cognito, "_get_credentials_for_identity", make_credentials)
+    wrap(cognito, "_get_id", make_get_id)
+
+
+# --- Policy variables -------------------------------------------------------------------------------------------------
+
+# Noncharacters that stand for a literal * and ? in an expanded pattern, since MiniStack's patterns have no escape.
+LITERALS = {"*": "\ufdd0", "?": "\ufdd1"}
+VARIABLE = re.compile(r"\$\{([^}]*)\}")
+VARIABLE_NAME = re.compile(r"\s*([^\s,']+)\s*(?:,\s*'(.*)'\s*)?")
+WILDCARD_OPERATORS = ("stringlike", "stringnotlike", "arnlike", "arnnotlike", "arnequals", "arnnotequals")
+
+
+def expand(text, lookup, wildcards):
+    """The text with its policy variables replaced once, or None when one of them has no value.
+
+    What replaces a variable is taken literally: it is not expanded again, and with wildcards (where * and ? in the
+    text are patterns) its * and ? match only themselves.
+    """
+    missing = False
+
+    def replacement(match):
+        nonlocal missing
+        inner = match.group(1)
+        if inner in ("*", "?", "$"):
+            value = inner
+        else:
+            named = VARIABLE_NAME.fullmatch(inner)
+            value = lookup(named.group(1)) if named else None
+            # A key with several values cannot be a variable, and an empty value is none.
+            if not isinstance(value, str) or not value:
+                value = named.group(2) if named else None
+        if value is None or any(mark in value for mark in LITERALS.values()):
+            missing = True
+            return ""
+        if wildcards:
+            for character, mark in LITERALS.items():
+                value = value.replace(character, mark)
+        return value
+
+    expanded = VARIABLE.sub(replacement, text)
+    return None if missing else expanded
+
+
+def policy_variables():
+    """${key} and ${key, 'default'} work in Resource, NotResource and Condition values.
+
+    AWS, "Policy variables with no value": a variable whose key is absent or empty is null. In Resource and NotResource
+    the pattern that holds it matches no resource. In a condition, StringEquals and StringLike do not match it, while
+    the negated operators do, because nothing equals null; so a Deny with StringNotEquals denies. Dropping the value
+    gives both, since MiniStack combines values by OR for the one kind and by NOR for the other.
+    ${*}, ${?} and ${$} stand for these characters themselves.
+    """
+    from ministack.core import iam_evaluator as evaluator
+
+    def make_compile(original):
+        def compile_pattern(pattern, ignore_case):
+            key = (pattern.lower() if ignore_case else pattern, ignore_case)
+            compiled = evaluator._FNMATCH_CACHE.get(key)
+            if compiled is None:
+                parts = {"*": ".*", "?": "."} | {mark: re.escape(char) for char, mark in LITERALS.items()}
+                regex = "".join(parts.get(character) or re.escape(character) for character in key[0])
+                # \Z and DOTALL: a line break in a resource name is a character like any other.
+                compiled = re.compile(rf"{regex}\Z", re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+                if len(evaluator._FNMATCH_CACHE) < 4096:
+                    evaluator._FNMATCH_CACHE[key] = compiled
+            return compiled
+        return compile_pattern
+
+    def make_conditions_met(original):
+        def conditions_met(conditions, ctx):
+            expanded = {}
+            for operator, keys in (conditions or {}).items():
+                if not isinstance(keys, dict):
+                    continue
+                wildcards = operator.lower().split(":")[-1].removesuffix("ifexists") in WILDCARD_OPERATORS
+                expanded[operator] = {}
+                for key, values in keys.items():
+                    values = values if isinstance(values, list) else [values]
+                    values = [expand(str(value), lambda name: evaluator._resolve_condition_key(name, ctx), wildcards)
+                              for value in values]
+                    expanded[operator][key] = [value for value in values if value is not None]
+            return original(expanded, ctx)
+        return conditions_met
+
+    def make_first_match(original):
+        def matches_one(ctx, patterns):
+            for pattern in patterns:
+                expanded = expand(pattern, lambda name: evaluator._resolve_condition_key(name, ctx), True)
+                if expanded is not None and evaluator.fnmatch_iam_cs(ctx.resource_arn, expanded):
+                    return True
+            return False
+
+        def first_match(ctx, statements, effect):
+            for statement in statements:
+                if statement.effect != effect:
+                    continue
+                if not evaluator._action_matches(ctx.action, statement.actions, statement.not_actions):
+                    continue
+                if statement.resources and not matches_one(ctx, statement.resources):
+                    continue
+                if not statement.resources and matches_one(ctx, statement.not_resources):
+                    continue
+                if evaluator._conditions_met(statement.conditions, ctx):
+                    return statement
+            return None
+        return first_match
+
+    wrap(evaluator, "_fnmatch_compile", make_compile)
+    wrap(evaluator, "_conditions_met", make_conditions_met)
+    wrap(evaluator, "_first_match", make_first_match)
+
+
+def principal_arn():
+    """aws:PrincipalArn of a role session is the role.
+
+    AWS, "aws:PrincipalArn": for a role the key holds the ARN of the role, not of the session that assumed it.
+    """
+    from ministack.core import iam_evaluator as evaluator
+    from ministack.services import iam
+
+    def make_resolve(original):
+        def resolve_condition_key(key, ctx):
+            if key.lower() == "aws:principalarn" and ":assumed-role/" in ctx.principal_arn:
+                role = iam._roles.get_scoped(
+                    ctx.principal_account, None, evaluator._role_name_from_assumed_arn(ctx.principal_arn))
+                if role:
+                    return role["Arn"]
+            return original(key, ctx)
+        return resolve_condition_key
+
+    wrap(evaluator, "_resolve_condition_key", make_resolve)
+
+
+# --- S3 ---------------------------------------------------------------------------------------------------------------
+
+# (method, body) of the request being served, and (path, query, headers) of one to S3.
+_http = contextvars.ContextVar("sluice_http", default=("", b""))
+_s3_request = contextvars.ContextVar("sluice_s3_request", default=("", {}, {}))
+
+EXISTING_TAG_ACTIONS = {f"s3:{verb}Object{version}{what}" for version in ("", "Version") for verb, what in (
+    ("Get", ""), ("Get", "Tagging"), ("Put", "Tagging"), ("Delete", "Tagging"),
+    ("Get", "Acl"), ("Put", "Acl"), ("Get", "Attributes"))}
+PUT_TAGGING_ACTIONS = {"s3:PutObjectTagging", "s3:PutObjectVersionTagging"}
+
+# Headers of a write that need another action on the object besides s3:PutObject.
+WRITE_HEADER_ACTIONS = {
+    "x-amz-acl": "s3:PutObjectAcl",
+    "x-amz-grant-read": "s3:PutObjectAcl",
+    "x-amz-grant-write": "s3:PutObjectAcl",
+    "x-amz-grant-read-acp": "s3:PutObjectAcl",
+    "x-amz-grant-write-acp": "s3:PutObjectAcl",
+    "x-amz-grant-full-control": "s3:PutObjectAcl",
+    "x-amz-object-lock-mode": "s3:PutObjectRetention",
+    "x-amz-object-lock-retain-until-date": "s3:PutObjectRetention",
+    "x-amz-object-lock-legal-hold": "s3:PutObjectLegalHold",
+}
+# Further condition keys that carry a write's header of the same name.
+WRITE_HEADER_KEYS = ("x-amz-server-side-encryption-aws-kms-key-id", "x-amz-storage-class", "x-amz-copy-source",
+                     "x-amz-metadata-directive")
+
+
+def query_value(query, name):
+    found = query.get(name) or ""
+    return found[0] if isinstance(found, list) else found
+
+
+def header_tags(s3, headers):
+    """The tags the x-amz-tagging header of a write gives its object; a copy gives them only when it replaces tags."""
+    if headers.get("x-amz-copy-source") and headers.get("x-amz-tagging-directive", "").upper() != "REPLACE":
+        return {}
+    given = s3._parse_qs(headers.get("x-amz-tagging", ""), keep_blank_values=True)
+    return {name: values[0] for name, values in given.items()}
+
+
+def copy_source_tags(s3, actions, headers):
+    """(ARN, version id, tags) of a copy's source object, or None when the request copies nothing."""
+    source = actions._s3_source_object(headers)
+    if source is None:
+        return None
+    arn, version = source
+    bucket, _, key = arn.removeprefix("arn:aws:s3:::").partition("/")
+    return arn, version, s3.object_tags_for_condition(bucket, key, {"versionId": [version]} if version else {})
+
+
+def s3_keys(s3, actions, action, resource_arn, context):
+    """The condition keys of one S3 check, in addition to MiniStack's."""
+    bucket, _, key = resource_arn.removeprefix("arn:aws:s3:::").partition("/")
+    if not key:
+        return {}
+    method, body = _http.get()
+    path, query, headers = _s3_request.get()
+    keys = {}
+    # PutObjectTagging is also checked for a PutObject with tags, and then there is no existing object to look at.
+    sets_tags = action in PUT_TAGGING_ACTIONS and "tagging" in query
+    if action in EXISTING_TAG_ACTIONS and (sets_tags or action not in PUT_TAGGING_ACTIONS):
+        source = copy_source_tags(s3, actions, headers)
+        if source and source[0] == resource_arn:
+            version, tags = source[1], source[2]
+        else:
+            version = query_value(query, "versionId")
+            tags = s3.object_tags_for_condition(bucket, key, query)
+        keys.update(by_lower_name("s3:ExistingObjectTag", tags))
+        if version and "Version" in action:
+            keys["s3:versionid"] = version
+    if sets_tags:
+        try:
+            tags = s3._parse_tags_xml(body)
+        except Exception:  # A body that is no XML is refused by the handler.
+            tags = {}
+    elif action == "s3:PutObject" or action in PUT_TAGGING_ACTIONS:
+        # A form upload is checked with its fields as keys, and has no such header.
+        tags = header_tags(s3, {**headers, "x-amz-tagging":
+                                headers.get("x-amz-tagging") or context.get("s3:x-amz-tagging") or ""})
+    else:
+        tags = {}
+    if tags:
+        keys.update(by_lower_name("s3:RequestObjectTag", tags))
+        keys["s3:requestobjecttagkeys"] = one_or_many(tags)
+    if action == "s3:PutObject":
+        for name in ("if-none-match", "if-match", *WRITE_HEADER_KEYS):
+            if headers.get(name):
+                keys[f"s3:{name}"] = headers[name]
+        partial = (method == "POST" and "uploads" in query) or (
+            method == "PUT" and "uploadId" in query and "partNumber" in query)
+        keys["s3:objectcreationoperation"] = str(not partial).lower()
+    return keys
+
+
+def s3_condition_keys():
+    """S3 requests carry their tag, conditional-write and version keys, and need every action AWS asks for.
+
+    AWS, "Actions, resources, and condition keys for Amazon S3":
+    - s3:RequestObjectTag/<key> and s3:RequestObjectTagKeys: the tags a PutObject, CopyObject, CreateMultipartUpload
+      or PutObjectTagging asks for.
+    - s3:ExistingObjectTag/<key>: the tags an object has, for reads, ACLs and tagging, and not for PutObject.
+    - s3:if-none-match and s3:if-match: these headers of a write. s3:ObjectCreationOperation: false for
+      CreateMultipartUpload and UploadPart, true for each request that makes an object appear.
+    - A PutObject with tags also needs s3:PutObjectTagging. A copy that keeps its source's tags needs that, and
+      s3:GetObjectTagging on the source. ACL and object lock headers need their own actions.
+    """
+    from ministack import app
+    from ministack.core import iam_actions, iam_evaluator
+    from ministack.services import s3
+
+    def make_read_body(original):
+        async def read_request_body(receive, method, headers):
+            _http.set((method, b""))
+            body = await original(receive, method, headers)
+            _http.set((method, body))
+            return body
+        return read_request_body
+
+    def make_service_context(original):
+        def s3_service_context(iam_action, query_params, path="", headers=None):
+            _s3_request.set((path, query_params or {}, headers or {}))
+            return original(iam_action, query_params, path, headers)
+        return s3_service_context
+
+    def make_additional_checks(original):
+        def s3_additional_checks(method, path, headers, body, query_params):
+            checks = original(method, path, headers, body, query_params)
+            parts = [part for part in path.split("/") if part]
+            if (len(parts) < 2 or "uploadId" in query_params
+                    or iam_actions._s3_action(method, path, query_params) != "PutObject"):
+                return checks
+            arn = iam_actions.extract_resource_arn("s3", method, path, headers, body, query_params, "", "")
+            needed = {action for header, action in WRITE_HEADER_ACTIONS.items() if headers.get(header)}
+            if header_tags(s3, headers):
+                needed.add("s3:PutObjectTagging")
+            source = copy_source_tags(s3, iam_actions, headers)
+            if source and source[2] and headers.get("x-amz-tagging-directive", "").upper() != "REPLACE":
+                needed.add("s3:PutObjectTagging")
+                checks.append(("s3:GetObjectVersionTagging" if source[1] else "s3:GetObjectTagging", source[0]))
+            return checks + [(action, arn) for action in sorted(needed)]
+        return s3_additional_checks
+
+    def make_enforce(original):
+        def enforce(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
+            if service == "s3":
+                context = service_context or {}
+                service_context = {**context, **s3_keys(s3, iam_actions, iam_action, resource_arn, context)}
+            return original(access_key_id, iam_action, service, region, resource_arn, service_context)
+        return enforce
+
+    wrap(app, "_read_request_body", make_read_body)
+    wrap(iam_actions, "s3_service_context", make_service_context)
+    wrap(iam_actions, "s3_additional_checks", make_additional_checks)
+    wrap(iam_evaluator, "enforce", make_enforce)
+
+
+# --- DynamoDB ---------------------------------------------------------------------------------------------------------
+
+_dynamodb_body = contextvars.ContextVar("sluice_dynamodb_body", default=b"")
+
+TRANSACTION_MEMBERS = {"dynamodb:PutItem": "Put", "dynamodb:UpdateItem": "Update", "dynamodb:DeleteItem": "Delete",
+                       "dynamodb:GetItem": "Get", "dynamodb:ConditionCheckItem": "ConditionCheck"}
+EQUALITY = re.compile(r"(?<![\w#:])(#?\w+)\s*=\s*(:\w+)|(:\w+)\s*=\s*(#?\w+)")
+
+
+def requested_keys(action, data, table, in_transaction):
+    """The keys, or whole items, of this table that a request other than Query names."""
+    def of_table(detail):
+        name = detail.get("TableName") if isinstance(detail, dict) else None
+        return isinstance(name, str) and name.rpartition("/")[2] == table
+
+    if in_transaction:
+        members = [item.get(TRANSACTION_MEMBERS.get(action, "")) for item in data.get("TransactItems") or []]
+        details = [detail for detail in members if of_table(detail)]
+    elif action in ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem"):
+        details = []
+        for name, asked in (data.get("RequestItems") or {}).items():
+            if name.rpartition("/")[2] != table:
+                continue
+            if action == "dynamodb:BatchGetItem":
+                details += [{"Key": key} for key in asked.get("Keys") or []]
+            else:
+                details += [detail for write in asked for detail in write.values()]
+    elif action in TRANSACTION_MEMBERS:
+        details = [data]
+    else:
+        details = []
+    return [detail.get("Item") if "Item" in detail and "Key" not in detail else detail.get("Key") for detail in details]
+
+
+def query_keys(data):
+    """The attribute values a Query asks to be equal, from its expression and from the legacy KeyConditions."""
+    names, values = data.get("ExpressionAttributeNames") or {}, data.get("ExpressionAttributeValues") or {}
+    found = []
+    for match in EQUALITY.finditer(data.get("KeyConditionExpression") or ""):
+        name, value = match.group(1) or match.group(4), match.group(2) or match.group(3)
+        found.append({names.get(name, name): values.get(value)})
+    for name, condition in (data.get("KeyConditions") or {}).items():
+        if condition.get("ComparisonOperator") == "EQ":
+            found += [{name: value} for value in condition.get("AttributeValueList") or []]
+    return found
+
+
+def leading_keys(dynamodb, action, resource_arn, data, in_transaction):
+    """The partition key values a request names in one table, or in one index of it."""
+    table_name, _, index_name = resource_arn.partition(":table/")[2].partition("/index/")
+    table = dynamodb._tables.get(table_name)
+    if not table:
+        return []
+    schema = table.get("KeySchema") or []
+    if index_name:
+        indexes = [*(table.get("GlobalSecondaryIndexes") or []), *(table.get("LocalSecondaryIndexes") or [])]
+        schema = next((index["KeySchema"] for index in indexes if index["IndexName"] == index_name), [])
+    partition = [key["AttributeName"] for key in schema if key["KeyType"] == "HASH"]
+    if action == "dynamodb:Query":
+        keys = query_keys(data)
+    else:
+        keys = requested_keys(action, data, table_name, in_transaction)
+    return [str(value) for key in keys if isinstance(key, dict) for name in partition
+            if isinstance(key.get(name), dict) for value in key[name].values()]
+
+
+def dynamodb_leading_keys():
+    """DynamoDB requests carry dynamodb:LeadingKeys, the partition key values they name.
+
+    AWS, "Using IAM policy conditions for fine-grained access control": the key holds the partition key values of the
+    table, or of the index that is queried. A Scan names none, so the key is absent, and ForAllValues then matches: a
+    policy must also ask for the key with Null, or not allow Scan.
+    """
+    from ministack.core import iam_actions, iam_evaluator
+    from ministack.services import dynamodb
+
+    def make_service_context(original):
+        def dynamodb_service_context(body):
+            _dynamodb_body.set(body)
+            return original(body)
+        return dynamodb_service_context
+
+    def make_enforce(original):
+        def enforce(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
+            if service == "dynamodb":
+                try:
+                    data = json.loads(_dynamodb_body.get() or b"{}")
+                    in_transaction = "dynamodb:EnclosingOperation" in (service_context or {})
+                    values = leading_keys(dynamodb, iam_action, resource_arn, data, in_transaction)
+                except (ValueError, AttributeError, TypeError):  # A malformed request, which the handler refuses.
+                    values = []
+                if values:
+                    service_context = {**(service_context or {}), "dynamodb:LeadingKeys": one_or_many(values)}
+            return original(access_key_id, iam_action, service, region, resource_arn, service_context)
+        return enforce
+
+    wrap(iam_actions, "dynamodb_service_context", make_service_context)
+    wrap(iam_evaluator, "enforce", make_enforce)
+
+
+# --- KMS --------------------------------------------------------------------------------------------------------------
+
+def kms_condition_keys():
+    """KMS requests carry kms:EncryptionContext:<key> and kms:EncryptionContextKeys.
+
+    AWS, "AWS KMS condition keys": they hold the encryption context of a cryptographic operation. Encryption contexts
+    are case-sensitive, but condition key names are not.
+    """
+    from ministack.core import iam_evaluator
+
+    def make_enforce(original):
+        def enforce(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
+            if service == "kms":
+                try:
+                    given = json.loads(_http.get()[1] or b"{}").get("EncryptionContext") or {}
+                    keys = {f"kms:encryptioncontext:{name}".lower(): value for name, value in given.items()}
+                except (ValueError, AttributeError):  # A malformed request, which the handler refuses.
+                    given, keys = {}, {}
+                if given:
+                    service_context = {**(service_context or {}), **keys,
+                                       "kms:encryptioncontextkeys": one_or_many(given)}
+            return original(access_key_id, iam_action, service, region, resource_arn, service_context)
+        return enforce
+
+    wrap(iam_evaluator, "enforce", make_enforce)
+
+
+# --- Step Functions ---------------------------------------------------------------------------------------------------
+
+_machine_role = contextvars.ContextVar("sluice_machine_role", default="")
+
+INTEGRATION = re.compile(r"arn:aws:states:::(?:aws-sdk:)?(lambda|dynamodb|sns|sqs|states):(\w+)")
+# What an optimized integration reports as its error when the role may not make the call.
+INTEGRATION_ERRORS = {"lambda": "Lambda.AWSLambdaException", "dynamodb": "DynamoDB.AmazonDynamoDBException",
+                      "sns": "SNS.AmazonSNSException", "sqs": "SQS.AmazonSQSException",
+                      "states": "StepFunctions.AWSStepFunctionsException"}
+
+
+def integration_target(resource, arguments, account, region):
+    """(service, IAM action, resource ARN) of a task's call, or None when it is none of those checked here."""
+    from ministack.core import iam_actions
+    from ministack.services import sqs
+
+    if resource.startswith("arn:aws:lambda:"):
+        return "lambda", "lambda:InvokeFunction", resource
+    match = INTEGRATION.match(resource)
+    if not match or not isinstance(arguments, dict):
+        return None
+    service, operation = match.groups()
+    if service == "lambda":
+        name = str(arguments.get("FunctionName", ""))
+        arn = name if name.startswith("arn:") else f"arn:aws:lambda:{region}:{account}:function:{name}"
+        return service, "lambda:InvokeFunction", arn
+    if service == "dynamodb":
+        arn = iam_actions._dynamodb_table_arn(str(arguments.get("TableName", "")), region, account)
+        index = arguments.get("IndexName")
+        arn = f"{arn}/index/{index}" if index else arn
+    elif service == "sqs":
+        arn = sqs._get_q(arguments.get("QueueUrl", ""))["attributes"]["QueueArn"]
+    elif service == "sns":
+        arn = arguments.get("TopicArn", "")
+    else:
+        arn = arguments.get("StateMachineArn", "")
+    return service, f"{service}:{operation[0].upper()}{operation[1:]}", arn
+
+
+def state_machine_role():
+    """A state machine calls other services as its role, and fails when the role may not.
+
+    AWS: each task's call is authorized for the state machine's role, by the role's policies and the resource's own.
+    Checked are the tasks that invoke functions, write to DynamoDB, publish, send, or start executions.
+    """
+    from ministack import app
+    from ministack.core import iam_evaluator as evaluator
+    from ministack.core.responses import get_account_id, get_region
+    from ministack.services import dynamodb, iam, stepfunctions
+
+    def check(resource, arguments):
+        role_arn = _machine_role.get()
+        account, region = get_account_id(), get_region()
+        target = integration_target(resource, arguments, account, region)
+        if not app.AUTH or not role_arn or target is None:
+            return
+        service, action, arn = target
+        role = role_arn.rpartition("/")[2]
+        context = {}
+        if service == "dynamodb":
+            values = leading_keys(dynamodb, action, arn, arguments, False)
+            context = {"dynamodb:leadingkeys": one_or_many(values)} if values else {}
+        caller = f"arn:aws:sts::{account}:assumed-role/{role}/state-machine"
+        ctx = evaluator.EvalContext(
+            principal_arn=caller, principal_type="AssumedRole", principal_account=account, action=action,
+            resource_arn=arn, region=region, secure_transport=True, service_context=context)
+        limits = evaluator._permissions_boundary(iam._roles, role, account)
+        result = evaluator.evaluate(ctx, evaluator._gather_role_policies(role, account), *limits)
+        found = evaluator._resource_policy(service, arn)
+        if found is not None:
+            result = evaluator.combine_resource_policy(result, ctx, *found, limits=limits)
+        if result.decision != "Allow":
+            reason = ("with an explicit deny" if result.decision == "Deny" else
+                      f"because no identity-based policy allows the {action} action")
+            raise stepfunctions._ExecutionError(
+                INTEGRATION_ERRORS[service],
+                f"User: {caller} is not authorized to perform: {action} on resource: {arn} {reason}")
+
+    def make_execute(original):
+        def execute_task(state_def, raw_input, execution, ctx):
+            started = (execution or {}).get("events") or [{}]
+            _machine_role.set(started[0].get("executionStartedEventDetails", {}).get("roleArn", ""))
+            return original(state_def, raw_input, execution, ctx)
+        return execute_task
+
+    def make_invoke(original):
+        def invoke(resource, input_data, *more):
+            check(resource, input_data)
+            return original(resource, input_data, *more)
+        return invoke
+
+    wrap(stepfunctions, "_execute_task", make_execute)
+    wrap(stepfunctions, "_invoke_resource", make_invoke)
+    wrap(stepfunctions, "_invoke_with_callback", make_invoke)
+
+
+def retry_delay():
+    """A retrier's MaxDelaySeconds and JitterStrategy count.
+
+    AWS, "Error handling": MaxDelaySeconds caps the interval that BackoffRate makes grow; with JitterStrategy FULL the
+    delay is random between nothing and that interval.
+    """
+    from ministack.services import stepfunctions
+
+    def make_find(original):
+        def find_matching_retrier(retriers, error, retry_counts):
+            retrier, index = original(retriers, error, retry_counts)
+            if retrier is not None:
+                growth = retrier.get("BackoffRate", 2.0) ** retry_counts.get(index, 0)
+                delay = retrier.get("IntervalSeconds", 1) * growth
+                delay = min(delay, retrier.get("MaxDelaySeconds", delay))
+                if retrier.get("JitterStrategy") == "FULL":
+                    delay = random.uniform(0, delay)
+                retrier = {**retrier, "IntervalSeconds": delay, "BackoffRate": 1}
+            return retrier, index
+        return find_matching_retrier
+
+    wrap(stepfunctions, "_find_matching_retrier", make_find)
+
+
+# --- SQS --------------------------------------------------------------------------------------------------------------
+
+def message_move_tasks():
+    """StartMessageMoveTask moves the messages of a dead-letter queue back, and ListMessageMoveTasks tells about it.
+
+    AWS: the source must be some queue's dead-letter queue. Without a destination each message returns to the queue it
+    came from. A moved message is a new one, with its own id and no receives. Here a task is done when the call returns.
+    """
+    from ministack.core import iam_actions
+    from ministack.services import sqs
+
+    tasks = []
+
+    def is_dead_letter_queue(arn):
+        policies = (json.loads(queue["attributes"].get("RedrivePolicy") or "{}") for queue in sqs._queues.values())
+        return any(isinstance(policy, dict) and policy.get("deadLetterTargetArn") == arn for policy in policies)
+
+    def start(data, _url):
+        source = sqs._queue_by_arn(data.get("SourceArn") or "")
+        if source is None:
+            raise sqs._Err("ResourceNotFoundException", "The resource that you specified for the SourceArn parameter "
+                                                        "doesn't exist.")
+        if not is_dead_letter_queue(data["SourceArn"]):
+            raise sqs._Err("InvalidParameterValue", "Source queue must be configured as a Dead Letter Queue.")
+        now, kept, moved = time.time(), [], 0
+        for message in source["messages"]:
+            origin = data.get("DestinationArn") or message["sys"].get("DeadLetterQueueSourceArn") or ""
+            target = sqs._queue_by_arn(origin)
+            if target is None or message["visible_at"] > now:
+                kept.append(message)
+                continue
+            system = {name: value for name, value in message["sys"].items() if name != "DeadLetterQueueSourceArn"}
+            if "SentTimestamp" in system:
+                system["SentTimestamp"] = str(int(now * 1000))
+            target["messages"].append({
+                **message, "id": str(uuid.uuid4()), "sent_at": now, "visible_at": now, "enqueued_at": now,
+                "receive_count": 0, "first_receive_at": None, "receipt_handle": None, "sys": system})
+            moved += 1
+        source["messages"] = kept
+        sqs.esm_wake.set()
+        handle = str(uuid.uuid4())
+        tasks.insert(0, {
+            **{name: data[name] for name in ("SourceArn", "DestinationArn", "MaxNumberOfMessagesPerSecond")
+               if name in data},
+            "TaskHandle": handle, "Status": "COMPLETED", "StartedTimestamp": int(now * 1000),
+            "ApproximateNumberOfMessagesMoved": moved, "ApproximateNumberOfMessagesToMove": moved})
+        return {"TaskHandle": handle}
+
+    def list_tasks(data, _url):
+        # A finished task is listed without its handle, since there is nothing to cancel.
+        found = [{name: value for name, value in task.items() if name != "TaskHandle"}
+                 for task in tasks if task["SourceArn"] == data.get("SourceArn")]
+        return {"Results": found[:int(data.get("MaxResults") or 1)]}
+
+    def make_resource_arn(original):
+        def extract_resource_arn(service, method, path, headers, body, query_params, region, account_id):
+            operation = headers.get("x-amz-target", "").rpartition(".")[2]
+            if service == "sqs" and operation in ("StartMessageMoveTask", "ListMessageMoveTasks"):
+                return iam_actions._safe_json_field(body, "SourceArn") or "*"
+            return original(service, method, path, headers, body, query_params, region, account_id)
+        return extract_resource_arn
+
+    sqs._HANDLERS.update({"StartMessageMoveTask": start, "ListMessageMoveTasks": list_tasks})
+    wrap(iam_actions, "extract_resource_arn", make_resource_arn)
+
+
+# --- User attributes --------------------------------------------------------------------------------------------------
+
+# What only Cognito or an administrator sets, whatever an app client's WriteAttributes say.
+NEVER_WRITABLE = {"sub", "identities", "email_verified", "phone_number_verified", "cognito:user_status"}
+
+
+def attribute_error(cognito, pool, client, attributes, creating):
+    """The error AWS answers when this app client may not write one of these attributes, or None."""
+    schema = {entry["Name"]: entry for entry in cognito._ensure_schema_attributes(pool)["SchemaAttributes"]}
+    listed = client.get("WriteAttributes") or []
+    for attribute in attributes or []:
+        name = attribute.get("Name", "")
+        if name not in schema:
+            return cognito.error_response_json(
+                "InvalidParameterException",
+                f"Attributes did not conform to the schema: Type for attribute {{{name}}} could not be determined", 400)
+        mutable = schema[name].get("Mutable", True)
+        writable = name in listed if listed else not name.startswith("dev:")
+        if name in NEVER_WRITABLE or not writable:
+            return cognito.error_response_json(
+                "NotAuthorizedException", "A client attempted to write unauthorized attribute", 400)
+        if not mutable and not creating:
+            return cognito.error_response_json(
+                "InvalidParameterException", f"user.{name}: Attribute cannot be updated.", 400)
+    return None
+
+
+def write_attributes():
+    """UpdateUserAttributes and SignUp honour the app client's WriteAttributes and the pool's sign-up setting.
+
+    AWS: an app client writes only the attributes in its WriteAttributes; without that list it may write the standard
+    attributes and every mutable custom attribute. The access token names the client.
+    With AllowAdminCreateUserOnly nobody can sign up.
+    """
+    from ministack.services import cognito
+
+    def make_update(original):
+        def update_user_attributes(data):
+            token = data.get("AccessToken") or ""
+            user, pool = cognito._user_pool_for_access_token(token)
+            if user:
+                client = pool["_clients"].get(cognito._token_claims(token).get("client_id"))
+                if client is None:
+                    return cognito.error_response_json("NotAuthorizedException", "Invalid Access Token", 400)
+                error = attribute_error(cognito, pool, client, data.get("UserAttributes"), creating=False)
+                if error:
+                    return error
+            return original(data)
+        return update_user_attributes
+
+    def make_sign_up(original):
+        def sign_up(data):
+            for pool in cognito._user_pools.values():
+                client = pool["_clients"].get(data.get("ClientId"))
+                if client is None:
+                    continue
+                if (pool.get("AdminCreateUserConfig") or {}).get("AllowAdminCreateUserOnly"):
+                    return cognito.error_response_json(
+                        "NotAuthorizedException", "SignUp is not permitted for this user pool", 400)
+                error = attribute_error(cognito, pool, client, data.get("UserAttributes"), creating=True)
+                if error:
+                    return error
+            return original(data)
+        return sign_up
+
+    wrap(cognito, "_update_user_attributes", make_update)
+    wrap(cognito, "_sign_up", make_sign_up)
+
+
+# --- Transport and latency --------------------------------------------------------------------------------------------
+
+def loopback_is_secure():
+    """Requests over the loopback interface count as aws:SecureTransport.
+
+    AWS: the key says whether a request came over TLS, and the bucket policies deny those that did not. The local
+    endpoint is plain HTTP on 127.0.0.1, where nobody can listen in, so there the denial has nothing to protect and
+    would refuse every local request.
+    """
+    from ministack import app
+
+    def make_pin(original):
+        def pin_request_origin(source_ip, secure_transport):
+            try:
+                loopback = ipaddress.ip_address(source_ip).is_loopback
+            except ValueError:
+                loopback = False
+            return original(source_ip, secure_transport or loopback)
+        return pin_request_origin
+
+    wrap(app, "pin_request_origin", make_pin)
+
+
+def latency():
+    """An invocation costs what the function costs.
+
+    A Lambda's Runtime API answers in two small writes, and Nagle's algorithm holds the second until the first is
+    acknowledged, 40 ms later. And MiniStack waits 50 ms for the log line of a function that printed none; a line
+    reaches it within a millisecond or two.
+    """
+    from ministack.core import lambda_runtime
+
+    socketserver.StreamRequestHandler.disable_nagle_algorithm = True
+
+    def make_drain(original):
+        def drain(self, first_line_wait=0.010, idle_confirm=0.005, hard_cap=0.250):
+            return original(self, first_line_wait, idle_confirm, hard_cap)
+        return drain
+
+    wrap(lambda_runtime.Worker, "_drain_stderr_bounded", make_drain)
+
+
+def numbers_in_templates():
+    """A Number parameter of a template is a number: MiniStack keeps an event source's MaximumConcurrency as a string, and
+    its poller fails on it."""
+    from ministack.services import lambda_svc
+
+    def make(original):
+        def sqs_esm_concurrency(esm, *rest):
+            scaling = esm.get("ScalingConfig") or {}
+            if isinstance(scaling.get("MaximumConcurrency"), str):
+                esm["ScalingConfig"] = {**scaling, "MaximumConcurrency": int(scaling["MaximumConcurrency"])}
+            return original(esm, *rest)
+
+        return sqs_esm_concurrency
+
+    wrap(lambda_svc, "_sqs_esm_concurrency", make)
+
+
+PATCHES = (
+    principal_tags,
+    policy_variables,
+    principal_arn,
+    s3_condition_keys,
+    dynamodb_leading_keys,
+    kms_condition_keys,
+    state_machine_role,
+    retry_delay,
+    message_move_tasks,
+    write_attributes,
+    loopback_is_secure,
+    numbers_in_templates,
+    latency,
+)
+
+
+def main():
+    try:
+        check_version()
+        from ministack.app import main as serve
+        for patch in PATCHES:
+            patch()
+    except (Refused, ImportError) as error:
+        sys.exit(f"local AWS not started: {error}")
+    serve()
+
+
+if __name__ == "__main__":
+    main()

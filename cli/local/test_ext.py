@@ -1,0 +1,921 @@
+"""Each rule that ministack_ext.py fills in, with one request it must allow and one it must refuse.
+
+The requests are made with credentials that a signed-in user really exchanged, against a local AWS of their own.
+"""
+
+import contextlib
+import functools
+import http.client
+import io
+import itertools
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+import zipfile
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+EXTENSION = pathlib.Path(__file__).with_name("ministack_ext.py")
+REGION = "eu-west-1"
+BUCKET = "lake"
+TABLE = "catalog"
+PASSWORD = "Correct-Horse-9"
+OBJECT = f"arn:aws:s3:::{BUCKET}"
+REFUSALS = {"AccessDenied", "AccessDeniedException", "NotAuthorizedException"}
+
+# A function that answers the Runtime API in the two small writes that Nagle's algorithm would delay.
+BOOTSTRAP = f"""#!{sys.executable}
+import http.client, os
+while True:
+    api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    while True:
+        api.request("GET", "/2018-06-01/runtime/invocation/next")
+        event = api.getresponse()
+        event.read()
+        api.request("POST", f"/2018-06-01/runtime/invocation/{{event.getheader('Lambda-Runtime-Aws-Request-Id')}}"
+                    "/response", body=b"{{}}")
+        api.getresponse().read()
+"""
+
+USERS = {  # name: (custom:read, custom:write), None for no attribute
+    "alice": ("a", "a"),
+    "bob": ("b", "b"),
+    "reader": ("a", None),
+    "blank": ("", ""),
+    "star": ("*", "*"),
+    "nested": ("${aws:PrincipalTag/write}", "a"),
+}
+
+
+# --- The local AWS ----------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def local_aws():
+    """Run the extension on a free port in a process group of its own, and end the whole group."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {**inherited, "AUTH": "true", "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port),
+                   "AWS_ENDPOINT_URL": endpoint, "IOT_MTLS_ENABLED": "0", "LOG_LEVEL": "WARNING"}
+    process = subprocess.Popen([sys.executable, str(EXTENSION)], env=environment, start_new_session=True,
+                               stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            assert process.poll() is None, "the local AWS ended at start"
+            assert time.monotonic() < deadline, "the local AWS does not answer"
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+                connection.request("GET", "/_ministack/health")
+                if connection.getresponse().status == 200:
+                    break
+            time.sleep(0.1)
+        yield endpoint
+    finally:
+        # It does not end on SIGTERM while functions live.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class World:
+    """The account: a bucket, a table, a user pool, an identity pool, and sessions of users under any policy."""
+
+    def __init__(self, endpoint):
+        self.endpoint = endpoint
+        self.root = boto3.Session("test", "test", region_name=REGION)
+        self.numbers = itertools.count()
+        self.tokens = {}
+        self.make_bucket()
+        self.make_table()
+        self.make_pools()
+
+    def client(self, service, session=None, **options):
+        config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, **options)
+        return (session or self.root).client(service, endpoint_url=self.endpoint, config=config)
+
+    def make_bucket(self):
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+
+    def make_table(self):
+        dynamodb = self.client("dynamodb")
+        dynamodb.create_table(
+            TableName=TABLE, BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("source", "id", "owner")],
+            KeySchema=[{"AttributeName": "source", "KeyType": "HASH"}, {"AttributeName": "id", "KeyType": "RANGE"}],
+            GlobalSecondaryIndexes=[{"IndexName": "by-owner", "Projection": {"ProjectionType": "ALL"},
+                                     "KeySchema": [{"AttributeName": "owner", "KeyType": "HASH"}]}])
+        for source, owner in (("a", "b"), ("b", "a")):
+            dynamodb.put_item(TableName=TABLE, Item=item(source, owner=owner))
+
+    def make_pools(self):
+        idp = self.client("cognito-idp")
+        custom = [{"Name": name, "AttributeDataType": "String", "Mutable": name != "fixed"}
+                  for name in ("read", "write", "fixed")]
+        self.pool = idp.create_user_pool(PoolName="users", Schema=custom)["UserPool"]["Id"]
+
+        def app(name, pool=self.pool, **options):
+            return idp.create_user_pool_client(
+                UserPoolId=pool, ClientName=name, ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH"],
+                **options)["UserPoolClient"]["ClientId"]
+
+        self.closed_app = app("closed", WriteAttributes=["email", "name"])
+        self.open_app = app("open")
+        invited = idp.create_user_pool(PoolName="invited", AdminCreateUserConfig={"AllowAdminCreateUserOnly": True})
+        self.invited_app = app("invited", pool=invited["UserPool"]["Id"])
+        for name, (read, write) in USERS.items():
+            attributes = [{"Name": f"custom:{key}", "Value": value}
+                          for key, value in (("read", read), ("write", write)) if value is not None]
+            idp.admin_create_user(UserPoolId=self.pool, Username=name, UserAttributes=attributes)
+            idp.admin_set_user_password(UserPoolId=self.pool, Username=name, Password=PASSWORD, Permanent=True)
+        self.provider = f"cognito-idp.{REGION}.amazonaws.com/{self.pool}"
+        identity = self.client("cognito-identity")
+        self.identity_pool = identity.create_identity_pool(
+            IdentityPoolName="users", AllowUnauthenticatedIdentities=False, CognitoIdentityProviders=[
+                {"ProviderName": self.provider, "ClientId": client} for client in (self.closed_app, self.open_app)],
+        )["IdentityPoolId"]
+        self.map_tags(PrincipalTags={"read": "custom:read", "write": "custom:write"})
+
+    def map_tags(self, **mapping):
+        self.client("cognito-identity").set_principal_tag_attribute_map(
+            IdentityPoolId=self.identity_pool, IdentityProviderName=self.provider, **mapping)
+
+    def sign_in(self, name, app=None):
+        key = (name, app or self.closed_app)
+        if key not in self.tokens:
+            self.tokens[key] = self.client("cognito-idp").initiate_auth(
+                ClientId=key[1], AuthFlow="USER_PASSWORD_AUTH",
+                AuthParameters={"USERNAME": name, "PASSWORD": PASSWORD})["AuthenticationResult"]
+        return self.tokens[key]
+
+    def role(self, *statements, trust=("sts:AssumeRoleWithWebIdentity", "sts:TagSession")):
+        iam = self.client("iam")
+        name = f"role-{next(self.numbers)}"
+        arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=policy({
+            "Effect": "Allow", "Principal": {"Federated": "cognito-identity.amazonaws.com"}, "Action": list(trust),
+            "Condition": {"StringEquals": {"cognito-identity.amazonaws.com:aud": self.identity_pool},
+                          "ForAnyValue:StringLike": {"cognito-identity.amazonaws.com:amr": "authenticated"}}},
+        ))["Role"]["Arn"]
+        if statements:
+            iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=policy(*statements))
+        return arn
+
+    @functools.cached_property
+    def echo(self):
+        """The ARN of a function that answers {} and prints nothing."""
+        lambda_ = self.client("lambda")
+        arn = lambda_.create_function(
+            FunctionName="echo", Runtime="provided.al2023", Handler="bootstrap", Role=self.role(),
+            Code={"ZipFile": zipped("bootstrap", BOOTSTRAP)})["FunctionArn"]
+        lambda_.get_waiter("function_active_v2").wait(FunctionName="echo")
+        return arn
+
+    def session(self, user, *statements, **options):
+        """A session with the user's exchanged credentials, under a new role with these statements."""
+        identity = self.client("cognito-identity")
+        identity.set_identity_pool_roles(IdentityPoolId=self.identity_pool,
+                                         Roles={"authenticated": self.role(*statements, **options)})
+        logins = {self.provider: self.sign_in(user)["IdToken"]}
+        identity_id = identity.get_id(IdentityPoolId=self.identity_pool, Logins=logins)["IdentityId"]
+        given = identity.get_credentials_for_identity(IdentityId=identity_id, Logins=logins)["Credentials"]
+        return boto3.Session(given["AccessKeyId"], given["SecretKey"], given["SessionToken"], region_name=REGION)
+
+    def s3(self, user, *statements):
+        return self.client("s3", self.session(user, *statements))
+
+    def dynamodb(self, user, *statements):
+        return self.client("dynamodb", self.session(user, *statements))
+
+    @contextlib.contextmanager
+    def bucket_policy(self, *statements):
+        self.client("s3").put_bucket_policy(Bucket=BUCKET, Policy=policy(*statements))
+        try:
+            yield
+        finally:
+            self.client("s3").delete_bucket_policy(Bucket=BUCKET)
+
+    def put(self, key, tags="", body=b"x"):
+        """Put an object as the account's root."""
+        return self.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body, Tagging=tags)["VersionId"]
+
+    def key(self, prefix):
+        return f"{prefix}object-{next(self.numbers)}"
+
+
+def policy(*statements):
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def allow(action, resource, **condition):
+    return statement("Allow", action, resource, condition)
+
+
+def deny(action, resource, **condition):
+    return statement("Deny", action, resource, condition)
+
+
+def statement(effect, action, resource, condition):
+    found = {"Effect": effect, "Action": action, "Resource": resource}
+    return {**found, "Condition": condition} if condition else found
+
+
+def item(source, id="1", **more):
+    return {name: {"S": value} for name, value in {"source": source, "id": id, **more}.items()}
+
+
+def zipped(name, text):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        info = zipfile.ZipInfo(name)
+        info.external_attr = 0o755 << 16
+        archive.writestr(info, text)
+    return buffer.getvalue()
+
+
+def allowed(call, **arguments):
+    """Whether the request is authorized; any failure for another reason is an error of the test."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        # HEAD has no body to tell the reason, and a cancelled transaction tells it in its message.
+        if code in REFUSALS or code == "403":
+            return False
+        raise
+    return True
+
+
+@pytest.fixture(scope="session")
+def world():
+    with local_aws() as endpoint:
+        yield World(endpoint)
+
+
+# --- Start-up ---------------------------------------------------------------------------------------------------------
+
+def start_with(tmp_path, version, app="def main():\n    print('serving')\n"):
+    """Start the extension with a stand-in MiniStack of this version."""
+    package = tmp_path / "ministack"
+    for directory in (package, package / "core", package / "services"):
+        directory.mkdir(parents=True)
+        (directory / "__init__.py").write_text("")
+    (package / "app.py").write_text(app)
+    info = tmp_path / f"ministack-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: ministack\nVersion: {version}\n")
+    return subprocess.run([sys.executable, str(EXTENSION)], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                          capture_output=True, text=True, timeout=30)
+
+
+def test_refuses_another_version(tmp_path):
+    run = start_with(tmp_path, "1.5.34")
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr == ("local AWS not started: this needs ministack 1.5.33, found 1.5.34: "
+                          "install requirements.txt\n")
+
+
+def test_refuses_a_version_without_a_function_it_replaces(tmp_path):
+    run = start_with(tmp_path, "1.5.33")
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.startswith("local AWS not started: ")
+
+
+def test_names_the_function_that_is_missing():
+    sys.path.insert(0, str(EXTENSION.parent))
+    try:
+        import ministack_ext
+    finally:
+        sys.path.pop(0)
+    module = types.ModuleType("ministack.core.somewhere")
+    with pytest.raises(ministack_ext.Refused, match=r"should have ministack\.core\.somewhere\.gone, but does not"):
+        ministack_ext.wrap(module, "gone", lambda original: original)
+
+
+# --- Principal tags ---------------------------------------------------------------------------------------------------
+
+def tagged(name, value):
+    return allow("s3:ListBucket", OBJECT, StringEquals={f"aws:PrincipalTag/{name}": value})
+
+
+@pytest.mark.parametrize("user, name, value, expected", [
+    ("alice", "read", "a", True),
+    ("alice", "read", "b", False),
+    ("reader", "read", "a", True),
+    ("reader", "write", "a", False),
+    ("reader", "write", "", False),
+])
+def test_principal_tags_come_from_the_claims(world, user, name, value, expected):
+    assert allowed(world.s3(user, tagged(name, value)).list_objects_v2, Bucket=BUCKET) is expected
+
+
+def test_missing_claim_gives_no_tag(world):
+    absent = allow("s3:ListBucket", OBJECT, Null={"aws:PrincipalTag/write": "true"})
+    assert allowed(world.s3("reader", absent).list_objects_v2, Bucket=BUCKET)
+    assert not allowed(world.s3("alice", absent).list_objects_v2, Bucket=BUCKET)
+
+
+def test_default_tags(world):
+    sub = world.client("cognito-idp").admin_get_user(UserPoolId=world.pool, Username="alice")["UserAttributes"]
+    sub = next(attribute["Value"] for attribute in sub if attribute["Name"] == "sub")
+    world.map_tags(UseDefaults=True)
+    try:
+        for name, value in (("username", sub), ("client", world.closed_app)):
+            assert allowed(world.s3("alice", tagged(name, value)).list_objects_v2, Bucket=BUCKET)
+        assert not allowed(world.s3("alice", tagged("read", "a")).list_objects_v2, Bucket=BUCKET)
+    finally:
+        world.map_tags(PrincipalTags={"read": "custom:read", "write": "custom:write"})
+
+
+def test_trust_policy_must_allow_tagging_the_session(world):
+    assert world.session("alice", trust=("sts:AssumeRoleWithWebIdentity", "sts:TagSession"))
+    for trust in (("sts:AssumeRoleWithWebIdentity",), ("sts:TagSession",)):
+        with pytest.raises(ClientError, match="InvalidIdentityPoolConfigurationException"):
+            world.session("alice", trust=trust)
+
+
+def test_no_identity_without_a_login(world):
+    get_id = functools.partial(allowed, world.client("cognito-identity").get_id, IdentityPoolId=world.identity_pool)
+    assert get_id(Logins={world.provider: world.sign_in("alice")["IdToken"]})
+    assert not get_id()
+
+
+# --- Policy variables -------------------------------------------------------------------------------------------------
+
+def test_variable_in_resource(world):
+    s3 = world.s3("alice", allow("s3:GetObject", f"{OBJECT}/source=${{aws:PrincipalTag/read}}/*"))
+    world.put("source=a/x")
+    world.put("source=b/x")
+    assert allowed(s3.get_object, Bucket=BUCKET, Key="source=a/x")
+    assert not allowed(s3.get_object, Bucket=BUCKET, Key="source=b/x")
+
+
+def test_variable_in_not_resource(world):
+    s3 = world.s3("alice", allow("s3:GetObject", f"{OBJECT}/*"), {
+        "Effect": "Deny", "Action": "s3:GetObject", "NotResource": f"{OBJECT}/source=${{aws:PrincipalTag/read}}/*"})
+    world.put("source=a/x")
+    world.put("source=b/x")
+    assert allowed(s3.get_object, Bucket=BUCKET, Key="source=a/x")
+    assert not allowed(s3.get_object, Bucket=BUCKET, Key="source=b/x")
+
+
+def test_variable_in_condition(world):
+    listing = allow("s3:ListBucket", OBJECT, StringLike={"s3:prefix": "source=${aws:PrincipalTag/read}/*"})
+    s3 = world.s3("alice", listing)
+    assert allowed(s3.list_objects_v2, Bucket=BUCKET, Prefix="source=a/x")
+    assert not allowed(s3.list_objects_v2, Bucket=BUCKET, Prefix="source=b/x")
+
+
+@pytest.mark.parametrize("user, tag", [("reader", "write"), ("blank", "read"), ("blank", "write"), ("alice", "none")])
+def test_variable_without_a_value_grants_nothing(world, user, tag):
+    s3 = world.s3(user,
+                  allow("s3:GetObject", f"{OBJECT}/source=${{aws:PrincipalTag/{tag}}}/*"),
+                  allow("s3:ListBucket", OBJECT, StringEquals={"s3:prefix": f"${{aws:PrincipalTag/{tag}}}"}),
+                  allow("s3:ListBucketVersions", OBJECT, StringLike={"s3:prefix": f"${{aws:PrincipalTag/{tag}}}*"}))
+    for prefix in ("source=", "source=/", "source=a/", f"source=${{aws:PrincipalTag/{tag}}}/"):
+        world.put(prefix + "x")
+        assert not allowed(s3.get_object, Bucket=BUCKET, Key=prefix + "x")
+    for prefix in ("", "a", f"${{aws:PrincipalTag/{tag}}}"):
+        assert not allowed(s3.list_objects_v2, Bucket=BUCKET, Prefix=prefix)
+        assert not allowed(s3.list_object_versions, Bucket=BUCKET, Prefix=prefix)
+
+
+def test_negated_operator_matches_a_variable_without_a_value(world):
+    world.put("tagged", tags="source=a")
+    statements = (allow("s3:GetObject", f"{OBJECT}/*"), deny("s3:GetObject", f"{OBJECT}/*", StringNotEquals={
+        "s3:ExistingObjectTag/source": "${aws:PrincipalTag/write}"}))
+    assert allowed(world.s3("alice", *statements).get_object, Bucket=BUCKET, Key="tagged")
+    assert not allowed(world.s3("bob", *statements).get_object, Bucket=BUCKET, Key="tagged")
+    assert not allowed(world.s3("reader", *statements).get_object, Bucket=BUCKET, Key="tagged")
+
+
+def test_value_is_literal_in_a_resource(world):
+    statements = [allow("s3:GetObject", f"{OBJECT}/source=${{aws:PrincipalTag/read}}/*")]
+    for source in ("*", "a", "${aws:PrincipalTag/write}"):
+        world.put(f"source={source}/x")
+    star, nested = world.s3("star", *statements), world.s3("nested", *statements)
+    assert allowed(star.get_object, Bucket=BUCKET, Key="source=*/x")
+    assert not allowed(star.get_object, Bucket=BUCKET, Key="source=a/x")
+    assert allowed(nested.get_object, Bucket=BUCKET, Key="source=${aws:PrincipalTag/write}/x")
+    assert not allowed(nested.get_object, Bucket=BUCKET, Key="source=a/x")
+
+
+@pytest.mark.parametrize("operator", ["StringLike", "StringEquals"])
+def test_value_is_literal_in_a_condition(world, operator):
+    s3 = world.s3("star", allow("s3:ListBucket", OBJECT, **{operator: {"s3:prefix": "${aws:PrincipalTag/read}"}}))
+    assert allowed(s3.list_objects_v2, Bucket=BUCKET, Prefix="*")
+    assert not allowed(s3.list_objects_v2, Bucket=BUCKET, Prefix="a")
+
+
+@pytest.mark.parametrize("character", ["*", "?", "$"])
+def test_escapes(world, character):
+    s3 = world.s3("alice", allow("s3:GetObject", f"{OBJECT}/e-${{{character}}}-${{{character}}}*"))
+    for key in (f"e-{character}-{character}!", "e-a-a!"):
+        world.put(key)
+    assert allowed(s3.get_object, Bucket=BUCKET, Key=f"e-{character}-{character}!")
+    assert not allowed(s3.get_object, Bucket=BUCKET, Key="e-a-a!")
+
+
+@pytest.mark.parametrize("arn, expected", [("role", True), ("session", False)])
+def test_principal_arn_is_the_role(world, arn, expected):
+    session = world.session("alice", allow("s3:ListBucket", OBJECT, StringLike={
+        "aws:PrincipalArn": {"role": "arn:aws:iam::*:role/role-*", "session": "arn:aws:sts::*"}[arn]}))
+    assert allowed(world.client("s3", session).list_objects_v2, Bucket=BUCKET) is expected
+
+
+def test_default_value(world):
+    statements = [allow("s3:ListBucket", OBJECT, StringEquals={"s3:prefix": "${aws:PrincipalTag/write, 'public'}"})]
+    reader, alice = world.s3("reader", *statements), world.s3("alice", *statements)
+    assert allowed(reader.list_objects_v2, Bucket=BUCKET, Prefix="public")
+    assert allowed(alice.list_objects_v2, Bucket=BUCKET, Prefix="a")
+    assert not allowed(alice.list_objects_v2, Bucket=BUCKET, Prefix="public")
+
+
+# --- S3 ---------------------------------------------------------------------------------------------------------------
+
+OWN = f"{OBJECT}/source=${{aws:PrincipalTag/write}}/*"
+OWN_TAG = {"s3:RequestObjectTag/source": "${aws:PrincipalTag/write}"}
+WRITER = allow(["s3:PutObject", "s3:PutObjectTagging"], OWN, StringEquals=OWN_TAG)
+READER = allow(["s3:GetObject", "s3:GetObjectVersion"], f"{OBJECT}/source=${{aws:PrincipalTag/read}}/*",
+               StringEquals={"s3:ExistingObjectTag/source": "${aws:PrincipalTag/read}"})
+
+
+def tag_set(**tags):
+    return {"TagSet": [{"Key": key, "Value": value} for key, value in tags.items()]}
+
+
+@pytest.mark.parametrize("user, prefix, tags, expected", [
+    ("alice", "source=a/", "source=a", True),
+    ("alice", "source=a/", "source=b", False),
+    ("alice", "source=a/", "", False),
+    ("alice", "source=a/", "source=", False),
+    ("alice", "source=a/", "other=a", False),
+    ("alice", "source=a/", "source=a&SOURCE=b", False),
+    ("alice", "source=b/", "source=a", False),
+    ("alice", "source=b/", "source=b", False),
+    ("reader", "source=a/", "source=a", False),
+    ("blank", "source=/", "source=", False),
+    ("blank", "source=a/", "source=a", False),
+])
+def test_put_object_request_tag(world, user, prefix, tags, expected):
+    s3 = world.s3(user, WRITER)
+    assert allowed(s3.put_object, Bucket=BUCKET, Key=world.key(prefix), Body=b"x", Tagging=tags) is expected
+
+
+def test_put_object_request_tag_of_a_presigned_url(world):
+    s3 = world.client("s3", world.session("alice", WRITER), signature_version="s3v4")
+    for tags, status in (("source=a", 200), ("source=b", 403)):
+        url = s3.generate_presigned_url("put_object", Params={
+            "Bucket": BUCKET, "Key": world.key("source=a/"), "Tagging": tags})
+        connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"))
+        headers = {} if "x-amz-tagging=" in url.lower() else {"x-amz-tagging": tags}
+        connection.request("PUT", url.removeprefix(world.endpoint), body=b"x", headers=headers)
+        answer = connection.getresponse()
+        assert answer.status == status, (url, answer.read())
+
+
+def test_put_object_with_tags_needs_put_object_tagging(world):
+    s3 = world.s3("alice", allow("s3:PutObject", f"{OBJECT}/*"))
+    assert allowed(s3.put_object, Bucket=BUCKET, Key=world.key("p"), Body=b"x")
+    assert not allowed(s3.put_object, Bucket=BUCKET, Key=world.key("p"), Body=b"x", Tagging="k=v")
+
+
+@pytest.mark.parametrize("header", [{"ACL": "private"}, {"ObjectLockLegalHoldStatus": "ON"}])
+def test_put_object_headers_need_their_action(world, header):
+    put = {"Bucket": BUCKET, "Key": world.key("h"), "Body": b"x", **header}
+    assert not allowed(world.s3("alice", allow("s3:PutObject", f"{OBJECT}/*")).put_object, **put)
+    both = world.s3("alice", allow(["s3:PutObject", "s3:PutObjectAcl", "s3:PutObjectLegalHold"], f"{OBJECT}/*"))
+    with contextlib.suppress(ClientError) if "ACL" not in header else contextlib.nullcontext():
+        assert allowed(both.put_object, **put)
+
+
+@pytest.mark.parametrize("tags, expected", [({"source": "a"}, True), ({"source": "b"}, False), ({}, False)])
+def test_put_object_tagging_request_tag(world, tags, expected):
+    key = world.key("source=a/")
+    world.put(key, tags="source=a")
+    s3 = world.s3("alice", WRITER)
+    assert allowed(s3.put_object_tagging, Bucket=BUCKET, Key=key, Tagging=tag_set(**tags)) is expected
+
+
+def test_object_of_another_cannot_be_retagged_and_read(world):
+    key = world.key("source=b/")
+    world.put(key, tags="source=b")
+    s3 = world.s3("alice", WRITER, READER)
+    assert not allowed(s3.put_object_tagging, Bucket=BUCKET, Key=key, Tagging=tag_set(source="a"))
+    assert not allowed(s3.get_object, Bucket=BUCKET, Key=key)
+
+
+def test_request_tag_keys(world):
+    s3 = world.s3("alice", allow(["s3:PutObject", "s3:PutObjectTagging"], f"{OBJECT}/*", **{
+        "ForAllValues:StringEquals": {"s3:RequestObjectTagKeys": ["source", "kind"]}}))
+    put = functools.partial(allowed, s3.put_object, Bucket=BUCKET, Body=b"x")
+    assert put(Key=world.key("k"), Tagging="source=a")
+    assert put(Key=world.key("k"), Tagging="source=a&kind=b")
+    assert not put(Key=world.key("k"), Tagging="source=a&more=b")
+
+
+def test_existing_tag_of_reads(world):
+    own, other = world.key("source=a/"), world.key("source=a/")
+    world.put(own, tags="source=a")
+    world.put(other, tags="source=b")
+    s3 = world.s3("alice", READER)
+    for call in (s3.get_object, s3.head_object):
+        assert allowed(call, Bucket=BUCKET, Key=own)
+        assert not allowed(call, Bucket=BUCKET, Key=other)
+
+
+def test_existing_tag_is_that_of_the_version(world):
+    key = world.key("source=a/")
+    first = world.put(key, tags="source=b")
+    second = world.put(key, tags="source=a")
+    s3 = world.s3("alice", READER)
+    assert allowed(s3.get_object, Bucket=BUCKET, Key=key, VersionId=second)
+    assert not allowed(s3.get_object, Bucket=BUCKET, Key=key, VersionId=first)
+
+
+def test_version_needs_its_own_action(world):
+    key = world.key("v")
+    version = world.put(key)
+    latest = world.s3("alice", allow("s3:GetObject", f"{OBJECT}/*"))
+    assert allowed(latest.get_object, Bucket=BUCKET, Key=key)
+    assert not allowed(latest.get_object, Bucket=BUCKET, Key=key, VersionId=version)
+    named = world.s3("alice", allow("s3:GetObjectVersion", f"{OBJECT}/*", StringEquals={"s3:VersionId": version}))
+    assert allowed(named.get_object, Bucket=BUCKET, Key=key, VersionId=version)
+    assert not allowed(named.get_object, Bucket=BUCKET, Key=key, VersionId=world.put(key))
+
+
+def test_existing_tag_of_tagging(world):
+    own, other = world.key("t"), world.key("t")
+    world.put(own, tags="source=a")
+    world.put(other, tags="source=b")
+    s3 = world.s3("alice", allow(["s3:GetObjectTagging", "s3:PutObjectTagging", "s3:DeleteObjectTagging"],
+                                 f"{OBJECT}/*", StringEquals={"s3:ExistingObjectTag/source": "a"}))
+    for call, more in ((s3.get_object_tagging, {}), (s3.put_object_tagging, {"Tagging": tag_set(source="a")}),
+                       (s3.delete_object_tagging, {})):
+        assert allowed(call, Bucket=BUCKET, Key=own, **more)
+        assert not allowed(call, Bucket=BUCKET, Key=other, **more)
+
+
+def test_existing_tag_is_no_key_of_put_object(world):
+    key = world.key("e")
+    world.put(key, tags="source=a")
+    conditioned = world.s3("alice", allow("s3:PutObject", f"{OBJECT}/*",
+                                          StringEquals={"s3:ExistingObjectTag/source": "a"}))
+    assert not allowed(conditioned.put_object, Bucket=BUCKET, Key=key, Body=b"y")
+    assert allowed(world.s3("alice", allow("s3:PutObject", f"{OBJECT}/*")).put_object, Bucket=BUCKET, Key=key, Body=b"")
+
+
+def test_copy_reads_its_source(world):
+    own, other = world.key("source=a/"), world.key("source=a/")
+    world.put(own, tags="source=a")
+    world.put(other, tags="source=b")
+    s3 = world.s3("alice", WRITER, READER)
+    copy = functools.partial(allowed, s3.copy_object, Bucket=BUCKET, Key=world.key("source=a/"), Tagging="source=a",
+                             TaggingDirective="REPLACE")
+    assert copy(CopySource={"Bucket": BUCKET, "Key": own})
+    assert not copy(CopySource={"Bucket": BUCKET, "Key": other})
+    assert not allowed(s3.copy_object, Bucket=BUCKET, Key=world.key("source=a/"), Tagging="source=b",
+                       TaggingDirective="REPLACE", CopySource={"Bucket": BUCKET, "Key": own})
+    foreign = world.put(own, tags="source=b")
+    mine = world.put(own, tags="source=a")
+    assert copy(CopySource={"Bucket": BUCKET, "Key": own, "VersionId": mine})
+    assert not copy(CopySource={"Bucket": BUCKET, "Key": own, "VersionId": foreign})
+
+
+def test_copy_that_keeps_tags_needs_the_tagging_actions(world):
+    source = world.key("c")
+    world.put(source, tags="source=a")
+    copy = {"Bucket": BUCKET, "Key": world.key("c"), "CopySource": {"Bucket": BUCKET, "Key": source}}
+    needed = ["s3:GetObject", "s3:PutObject", "s3:GetObjectTagging", "s3:PutObjectTagging"]
+    assert allowed(world.s3("alice", allow(needed, f"{OBJECT}/*")).copy_object, **copy)
+    for missing in needed:
+        less = [action for action in needed if action != missing]
+        assert not allowed(world.s3("alice", allow(less, f"{OBJECT}/*")).copy_object, **copy)
+
+
+def test_multipart_upload_request_tag(world):
+    s3 = world.s3("alice", WRITER)
+    create = functools.partial(allowed, s3.create_multipart_upload, Bucket=BUCKET, Key=world.key("source=a/"))
+    assert create(Tagging="source=a")
+    assert not create(Tagging="source=b")
+
+
+def test_bucket_policy_that_requires_a_tag(world):
+    s3 = world.s3("alice", allow("s3:*", f"{OBJECT}/*"))
+    with world.bucket_policy({**deny("s3:PutObject", f"{OBJECT}/*", Null={"s3:RequestObjectTag/source": "true"}),
+                              "Principal": "*"}):
+        assert allowed(s3.put_object, Bucket=BUCKET, Key=world.key("n"), Body=b"x", Tagging="source=a")
+        assert not allowed(s3.put_object, Bucket=BUCKET, Key=world.key("n"), Body=b"x")
+
+
+def test_bucket_policy_that_enforces_write_once(world):
+    s3 = world.s3("alice", allow("s3:*", f"{OBJECT}/*"))
+    once = {**deny("s3:PutObject", f"{OBJECT}/*", Null={"s3:if-none-match": "true"},
+                   Bool={"s3:ObjectCreationOperation": "true"}), "Principal": "*"}
+    source = world.key("w")
+    world.put(source)
+    with world.bucket_policy(once):
+        key = world.key("w")
+        assert not allowed(s3.put_object, Bucket=BUCKET, Key=key, Body=b"x")
+        assert allowed(s3.put_object, Bucket=BUCKET, Key=key, Body=b"x", IfNoneMatch="*")
+        with pytest.raises(ClientError, match="PreconditionFailed"):
+            s3.put_object(Bucket=BUCKET, Key=key, Body=b"y", IfNoneMatch="*")
+        assert not allowed(s3.copy_object, Bucket=BUCKET, Key=world.key("w"),
+                           CopySource={"Bucket": BUCKET, "Key": source})
+        upload = {"Bucket": BUCKET, "Key": world.key("w")}
+        upload["UploadId"] = s3.create_multipart_upload(**upload)["UploadId"]
+        part = s3.upload_part(**upload, PartNumber=1, Body=b"x")
+        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        assert not allowed(s3.complete_multipart_upload, **upload, MultipartUpload=parts)
+        assert allowed(s3.complete_multipart_upload, **upload, MultipartUpload=parts, IfNoneMatch="*")
+
+
+def test_anonymous_requests_are_refused(world):
+    key = world.key("anonymous")
+    world.put(key)
+
+    def get(headers):
+        connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"))
+        connection.request("GET", f"/{BUCKET}/{key}", headers=headers)
+        return connection.getresponse().status
+    assert get({}) == 403
+    assert world.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"x"
+
+
+# --- Secure transport -------------------------------------------------------------------------------------------------
+
+def test_loopback_counts_as_secure_transport(world):
+    s3 = world.s3("alice", allow("s3:ListBucket", OBJECT))
+    for secure, expected in (("false", True), ("true", False)):
+        with world.bucket_policy({**deny("s3:*", [OBJECT, f"{OBJECT}/*"], Bool={"aws:SecureTransport": secure}),
+                                  "Principal": "*"}):
+            assert allowed(s3.list_objects_v2, Bucket=BUCKET) is expected
+
+
+# --- DynamoDB ---------------------------------------------------------------------------------------------------------
+
+TABLE_ARN = f"arn:aws:dynamodb:{REGION}:000000000000:table/{TABLE}"
+LEADING = {"dynamodb:LeadingKeys": "${aws:PrincipalTag/read}"}
+
+
+def query(expression, **values):
+    return {"TableName": TABLE, "KeyConditionExpression": expression,
+            "ExpressionAttributeValues": {f":{name}": {"S": value} for name, value in values.items()}}
+
+
+def requests(source):
+    """One request of each kind for this partition key value."""
+    key = item(source)
+    entry = {**key, "more": {"S": "x"}}
+    return [
+        ("get_item", {"TableName": TABLE, "Key": key}),
+        ("put_item", {"TableName": TABLE, "Item": entry}),
+        ("update_item", {"TableName": TABLE, "Key": key}),
+        ("delete_item", {"TableName": TABLE, "Key": key}),
+        ("query", query("source = :v", v=source)),
+        ("query", query(":v = source", v=source)),
+        ("query", query("source=:v AND id > :w", v=source, w="0")),
+        ("query", query("(id >= :w) and (source = :v)", v=source, w="0")),
+        ("query", {**query("#s = :v", v=source), "ExpressionAttributeNames": {"#s": "source"}}),
+        ("query", {"TableName": TABLE, "KeyConditions": {"source": {
+            "ComparisonOperator": "EQ", "AttributeValueList": [{"S": source}]}}}),
+        ("batch_get_item", {"RequestItems": {TABLE: {"Keys": [key]}}}),
+        ("batch_write_item", {"RequestItems": {TABLE: [{"PutRequest": {"Item": entry}}]}}),
+        ("batch_write_item", {"RequestItems": {TABLE: [{"DeleteRequest": {"Key": key}}]}}),
+        ("transact_get_items", {"TransactItems": [{"Get": {"TableName": TABLE, "Key": key}}]}),
+        ("transact_write_items", {"TransactItems": [{"Put": {"TableName": TABLE, "Item": entry}}]}),
+        ("transact_write_items", {"TransactItems": [{"ConditionCheck": {
+            "TableName": TABLE, "Key": key, "ConditionExpression": "attribute_exists(id)"}}]}),
+        ("transact_write_items", {"TransactItems": [{"Delete": {"TableName": TABLE, "Key": key}}]}),
+    ]
+
+
+@pytest.mark.parametrize("condition", [
+    {"StringEquals": LEADING},
+    {"ForAllValues:StringEquals": LEADING, "Null": {"dynamodb:LeadingKeys": "false"}},
+])
+def test_leading_keys(world, condition):
+    dynamodb = world.dynamodb("alice", allow("dynamodb:*", TABLE_ARN, **condition))
+    for (operation, own), (_, other) in zip(requests("a"), requests("b"), strict=True):
+        assert allowed(getattr(dynamodb, operation), **own), (operation, own)
+        assert not allowed(getattr(dynamodb, operation), **other), (operation, other)
+
+
+@pytest.mark.parametrize("user", ["reader", "blank"])
+def test_leading_keys_without_a_tag(world, user):
+    dynamodb = world.dynamodb(user, allow("dynamodb:*", TABLE_ARN, StringEquals={
+        "dynamodb:LeadingKeys": "${aws:PrincipalTag/write}"}))
+    for operation, request in requests("a") + requests("b"):
+        assert not allowed(getattr(dynamodb, operation), **request)
+
+
+def test_leading_keys_of_every_item(world):
+    dynamodb = world.dynamodb("alice", allow("dynamodb:*", TABLE_ARN, **{"ForAllValues:StringEquals": LEADING}))
+    own = [item("a", "1"), item("a", "2")]
+    for keys, expected in ((own, True), ([*own, item("b")], False)):
+        assert allowed(dynamodb.batch_get_item, RequestItems={TABLE: {"Keys": keys}}) is expected
+        gets = [{"Get": {"TableName": TABLE, "Key": key}} for key in keys]
+        assert allowed(dynamodb.transact_get_items, TransactItems=gets) is expected
+        writes = [{"PutRequest": {"Item": key}} for key in keys]
+        assert allowed(dynamodb.batch_write_item, RequestItems={TABLE: writes}) is expected
+
+
+def test_scan_has_no_leading_keys(world):
+    closed = {"ForAllValues:StringEquals": LEADING, "Null": {"dynamodb:LeadingKeys": "false"}}
+    open_ = {"ForAllValues:StringEquals": LEADING}
+    assert not allowed(world.dynamodb("alice", allow("dynamodb:*", TABLE_ARN, **closed)).scan, TableName=TABLE)
+    assert allowed(world.dynamodb("alice", allow("dynamodb:*", TABLE_ARN, **open_)).scan, TableName=TABLE)
+
+
+def test_leading_keys_of_an_index(world):
+    by_owner = {"IndexName": "by-owner"}
+    dynamodb = world.dynamodb("alice", allow("dynamodb:Query", f"{TABLE_ARN}/index/*", StringEquals=LEADING))
+    own, other = query("#o = :v", v="a"), query("#o = :v", v="b")
+    own["ExpressionAttributeNames"] = other["ExpressionAttributeNames"] = {"#o": "owner"}
+    assert allowed(dynamodb.query, **own, **by_owner)
+    assert not allowed(dynamodb.query, **other, **by_owner)
+    assert not allowed(dynamodb.query, **query("source = :v", v="a"))
+
+
+# --- KMS --------------------------------------------------------------------------------------------------------------
+
+def test_encryption_context_keys(world):
+    key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
+    kms = world.client("kms", world.session("alice", allow(["kms:Encrypt", "kms:Decrypt"], key, **{
+        "StringEquals": {"kms:EncryptionContext:source": "${aws:PrincipalTag/read}"},
+        "ForAllValues:StringEquals": {"kms:EncryptionContextKeys": ["source"]}})))
+    encrypt = functools.partial(allowed, kms.encrypt, KeyId=key, Plaintext=b"x")
+    assert encrypt(EncryptionContext={"source": "a"})
+    assert not encrypt(EncryptionContext={"source": "b"})
+    assert not encrypt(EncryptionContext={"source": "a", "more": "x"})
+    assert not encrypt()
+
+
+# --- Step Functions ---------------------------------------------------------------------------------------------------
+
+def run(world, state, *statements):
+    """The outcome of a state machine of this one state, under a role with these statements."""
+    states = world.client("stepfunctions", inject_host_prefix=False)
+    machine = states.create_state_machine(
+        name=world.key("machine-"), type="EXPRESS", roleArn=world.role(*statements),
+        definition=json.dumps({"QueryLanguage": "JSONata", "StartAt": "S", "States": {"S": {**state, "End": True}}}),
+    )["stateMachineArn"]
+    return states.start_sync_execution(stateMachineArn=machine, input="{}")
+
+
+def test_state_machine_acts_as_its_role(world):
+    topic = world.client("sns").create_topic(Name="events")["TopicArn"]
+    queue = world.client("sqs").create_queue(QueueName="events")["QueueUrl"]
+    function = world.echo
+    for task, arguments, action, resource, error in (
+        ("dynamodb:putItem", {"TableName": TABLE, "Item": item("a", "m")}, "dynamodb:PutItem", TABLE_ARN,
+         "DynamoDB.AmazonDynamoDBException"),
+        ("sns:publish", {"TopicArn": topic, "Message": "m"}, "sns:Publish", topic, "SNS.AmazonSNSException"),
+        ("sqs:sendMessage", {"QueueUrl": queue, "MessageBody": "m"}, "sqs:SendMessage",
+         f"arn:aws:sqs:{REGION}:000000000000:events", "SQS.AmazonSQSException"),
+        ("lambda:invoke", {"FunctionName": function, "Payload": {}}, "lambda:InvokeFunction", function,
+         "Lambda.AWSLambdaException"),
+    ):
+        state = {"Type": "Task", "Resource": f"arn:aws:states:::{task}", "Arguments": arguments}
+        outcome = run(world, state, allow(action, resource))
+        assert outcome["status"] == "SUCCEEDED", outcome
+        for statements in ((), (allow(action, resource + "-other"),), (allow("*", "*"), deny(action, resource))):
+            outcome = run(world, state, *statements)
+            assert (outcome["status"], outcome["error"]) == ("FAILED", error)
+            assert f"is not authorized to perform: {action} on resource: {resource}" in outcome["cause"]
+
+
+def test_leading_keys_of_a_state_machine(world):
+    statement = allow("dynamodb:PutItem", TABLE_ARN, StringEquals={"dynamodb:LeadingKeys": "a"})
+    for source, status in (("a", "SUCCEEDED"), ("b", "FAILED")):
+        state = {"Type": "Task", "Resource": "arn:aws:states:::dynamodb:putItem",
+                 "Arguments": {"TableName": TABLE, "Item": item(source, "m")}}
+        assert run(world, state, statement)["status"] == status
+
+
+@pytest.mark.parametrize("retrier, at_least, below", [
+    ({"MaxAttempts": 2, "MaxDelaySeconds": 1, "BackoffRate": 5}, 2, 3),
+    # Four random delays exceed 3.6 seconds once in a thousand runs.
+    ({"MaxAttempts": 4, "BackoffRate": 1, "JitterStrategy": "FULL"}, 0, 4),
+])
+def test_retry_delay(world, retrier, at_least, below):
+    state = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke",
+             "Arguments": {"FunctionName": world.echo, "Payload": {}},
+             "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, **retrier}]}
+    started = time.monotonic()
+    assert run(world, state)["status"] == "FAILED"
+    assert at_least <= time.monotonic() - started < below
+
+
+# --- SQS --------------------------------------------------------------------------------------------------------------
+
+def test_message_move_task(world):
+    sqs = world.client("sqs")
+
+    def queue(name, **attributes):
+        url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+        return url, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+    dead, dead_arn = queue("dead")
+    work, work_arn = queue("work", VisibilityTimeout="0", RedrivePolicy=json.dumps(
+        {"deadLetterTargetArn": dead_arn, "maxReceiveCount": 1}))
+
+    def receive(url):
+        found = sqs.receive_message(QueueUrl=url, MessageSystemAttributeNames=["All"]).get("Messages", [])
+        return [(message["Body"], message["Attributes"]["ApproximateReceiveCount"]) for message in found]
+
+    sqs.send_message(QueueUrl=work, MessageBody="m")
+    assert receive(work) == [("m", "1")]
+    assert receive(work) == []
+    mover = world.client("sqs", world.session("alice", allow("sqs:*MessageMoveTask*", dead_arn)))
+    assert not allowed(mover.start_message_move_task, SourceArn=work_arn)
+    with pytest.raises(ClientError, match="must be configured as a Dead Letter Queue"):
+        sqs.start_message_move_task(SourceArn=work_arn)
+    assert mover.start_message_move_task(SourceArn=dead_arn)["TaskHandle"]
+    task, = mover.list_message_move_tasks(SourceArn=dead_arn)["Results"]
+    assert (task["Status"], task["ApproximateNumberOfMessagesMoved"]) == ("COMPLETED", 1)
+    assert receive(dead) == []
+    assert receive(work) == [("m", "1")]
+
+
+# --- User attributes --------------------------------------------------------------------------------------------------
+
+def write(world, app, name, value="x"):
+    token = world.sign_in("bob", app)["AccessToken"]
+    return allowed(world.client("cognito-idp").update_user_attributes, AccessToken=token,
+                   UserAttributes=[{"Name": name, "Value": value}])
+
+
+def test_write_attributes_of_the_app_client(world):
+    assert write(world, world.closed_app, "name")
+    assert not write(world, world.closed_app, "custom:write", "a")
+    assert not write(world, world.closed_app, "custom:read", "a")
+    assert not write(world, world.closed_app, "email_verified", "true")
+    found = world.client("cognito-idp").admin_get_user(UserPoolId=world.pool, Username="bob")["UserAttributes"]
+    assert {"Name": "custom:write", "Value": "b"} in found
+    assert {"Name": "name", "Value": "x"} in found
+
+
+def test_app_client_without_write_attributes_writes_all_mutable_ones(world):
+    assert write(world, world.open_app, "custom:write", "b")
+    assert not write(world, world.open_app, "email_verified", "true")
+    with pytest.raises(ClientError, match="cannot be updated"):
+        write(world, world.open_app, "custom:fixed")
+
+
+def test_access_token_must_be_genuine(world):
+    token = world.sign_in("bob", world.open_app)["AccessToken"]
+    header, _, signature = token.split(".")
+    forged = ".".join((header, world.sign_in("alice", world.open_app)["AccessToken"].split(".")[1], signature))
+    update = world.client("cognito-idp").update_user_attributes
+    attributes = [{"Name": "name", "Value": "y"}]
+    assert allowed(update, AccessToken=token, UserAttributes=attributes)
+    assert not allowed(update, AccessToken=forged, UserAttributes=attributes)
+    assert not allowed(update, AccessToken=world.sign_in("bob")["IdToken"], UserAttributes=attributes)
+
+
+def test_access_token_of_a_deleted_app_client_writes_nothing(world):
+    idp = world.client("cognito-idp")
+    app = idp.create_user_pool_client(UserPoolId=world.pool, ClientName="gone", ExplicitAuthFlows=[
+        "ALLOW_USER_PASSWORD_AUTH"])["UserPoolClient"]["ClientId"]
+    assert write(world, app, "name")
+    idp.delete_user_pool_client(UserPoolId=world.pool, ClientId=app)
+    assert not write(world, app, "name")
+
+
+def test_sign_up(world):
+    def sign_up(app, **attributes):
+        return allowed(world.client("cognito-idp").sign_up, ClientId=app, Username=world.key("new"), Password=PASSWORD,
+                       UserAttributes=[{"Name": name.replace("_", ":"), "Value": value}
+                                       for name, value in attributes.items()])
+    assert sign_up(world.closed_app, name="New")
+    assert not sign_up(world.closed_app, custom_write="a")
+    assert sign_up(world.open_app, custom_write="a")
+    assert not sign_up(world.invited_app)
+
+
+# --- Latency ----------------------------------------------------------------------------------------------------------
+
+def test_invocation_does_not_wait(world):
+    lambda_, function = world.client("lambda"), world.echo
+    times = []
+    for _ in range(12):
+        started = time.monotonic()
+        answer = lambda_.invoke(FunctionName=function, Payload=b"{}")
+        times.append(time.monotonic() - started)
+        assert "FunctionError" not in answer, answer["Payload"].read()
+    assert sorted(times)[len(times) // 4] < 0.040

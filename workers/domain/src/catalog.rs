@@ -1,0 +1,212 @@
+//! The catalog's record of a message: what is known of it, and nothing that identifies a patient.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{MessageId, Source, SubmissionId, Timestamp};
+
+/// How far a message has come. `duplicate` is the outcome of a submission, never the status of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Waits in the queue: for its first try, for another one, or a new submission of it does.
+    Queued,
+    /// A submission holds the claim.
+    Processing,
+    /// In the lake. Final.
+    Stored,
+    /// The caller may not write this. A later submission may succeed.
+    Denied,
+    /// The caller's token ran out (or the overflow object did) before the message could be stored. A later submission
+    /// may succeed.
+    Expired,
+    /// Every try failed; the submission lies in the dead-letter queue.
+    Failed,
+}
+
+impl Status {
+    /// The text in the catalog, in answers and in events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Processing => "processing",
+            Self::Stored => "stored",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing more happens to the message unless it is submitted (or brought back) again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Stored | Self::Denied | Self::Expired | Self::Failed)
+    }
+}
+
+/// What parsing a stored message gave. Also the object tag `state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its structure is readable from MSH on; there is a JSON rendition.
+    Parsed,
+    /// No readable MSH. The lake keeps the message as it came.
+    Error,
+}
+
+impl State {
+    /// The text in the catalog, in tags and in events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parsed => "parsed",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What MSH says of the message and its systems (HL7 2.5.1 §2.15.9). Nothing of the patient.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Summary {
+    /// MSH-9.1, `ADT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_type: Option<String>,
+    /// MSH-9.2, `A01`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger_event: Option<String>,
+    /// MSH-9.3, `ADT_A01`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_structure: Option<String>,
+    /// MSH-10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_id: Option<String>,
+    /// MSH-12.1, `2.5.1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hl7_version: Option<String>,
+    /// MSH-3.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sending_application: Option<String>,
+    /// MSH-4.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sending_facility: Option<String>,
+    /// MSH-5.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiving_application: Option<String>,
+    /// MSH-6.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiving_facility: Option<String>,
+    /// MSH-7.1, as it stands in the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_time: Option<String>,
+}
+
+/// Why a message is not parsed or not stored, for people. Never quotes the message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A short constant: a step error's name (`TokenExpired`) or a parse reason (`no-msh`).
+    pub code: String,
+    /// One sentence.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detail: Option<String>,
+}
+
+/// Where and as what a message was stored: the part of the record that is written once, at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stored {
+    /// Whether it parsed.
+    pub state: State,
+    /// The lake bucket.
+    pub bucket: String,
+    /// Key of the ER7 object.
+    pub key: String,
+    /// Its version, unless an earlier try of the same step had put it already (write-only users cannot ask for it).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version_id: Option<String>,
+    /// Key of the JSON rendition, if it parsed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub json_key: Option<String>,
+    /// Its version, as with `version_id`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub json_version_id: Option<String>,
+    /// When the message first arrived.
+    pub received_at: Timestamp,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+    /// What MSH says.
+    pub summary: Summary,
+    /// Why it did not parse.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<Problem>,
+}
+
+/// A catalog item: PK `source`, SK `message_id`. The attribute names are the field names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The institute.
+    pub source: Source,
+    /// The message.
+    pub message_id: MessageId,
+    /// How far it has come.
+    pub status: Status,
+    /// The submission that holds, or last held, the claim. Of a stored message: the one that stored it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub claim_submission: Option<SubmissionId>,
+    /// Until when the claim holds, in milliseconds since 1970. Absent: nobody holds it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lease_until: Option<i64>,
+    /// The newest submission of the message.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_submission: Option<SubmissionId>,
+    /// How many POSTs brought the message.
+    #[serde(default)]
+    pub submissions: u64,
+    /// When the first of them arrived.
+    pub received_at: Timestamp,
+    /// When it was stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stored_at: Option<Timestamp>,
+    /// Whether it parsed, once stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub state: Option<State>,
+    /// The lake bucket, once stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bucket: Option<String>,
+    /// Key of the ER7 object, once stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<String>,
+    /// Version of the ER7 object.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version_id: Option<String>,
+    /// Key of the JSON rendition.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub json_key: Option<String>,
+    /// Version of the JSON rendition.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub json_version_id: Option<String>,
+    /// What MSH says, once stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub summary: Option<Summary>,
+    /// Why it was not parsed or not stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<Problem>,
+    /// DynamoDB's time to live, in seconds since 1970; only on records that were never stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires_at: Option<i64>,
+}
+
+impl Record {
+    /// What was stored, if it was.
+    pub fn stored(&self) -> Option<Stored> {
+        Some(Stored {
+            state: self.state?,
+            bucket: self.bucket.clone()?,
+            key: self.key.clone()?,
+            version_id: self.version_id.clone(),
+            json_key: self.json_key.clone(),
+            json_version_id: self.json_version_id.clone(),
+            received_at: self.received_at,
+            stored_at: self.stored_at?,
+            summary: self.summary.clone().unwrap_or_default(),
+            error: self.error.clone(),
+        })
+    }
+}

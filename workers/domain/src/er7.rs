@@ -1,0 +1,169 @@
+//! The bytes of a message, in the one form that has an id.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::MessageId;
+
+/// A message in canonical form: UTF-8, every segment ended by one CR (HL7 2.5.1 §2.5), no MLLP framing, no byte order
+/// mark, no blank segments at the end.
+///
+/// `Debug` shows a length, never content: a message is a patient's data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Er7(String);
+
+/// There is nothing in the message but framing and blanks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message is empty")]
+pub struct EmptyMessage;
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+/// MLLP start block and end block (HL7 2.5.1 Appendix C, minimal lower layer protocol).
+const START_BLOCK: char = '\u{b}';
+const END_BLOCK: char = '\u{1c}';
+
+impl Er7 {
+    /// The canonical form of a decoded message. CR, LF and CRLF, also mixed, end a segment.
+    ///
+    /// Idempotent; two texts that differ in content have different forms.
+    ///
+    /// # Errors
+    /// [`EmptyMessage`] if nothing but framing and blanks is in it.
+    pub fn canonical(text: &str) -> Result<Self, EmptyMessage> {
+        let body = without_blank_end(text.trim_start_matches([BYTE_ORDER_MARK, START_BLOCK]));
+        if body.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
+            return Err(EmptyMessage);
+        }
+        let mut canonical = String::with_capacity(body.len() + 1);
+        let mut characters = body.chars().peekable();
+        while let Some(character) = characters.next() {
+            match character {
+                '\r' => {
+                    characters.next_if_eq(&'\n');
+                    canonical.push('\r');
+                }
+                '\n' => canonical.push('\r'),
+                other => canonical.push(other),
+            }
+        }
+        canonical.push('\r');
+        Ok(Self(canonical))
+    }
+
+    /// The message, segments ended by CR.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Size in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The id that this content has, from whatever source it comes.
+    pub fn message_id(&self) -> MessageId {
+        MessageId::from_digest(Sha256::digest(&self.0).into())
+    }
+}
+
+/// Cuts what may stand behind the last segment: its own end, blank segments, the MLLP end block.
+fn without_blank_end(text: &str) -> &str {
+    let mut rest = text;
+    loop {
+        let cut = rest.trim_end_matches(['\r', '\n']);
+        let cut = cut.trim_end_matches([' ', '\t']).strip_suffix(END_BLOCK).unwrap_or(cut);
+        // A segment of blanks alone goes; blanks behind content stay, since they are content.
+        let last_segment_start = cut.rfind(['\r', '\n']).map_or(0, |end| end + 1);
+        let cut = match cut.split_at_checked(last_segment_start) {
+            Some((before, last)) if last.trim_matches([' ', '\t']).is_empty() => before,
+            _ => cut,
+        };
+        if cut.len() == rest.len() {
+            return cut;
+        }
+        rest = cut;
+    }
+}
+
+impl fmt::Debug for Er7 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Er7({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ADT: &str = "MSH|^~\\&|A|B|C|D|20260101||ADT^A01|1|P|2.5\rPID|1||7||DOE^JANE\r";
+
+    fn id(text: &str) -> MessageId {
+        Er7::canonical(text).unwrap().message_id()
+    }
+
+    #[test]
+    fn the_canonical_form_of_a_canonical_message_is_itself() {
+        assert_eq!(Er7::canonical(ADT).unwrap().as_str(), ADT);
+    }
+
+    #[test]
+    fn line_ends_framing_and_trailing_blanks_do_not_change_the_id() {
+        let lf = ADT.replace('\r', "\n");
+        let crlf = ADT.replace('\r', "\r\n");
+        let variants = [
+            lf.clone(),
+            crlf.clone(),
+            ADT.trim_end().to_owned(),
+            format!("\u{b}{ADT}\u{1c}\r"),
+            format!("\u{feff}{lf}"),
+            format!("\u{b}\u{feff}{crlf}\u{1c}\r\n"),
+            format!("{ADT}\r\n\r\n"),
+            format!("{ADT}  \r\t\n"),
+            format!("{ADT} \u{1c} \r"),
+        ];
+        for variant in variants {
+            assert_eq!(id(&variant), id(ADT), "{variant:?}");
+        }
+    }
+
+    #[test]
+    fn a_difference_of_content_is_a_difference_of_id() {
+        for other in
+            [ADT.replace("JANE", "JANET"), ADT.replace("\rPID", "\r\rPID"), format!(" {ADT}"), ADT.replace("JANE", "JANE ")]
+        {
+            assert_ne!(id(&other), id(ADT), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_framing_is_empty() {
+        for empty in ["", "\r\n", "\u{b}\u{1c}\r", "\u{feff}", " \t\r \n"] {
+            assert_eq!(Er7::canonical(empty), Err(EmptyMessage), "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_content() {
+        assert_eq!(format!("{:?}", Er7::canonical("MSH|secret").unwrap()), "Er7(11 bytes)");
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_is_idempotent(text in "[\u{feff}\u{b}\u{1c}\r\n \tA|é]{0,40}") {
+            if let Ok(once) = Er7::canonical(&text) {
+                prop_assert_eq!(Er7::canonical(once.as_str()).unwrap(), once);
+            }
+        }
+
+        #[test]
+        fn any_line_end_gives_the_same_id(segments in prop::collection::vec("[A-Z0-9|^é]{1,20}", 1..8), ends in prop::collection::vec(0..3usize, 8)) {
+            let end = |i: usize| ["\r", "\n", "\r\n"][ends[i % ends.len()]];
+            let mixed: String = segments.iter().enumerate().map(|(i, s)| format!("{s}{}", end(i))).collect();
+            let plain: String = segments.iter().map(|s| format!("{s}\r")).collect();
+            prop_assert_eq!(id(&mixed), id(&plain));
+        }
+    }
+}

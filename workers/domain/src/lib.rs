@@ -1,0 +1,28 @@
+//! What is true of Sluice whatever runs it: no AWS SDK, no Lambda, no clock of its own.
+//!
+//! A hospital posts an HL7v2 message; that POST is a *submission* ([`SubmissionId`]). The message itself has an id that
+//! depends on its content alone ([`MessageId`], the SHA-256 of the canonical [`Er7`]) and belongs to a [`Source`], the
+//! institute of the caller's `custom:write` claim. `(source, message id)` is the key of a catalog [`Record`]; a
+//! submission travels as an [`Envelope`], owns the record for a while ([`claim`]) and ends as objects in the lake
+//! ([`object`]) and an [`event`].
+
+pub mod backoff;
+pub mod catalog;
+pub mod claim;
+mod envelope;
+mod er7;
+pub mod event;
+mod message_id;
+pub mod object;
+mod source;
+pub mod step;
+mod submission;
+mod timestamp;
+
+pub use catalog::{Record, State, Status, Stored, Summary};
+pub use envelope::{Envelope, EnvelopeError, Payload, decode_inline};
+pub use er7::{EmptyMessage, Er7};
+pub use message_id::{InvalidMessageId, MessageId};
+pub use source::{InvalidSource, Source};
+pub use submission::{InvalidSubmissionId, SubmissionId};
+pub use timestamp::Timestamp;

@@ -1,0 +1,103 @@
+//! One JSON line per invocation, on standard output: that is the whole log of a worker.
+//!
+//! What may stand in it is a closed list ([`Field`]): ids, names and numbers. There is no call that logs a text, because
+//! texts are where patients and tokens are.
+
+use std::cell::RefCell;
+
+use domain::step::Subject;
+use serde_json::{Map, Value, json};
+
+/// What a handler may note for its invocation's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The POST.
+    SubmissionId,
+    /// The message.
+    MessageId,
+    /// The institute.
+    Source,
+    /// What came of it: a word of this code base.
+    Outcome,
+    /// The HTTP status answered.
+    HttpStatus,
+    /// How large the message is.
+    SizeBytes,
+    /// SQS's receive count.
+    Receives,
+    /// What the credential cache knew: `hit` or `miss`.
+    CredentialCache,
+    /// A step error's name.
+    Error,
+    /// Its sentence: operations and AWS error codes, see [`crate::StepError`].
+    Detail,
+}
+
+impl Field {
+    fn name(self) -> &'static str {
+        match self {
+            Self::SubmissionId => "submissionId",
+            Self::MessageId => "messageId",
+            Self::Source => "source",
+            Self::Outcome => "outcome",
+            Self::HttpStatus => "httpStatus",
+            Self::SizeBytes => "sizeBytes",
+            Self::Receives => "receives",
+            Self::CredentialCache => "credentialCache",
+            Self::Error => "error",
+            Self::Detail => "detail",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Line {
+    fields: Map<String, Value>,
+    messages: Vec<Value>,
+    requests: Vec<Value>,
+}
+
+tokio::task_local! {
+    static LINE: RefCell<Line>;
+}
+
+/// Notes a fact for the line of this invocation. Outside an invocation (in a unit test) it goes nowhere.
+pub fn note(field: Field, value: impl ToString) {
+    let _ = LINE.try_with(|line| line.borrow_mut().fields.insert(field.name().to_owned(), value.to_string().into()));
+}
+
+impl Field {
+    /// Notes which message the invocation is about.
+    pub fn note_subject(subject: &Subject) {
+        note(Self::SubmissionId, subject.submission_id);
+        note(Self::MessageId, &subject.message_id);
+        note(Self::Source, &subject.source);
+    }
+}
+
+/// Notes one message of a batch, with facts of its own.
+pub fn note_message(facts: &[(Field, String)]) {
+    let message: Map<String, Value> =
+        facts.iter().map(|(field, value)| (field.name().to_owned(), value.as_str().into())).collect();
+    let _ = LINE.try_with(|line| line.borrow_mut().messages.push(message.into()));
+}
+
+/// Notes an AWS request that was made, and its id.
+pub(crate) fn note_request(operation: &str, request_id: &str) {
+    let _ = LINE.try_with(|line| line.borrow_mut().requests.push(json!({ "operation": operation, "requestId": request_id })));
+}
+
+/// Runs an invocation and gives its line beside its result.
+pub(crate) async fn collecting<T>(invocation: impl Future<Output = T>) -> (T, Map<String, Value>) {
+    LINE.scope(RefCell::default(), async move {
+        let result = invocation.await;
+        let line = LINE.with(RefCell::take);
+        let mut fields = line.fields;
+        if !line.messages.is_empty() {
+            fields.insert("messages".to_owned(), line.messages.into());
+        }
+        fields.insert("awsRequests".to_owned(), line.requests.into());
+        (result, fields)
+    })
+    .await
+}

@@ -1,0 +1,69 @@
+//! `GET /er7/{messageId}/status`: how far a message has come.
+//!
+//! With the worker's own role, which reads the catalog and nothing else. Which institute's record the caller sees is
+//! decided by the claims that API Gateway has verified; the message itself is not here to be read.
+
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use catalog::Catalog;
+use domain::{MessageId, Record, Source};
+use runtime::{Field, HttpProblem, StepError, claim, json_response, note, problem_response};
+use serde_json::{Value, json};
+
+/// Answers one request: 200, or a problem document.
+///
+/// # Errors
+/// Only for an event that is not API Gateway's.
+pub async fn answer(catalog: &Catalog, event: Value) -> Result<ApiGatewayV2httpResponse, StepError> {
+    let request: ApiGatewayV2httpRequest = runtime::input("an HTTP API event", event)?;
+    let (outcome, response) = match status(catalog, &request).await {
+        Ok(record) => (record.status.as_str(), json_response(200, &body(&record))),
+        Err(problem) => (problem.title, problem_response(&problem)),
+    };
+    note(Field::Outcome, outcome);
+    Ok(response)
+}
+
+async fn status(catalog: &Catalog, request: &ApiGatewayV2httpRequest) -> Result<Record, HttpProblem> {
+    let institutes = institutes(request);
+    if institutes.is_empty() {
+        return Err(HttpProblem::new(
+            403,
+            "Forbidden",
+            "the caller has neither `custom:write` nor `custom:read` of an institute",
+        ));
+    }
+    let message_id = request.path_parameters.get("messageId").and_then(|it| it.parse::<MessageId>().ok());
+    let message_id = message_id
+        .ok_or_else(|| HttpProblem::new(400, "Invalid message id", "the message id must be 64 lower-case hexadecimal digits"))?;
+    note(Field::MessageId, &message_id);
+    for source in &institutes {
+        note(Field::Source, source);
+        if let Some(record) = catalog.get(source, &message_id).await.map_err(|error| HttpProblem::of_step(&error))? {
+            return Ok(record);
+        }
+    }
+    Err(HttpProblem::new(404, "Not found", "the institute has submitted no message with this id"))
+}
+
+/// The institutes whose records the caller may see: where they write, and where they read.
+fn institutes(request: &ApiGatewayV2httpRequest) -> Vec<Source> {
+    let claims = ["custom:write", "custom:read"];
+    let mut institutes: Vec<Source> = claims.iter().filter_map(|name| claim(request, name)?.parse().ok()).collect();
+    institutes.dedup();
+    institutes
+}
+
+fn body(record: &Record) -> Value {
+    let mut body = json!({
+        "messageId": record.message_id,
+        "status": record.status,
+        "state": record.state,
+        "submissions": record.submissions,
+        "receivedAt": record.received_at,
+        "storedAt": record.stored_at,
+    });
+    if let (Value::Object(body), Some(error)) = (&mut body, &record.error) {
+        body.insert("error".to_owned(), json!(error));
+    }
+    body
+}

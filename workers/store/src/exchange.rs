@@ -1,0 +1,123 @@
+//! From the caller's ID token to the caller's AWS credentials (Cognito identity pool, enhanced flow).
+
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_sdk_cognitoidentity::Client;
+use aws_sdk_cognitoidentity::config::http::HttpResponse;
+use aws_sdk_cognitoidentity::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::config::Credentials;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use lru::LruCache;
+use runtime::{Field, StepError, note};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::CredentialCache;
+
+/// Identities remembered in a warm worker. One identity id is 50 bytes and no secret.
+const MAX_IDENTITIES: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// Exchanges tokens, and remembers what it got.
+#[derive(Debug)]
+pub struct Exchange {
+    client: Client,
+    identity_pool_id: String,
+    /// The key of `Logins`: the user pool's `cognito-idp.<region>.amazonaws.com/<pool id>`.
+    provider: String,
+    credentials: CredentialCache,
+    /// Identity ids by the token's `iss` and `sub`: GetId allows 25 requests a second in an account.
+    identities: Mutex<LruCache<(String, String), String>>,
+}
+
+/// What of the ID token is read here. Nothing is decided by it: Cognito verifies the token.
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    exp: u64,
+}
+
+impl Exchange {
+    /// For the users of one user pool.
+    pub fn new(client: Client, identity_pool_id: String, provider: String) -> Self {
+        let identities = Mutex::new(LruCache::new(MAX_IDENTITIES));
+        Self { client, identity_pool_id, provider, credentials: CredentialCache::default(), identities }
+    }
+
+    /// The credentials of the user whose ID token this is.
+    ///
+    /// # Errors
+    /// [`StepError::TokenExpired`] and [`StepError::TokenInvalid`] are permanent; the rest may be retried.
+    pub async fn credentials(&self, token: &SecretString) -> Result<Credentials, StepError> {
+        let claims = claims(token).ok_or(StepError::TokenInvalid)?;
+        let now = SystemTime::now();
+        // The credentials of the enhanced flow live for an hour, whatever the token has left. An expired token is refused
+        // whether this worker happens to be warm or not.
+        if UNIX_EPOCH + Duration::from_secs(claims.exp) <= now {
+            return Err(StepError::TokenExpired);
+        }
+        if let Some(credentials) = self.credentials.get(token, now) {
+            note(Field::CredentialCache, "hit");
+            return Ok(credentials);
+        }
+        note(Field::CredentialCache, "miss");
+        let identity_id = self.identity_id(claims, token).await?;
+        let credentials = self.exchange(&identity_id, token).await?;
+        self.credentials.put(token, credentials.clone(), now);
+        Ok(credentials)
+    }
+
+    async fn identity_id(&self, claims: Claims, token: &SecretString) -> Result<String, StepError> {
+        const OPERATION: &str = "cognito-identity:GetId";
+        let user = (claims.iss, claims.sub);
+        let known = self.identities.lock().unwrap_or_else(PoisonError::into_inner).get(&user).cloned();
+        if let Some(identity_id) = known {
+            return Ok(identity_id);
+        }
+        let answer = self
+            .client
+            .get_id()
+            .identity_pool_id(&self.identity_pool_id)
+            .logins(&self.provider, token.expose_secret())
+            .send()
+            .await
+            .map_err(|error| refused(OPERATION, &error))?;
+        let identity_id = answer.identity_id.ok_or(StepError::Unavailable { operation: OPERATION })?;
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner).put(user, identity_id.clone());
+        Ok(identity_id)
+    }
+
+    async fn exchange(&self, identity_id: &str, token: &SecretString) -> Result<Credentials, StepError> {
+        const OPERATION: &str = "cognito-identity:GetCredentialsForIdentity";
+        let answer = self
+            .client
+            .get_credentials_for_identity()
+            .identity_id(identity_id)
+            .logins(&self.provider, token.expose_secret())
+            .send()
+            .await
+            .map_err(|error| refused(OPERATION, &error))?;
+        let unusable = StepError::Unavailable { operation: OPERATION };
+        let given = answer.credentials.ok_or(unusable.clone())?;
+        let (Some(access_key_id), Some(secret_key)) = (given.access_key_id, given.secret_key) else { return Err(unusable) };
+        let expiration = given.expiration.and_then(|it| SystemTime::try_from(it).ok());
+        Ok(Credentials::new(access_key_id, secret_key, given.session_token, expiration, "cognito-identity"))
+    }
+}
+
+/// Cognito refuses a token with `NotAuthorizedException`, whose message alone says whether it has expired.
+fn refused<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> StepError {
+    match (error.code(), error.message()) {
+        (Some("NotAuthorizedException"), Some(message)) if message.contains("expired") => StepError::TokenExpired,
+        (Some("NotAuthorizedException"), _) => StepError::TokenInvalid,
+        _ => StepError::from_sdk(operation, error),
+    }
+}
+
+fn claims(token: &SecretString) -> Option<Claims> {
+    let payload = token.expose_secret().split('.').nth(1)?;
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}

@@ -1,0 +1,99 @@
+//! Puts a message into the lake with the *caller's* AWS credentials, then marks it stored.
+//!
+//! The worker's own role has no S3 permission on the lake bucket. It opens the sealed ID token, exchanges it for the
+//! caller's credentials (Cognito identity pool), and it is the caller's role, through principal tags and object tags, that
+//! allows the objects or not. So this code cannot misfile a message, whatever it believes the source to be.
+
+mod credential_cache;
+mod exchange;
+mod lake;
+
+use aws_sdk_kms::Client as Kms;
+use catalog::Catalog;
+use domain::claim::Finish;
+use domain::step::{StoreAnswer, StoreRequest};
+use domain::{Stored, Timestamp, object};
+use runtime::{Field, StepError, note};
+use serde_json::Value;
+
+pub use credential_cache::CredentialCache;
+pub use exchange::Exchange;
+pub use lake::Lake;
+
+/// The clients and settings of the worker.
+#[derive(Debug)]
+pub struct Store {
+    /// Own role: `UpdateItem`.
+    pub catalog: Catalog,
+    /// Own role: opens sealed tokens.
+    pub kms: Kms,
+    /// The key they are sealed with.
+    pub token_key_arn: String,
+    /// Own role: reads the overflow bucket, and no other.
+    pub own_s3: aws_sdk_s3::Client,
+    /// The overflow bucket.
+    pub overflow_bucket: String,
+    /// Token in, the caller's credentials out.
+    pub exchange: Exchange,
+    /// The lake bucket, only under a caller's credentials.
+    pub lake: Lake,
+}
+
+impl Store {
+    /// Answers one [`StoreRequest`]. Safe to repeat: objects are put once, the record is finished once.
+    ///
+    /// # Errors
+    /// [`StepError::Denied`], [`StepError::TokenExpired`], [`StepError::TokenInvalid`] and [`StepError::PayloadExpired`] are
+    /// permanent; [`StepError::Throttled`] and [`StepError::Unavailable`] may be retried; the rest fails the execution.
+    pub async fn answer(&self, event: Value) -> Result<StoreAnswer, StepError> {
+        let StoreRequest { subject, received_at, token, payload, parsed } = runtime::input("a store request", event)?;
+        Field::note_subject(&subject);
+
+        let token = seal::open(&self.kms, &self.token_key_arn, &subject, &token).await?;
+        let credentials = self.exchange.credentials(&token).await?;
+        let message = overflow::message(&self.own_s3, &self.overflow_bucket, &payload).await?;
+        note(Field::SizeBytes, message.size_bytes());
+
+        let key = object::er7_key(&subject.source, &subject.message_id, received_at);
+        let json_key = object::json_key(&subject.source, &subject.message_id, received_at);
+        let tagging = object::tagging(&subject.source, parsed.state);
+        let rendition = rendition(&message)?;
+        let er7 = self.lake.put(&credentials, &key, message.as_str().into(), "application/hl7-v2; charset=utf-8", &tagging);
+        let json = async {
+            match rendition {
+                Some(json) => self.lake.put(&credentials, &json_key, json, "application/json", &tagging).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (version_id, json_version_id) = futures_util::future::try_join(er7, json).await?;
+
+        let stored = Stored {
+            state: parsed.state,
+            bucket: self.lake.bucket().to_owned(),
+            key,
+            version_id,
+            json_key: json_version_id.is_some().then_some(json_key),
+            json_version_id: json_version_id.flatten(),
+            received_at,
+            stored_at: Timestamp::now(),
+            summary: parsed.summary,
+            error: parsed.error,
+        };
+        let answer = match self.catalog.finish(&subject, stored).await? {
+            Finish::Stored(stored) => StoreAnswer::Stored { stored },
+            Finish::Duplicate => StoreAnswer::Duplicate,
+            Finish::Lost => return Err(StepError::ClaimLost),
+        };
+        note(Field::Outcome, if answer == StoreAnswer::Duplicate { "duplicate" } else { "stored" });
+        Ok(answer)
+    }
+}
+
+/// The JSON rendition of a message that can be read; `None` for one that cannot.
+fn rendition(message: &domain::Er7) -> Result<Option<Vec<u8>>, StepError> {
+    let Ok(delimiters) = hl7::Delimiters::of(message) else { return Ok(None) };
+    let mut json = Vec::with_capacity(message.size_bytes() * 3);
+    hl7::write_json(message, &delimiters, &mut json).map_err(|_| StepError::InvalidInput { what: "the rendition" })?;
+    json.push(b'\n');
+    Ok(Some(json))
+}

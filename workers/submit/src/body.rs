@@ -1,0 +1,231 @@
+//! The three forms of a request body in, one canonical message out.
+
+use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_STANDARD;
+use domain::Er7;
+use encoding_rs::{DecoderResult, Encoding, UTF_8};
+use runtime::{HttpProblem, header};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Largest message, in bytes as sent (after base64).
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Clients of the AWS sample send padded base64; others leave the padding out.
+const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Takes the message out of a request.
+///
+/// 400 for what is empty or cannot be decoded, 413 over [`MAX_MESSAGE_BYTES`], 415 for another content type. No answer
+/// quotes the body.
+pub(crate) fn message(request: &mut ApiGatewayV2httpRequest) -> Result<Er7, HttpProblem> {
+    let content_type = header(request, "content-type").unwrap_or_default().to_owned();
+    let (media_type, charset) = split_content_type(&content_type);
+    let body = request.body.take().unwrap_or_default();
+    let body = if request.is_base64_encoded {
+        Body::Bytes(BASE64_STANDARD.decode(body).map_err(|_| bad_request("the body is not what API Gateway sends"))?)
+    } else {
+        Body::Text(body)
+    };
+    let text = match media_type.as_str() {
+        "application/json" => json_message(body)?,
+        "application/hl7-v2" | "x-application/hl7-v2+er7" | "text/plain" => er7_message(body, charset.as_deref())?,
+        _ => {
+            let accepted = "expected application/json, application/hl7-v2, x-application/hl7-v2+er7 or text/plain";
+            return Err(HttpProblem::new(415, "Unsupported media type", accepted));
+        }
+    };
+    Er7::canonical(&text).map_err(|_| bad_request("the message is empty"))
+}
+
+enum Body {
+    /// As sent.
+    Bytes(Vec<u8>),
+    /// API Gateway has read it as UTF-8: it does so for `text/*` without another charset, and for JSON.
+    Text(String),
+}
+
+/// The shape that clients of the AWS sample send.
+#[derive(Deserialize)]
+struct JsonBody {
+    msg: Option<Value>,
+    encoding: Option<Value>,
+}
+
+fn json_message(body: Body) -> Result<String, HttpProblem> {
+    let body: Result<JsonBody, _> = match &body {
+        Body::Bytes(bytes) => serde_json::from_slice(bytes),
+        Body::Text(text) => serde_json::from_str(text),
+    };
+    let body = body.map_err(|_| bad_request("the body is not a JSON object"))?;
+    let Some(Value::String(msg)) = body.msg else { return Err(bad_request("`msg` must be the message in base64")) };
+    let encoding = match body.encoding {
+        None | Some(Value::Null) => UTF_8,
+        Some(Value::String(label)) => encoding(&label)?,
+        Some(_) => return Err(bad_request("`encoding` must be the name of an encoding")),
+    };
+    let bytes = LENIENT_BASE64.decode(msg).map_err(|_| bad_request("`msg` is not base64"))?;
+    within_limit(bytes.len())?;
+    decode(encoding, bytes)
+}
+
+fn er7_message(body: Body, charset: Option<&str>) -> Result<String, HttpProblem> {
+    match body {
+        Body::Bytes(bytes) => {
+            within_limit(bytes.len())?;
+            decode(charset.map_or(Ok(UTF_8), encoding)?, bytes)
+        }
+        Body::Text(text) => {
+            within_limit(text.len())?;
+            // What was not UTF-8 is lost before it reaches us; better refused than stored with holes.
+            if text.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(bad_request("the text is not UTF-8: name its charset, or send it as application/hl7-v2"));
+            }
+            Ok(text)
+        }
+    }
+}
+
+fn within_limit(size_bytes: usize) -> Result<(), HttpProblem> {
+    if size_bytes > MAX_MESSAGE_BYTES {
+        return Err(HttpProblem::new(413, "Content too large", "a message may have at most 4 MiB"));
+    }
+    Ok(())
+}
+
+/// Decodes without ever replacing anything.
+fn decode(encoding: &'static Encoding, bytes: Vec<u8>) -> Result<String, HttpProblem> {
+    if encoding == UTF_8 {
+        return String::from_utf8(bytes).map_err(|error| undecodable(encoding, error.utf8_error().valid_up_to()));
+    }
+    let mut decoder = encoding.new_decoder_without_bom_handling();
+    let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(MAX_MESSAGE_BYTES * 3);
+    let mut text = String::with_capacity(capacity);
+    match decoder.decode_to_string_without_replacement(&bytes, &mut text, true) {
+        (DecoderResult::InputEmpty, _) => Ok(text),
+        (DecoderResult::Malformed(length, behind), read) => {
+            Err(undecodable(encoding, read.saturating_sub(usize::from(length) + usize::from(behind))))
+        }
+        // The buffer has the size that the decoder asked for.
+        (DecoderResult::OutputFull, read) => Err(undecodable(encoding, read)),
+    }
+}
+
+fn encoding(label: &str) -> Result<&'static Encoding, HttpProblem> {
+    // The label is the caller's text and may be anything, so it is not repeated.
+    Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| bad_request("the encoding is not known"))
+}
+
+fn undecodable(encoding: &'static Encoding, offset: usize) -> HttpProblem {
+    bad_request(&format!("the message is not valid {}: byte {offset} cannot be decoded", encoding.name()))
+}
+
+fn bad_request(detail: &str) -> HttpProblem {
+    HttpProblem::new(400, "Bad request", detail)
+}
+
+/// Media type in lower case, and the charset parameter (RFC 9110 §8.3).
+fn split_content_type(content_type: &str) -> (String, Option<String>) {
+    let mut parts = content_type.split(';');
+    let media_type = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let charset = parts.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_owned())
+    });
+    (media_type, charset)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ER7: &str = "MSH|^~\\&|A\rPID|1||7||MÜLLER\r";
+
+    fn post(content_type: &str, body: &str, is_base64_encoded: bool) -> Result<Er7, HttpProblem> {
+        let mut event: Value = serde_json::from_str(include_str!("fixtures/post_er7.json")).unwrap();
+        event["headers"]["content-type"] = json!(content_type);
+        event["body"] = json!(body);
+        event["isBase64Encoded"] = json!(is_base64_encoded);
+        message(&mut serde_json::from_value(event).unwrap())
+    }
+
+    fn post_json(body: &Value) -> Result<Er7, HttpProblem> {
+        post("application/json", &body.to_string(), false)
+    }
+
+    fn base64(bytes: impl AsRef<[u8]>) -> String {
+        BASE64_STANDARD.encode(bytes)
+    }
+
+    #[track_caller]
+    fn check(result: Result<Er7, HttpProblem>, status: u16, detail: &str) {
+        let problem = result.expect_err("must be refused");
+        assert_eq!((problem.status, problem.detail.contains(detail)), (status, true), "{problem:?}");
+        assert!(!problem.detail.contains("SECRET"), "{problem:?}");
+    }
+
+    #[test]
+    fn all_forms_of_one_message_have_one_id() {
+        let latin1: Vec<u8> = ER7.chars().map(|character| character as u8).collect();
+        let forms = [
+            post_json(&json!({ "msg": base64(ER7), "encoding": "utf-8" })),
+            post_json(&json!({ "msg": base64(ER7).trim_end_matches('='), "encoding": null })),
+            post_json(&json!({ "msg": base64(&latin1), "encoding": "iso-8859-1" })),
+            post("application/hl7-v2", &base64(ER7), true),
+            post("X-Application/HL7-v2+ER7; charset=\"ISO-8859-1\"", &base64(&latin1), true),
+            post("text/plain; charset=iso-8859-1", &base64(&latin1), true),
+            post("text/plain", ER7, false),
+        ];
+        for form in forms {
+            assert_eq!(form.unwrap().as_str(), ER7);
+        }
+    }
+
+    #[test]
+    fn a_json_body_that_is_none_is_refused() {
+        check(post("application/json", "SECRET", false), 400, "JSON");
+        check(post("application/json", "[]", false), 400, "JSON");
+        check(post_json(&json!({})), 400, "`msg`");
+        check(post_json(&json!({ "msg": 7 })), 400, "`msg`");
+        check(post_json(&json!({ "msg": "SECRET!" })), 400, "not base64");
+        check(post_json(&json!({ "msg": base64(ER7), "encoding": "SECRET" })), 400, "not known");
+        check(post_json(&json!({ "msg": base64(ER7), "encoding": ["SECRET"] })), 400, "`encoding`");
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_refused_with_its_offset() {
+        check(post_json(&json!({ "msg": base64(b"MSH|\xff"), "encoding": "utf-8" })), 400, "byte 4 ");
+        check(post("application/hl7-v2; charset=shift_jis", &base64(b"MSH|\x81\x20"), true), 400, "byte 4 ");
+        check(post("text/plain", "MSH|\u{fffd}", false), 400, "UTF-8");
+    }
+
+    #[test]
+    fn an_empty_message_is_refused() {
+        check(post_json(&json!({ "msg": "" })), 400, "empty");
+        check(post("application/hl7-v2", &base64("\u{b}\r\n\u{1c}\r"), true), 400, "empty");
+    }
+
+    #[test]
+    fn a_message_of_more_than_4_mib_is_refused() {
+        let most = "x".repeat(MAX_MESSAGE_BYTES);
+        assert!(post("application/hl7-v2", &base64(&most), true).is_ok());
+        assert!(post_json(&json!({ "msg": base64(&most) })).is_ok());
+        let more = format!("{most}x");
+        check(post("application/hl7-v2", &base64(&more), true), 413, "4 MiB");
+        check(post_json(&json!({ "msg": base64(&more) })), 413, "4 MiB");
+    }
+
+    #[test]
+    fn another_content_type_is_refused() {
+        for content_type in ["", "application/xml", "application/octet-stream", "multipart/form-data"] {
+            check(post(content_type, &base64(ER7), true), 415, "expected");
+        }
+    }
+}
