@@ -1,0 +1,53 @@
+//! Each message once, however often and however simultaneously it is submitted.
+
+use anyhow::Result;
+use futures_util::future::join_all;
+use sluice_tests::{DEADLINE, Harness, adt, unique};
+
+#[tokio::test]
+async fn sixty_four_simultaneous_submissions_store_one_message() -> Result<()> {
+    let it = Harness::new()?;
+    let admin = it.admin().await?;
+    let message = adt(&unique(), "DOE");
+    let answers = join_all((0..64).map(|_| it.submit(&admin, &message))).await;
+    let mut queued = 0;
+    let mut message_id = String::new();
+    for answer in answers {
+        let answer = answer?;
+        assert!(matches!(answer.status.as_u16(), 202 | 409), "{}", answer.status);
+        queued += usize::from(answer.status == 202);
+        message_id = answer.text("messageId");
+    }
+    assert!(queued >= 1);
+    let status = it.api.final_status(&message_id, &admin.token, DEADLINE).await?;
+    assert_eq!((&status["status"], status["submissions"].as_u64()), (&"stored".into(), Some(64)));
+
+    // The losers end as duplicates too: each of them leaves the queue.
+    it.queue_drained().await?;
+    let versions = it.object_versions().await?;
+    let er7: Vec<_> = versions.iter().filter(|(key, _)| key.ends_with(".hl7")).collect();
+    assert_eq!((er7.len(), versions.len()), (1, 2), "one version of the message and one of its rendition");
+    assert_eq!(it.dead_letters_of_institute().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_submission_after_a_rejected_one_is_tried_anew() -> Result<()> {
+    let it = Harness::new()?;
+    let message = adt(&unique(), "DOE");
+    let source: domain::Source = it.institute.parse()?;
+    let message_id = domain::Er7::canonical(&message)?.message_id();
+    let subject =
+        domain::step::Subject { submission_id: domain::SubmissionId::generate(), message_id: message_id.clone(), source };
+    // A submission that was noted and never reached the queue, and one that was denied.
+    let catalog = it.catalog();
+    let now = domain::Timestamp::now();
+    catalog.note_submission(&subject, now).await?;
+    catalog.claim(&subject, now, now, std::time::Duration::from_secs(1)).await?;
+    catalog.give_up(&subject, domain::Status::Denied, "Denied").await?;
+
+    let (_, status) = it.store(&it.admin().await?, &message).await?;
+    assert_eq!((&status["status"], status.get("error")), (&"stored".into(), None));
+    assert_eq!(status["submissions"], 2);
+    Ok(())
+}

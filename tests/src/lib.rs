@@ -1,0 +1,235 @@
+//! What the system tests and the benchmark share: the running system, and users of an institute of one's own in it.
+//!
+//! There is one local system for all tests of a checkout (`sluice local up`, which the first test calls), and a fresh
+//! institute for each test, so that they can run side by side and again.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_s3::config::Credentials;
+use aws_sdk_sqs::types::QueueAttributeName;
+use catalog::Catalog;
+use domain::{MessageId, Record, Source};
+use secrecy::SecretString;
+use sluice::Outputs;
+use sluice::aws::Aws;
+use sluice::http::{Answer, Api};
+use sluice::local::{self, UpOptions};
+
+/// How long a test waits for a message to come to its end.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The running system, as one test sees it.
+#[derive(Debug)]
+pub struct Harness {
+    /// Where everything is.
+    pub outputs: &'static Outputs,
+    /// The local AWS, as the account's root.
+    pub aws: Aws,
+    /// The submission API.
+    pub api: Api,
+    /// An institute that no other test uses.
+    pub institute: String,
+}
+
+/// A user who has signed in.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The ID token.
+    pub token: SecretString,
+}
+
+impl Harness {
+    /// The system, brought up if it is not.
+    ///
+    /// # Errors
+    /// When it cannot be brought up.
+    pub fn new() -> Result<Self> {
+        let outputs = running()?;
+        let endpoint_url = outputs.endpoint_url.as_deref().context("the local system has an endpoint")?;
+        Ok(Self {
+            outputs,
+            aws: Aws::local(endpoint_url, &outputs.region),
+            api: Api::new(&outputs.api_url)?,
+            institute: format!("test-{}", unique()),
+        })
+    }
+
+    /// A new user with these claims, signed in. Anything may be a claim; an empty one is left out.
+    ///
+    /// # Errors
+    /// When Cognito refuses.
+    pub async fn caller(&self, read: &str, write: &str) -> Result<Caller> {
+        let email = format!("{}@test.example", unique());
+        let user = sluice::users::create_user(&self.aws, &self.outputs.user_pool_id, &email, read, write).await?;
+        Ok(Caller { token: sluice::sign_in::sign_in(&self.aws, &self.outputs.client_id, &user).await? })
+    }
+
+    /// A user who reads and writes for this test's institute.
+    ///
+    /// # Errors
+    /// When Cognito refuses.
+    pub async fn admin(&self) -> Result<Caller> {
+        self.caller(&self.institute, &self.institute).await
+    }
+
+    /// The AWS that a user reaches with the credentials that their token is exchanged for.
+    ///
+    /// # Errors
+    /// When Cognito refuses the exchange.
+    pub async fn aws_as(&self, caller: &Caller) -> Result<Aws> {
+        let credentials: Credentials = sluice::sign_in::exchange(&self.aws, self.outputs, &caller.token).await?;
+        let endpoint_url = self.aws.endpoint_url().context("the local system has an endpoint")?;
+        Ok(Aws::with_credentials(endpoint_url, &self.outputs.region, credentials))
+    }
+
+    /// Posts ER7.
+    ///
+    /// # Errors
+    /// When there was no answer.
+    pub async fn submit(&self, caller: &Caller, message: &str) -> Result<Answer> {
+        self.api.submit(message.as_bytes().to_vec(), sluice::http::ER7, Some(&caller.token)).await
+    }
+
+    /// Posts ER7, expects 202 and waits for the end. Gives the message id and the last status answer.
+    ///
+    /// # Errors
+    /// When the answer is another one, or there is no end by the deadline.
+    pub async fn store(&self, caller: &Caller, message: &str) -> Result<(MessageId, serde_json::Value)> {
+        let answer = self.submit(caller, message).await?;
+        anyhow::ensure!(answer.status == 202, "POST /er7 was answered with {}: {}", answer.status, answer.json());
+        let message_id = answer.text("messageId").parse()?;
+        let status = self.api.final_status(answer.text("messageId").as_str(), &caller.token, DEADLINE).await?;
+        Ok((message_id, status))
+    }
+
+    /// The catalog, as the account's root.
+    #[must_use]
+    pub fn catalog(&self) -> Catalog {
+        Catalog::new(aws_sdk_dynamodb::Client::new(self.aws.config()), self.outputs.table.clone())
+    }
+
+    /// The catalog's record of a message of this test's institute.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn record(&self, message_id: &MessageId) -> Result<Record> {
+        let source: Source = self.institute.parse()?;
+        self.catalog().get(&source, message_id).await?.context("the catalog has no such record")
+    }
+
+    /// Every record of this test's institute.
+    ///
+    /// # Errors
+    /// When DynamoDB refuses.
+    pub async fn records(&self) -> Result<usize> {
+        let found = aws_sdk_dynamodb::Client::new(self.aws.config())
+            .query()
+            .table_name(&self.outputs.table)
+            .key_condition_expression("#source = :source")
+            .expression_attribute_names("#source", "source")
+            .expression_attribute_values(":source", AttributeValue::S(self.institute.clone()))
+            .send()
+            .await?;
+        Ok(found.items().len())
+    }
+
+    /// Waits until the queue holds nothing, neither visible nor hidden.
+    ///
+    /// # Errors
+    /// When that does not happen by the deadline.
+    pub async fn queue_drained(&self) -> Result<()> {
+        let sqs = aws_sdk_sqs::Client::new(self.aws.config());
+        let began = tokio::time::Instant::now();
+        loop {
+            let attributes = sqs
+                .get_queue_attributes()
+                .queue_url(&self.outputs.queue_url)
+                .attribute_names(QueueAttributeName::All)
+                .send()
+                .await?;
+            let count = |name| attributes.attributes().and_then(|it| it.get(&name)?.parse::<u32>().ok()).unwrap_or(0);
+            let left = count(QueueAttributeName::ApproximateNumberOfMessages)
+                + count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible);
+            if left == 0 {
+                return Ok(());
+            }
+            anyhow::ensure!(began.elapsed() < DEADLINE, "the queue still holds {left} messages");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// How many dead letters are this test's institute's. Reads them without taking them away.
+    ///
+    /// # Errors
+    /// When SQS refuses.
+    pub async fn dead_letters_of_institute(&self) -> Result<usize> {
+        Ok(self.dead_letters().await?.iter().filter(|body| body.contains(&self.institute)).count())
+    }
+
+    /// The bodies of all dead letters, left where they are.
+    ///
+    /// # Errors
+    /// When SQS refuses.
+    pub async fn dead_letters(&self) -> Result<Vec<String>> {
+        let sqs = aws_sdk_sqs::Client::new(self.aws.config());
+        let mut bodies = Vec::new();
+        loop {
+            // Hidden for a moment, so that the next call gives the next ones.
+            let received = sqs
+                .receive_message()
+                .queue_url(&self.outputs.dead_letter_queue_url)
+                .max_number_of_messages(10)
+                .visibility_timeout(2)
+                .send()
+                .await?;
+            if received.messages().is_empty() {
+                return Ok(bodies);
+            }
+            bodies.extend(received.messages().iter().filter_map(|message| message.body().map(str::to_owned)));
+        }
+    }
+
+    /// Keys and version ids of all lake objects of this test's institute.
+    ///
+    /// # Errors
+    /// When S3 refuses.
+    pub async fn object_versions(&self) -> Result<Vec<(String, String)>> {
+        let prefix = format!("source={}/", self.institute);
+        let found = self.aws.s3().list_object_versions().bucket(&self.outputs.bucket).prefix(prefix).send().await?;
+        let versions = found.versions().iter();
+        Ok(versions.map(|it| (it.key().unwrap_or_default().to_owned(), it.version_id().unwrap_or_default().to_owned())).collect())
+    }
+}
+
+/// A small valid message with that control id. The text between the patient's names is what privacy tests look for.
+#[must_use]
+pub fn adt(control_id: &str, family_name: &str) -> String {
+    format!(
+        "MSH|^~\\&|HIS|{FACILITY}|LAKE|HUB|20260102030405||ADT^A01^ADT_A01|{control_id}|P|2.5.1\r\
+         EVN|A01|20260102030405\rPID|1||4711^^^HIS^MR||{family_name}^JANE||19800101|F\rPV1|1|I\r"
+    )
+}
+
+const FACILITY: &str = "WEST";
+
+/// A short text that nobody has used.
+#[must_use]
+pub fn unique() -> String {
+    ulid::Ulid::generate().to_string().to_ascii_lowercase()
+}
+
+fn running() -> Result<&'static Outputs> {
+    static OUTPUTS: OnceLock<Result<Outputs, String>> = OnceLock::new();
+    let outputs = OUTPUTS.get_or_init(|| {
+        // On a thread of its own: the caller is within a runtime.
+        let up = || tokio::runtime::Runtime::new()?.block_on(local::up(UpOptions::default()));
+        std::thread::spawn(up)
+            .join()
+            .map_err(|_| "bringing the system up panicked".to_owned())?
+            .map_err(|error| format!("{error:#}"))
+    });
+    outputs.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+}
