@@ -2,6 +2,16 @@
 //!
 //! Each module is about one promise; [`sluice_tests::Harness`] gives each test an institute of its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    reason = "a test that panics has failed"
+)]
+
 mod claim_model;
+mod contract;
 mod deduplicate;
 mod submit;

@@ -153,6 +153,9 @@ mod tests {
     use super::*;
     use crate::summarize;
 
+    /// Of one field: repetitions of components of subcomponents.
+    type Repetitions = Vec<Vec<Vec<String>>>;
+
     #[derive(Deserialize)]
     struct Document {
         delimiters: JsonDelimiters,
@@ -171,7 +174,7 @@ mod tests {
     #[derive(Deserialize)]
     struct JsonSegment {
         segment: String,
-        fields: Vec<Vec<Vec<Vec<String>>>>,
+        fields: Vec<Repetitions>,
         raw: Option<String>,
     }
 
@@ -199,7 +202,7 @@ mod tests {
             delimiters.escape(value, &mut out);
             out
         };
-        let field = |repetitions: &Vec<Vec<Vec<String>>>, verbatim: bool| {
+        let field = |repetitions: &Repetitions, verbatim: bool| {
             let component = |values: &Vec<String>| join(values.iter().map(escape).collect(), delimiters.subcomponent);
             let repetition = |parts: &Vec<Vec<String>>| join(parts.iter().map(component).collect(), delimiters.component);
             if verbatim {
@@ -262,7 +265,7 @@ mod tests {
 
     /// What `hl7-parser` reads of a message, in our shape. It stops without a word at the first segment that it cannot
     /// read, and takes a fifth encoding character for a field; such messages are left out.
-    fn as_hl7_parser_reads(message: &Er7) -> Option<Vec<Vec<Vec<Vec<Vec<String>>>>>> {
+    fn as_hl7_parser_reads(message: &Er7) -> Option<Vec<Vec<Repetitions>>> {
         let parsed = Message::parse(message.as_str()).ok()?;
         let complete = parsed.raw_value().len() + 1 >= message.as_str().len();
         if !complete || Delimiters::of(message).ok()?.truncation.is_some() {

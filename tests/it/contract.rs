@@ -1,0 +1,168 @@
+//! What two files must agree on, compared: the state machine and the code, the templates and the code.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use runtime::StepError;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> Result<String> {
+    std::fs::read_to_string(root().join(path)).with_context(|| format!("reading {path}"))
+}
+
+fn states() -> Result<serde_json::Map<String, Value>> {
+    let definition: Value = serde_json::from_str(&read("statemachines/ingest.asl.json")?)?;
+    definition["States"].as_object().cloned().context("the definition has states")
+}
+
+/// Every name that a Retry or a Catch matches.
+fn matched(states: &serde_json::Map<String, Value>) -> BTreeSet<String> {
+    let rules =
+        states.values().flat_map(|state| ["Retry", "Catch"].map(|kind| state[kind].as_array().cloned().unwrap_or_default()));
+    let names = rules.flatten().flat_map(|rule| rule["ErrorEquals"].as_array().cloned().unwrap_or_default());
+    names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+/// One of each kind. The match has no wildcard, so a new variant does not compile until it is here.
+fn all_step_errors() -> Vec<StepError> {
+    let (operation, code) = ("s3:PutObject", String::new());
+    let all = vec![
+        StepError::Denied { operation, code: code.clone() },
+        StepError::TokenExpired,
+        StepError::TokenInvalid,
+        StepError::PayloadExpired,
+        StepError::Throttled { operation },
+        StepError::Unavailable { operation },
+        StepError::Misconfigured { operation, code },
+        StepError::ClaimLost,
+        StepError::InvalidInput { what: "x" },
+        StepError::Panicked { location: String::new() },
+    ];
+    for error in &all {
+        match error {
+            StepError::Denied { .. }
+            | StepError::TokenExpired
+            | StepError::TokenInvalid
+            | StepError::PayloadExpired
+            | StepError::Throttled { .. }
+            | StepError::Unavailable { .. }
+            | StepError::Misconfigured { .. }
+            | StepError::ClaimLost
+            | StepError::InvalidInput { .. }
+            | StepError::Panicked { .. } => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn the_state_machine_matches_on_names_that_the_workers_raise() -> Result<()> {
+    let raised: BTreeSet<&str> = all_step_errors().iter().map(StepError::name).collect();
+    for name in matched(&states()?) {
+        let of_aws = name.starts_with("States.") || name.starts_with("Lambda.");
+        assert!(of_aws || raised.contains(name.as_str()), "no worker raises `{name}`");
+    }
+    let matched = matched(&states()?);
+    for name in ["Denied", "TokenExpired", "TokenInvalid", "PayloadExpired", "Throttled", "Unavailable"] {
+        assert!(matched.contains(name), "the state machine does not know `{name}`");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_task_has_a_timeout_a_catch_and_retries_with_full_jitter() -> Result<()> {
+    let states = states()?;
+    let tasks = states.iter().filter(|(_, state)| state["Type"] == "Task");
+    for (name, task) in tasks {
+        assert!(task["TimeoutSeconds"].is_u64(), "{name} has no timeout");
+        let catches = task["Catch"].as_array().context("a Catch")?;
+        assert!(
+            catches.last().is_some_and(|it| it["ErrorEquals"] == serde_json::json!(["States.ALL"])),
+            "{name} does not catch all"
+        );
+        for retry in task["Retry"].as_array().context("a Retry")? {
+            assert_eq!((&retry["JitterStrategy"], retry["BackoffRate"].as_f64() > Some(1.0)), (&"FULL".into(), true), "{name}");
+        }
+    }
+    for (name, state) in &states {
+        assert!(state["Comment"].is_string(), "{name} does not say why it retries or not");
+    }
+    Ok(())
+}
+
+/// The pipeline's template without its comments.
+fn pipeline_template() -> Result<String> {
+    let text = read("infra/pipeline.yaml")?;
+    let lines = text.lines().map(|line| line.split_once('#').map_or(line, |(code, _)| code).trim_end());
+    Ok(lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"))
+}
+
+/// The part of a template that describes a worker's function.
+fn function<'a>(template: &'a str, worker: &str) -> Result<&'a str> {
+    let name = worker[..1].to_ascii_uppercase() + &worker[1..];
+    let from = template.split(&format!("\n  {name}Function:\n")).nth(1).with_context(|| format!("{name}Function"))?;
+    let end = from
+        .match_indices("\n  ")
+        .map(|(at, _)| at)
+        .filter(|at| from.as_bytes().get(at + 3).is_some_and(u8::is_ascii_uppercase))
+        .min();
+    Ok(&from[..end.unwrap_or(from.len())])
+}
+
+/// The number behind `key:` in a template.
+fn number(template: &str, key: &str) -> Result<u64> {
+    let value = template.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'));
+    value.and_then(|it| it.trim().trim_matches('"').parse().ok()).with_context(|| format!("{key} is a number"))
+}
+
+#[test]
+fn timeouts_contain_each_other() -> Result<()> {
+    let template = pipeline_template()?;
+    let definition: Value = serde_json::from_str(&read("statemachines/ingest.asl.json")?)?;
+    let execution = definition["TimeoutSeconds"].as_u64().context("TimeoutSeconds")?;
+    let timeout = |worker: &str| number(function(&template, worker)?, "Timeout");
+    let dispatch = timeout("dispatch")?;
+    assert!(execution < dispatch, "dispatch outlives the execution it waits for");
+    assert!(execution < number(&template, "LEASE_SECONDS")?, "the lease outlives the longest execution");
+    assert!(number(&template, "VisibilityTimeout")? >= 6 * dispatch, "AWS asks for six times the function's timeout");
+    assert_eq!(number(&template, "maxReceiveCount")?, number(&template, "MAX_RECEIVES")?);
+    for step in ["deduplicate", "parse", "store", "publish"] {
+        assert!(timeout(step)? < 25, "{step} ends before its task's timeout");
+    }
+    assert!(timeout("submit")? < 30, "API Gateway waits for 30 seconds");
+    Ok(())
+}
+
+#[test]
+fn every_variable_that_a_worker_reads_is_set_and_no_other() -> Result<()> {
+    let template = pipeline_template()?;
+    for worker in sluice::package::WORKERS {
+        let main = read(&format!("workers/{worker}/src/main.rs"))?;
+        let reads = ["required_var(\"", "var_parsed(\""].iter().flat_map(|call| main.split(call).skip(1));
+        let reads: BTreeSet<&str> = reads.filter_map(|rest| rest.split('"').next()).collect();
+        let variables = function(&template, worker)?.split("Variables:").nth(1).context("its variables")?;
+        let sets = variables.lines().filter_map(|line| line.trim().split_once(':')).map(|(name, _)| name);
+        let sets: BTreeSet<&str> = sets.filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')).collect();
+        assert_eq!(reads, sets, "{worker}");
+    }
+    Ok(())
+}
+
+#[test]
+fn domain_knows_no_aws_and_no_worker_knows_another() -> Result<()> {
+    let domain = read("workers/domain/Cargo.toml")?;
+    assert!(!["aws", "lambda", "tokio"].iter().any(|it| domain.contains(it)));
+    for worker in sluice::package::WORKERS {
+        let manifest = read(&format!("workers/{worker}/Cargo.toml"))?;
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
+        for other in sluice::package::WORKERS {
+            assert!(!dependencies.contains(&format!("\n{other}.workspace")), "{worker} depends on {other}");
+        }
+    }
+    Ok(())
+}
