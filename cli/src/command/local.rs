@@ -1,0 +1,90 @@
+//! `sluice local up|down|status`
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::error::ExitCode;
+use crate::local::{self, UpOptions};
+use crate::output::Output;
+use crate::outputs::Outputs;
+use crate::package::Profile;
+
+/// What to do with the local system.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Bring it up, or up to date; quick when it is.
+    Up {
+        /// Build the workers as for AWS: slow to build, quick to run.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Stop it. Its messages and users are gone then.
+    Down,
+    /// Say whether it runs (exit code 0) or not (1), and where everything is.
+    Status,
+}
+
+pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    match args.action {
+        Action::Up { release } => {
+            let profile = if release { Profile::Release } else { Profile::Dev };
+            local::up(UpOptions { profile, reporter: output.reporter.clone() }).await?;
+            status(output).await
+        }
+        Action::Down => {
+            let ran = local::down(&output.reporter).await?;
+            if output.is_json() {
+                output.json(&serde_json::json!({ "stopped": ran }))?;
+            } else {
+                output.line(if ran { "The local system is stopped." } else { "The local system did not run." });
+            }
+            Ok(ExitCode::Success)
+        }
+        Action::Status => status(output).await,
+    }
+}
+
+async fn status(output: &Output) -> Result<ExitCode> {
+    let status = local::status().await?;
+    let code = if status.running { ExitCode::Success } else { ExitCode::Failed };
+    if output.is_json() {
+        output.json(&status)?;
+    } else if status.running {
+        let mut rows = vec![["process".to_owned(), status.pid.map(|pid| pid.to_string()).unwrap_or_default()]];
+        rows.push(["log".to_owned(), status.log_file.display().to_string()]);
+        rows.push(["outputs, users".to_owned(), status.outputs_file.display().to_string()]);
+        if let Some(outputs) = &status.outputs {
+            rows.extend(outputs_rows(outputs));
+        }
+        output.table(["local system", "running"], rows);
+    } else {
+        output.line("The local system does not run. `sluice local up` starts it.");
+    }
+    Ok(code)
+}
+
+/// The outputs of a deployment as a table's rows.
+pub(crate) fn outputs_rows(outputs: &Outputs) -> Vec<[String; 2]> {
+    let endpoint = outputs.endpoint_url.clone().unwrap_or_default();
+    let rows = [
+        ("API", &outputs.api_url),
+        ("AWS endpoint", &endpoint),
+        ("region", &outputs.region),
+        ("user pool", &outputs.user_pool_id),
+        ("app client", &outputs.client_id),
+        ("identity pool", &outputs.identity_pool_id),
+        ("lake bucket", &outputs.bucket),
+        ("catalog table", &outputs.table),
+        ("topic", &outputs.topic_arn),
+        ("queue", &outputs.queue_url),
+        ("dead letters", &outputs.dead_letter_queue_url),
+        ("state machine", &outputs.state_machine_arn),
+    ];
+    rows.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| [name.to_owned(), value.clone()]).collect()
+}

@@ -1,0 +1,141 @@
+//! A small client of the submission API, for the demo and for tests.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+/// The content type of ER7 as itself.
+pub const ER7: &str = "application/hl7-v2";
+/// The content type of `{"msg": "<base64>", "encoding": "utf-8"}`.
+pub const JSON: &str = "application/json";
+
+/// The longest an API Gateway lets an integration take is 30 s.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
+
+/// The API of one deployment.
+#[derive(Debug, Clone)]
+pub struct Api {
+    url: String,
+    client: reqwest::Client,
+}
+
+/// What the API answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The response headers.
+    pub headers: HeaderMap,
+    /// The body as it came.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON; `null` when it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// A text of the JSON body; empty when there is none.
+    #[must_use]
+    pub fn text(&self, field: &str) -> String {
+        self.json().get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+}
+
+impl Api {
+    /// `api_url` is the one of the outputs, without `/er7`.
+    ///
+    /// # Errors
+    /// When this machine has no TLS roots or the like.
+    pub fn new(api_url: &str) -> Result<Self> {
+        let client = reqwest::Client::builder()
+            .timeout(REQUEST_DEADLINE)
+            .connect_timeout(Duration::from_secs(5))
+            .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("setting the HTTP client up")?;
+        Ok(Self { url: api_url.trim_end_matches('/').to_owned(), client })
+    }
+
+    /// `POST /er7` with a body of this content type.
+    ///
+    /// # Errors
+    /// When there was no answer; an answer that refuses is an answer.
+    pub async fn submit(&self, body: Vec<u8>, content_type: &str, token: Option<&SecretString>) -> Result<Answer> {
+        let request = self.request(Method::POST, "/er7", token).header(CONTENT_TYPE, content_type).body(body);
+        send(request).await.context("POST /er7")
+    }
+
+    /// `GET /er7/{messageId}/status`.
+    ///
+    /// # Errors
+    /// When there was no answer.
+    pub async fn status(&self, message_id: &str, token: Option<&SecretString>) -> Result<Answer> {
+        self.get(&format!("/er7/{message_id}/status"), token).await
+    }
+
+    /// `GET` of any path below the API.
+    ///
+    /// # Errors
+    /// When there was no answer.
+    pub async fn get(&self, path: &str, token: Option<&SecretString>) -> Result<Answer> {
+        let request = self.request(Method::GET, path, token).header(ACCEPT, JSON);
+        send(request).await.with_context(|| format!("GET {path}"))
+    }
+
+    /// A request to be completed by the caller.
+    pub fn request(&self, method: Method, path: &str, token: Option<&SecretString>) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()) {
+            Some(mut value) => {
+                value.set_sensitive(true);
+                request.header(AUTHORIZATION, value)
+            }
+            None => request,
+        }
+    }
+
+    /// Asks for the status of a message until it is a final one, and gives that answer's JSON.
+    ///
+    /// # Errors
+    /// When the API refuses, or there is no final status by the deadline.
+    pub async fn final_status(&self, message_id: &str, token: &SecretString, deadline: Duration) -> Result<Value> {
+        let began = tokio::time::Instant::now();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let answer = self.status(message_id, Some(token)).await?;
+            ensure!(
+                answer.status == StatusCode::OK,
+                "the status of a message was answered with {}: {}",
+                answer.status,
+                answer.text("title")
+            );
+            let json = answer.json();
+            let status = json.get("status").and_then(Value::as_str).unwrap_or_default();
+            if matches!(status, "stored" | "denied" | "expired" | "failed") {
+                return Ok(json);
+            }
+            ensure!(began.elapsed() < deadline, "a message is still `{status}` after {} s", deadline.as_secs());
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(400));
+        }
+    }
+}
+
+/// Sends a request and reads the whole answer.
+///
+/// # Errors
+/// When there was no answer.
+pub async fn send(request: RequestBuilder) -> Result<Answer> {
+    // Without the URL, which may hold a message id.
+    let response = request.send().await.map_err(reqwest::Error::without_url)?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.bytes().await.map_err(reqwest::Error::without_url)?.to_vec();
+    Ok(Answer { status, headers, body })
+}

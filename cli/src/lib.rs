@@ -1,0 +1,82 @@
+//! What an operator types, as a library: the command line, the local AWS, packaging and deployment.
+//!
+//! The binary is a thin wrapper, so that tests and benchmarks can call what a shell calls. The way in for them is
+//! [`local::up`], which brings the local system up (or finds it up) and says where everything is; [`http::Api`] and
+//! [`sign_in::sign_in`] are how they talk to it.
+
+pub mod aws;
+mod command;
+pub mod demo;
+pub mod deploy;
+pub mod error;
+pub mod http;
+pub mod local;
+pub mod output;
+pub mod outputs;
+pub mod package;
+pub mod redrive;
+pub mod sign_in;
+pub mod users;
+mod wait;
+pub mod workspace;
+
+use clap::{Parser, Subcommand};
+
+pub use error::ExitCode;
+pub use outputs::Outputs;
+
+/// The gate of a healthcare data lake: HL7v2 messages in, each stored once, under the sign-in of the user who sent it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluice",
+    version,
+    after_help = "Exit codes: 0 as asked; 1 it ran, and the outcome is not the expected one; 2 the command line is \
+                  wrong; 3 this machine or account lacks something (Python, a compiler target, AWS credentials)."
+)]
+pub struct Cli {
+    /// Print JSON for programs instead of tables for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send real messages through the local system as four users and show what became of each.
+    Demo(command::demo::Args),
+    /// Run the whole system on this machine, in the background.
+    Local(command::local::Args),
+    /// Build the workers and deploy everything to AWS.
+    Deploy(command::deploy::Args),
+    /// Delete a deployment; the data stays unless told otherwise.
+    Destroy(command::destroy::Args),
+    /// Bring the messages of the dead-letter queue back into the pipeline.
+    Redrive(command::redrive::Args),
+}
+
+/// Runs one command and says how the process should end. Errors are printed here, once.
+pub async fn run(cli: Cli) -> ExitCode {
+    let output = output::Output::new(cli.json);
+    let result = match cli.command {
+        Command::Demo(args) => command::demo::run(args, &output).await,
+        Command::Local(args) => command::local::run(args, &output).await,
+        Command::Deploy(args) => command::deploy::run(args, &output).await,
+        Command::Destroy(args) => command::destroy::run(args, &output).await,
+        Command::Redrive(args) => command::redrive::run(args, &output).await,
+    };
+    result.unwrap_or_else(|error| {
+        output.error(&error);
+        ExitCode::of(&error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn verify_cli() {
+        super::Cli::command().debug_assert();
+    }
+}

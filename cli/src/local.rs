@@ -1,0 +1,282 @@
+//! How a laptop becomes an AWS.
+//!
+//! MiniStack, one Python process, plays AWS on a free port of this machine; the templates of `infra/` and the very
+//! binaries of the workers are deployed into it by the code that deploys them to AWS. It runs in the background until
+//! `down`, and everything about it lies in `target/local/`, so that two checkouts never meet:
+//!
+//! - `venv/`: the Python environment, from the hash-locked `cli/local/requirements.txt`;
+//! - `ministack.log`: what MiniStack and the workers write, `ministack.log.1` the one of the run before;
+//! - `state.json`: which process it is and what is deployed in it; `outputs.json`: where everything is, and the users;
+//! - `lock`: held while something changes.
+//!
+//! [`up`] can be called at any time, by several processes at once: one of them does the work, the others wait and find
+//! it done. What it finds unchanged it leaves alone. A change of a worker, a template or the state machine is deployed
+//! into the running system; a change of MiniStack itself starts a new one, and with it all messages are gone, for the
+//! local AWS keeps everything in memory.
+
+mod lock;
+mod process;
+mod venv;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::aws::Aws;
+use crate::deploy::{self, Options, Sources};
+use crate::output::Reporter;
+use crate::outputs::Outputs;
+use crate::package::{self, Architecture, Profile, Purpose, write_whole};
+use crate::users::create_local_users;
+use crate::workspace::Workspace;
+use lock::Lock;
+use process::Emulator;
+
+/// The name of the deployment inside the local AWS.
+pub const STACK: &str = "sluice";
+/// The region the local AWS says it is.
+pub const REGION: &str = "us-east-1";
+
+/// Template parameters that make sense only here: signing in with a password alone, and short waits.
+const PARAMETERS: [(&str, &str); 2] = [("PasswordSignIn", "true"), ("RetryBaseSeconds", "1")];
+
+/// The template parameter with the address that answers name. The local API has no host name of its own.
+const PUBLIC_URL: &str = "PublicUrl";
+
+/// How to bring the local system up.
+#[derive(Debug, Clone, Default)]
+pub struct UpOptions {
+    /// How the workers are built; benchmarks want release.
+    pub profile: Profile,
+    /// Who is told how far it is; nobody by default.
+    pub reporter: Reporter,
+}
+
+/// What `local status` says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Whether the local AWS runs and answers.
+    pub running: bool,
+    /// Its process, and process group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Where MiniStack and the workers write to.
+    pub log_file: PathBuf,
+    /// Where [`Outputs`] are kept.
+    pub outputs_file: PathBuf,
+    /// Where everything is; without the users, whose passwords are in the file only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Outputs>,
+}
+
+/// What is remembered of the running system.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct State {
+    emulator: Emulator,
+    /// The fingerprint of what was deployed; empty until that is done.
+    #[serde(default)]
+    deployed: String,
+}
+
+/// The files of the local system.
+#[derive(Debug)]
+struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    fn new(workspace: &Workspace) -> Self {
+        Self { folder: workspace.local() }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.join("state.json")
+    }
+
+    fn outputs(&self) -> PathBuf {
+        self.folder.join("outputs.json")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("ministack.log")
+    }
+
+    fn read_state(&self) -> Option<State> {
+        serde_json::from_slice(&std::fs::read(self.state()).ok()?).ok()
+    }
+
+    fn write_state(&self, state: &State) -> Result<()> {
+        write_whole(&self.state(), &serde_json::to_vec_pretty(state)?)
+    }
+
+    /// Readable by nobody else, for the passwords in it.
+    fn write_outputs(&self, outputs: &Outputs) -> Result<()> {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+        let unfinished = self.folder.join("outputs.json.new");
+        let _ = std::fs::remove_file(&unfinished);
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        file.write_all(&serde_json::to_vec_pretty(outputs)?)?;
+        std::fs::rename(&unfinished, self.outputs()).context("writing the outputs file")
+    }
+}
+
+/// Brings the local system up and says where everything is. Does only what is not done yet.
+///
+/// # Errors
+/// When this machine lacks Python, the workers do not build, or a stack fails; the local AWS may then be running all
+/// the same, and the next call goes on from there.
+pub async fn up(options: UpOptions) -> Result<Outputs> {
+    let UpOptions { profile, reporter } = options;
+    let workspace = Workspace::find().await?;
+    let files = Files::new(&workspace);
+    std::fs::create_dir_all(&files.folder).with_context(|| format!("creating {}", files.folder.display()))?;
+    let _lock = Lock::acquire(&files.folder, &reporter).await?;
+
+    let (packages, mut state) = tokio::try_join!(
+        package::package(&workspace, Purpose::Local(profile), &reporter),
+        emulator(&workspace, &files, &reporter)
+    )?;
+    let endpoint = state.emulator.endpoint_url();
+    let aws = Aws::local(&endpoint, REGION);
+    let mut parameters: BTreeMap<String, String> =
+        PARAMETERS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    parameters.insert("Architecture".to_owned(), Architecture::host().name().to_owned());
+    let known = Outputs::read(&files.outputs()).ok().filter(|outputs| outputs.endpoint_url.as_ref() == Some(&endpoint));
+    if let Some(outputs) = &known {
+        parameters.insert(PUBLIC_URL.to_owned(), outputs.api_url.clone());
+    }
+    let mut deployment = Options { stack: STACK.to_owned(), parameters };
+    let sources = Sources::read(&workspace, packages)?;
+
+    if let Some(outputs) = &known
+        && state.deployed == sources.fingerprint(&deployment)
+        && deploy::outputs_of(&aws, STACK).await.is_ok()
+    {
+        return Ok(outputs.clone());
+    }
+
+    state.deployed = String::new();
+    files.write_state(&state)?;
+    let mut outputs = deploy_here(&aws, &sources, &deployment, &reporter).await?;
+    if deployment.parameters.get(PUBLIC_URL) != Some(&outputs.api_url) {
+        // Known only now: the API has its address once it is deployed.
+        deployment.parameters.insert(PUBLIC_URL.to_owned(), outputs.api_url.clone());
+        outputs = deploy_here(&aws, &sources, &deployment, &Reporter::silent()).await?;
+    }
+    outputs.users = match known {
+        Some(known) if known.user_pool_id == outputs.user_pool_id && !known.users.is_empty() => known.users,
+        _ => {
+            let step = reporter.step("creating the users");
+            let users = create_local_users(&aws, &outputs).await?;
+            step.done(format!("{}", users.len()));
+            users
+        }
+    };
+    files.write_outputs(&outputs)?;
+    state.deployed = sources.fingerprint(&deployment);
+    files.write_state(&state)?;
+    Ok(outputs)
+}
+
+async fn deploy_here(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -> Result<Outputs> {
+    let deployment = deploy::deploy(aws, sources, options, reporter)
+        .await
+        .context("deploying to the local AWS (`sluice local down` and `up` start from nothing)")?;
+    Ok(deployment.outputs)
+}
+
+/// The running local AWS if it is ours, healthy and of this version; otherwise a new one.
+async fn emulator(workspace: &Workspace, files: &Files, reporter: &Reporter) -> Result<State> {
+    let version = venv::version(workspace)?;
+    if let Some(state) = files.read_state() {
+        if state.emulator.version == version && state.emulator.is_healthy().await {
+            return Ok(state);
+        }
+        stop(files, &state.emulator, reporter).await?;
+    }
+    let python = venv::prepare(workspace, reporter).await?;
+    let step = reporter.step("starting the local AWS");
+    let emulator = process::start(workspace, &python, &files.log(), version).await?;
+    step.done(emulator.endpoint_url());
+    let state = State { emulator, deployed: String::new() };
+    files.write_state(&state)?;
+    Ok(state)
+}
+
+/// Stops the local system, with every process it started. Says whether it ran. Its messages are gone then.
+///
+/// # Errors
+/// When something of it could not be stopped.
+pub async fn down(reporter: &Reporter) -> Result<bool> {
+    let workspace = Workspace::find().await?;
+    let files = Files::new(&workspace);
+    if !files.folder.is_dir() {
+        return Ok(false);
+    }
+    let _lock = Lock::acquire(&files.folder, reporter).await?;
+    match files.read_state() {
+        Some(state) => stop(&files, &state.emulator, reporter).await,
+        None => Ok(false),
+    }
+}
+
+async fn stop(files: &Files, emulator: &Emulator, reporter: &Reporter) -> Result<bool> {
+    let ran = emulator.is_alive() || emulator.has_members();
+    if ran {
+        let step = reporter.step("stopping the local AWS");
+        emulator.stop().await?;
+        step.done("");
+    }
+    for file in [files.state(), files.outputs()] {
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", file.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(ran)
+}
+
+/// Looks whether the local system runs. Changes nothing.
+///
+/// # Errors
+/// When there is no checkout.
+pub async fn status() -> Result<Status> {
+    let workspace = Workspace::find().await?;
+    let files = Files::new(&workspace);
+    let state = files.read_state();
+    let running = match &state {
+        Some(state) => state.emulator.is_healthy().await,
+        None => false,
+    };
+    let outputs = Outputs::read(&files.outputs()).ok().filter(|_| running);
+    Ok(Status {
+        running,
+        pid: state.filter(|_| running).map(|state| state.emulator.pid),
+        log_file: files.log(),
+        outputs_file: files.outputs(),
+        outputs: outputs.map(|outputs| outputs.without_users()),
+    })
+}
+
+/// Where the running local system is, users and all.
+///
+/// # Errors
+/// When it does not run, or was never deployed whole.
+pub async fn running() -> Result<Outputs> {
+    let workspace = Workspace::find().await?;
+    let files = Files::new(&workspace);
+    let state = files.read_state().context("the local system does not run: start it with `sluice local up`")?;
+    anyhow::ensure!(state.emulator.is_healthy().await, "the local system does not answer: start it again with `sluice local up`");
+    Outputs::read(&files.outputs()).context("the local system is not deployed: finish it with `sluice local up`")
+}
+
+/// How long the local AWS may take to answer a question about its health.
+const HEALTH_DEADLINE: Duration = Duration::from_secs(5);

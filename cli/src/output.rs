@@ -1,0 +1,176 @@
+//! Everything the commands print: tables and JSON on stdout, progress and errors on stderr.
+//!
+//! Stdout is the answer and nothing else, so that `sluice ... --json | jq` works. Stderr is the story: moving lines
+//! when a person watches, plain lines when it goes to a file.
+
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// Where a command's answer and its story go.
+#[derive(Debug)]
+pub struct Output {
+    json: bool,
+    /// For whoever does the work to say how far it is.
+    pub reporter: Reporter,
+}
+
+impl Output {
+    /// For a command line; `json` chooses the form of the answer.
+    #[must_use]
+    pub fn new(json: bool) -> Self {
+        Self { json, reporter: Reporter::for_stderr() }
+    }
+
+    /// Whether the answer is for a program.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints the answer for a program.
+    ///
+    /// # Errors
+    /// When `value` has no JSON form.
+    pub fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.line(serde_json::to_string_pretty(value)?);
+        Ok(())
+    }
+
+    /// Prints a table for people.
+    pub fn table<const N: usize>(&self, header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        if !std::io::stdout().is_terminal() {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+        table.set_header(header);
+        for row in rows {
+            table.add_row(row);
+        }
+        self.line(table.to_string());
+    }
+
+    /// Prints one line of the answer.
+    pub fn line(&self, text: impl AsRef<str>) {
+        self.reporter.suspend(|| print(std::io::stdout().lock(), text.as_ref()));
+    }
+
+    /// Prints an error with its causes.
+    pub fn error(&self, error: &anyhow::Error) {
+        self.reporter.suspend(|| print(std::io::stderr().lock(), &format!("error: {error:#}")));
+    }
+}
+
+/// Unlike `println!`, does not end the work when whoever read along has gone (`sluice deploy | head`).
+fn print(mut stream: impl Write, line: &str) {
+    let _ = writeln!(stream, "{line}");
+}
+
+/// Shows progress: moving lines on a terminal, plain lines elsewhere, nothing at all for a test.
+#[derive(Debug, Clone, Default)]
+pub struct Reporter {
+    bars: Option<MultiProgress>,
+    lines: bool,
+}
+
+impl Reporter {
+    /// Says nothing. This is the default, for tests.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self::default()
+    }
+
+    /// For a person or a log file, whichever stderr is.
+    #[must_use]
+    pub fn for_stderr() -> Self {
+        if std::io::stderr().is_terminal() {
+            Self { bars: Some(MultiProgress::with_draw_target(ProgressDrawTarget::stderr())), lines: false }
+        } else {
+            Self { bars: None, lines: true }
+        }
+    }
+
+    /// Begins a piece of work that takes a while.
+    #[must_use]
+    pub fn step(&self, what: impl Into<Cow<'static, str>>) -> Step {
+        let what = what.into();
+        let bar = self.bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {wide_msg:.dim}") {
+                bar.set_style(style);
+            }
+            bar.set_prefix(what.clone().into_owned());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Step { reporter: self.clone(), what, bar, began: Instant::now(), ended: false }
+    }
+
+    /// Says one thing that stays on the screen.
+    pub fn say(&self, text: impl AsRef<str>) {
+        if self.lines || self.bars.is_some() {
+            self.suspend(|| print(std::io::stderr().lock(), text.as_ref()));
+        }
+    }
+
+    fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.bars {
+            Some(bars) => bars.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+/// A piece of work under way. Dropped before [`Step::done`], it counts as broken off.
+#[derive(Debug)]
+pub struct Step {
+    reporter: Reporter,
+    what: Cow<'static, str>,
+    bar: Option<ProgressBar>,
+    began: Instant,
+    ended: bool,
+}
+
+impl Step {
+    /// Shows what the work is at just now; only a terminal does.
+    pub fn at(&self, detail: impl Into<Cow<'static, str>>) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(detail);
+        }
+    }
+
+    /// Says one thing about the work that stays on the screen.
+    pub fn note(&self, text: impl AsRef<str>) {
+        self.reporter.say(format!("  {}", text.as_ref()));
+    }
+
+    /// Ends the work with a word on its outcome.
+    pub fn done(mut self, outcome: impl AsRef<str>) {
+        self.ended = true;
+        let outcome = outcome.as_ref();
+        let separator = if outcome.is_empty() { "" } else { ": " };
+        let seconds = self.began.elapsed().as_secs_f32();
+        self.clear();
+        self.reporter.say(format!("✓ {}{separator}{outcome} ({seconds:.1} s)", self.what));
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.clear();
+            self.reporter.say(format!("✗ {}", self.what));
+        }
+    }
+}
