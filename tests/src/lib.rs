@@ -47,7 +47,14 @@ impl Harness {
     /// # Errors
     /// When it cannot be brought up.
     pub fn new() -> Result<Self> {
-        let outputs = running()?;
+        Self::of(running()?)
+    }
+
+    /// A system that is up, with an institute of one's own in it.
+    ///
+    /// # Errors
+    /// When the outputs are not of a local system.
+    pub fn of(outputs: &'static Outputs) -> Result<Self> {
         let endpoint_url = outputs.endpoint_url.as_deref().context("the local system has an endpoint")?;
         Ok(Self {
             outputs,
@@ -120,20 +127,33 @@ impl Harness {
         self.catalog().get(&source, message_id).await?.context("the catalog has no such record")
     }
 
-    /// Every record of this test's institute.
+    /// How many records this test's institute has.
     ///
     /// # Errors
     /// When DynamoDB refuses.
     pub async fn records(&self) -> Result<usize> {
-        let found = aws_sdk_dynamodb::Client::new(self.aws.config())
+        Ok(self.all_records().await?.len())
+    }
+
+    /// The records of this test's institute.
+    ///
+    /// # Errors
+    /// When DynamoDB refuses.
+    pub async fn all_records(&self) -> Result<Vec<Record>> {
+        let mut pages = aws_sdk_dynamodb::Client::new(self.aws.config())
             .query()
             .table_name(&self.outputs.table)
             .key_condition_expression("#source = :source")
             .expression_attribute_names("#source", "source")
             .expression_attribute_values(":source", AttributeValue::S(self.institute.clone()))
-            .send()
-            .await?;
-        Ok(found.items().len())
+            .into_paginator()
+            .items()
+            .send();
+        let mut records = Vec::new();
+        while let Some(item) = pages.next().await {
+            records.push(serde_dynamo::from_item(item?)?);
+        }
+        Ok(records)
     }
 
     /// Waits until the queue holds nothing, neither visible nor hidden.

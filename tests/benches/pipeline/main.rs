@@ -1,0 +1,218 @@
+//! The pipeline's numbers, with release workers on the local AWS: `cargo bench -p sluice-tests --bench pipeline`.
+//!
+//! `-- --minutes 1` shortens the sustained run, which takes ten minutes otherwise. Prints the table of
+//! `docs/BENCHMARKS.md`. The local AWS is one Python process and takes a share of every number but the workers' own CPU,
+//! memory and zips; LOCAL-only waits (150 ms at the start of every execution) are in the latencies.
+
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+#![allow(clippy::expect_used, reason = "a benchmark that cannot go on ends")]
+
+mod processes;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use domain::{MessageId, Source, Status};
+use futures_util::future::try_join_all;
+use serde_json::Value;
+use sluice::Outputs;
+use sluice::local::{self, UpOptions};
+use sluice::package::{Profile, WORKERS};
+use sluice_tests::{Caller, Harness, adt, unique};
+
+use processes::Processes;
+
+const CLIENTS: usize = 8;
+
+#[derive(Parser)]
+struct Args {
+    /// How long the sustained run takes.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Submissions a second in the sustained run, of all clients together.
+    #[arg(long, default_value_t = 12.0)]
+    rate: f64,
+    /// Cargo passes this.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let up = local::up(UpOptions { profile: Profile::Release, ..UpOptions::default() }).await?;
+    let outputs: &'static Outputs = Box::leak(Box::new(up));
+    let it = Harness::of(outputs)?;
+    let caller = it.admin().await?;
+    for _ in 0..10 {
+        it.store(&caller, &adt(&unique(), "WARM")).await?;
+    }
+
+    println!("| what | measured |\n|---|---|");
+    alone(&it, &caller).await?;
+    side_by_side(&it, &caller).await?;
+    to_stored(&it, &caller).await?;
+    requests(&it, &caller).await?;
+    sustained(&it, &caller, &args).await?;
+    zips(&it).await
+}
+
+/// 202, one client after the other.
+async fn alone(it: &Harness, caller: &Caller) -> Result<()> {
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        times.push(post(it, caller).await?.1);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    row("202, one at a time", &mut times);
+    it.queue_drained().await
+}
+
+/// 202, eight clients at once.
+async fn side_by_side(it: &Harness, caller: &Caller) -> Result<()> {
+    let clients = (0..CLIENTS).map(|_| async {
+        let mut times = Vec::new();
+        for _ in 0..25 {
+            times.push(post(it, caller).await?.1);
+        }
+        anyhow::Ok(times)
+    });
+    let mut times = try_join_all(clients).await?.concat();
+    row("202, eight clients", &mut times);
+    it.queue_drained().await
+}
+
+/// From POST to `stored` in the catalog, with nothing else going on.
+async fn to_stored(it: &Harness, caller: &Caller) -> Result<()> {
+    let (catalog, source) = (it.catalog(), it.institute.parse::<Source>()?);
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let began = Instant::now();
+        let (message_id, _) = post(it, caller).await?;
+        while catalog.get(&source, &message_id).await?.is_none_or(|record| record.status != Status::Stored) {
+            ensure!(began.elapsed() < Duration::from_secs(30), "a message was not stored");
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+        times.push(began.elapsed());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    row("POST to stored, idle", &mut times);
+    Ok(())
+}
+
+/// The AWS requests that the warm workers make for one message, from their own log lines.
+async fn requests(it: &Harness, caller: &Caller) -> Result<()> {
+    let (message_id, _) = post(it, caller).await?;
+    it.queue_drained().await?;
+    let mut by_operation: BTreeMap<String, usize> = BTreeMap::new();
+    for worker in WORKERS.iter().filter(|worker| **worker != "status") {
+        let lines = log_lines(it, worker).await?;
+        let of_message = |line: &&Value| line.to_string().contains(message_id.as_str());
+        for line in lines.iter().filter(of_message) {
+            for request in line.get("awsRequests").and_then(Value::as_array).into_iter().flatten() {
+                let operation = request.get("operation").and_then(Value::as_str).unwrap_or_default();
+                *by_operation.entry(format!("{worker}: {operation}")).or_default() += 1;
+            }
+        }
+    }
+    let total: usize = by_operation.values().sum();
+    let list: Vec<String> = by_operation.iter().map(|(operation, count)| format!("{operation} × {count}")).collect();
+    println!("| AWS requests of the workers for a message, warm | {total}: {} |", list.join(", "));
+    Ok(())
+}
+
+/// A fixed rate from eight clients for minutes; all must be stored in the end.
+async fn sustained(it: &Harness, caller: &Caller, args: &Args) -> Result<()> {
+    let before = stored(it).await?;
+    let processes = Processes::watch(it)?;
+    let pause = Duration::from_secs_f64(CLIENTS as f64 / args.rate);
+    let each = (args.minutes * 60.0 / pause.as_secs_f64()).ceil() as usize;
+    let began = Instant::now();
+    let clients = (0..CLIENTS).map(|client| async move {
+        let mut clock = tokio::time::interval(pause);
+        tokio::time::sleep(pause.mul_f64(client as f64 / CLIENTS as f64)).await;
+        for _ in 0..each {
+            clock.tick().await;
+            post(it, caller).await?;
+        }
+        anyhow::Ok(())
+    });
+    try_join_all(clients).await?;
+    let sent = each * CLIENTS;
+    let sending = began.elapsed();
+    it.queue_drained().await.context("the queue did not drain")?;
+    let drained = began.elapsed().saturating_sub(sending);
+    let stored = stored(it).await? - before;
+    let used = processes.stop()?;
+    let seconds = sending.as_secs_f64();
+    println!(
+        "| sustained, eight clients | {stored} of {sent} stored in {seconds:.0} s: {:.1}/s, drained {:.1} s after the last POST |",
+        stored as f64 / seconds,
+        drained.as_secs_f64()
+    );
+    let cpu: f64 = used.iter().map(|worker| worker.cpu_seconds).sum();
+    let list: Vec<String> =
+        used.iter().map(|it| format!("{} {:.2}", it.worker, it.cpu_seconds * 1000.0 / stored as f64)).collect();
+    println!("| CPU of all workers for a stored message | {:.2} ms: {} |", cpu * 1000.0 / stored as f64, list.join(", "));
+    let list: Vec<String> = used.iter().map(|it| format!("{} {:.1}", it.worker, it.peak_resident_mib)).collect();
+    let most = used.iter().map(|it| it.peak_resident_mib).fold(0.0, f64::max);
+    println!("| resident, largest process of each worker | {most:.1} MiB: {} |", list.join(", "));
+    ensure!(stored == sent, "{} messages were not stored", sent - stored);
+    Ok(())
+}
+
+/// Sizes of the zips that were deployed.
+async fn zips(it: &Harness) -> Result<()> {
+    let mut list = Vec::new();
+    let mut largest = 0.0_f64;
+    for worker in WORKERS {
+        let request = it.aws.s3().head_object().bucket(&it.outputs.artifact_bucket).key(code_key(it, worker)?);
+        let size_mib = request.send().await?.content_length().unwrap_or(0) as f64 / 1024.0 / 1024.0;
+        largest = largest.max(size_mib);
+        list.push(format!("{worker} {size_mib:.1}"));
+    }
+    println!("| zip | {largest:.1} MiB: {} |", list.join(", "));
+    Ok(())
+}
+
+async fn stored(it: &Harness) -> Result<usize> {
+    Ok(it.all_records().await?.iter().filter(|record| record.status == Status::Stored).count())
+}
+
+/// The log lines of a worker in the last minute.
+async fn log_lines(it: &Harness, worker: &str) -> Result<Vec<Value>> {
+    let group = format!("/aws/lambda/{}-pipeline-{worker}", it.outputs.stack);
+    let since = domain::Timestamp::now().as_millis() - 60_000;
+    let client = aws_sdk_cloudwatchlogs::Client::new(it.aws.config());
+    let mut pages = client.filter_log_events().log_group_name(group).start_time(since).into_paginator().send();
+    let mut lines = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page?;
+        lines.extend(page.events().iter().filter_map(|event| serde_json::from_str(event.message()?).ok()));
+    }
+    Ok(lines)
+}
+
+/// Where the zip of a worker is, `<worker>/<hash>.zip`: the local AWS runs it from a folder named after the hash.
+fn code_key<'a>(it: &'a Harness, worker: &str) -> Result<&'a str> {
+    let mut name = worker.to_owned();
+    name.get_mut(..1).context("a worker has a name")?.make_ascii_uppercase();
+    it.outputs.stack_outputs.get(&format!("{name}CodeKey")).map(String::as_str).context("the worker has a zip")
+}
+
+async fn post(it: &Harness, caller: &Caller) -> Result<(MessageId, Duration)> {
+    let message = adt(&unique(), "BENCH");
+    let began = Instant::now();
+    let answer = it.submit(caller, &message).await?;
+    let took = began.elapsed();
+    ensure!(answer.status == 202, "POST /er7 was answered with {}", answer.status);
+    Ok((answer.text("messageId").parse()?, took))
+}
+
+fn row(what: &str, times: &mut [Duration]) {
+    times.sort_unstable();
+    let at = |share: f64| times.get((times.len() as f64 * share) as usize).map_or(0.0, |it| it.as_secs_f64() * 1000.0);
+    println!("| {what} | p50 {:.0} ms, p95 {:.0} ms ({} times) |", at(0.5), at(0.95), times.len());
+}

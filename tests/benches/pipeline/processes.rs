@@ -1,0 +1,106 @@
+//! What the worker processes use, from `/proc`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use sluice::package::WORKERS;
+use sluice_tests::Harness;
+
+/// A kernel tick of `/proc/<pid>/stat`, `USER_HZ`: 100 a second on every Linux that Rust runs on.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// What all processes of one worker used while they were watched.
+pub(crate) struct Used {
+    pub(crate) worker: &'static str,
+    pub(crate) cpu_seconds: f64,
+    /// The largest of them, ever.
+    pub(crate) peak_resident_mib: f64,
+}
+
+/// Looks at the processes twice a second: one that the local AWS ends in between counts with what it had used last.
+pub(crate) struct Processes {
+    ended: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Vec<Used>>,
+}
+
+struct Seen {
+    worker: &'static str,
+    first_ticks: u64,
+    last_ticks: u64,
+    peak_kib: u64,
+}
+
+impl Processes {
+    pub(crate) fn watch(it: &Harness) -> Result<Self> {
+        let mut hashes = HashMap::new();
+        for worker in WORKERS {
+            let key = crate::code_key(it, worker)?;
+            let hash =
+                key.rsplit('/').next().and_then(|name| name.strip_suffix(".zip")).context("a zip is named after its hash")?;
+            hashes.insert(hash.to_owned(), worker);
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&ended);
+        let thread = std::thread::spawn(move || {
+            let mut seen: HashMap<u32, Seen> = HashMap::new();
+            let mut first_look = true;
+            loop {
+                let last_look = end.load(Ordering::Relaxed);
+                look(&hashes, &mut seen, first_look);
+                if last_look {
+                    return sum(&seen);
+                }
+                first_look = false;
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        Ok(Self { ended, thread })
+    }
+
+    pub(crate) fn stop(self) -> Result<Vec<Used>> {
+        self.ended.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow!("watching the processes panicked"))
+    }
+}
+
+fn look(hashes: &HashMap<String, &'static str>, seen: &mut HashMap<u32, Seen>, first_look: bool) {
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(worker) = worker_of(&entry.path(), hashes) else { continue };
+        let Ok((ticks, peak_kib)) = usage(&entry.path()) else { continue };
+        // A process that starts while we watch counts from its start.
+        let first_ticks = if first_look { ticks } else { 0 };
+        let process = seen.entry(pid).or_insert(Seen { worker, first_ticks, last_ticks: ticks, peak_kib });
+        process.last_ticks = ticks;
+        process.peak_kib = process.peak_kib.max(peak_kib);
+    }
+}
+
+fn worker_of(process: &std::path::Path, hashes: &HashMap<String, &'static str>) -> Option<&'static str> {
+    let executable: PathBuf = std::fs::read_link(process.join("exe")).ok()?;
+    hashes.get(executable.parent()?.file_name()?.to_str()?).copied()
+}
+
+fn usage(process: &std::path::Path) -> Result<(u64, u64)> {
+    let stat = std::fs::read_to_string(process.join("stat"))?;
+    // utime and stime are the 14th and 15th field; the 2nd, in brackets, may hold blanks.
+    let fields: Vec<&str> = stat.rsplit(") ").next().context("stat")?.split(' ').collect();
+    let field = |n: usize| fields.get(n - 3).and_then(|it| it.parse::<u64>().ok()).context("stat");
+    let status = std::fs::read_to_string(process.join("status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+    Ok((field(14)? + field(15)?, peak.trim().trim_end_matches(" kB").parse()?))
+}
+
+fn sum(seen: &HashMap<u32, Seen>) -> Vec<Used> {
+    let of = |worker: &'static str| {
+        let processes = || seen.values().filter(move |it| it.worker == worker);
+        let ticks: u64 = processes().map(|it| it.last_ticks - it.first_ticks).sum();
+        let peak_kib = processes().map(|it| it.peak_kib).max().unwrap_or(0);
+        Used { worker, cpu_seconds: ticks as f64 / TICKS_A_SECOND, peak_resident_mib: peak_kib as f64 / 1024.0 }
+    };
+    WORKERS.into_iter().map(of).collect()
+}
