@@ -11,7 +11,16 @@
     reason = "a test that panics has failed"
 )]
 
+mod canary;
 mod claim_model;
+mod console;
 mod contract;
 mod deduplicate;
+mod documents;
+mod events;
+mod failures;
+mod forge;
+mod listen;
+mod logs;
+mod permissions;
 mod submit;

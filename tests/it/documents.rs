@@ -1,0 +1,119 @@
+//! The documents keep up with the code: the tests they name exist, and the API they describe is the one deployed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sluice_tests::{Harness, adt, unique};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// All Rust below a folder, as one text.
+fn rust(folder: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            text.push_str(&rust(&path)?);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            text.push_str(&std::fs::read_to_string(path)?);
+        }
+    }
+    Ok(text)
+}
+
+/// The code spans of a page: what stands between backticks.
+fn code_spans(page: &str) -> impl Iterator<Item = &str> {
+    page.split('`').skip(1).step_by(2).filter(|span| !span.contains('\n'))
+}
+
+#[test]
+fn every_test_that_a_page_names_exists() -> Result<()> {
+    let mut named = 0;
+    for page in ["ARCHITECTURE", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS"] {
+        let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
+        for span in code_spans(&text) {
+            // `module::test` of the system tests, `crate: test` beside the code.
+            let (place, name) = match (span.split_once("::"), span.split_once(": ")) {
+                (Some((module, name)), _) => (root().join(format!("tests/it/{module}.rs")), name),
+                (None, Some((package, name))) => (root().join(format!("workers/{package}")), name),
+                (None, None) => continue,
+            };
+            let is_name = |text: &str| {
+                !text.is_empty() && text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'_')
+            };
+            if !is_name(name) || !place.exists() {
+                continue;
+            }
+            let code = if place.is_dir() { rust(&place)? } else { std::fs::read_to_string(&place)? };
+            assert!(code.contains(&format!("fn {name}(")), "{page}.md names `{span}`, which is not there");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "the pages name {named} tests: is the notation still the same?");
+    Ok(())
+}
+
+/// Method and path of every operation, and its answers, from docs/openapi.yaml by its indentation.
+fn openapi() -> Result<Vec<(String, BTreeSet<u16>)>> {
+    let text = std::fs::read_to_string(root().join("docs/openapi.yaml"))?;
+    let paths = text.split("\npaths:\n").nth(1).and_then(|it| it.split("\ncomponents:").next()).context("paths")?;
+    let (mut path, mut operations) = ("", Vec::new());
+    for line in paths.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let key = line.trim().split(": ").next().unwrap_or_default().trim_end_matches(':').trim_matches('"');
+        match indent {
+            2 => path = key,
+            4 => operations.push((format!("{} {path}", key.to_ascii_uppercase()), BTreeSet::new())),
+            8 => {
+                if let (Some((_, answers)), Ok(status)) = (operations.last_mut(), key.parse()) {
+                    answers.insert(status);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(operations)
+}
+
+#[test]
+fn openapi_describes_the_routes_that_are_deployed() -> Result<()> {
+    let template = std::fs::read_to_string(root().join("infra/api.yaml"))?;
+    let deployed: BTreeSet<String> = template
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("RouteKey: "))
+        .map(|key| key.trim_matches('"').to_owned())
+        .collect();
+    let described: BTreeSet<String> = openapi()?.into_iter().map(|(operation, _)| operation).collect();
+    assert_eq!(deployed, described);
+    Ok(())
+}
+
+#[tokio::test]
+async fn openapi_describes_the_answers() -> Result<()> {
+    let operations = openapi()?;
+    let answers =
+        |operation: &str| operations.iter().find(|(name, _)| name == operation).map(|(_, answers)| answers.clone()).unwrap();
+    assert_eq!(answers("POST /er7"), BTreeSet::from([202, 400, 401, 403, 409, 413, 415, 429, 503]));
+    assert_eq!(answers("GET /er7/{messageId}/status"), BTreeSet::from([200, 400, 401, 403, 404, 429, 503]));
+
+    let it = Harness::new()?;
+    let admin = it.admin().await?;
+    let message = adt(&unique(), "DOE");
+    let members =
+        |answer: &sluice::http::Answer| -> BTreeSet<String> { answer.json().as_object().unwrap().keys().cloned().collect() };
+    let submitted = it.submit(&admin, &message).await?;
+    assert_eq!(members(&submitted), ["messageId", "submissionId", "status", "statusUrl"].map(str::to_owned).into());
+    let status_url = submitted.text("statusUrl");
+    let status = it.api.final_status(&submitted.text("messageId"), &admin.token, sluice_tests::DEADLINE).await?;
+    let required = ["messageId", "status", "state", "submissions", "receivedAt", "storedAt"].map(str::to_owned);
+    assert_eq!(status.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>(), required.into());
+    let by_url =
+        reqwest::Client::new().get(status_url).bearer_auth(secrecy::ExposeSecret::expose_secret(&admin.token)).send().await?;
+    assert_eq!(by_url.status(), 200, "statusUrl is where the status is");
+    let duplicate = it.submit(&admin, &message).await?;
+    assert_eq!(members(&duplicate), ["type", "title", "status", "detail", "messageId"].map(str::to_owned).into());
+    Ok(())
+}
