@@ -1,6 +1,7 @@
 //! The catalog's record of a message: what is known of it, and nothing that identifies a patient.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use crate::{MessageId, Source, SubmissionId, Timestamp};
 
@@ -63,52 +64,44 @@ impl State {
 }
 
 /// What MSH says of the message and its systems (HL7 2.5.1 §2.15.9). Nothing of the patient.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Summary {
     /// MSH-9.1, `ADT`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message_type: Option<String>,
     /// MSH-9.2, `A01`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger_event: Option<String>,
     /// MSH-9.3, `ADT_A01`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message_structure: Option<String>,
     /// MSH-10.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub control_id: Option<String>,
     /// MSH-12.1, `2.5.1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hl7_version: Option<String>,
     /// MSH-3.1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sending_application: Option<String>,
     /// MSH-4.1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sending_facility: Option<String>,
     /// MSH-5.1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub receiving_application: Option<String>,
     /// MSH-6.1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub receiving_facility: Option<String>,
     /// MSH-7.1, as it stands in the message.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message_time: Option<String>,
 }
 
 /// Why a message is not parsed or not stored, for people. Never quotes the message.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// A short constant: a step error's name (`TokenExpired`) or a parse reason (`no-msh`).
     pub code: String,
     /// One sentence.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
 }
 
 /// Where and as what a message was stored: the part of the record that is written once, at the end.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
@@ -119,13 +112,10 @@ pub struct Stored {
     /// Key of the ER7 object.
     pub key: String,
     /// Its version, unless an earlier try of the same step had put it already (write-only users cannot ask for it).
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version_id: Option<String>,
     /// Key of the JSON rendition, if it parsed.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub json_key: Option<String>,
     /// Its version, as with `version_id`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub json_version_id: Option<String>,
     /// When the message first arrived.
     pub received_at: Timestamp,
@@ -134,12 +124,11 @@ pub struct Stored {
     /// What MSH says.
     pub summary: Summary,
     /// Why it did not parse.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<Problem>,
 }
 
 /// A catalog item: PK `source`, SK `message_id`. The attribute names are the field names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Record {
     /// The institute.
     pub source: Source,
@@ -148,13 +137,10 @@ pub struct Record {
     /// How far it has come.
     pub status: Status,
     /// The submission that holds, or last held, the claim. Of a stored message: the one that stored it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub claim_submission: Option<SubmissionId>,
     /// Until when the claim holds, in milliseconds since 1970. Absent: nobody holds it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lease_until: Option<i64>,
     /// The newest submission of the message.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_submission: Option<SubmissionId>,
     /// How many POSTs brought the message.
     #[serde(default)]
@@ -162,34 +148,24 @@ pub struct Record {
     /// When the first of them arrived.
     pub received_at: Timestamp,
     /// When it was stored.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stored_at: Option<Timestamp>,
     /// Whether it parsed, once stored.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub state: Option<State>,
     /// The lake bucket, once stored.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bucket: Option<String>,
     /// Key of the ER7 object, once stored.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub key: Option<String>,
     /// Version of the ER7 object.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version_id: Option<String>,
     /// Key of the JSON rendition.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub json_key: Option<String>,
     /// Version of the JSON rendition.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub json_version_id: Option<String>,
     /// What MSH says, once stored.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub summary: Option<Summary>,
     /// Why it was not parsed or not stored.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<Problem>,
     /// DynamoDB's time to live, in seconds since 1970; only on records that were never stored.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expires_at: Option<i64>,
 }
 

@@ -1,6 +1,7 @@
 //! What subscribers are told: a CloudEvents 1.0 envelope with a pointer and the summary, and nothing of the patient.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use crate::catalog::Problem;
 use crate::{MessageId, Source, State, Stored, SubmissionId, Summary, Timestamp};
@@ -53,10 +54,8 @@ pub struct Outcome {
     /// When the message arrived.
     pub received_at: Timestamp,
     /// Where it lies, if it was stored.
-    #[serde(default)]
     pub stored: Option<Stored>,
     /// Why it was not: a step error's name.
-    #[serde(default)]
     pub error: Option<String>,
 }
 
@@ -75,6 +74,7 @@ pub struct CloudEvent {
     data: Data,
 }
 
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Data {
@@ -82,23 +82,14 @@ struct Data {
     submission_id: SubmissionId,
     source: Source,
     received_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
     stored_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<State>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     bucket: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     version_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     json_key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     json_version_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     summary: Option<Summary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Problem>,
 }
 

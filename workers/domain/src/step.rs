@@ -1,6 +1,7 @@
 //! What the state machine hands to each step and gets back: the `Arguments` and results of `ingest.asl.json`, as JSON.
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use crate::catalog::Problem;
 use crate::{MessageId, Payload, Source, State, Stored, SubmissionId, Summary, Timestamp};
@@ -100,6 +101,7 @@ pub struct ParseRequest {
 }
 
 /// What parsing gave. The rendition itself is no part of it: Step Functions carries 256 KiB, and renditions are larger.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parsed {
     /// Whether the structure is readable from MSH on.
@@ -107,7 +109,6 @@ pub struct Parsed {
     /// What MSH says; empty without one.
     pub summary: Summary,
     /// Why it is not readable.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<Problem>,
 }
 
@@ -148,7 +149,6 @@ pub struct ExecutionOutput {
     /// `stored`, `unparsable`, `duplicate`, `denied`, `expired` or `in-progress`.
     pub outcome: String,
     /// With `in-progress`: how long the other submission's lease has left.
-    #[serde(default)]
     pub retry_after_seconds: Option<u64>,
 }
 
