@@ -128,3 +128,100 @@ impl From<StepError> for Diagnostic {
         Self { error_type: error.name().to_owned(), error_message: error.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_smithy_runtime_api::client::result::ConnectorError;
+    use aws_smithy_types::body::SdkBody;
+    use aws_smithy_types::error::ErrorMetadata;
+
+    use super::*;
+
+    /// Stands for what AWS puts into its messages: ARNs, user names, parts of the request.
+    const CANARY: &str = "PATIENT DOE, eyJraWQi";
+
+    type Failure = SdkError<ErrorMetadata, HttpResponse>;
+
+    fn response(status: u16) -> HttpResponse {
+        HttpResponse::new(status.try_into().unwrap(), SdkBody::from(CANARY))
+    }
+
+    fn answered(status: u16, code: &str) -> Failure {
+        SdkError::service_error(ErrorMetadata::builder().code(code).message(CANARY).build(), response(status))
+    }
+
+    #[track_caller]
+    fn check(error: &Failure, own: &str, as_caller: &str) {
+        let sorted = [StepError::from_sdk("s3:PutObject", error), StepError::from_sdk_as_caller("s3:PutObject", error)];
+        assert_eq!(sorted.each_ref().map(StepError::name), [own, as_caller], "{error:?}");
+        for error in sorted {
+            let diagnostic = Diagnostic::from(error.clone());
+            for text in [error.to_string(), format!("{error:?}"), diagnostic.error_type, diagnostic.error_message] {
+                assert!(!text.contains(CANARY), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_is_sorted_by_what_is_to_be_done_about_it() {
+        let table = [
+            (400, "ThrottlingException", "Throttled", "Throttled"),
+            (400, "ProvisionedThroughputExceededException", "Throttled", "Throttled"),
+            (400, "RequestLimitExceeded", "Throttled", "Throttled"),
+            (400, "TooManyRequestsException", "Throttled", "Throttled"),
+            (400, "LimitExceededException", "Throttled", "Throttled"),
+            (403, "RequestThrottled", "Throttled", "Throttled"),
+            (503, "SlowDown", "Throttled", "Throttled"),
+            (429, "Throttled", "Throttled", "Throttled"),
+            (400, "KMS.ThrottlingException", "Throttled", "Throttled"),
+            (400, "KMSThrottling", "Throttled", "Throttled"),
+            (500, "InternalServerError", "Unavailable", "Unavailable"),
+            (500, "KMSInternalException", "Unavailable", "Unavailable"),
+            (502, "Unknown", "Unavailable", "Unavailable"),
+            (503, "ServiceUnavailable", "Unavailable", "Unavailable"),
+            (504, "Unknown", "Unavailable", "Unavailable"),
+            (400, "RequestTimeout", "Unavailable", "Unavailable"),
+            (400, "InternalErrorException", "Unavailable", "Unavailable"),
+            (409, "OperationAborted", "Unavailable", "Unavailable"),
+            (403, "AccessDenied", "Misconfigured", "Denied"),
+            (400, "AccessDeniedException", "Misconfigured", "Denied"),
+            (400, "ExpiredToken", "Misconfigured", "TokenExpired"),
+            (400, "ExpiredTokenException", "Misconfigured", "Misconfigured"),
+            (404, "NoSuchBucket", "Misconfigured", "Misconfigured"),
+            (400, "ValidationException", "Misconfigured", "Misconfigured"),
+            (403, "InvalidAccessKeyId", "Misconfigured", "Misconfigured"),
+        ];
+        for (status, code, own, as_caller) in table {
+            check(&answered(status, code), own, as_caller);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_code_is_sorted_by_its_status() {
+        let codeless = |status| SdkError::service_error(ErrorMetadata::builder().message(CANARY).build(), response(status));
+        check(&codeless(429), "Throttled", "Throttled");
+        check(&codeless(500), "Unavailable", "Unavailable");
+        check(&codeless(403), "Misconfigured", "Misconfigured");
+    }
+
+    #[test]
+    fn no_answer_is_tried_again() {
+        for error in [
+            Failure::timeout_error(CANARY),
+            Failure::dispatch_failure(ConnectorError::timeout(CANARY.into())),
+            Failure::dispatch_failure(ConnectorError::io(CANARY.into())),
+            Failure::response_error(CANARY, response(200)),
+            Failure::construction_failure(CANARY),
+        ] {
+            check(&error, "Unavailable", "Unavailable");
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_operation_and_code() {
+        let denied = StepError::from_sdk_as_caller("s3:PutObject", &answered(403, "AccessDenied"));
+        assert_eq!(denied.to_string(), "s3:PutObject under the caller's credentials was refused: AccessDenied");
+        let refused = StepError::from_sdk("sns:Publish", &answered(403, "AuthorizationError"));
+        assert_eq!(refused.to_string(), "sns:Publish was refused to the worker: AuthorizationError");
+    }
+}

@@ -64,16 +64,21 @@ impl Exchange {
             return Ok(credentials);
         }
         note(Field::CredentialCache, "miss");
-        let identity_id = self.identity_id(claims, token).await?;
-        let credentials = self.exchange(&identity_id, token).await?;
+        let user = (claims.iss, claims.sub);
+        let identity_id = self.identity_id(&user, token).await?;
+        let credentials = self.exchange(&identity_id, token).await.inspect_err(|error| {
+            // `ResourceNotFoundException`: the identity was deleted since. The next try asks for the new one.
+            if matches!(error, StepError::Misconfigured { .. }) {
+                self.identities.lock().unwrap_or_else(PoisonError::into_inner).pop(&user);
+            }
+        })?;
         self.credentials.put(token, credentials.clone(), now);
         Ok(credentials)
     }
 
-    async fn identity_id(&self, claims: Claims, token: &SecretString) -> Result<String, StepError> {
+    async fn identity_id(&self, user: &(String, String), token: &SecretString) -> Result<String, StepError> {
         const OPERATION: &str = "cognito-identity:GetId";
-        let user = (claims.iss, claims.sub);
-        let known = self.identities.lock().unwrap_or_else(PoisonError::into_inner).get(&user).cloned();
+        let known = self.identities.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
         if let Some(identity_id) = known {
             return Ok(identity_id);
         }
@@ -86,7 +91,7 @@ impl Exchange {
             .await
             .map_err(|error| refused(OPERATION, &error))?;
         let identity_id = answer.identity_id.ok_or(StepError::Unavailable { operation: OPERATION })?;
-        self.identities.lock().unwrap_or_else(PoisonError::into_inner).put(user, identity_id.clone());
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner).put(user.clone(), identity_id.clone());
         Ok(identity_id)
     }
 

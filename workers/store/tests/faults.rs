@@ -1,0 +1,512 @@
+//! What `Store` says when one of its calls fails, and that the catalog then knows of nothing half stored.
+
+#![cfg(test)]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_sdk_cognitoidentity::operation::get_credentials_for_identity::GetCredentialsForIdentityOutput;
+use aws_sdk_cognitoidentity::operation::get_id::GetIdOutput;
+use aws_sdk_cognitoidentity::primitives::DateTime;
+use aws_sdk_cognitoidentity::types::Credentials;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
+use aws_sdk_kms::operation::decrypt::DecryptOutput;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::operation::put_object::{PutObjectInput, PutObjectOutput};
+use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use catalog::Catalog;
+use domain::step::StoreAnswer;
+use domain::{Er7, Payload, Stored};
+use runtime::StepError;
+use serde_json::{Value, json};
+use store::{Exchange, Lake, Store};
+
+const ER7: &str = "MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
+const MINE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+const ANOTHER: &str = "01BX5ZZKBKACTAV9WEVGEMMVRZ";
+const PUT_OBJECT: &str = "s3:PutObject";
+const HOUR: i64 = 3600;
+
+/// An ID token that ends `seconds` from now; another `jti` makes another token of the same user.
+fn token(seconds: i64, jti: u32) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let exp = now.checked_add_signed(seconds).unwrap();
+    let claims = json!({ "iss": "https://issuer", "sub": "user", "exp": exp, "jti": jti });
+    format!("header.{}.signature", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+/// What the state machine passes for [`ER7`]. KMS is mocked so that a sealed token is its own plaintext.
+fn request(token: &str) -> Value {
+    let message = Er7::canonical(ER7).unwrap();
+    json!({
+        "submissionId": MINE,
+        "messageId": message.message_id(),
+        "source": "general-hospital",
+        "receivedAt": "2026-11-21T07:21:07.120Z",
+        "token": BASE64_STANDARD.encode(token),
+        "payload": Payload::inline(&message),
+        "parsed": { "state": "parsed", "summary": { "messageType": "ADT" } },
+    })
+}
+
+fn answered(status: u16, body: &Value) -> HttpResponse {
+    HttpResponse::new(status.try_into().unwrap(), body.to_string().into())
+}
+
+fn refusal(status: u16, code: &str, message: &str) -> HttpResponse {
+    answered(status, &json!({ "__type": code, "message": message }))
+}
+
+fn s3_refusal(status: u16, code: &str) -> HttpResponse {
+    let body = format!("<Error><Code>{code}</Code><Message>SECRET</Message></Error>");
+    HttpResponse::new(status.try_into().unwrap(), body.into())
+}
+
+/// A finish refused by the message's record.
+fn finish_refused_by(status: &'static str, claim: &'static str) -> Rule {
+    let item = json!({
+        "source": { "S": "general-hospital" },
+        "message_id": { "S": Er7::canonical(ER7).unwrap().message_id() },
+        "status": { "S": status },
+        "claim_submission": { "S": claim },
+        "received_at": { "S": "2026-11-21T07:21:07.120Z" },
+        "state": { "S": "parsed" },
+        "bucket": { "S": "lake" },
+        "key": { "S": "key" },
+        "stored_at": { "S": "2026-11-21T07:21:08.000Z" },
+    });
+    let refused = json!({ "__type": "ConditionalCheckFailedException", "message": "SECRET", "Item": item });
+    mock!(aws_sdk_dynamodb::Client::update_item).then_http_response(move || answered(400, &refused))
+}
+
+/// The S3 keys of the ER7 object and of its rendition end so.
+fn putting(extension: &'static str, response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_s3::Client::put_object)
+        .match_requests(move |request| request.key().unwrap().ends_with(extension))
+        .then_http_response(response)
+}
+
+fn opening(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_kms::Client::decrypt).then_http_response(response)
+}
+
+fn identifying(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_cognitoidentity::Client::get_id).then_http_response(response)
+}
+
+fn exchanging(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_cognitoidentity::Client::get_credentials_for_identity).then_http_response(response)
+}
+
+/// Credentials that last until then, in seconds since 1970.
+fn exchanged(expiration: u64) -> HttpResponse {
+    let credentials = json!({ "AccessKeyId": "A", "SecretKey": "B", "SessionToken": "C", "Expiration": expiration });
+    answered(200, &json!({ "IdentityId": "identity", "Credentials": credentials }))
+}
+
+/// Credentials that last for that many seconds.
+fn lasting(seconds: i64) -> Rule {
+    mock!(aws_sdk_cognitoidentity::Client::get_credentials_for_identity)
+        .match_requests(|request| request.identity_id() == Some("identity"))
+        .then_output(move || {
+            let now = DateTime::from(SystemTime::now()).secs();
+            let credentials = Credentials::builder()
+                .access_key_id("AKIA")
+                .secret_key("SECRET KEY")
+                .session_token("SECRET SESSION")
+                .expiration(DateTime::from_secs(now + seconds));
+            GetCredentialsForIdentityOutput::builder().credentials(credentials.build()).build()
+        })
+}
+
+/// The calls of a warm worker, one rule each, and the requests that put objects.
+struct Aws {
+    open: Rule,
+    identify: Rule,
+    exchange: Rule,
+    fetch: Rule,
+    put_er7: Rule,
+    put_json: Rule,
+    finish: Rule,
+    puts: Arc<Mutex<Vec<PutObjectInput>>>,
+    retry: RetryConfig,
+}
+
+impl Aws {
+    fn healthy() -> Self {
+        let puts = Arc::new(Mutex::new(Vec::new()));
+        let put = |extension: &'static str| {
+            let puts = Arc::clone(&puts);
+            mock!(aws_sdk_s3::Client::put_object)
+                .match_requests(move |request| request.key().unwrap().ends_with(extension))
+                .then_compute_output(move |request| {
+                    // The body is read once and cannot be cloned.
+                    let request = PutObjectInput::builder()
+                        .set_bucket(request.bucket.clone())
+                        .set_key(request.key.clone())
+                        .set_tagging(request.tagging.clone())
+                        .set_if_none_match(request.if_none_match.clone());
+                    puts.lock().unwrap().push(request.build().unwrap());
+                    PutObjectOutput::builder().version_id(format!("version of {extension}")).build()
+                })
+        };
+        Self {
+            open: mock!(aws_sdk_kms::Client::decrypt).then_compute_output(|request| {
+                DecryptOutput::builder().plaintext(request.ciphertext_blob().unwrap().clone()).build()
+            }),
+            identify: mock!(aws_sdk_cognitoidentity::Client::get_id)
+                .then_output(|| GetIdOutput::builder().identity_id("identity").build()),
+            exchange: lasting(HOUR),
+            fetch: mock!(aws_sdk_s3::Client::get_object).then_http_response(|| s3_refusal(404, "NoSuchKey")),
+            put_er7: put(".hl7"),
+            put_json: put(".json"),
+            finish: mock!(aws_sdk_dynamodb::Client::update_item).then_output(|| UpdateItemOutput::builder().build()),
+            puts,
+            retry: RetryConfig::disabled(),
+        }
+    }
+
+    /// A worker that has just started.
+    fn store(&self) -> Store {
+        let Self { open, identify, exchange, fetch, put_er7, put_json, finish, retry, .. } = self;
+        let any = RuleMode::MatchAny;
+        let cognito = mock_client!(aws_sdk_cognitoidentity, any, [identify, exchange], |conf| conf.retry_config(retry.clone()));
+        let lake = mock_client!(aws_sdk_s3, any, [put_er7, put_json], |conf| conf.retry_config(retry.clone()));
+        let dynamodb = mock_client!(aws_sdk_dynamodb, any, [finish], |conf| conf.retry_config(retry.clone()));
+        Store {
+            catalog: Catalog::new(dynamodb, "catalog".to_owned()),
+            kms: mock_client!(aws_sdk_kms, any, [open], |conf| conf.retry_config(retry.clone())),
+            token_key_arn: "arn:aws:kms:eu-central-1:123456789012:key/token".to_owned(),
+            own_s3: mock_client!(aws_sdk_s3, any, [fetch], |conf| conf.retry_config(retry.clone())),
+            overflow_bucket: "overflow".to_owned(),
+            exchange: Exchange::new(cognito, "eu-central-1:pool".to_owned(), "cognito-idp/pool".to_owned()),
+            lake: Lake::new(lake, "lake".to_owned()),
+        }
+    }
+
+    /// Stores [`ER7`] with a good token.
+    async fn answer(&self) -> Result<StoreAnswer, StepError> {
+        self.answer_to(request(&token(HOUR, 1))).await
+    }
+
+    async fn answer_to(&self, event: Value) -> Result<StoreAnswer, StepError> {
+        let answer = self.store().answer(event).await;
+        if let Err(error) = &answer {
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("SECRET") && !shown.contains("DOE") && !shown.contains("header."), "{shown}");
+        }
+        answer
+    }
+
+    /// How often the token was opened, the user identified, the token exchanged.
+    fn sign_in_calls(&self) -> [usize; 3] {
+        [&self.open, &self.identify, &self.exchange].map(Rule::num_calls)
+    }
+
+    /// How often the ER7 object and the rendition were put, and the record finished.
+    fn storing_calls(&self) -> [usize; 3] {
+        [&self.put_er7, &self.put_json, &self.finish].map(Rule::num_calls)
+    }
+}
+
+#[track_caller]
+fn stored(answer: Result<StoreAnswer, StepError>) -> Stored {
+    match answer {
+        Ok(StoreAnswer::Stored { stored }) => *stored,
+        other => panic!("not stored: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_put_twice_and_then_finished() {
+    let aws = Aws::healthy();
+    let stored = stored(aws.answer().await);
+    assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 1, 1], [1, 1, 1]));
+    assert_eq!(stored.version_id.as_deref(), Some("version of .hl7"));
+    assert_eq!(stored.json_version_id.as_deref(), Some("version of .json"));
+    let puts = aws.puts.lock().unwrap();
+    assert_eq!(puts.iter().map(|put| put.key().unwrap()).collect::<Vec<_>>(), [&stored.key, stored.json_key.as_ref().unwrap()]);
+    for put in &*puts {
+        assert_eq!(put.tagging(), Some("source=general-hospital&state=parsed"));
+        assert_eq!((put.bucket(), put.if_none_match()), (Some("lake"), Some("*")));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_cognito_calls_expired_is_expired() {
+    let refused = || refusal(400, "NotAuthorizedException", "Invalid login token. Token expired: 1 >= 0 SECRET");
+    let aws = Aws { identify: identifying(refused), ..Aws::healthy() };
+    assert_eq!(aws.answer().await, Err(StepError::TokenExpired));
+    assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 1, 0], [0; 3]));
+
+    let aws = Aws { exchange: exchanging(refused), ..Aws::healthy() };
+    assert_eq!(aws.answer().await, Err(StepError::TokenExpired));
+    assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 1, 1], [0; 3]));
+}
+
+#[tokio::test]
+async fn a_token_that_cognito_refuses_otherwise_is_invalid() {
+    let refused = || refusal(400, "NotAuthorizedException", "Invalid login token. Issuer doesn't match providerName SECRET");
+    for aws in [Aws { identify: identifying(refused), ..Aws::healthy() }, Aws { exchange: exchanging(refused), ..Aws::healthy() }]
+    {
+        assert_eq!(aws.answer().await, Err(StepError::TokenInvalid));
+        assert_eq!(aws.storing_calls(), [0; 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_that_fails_otherwise_is_sorted_by_what_is_to_be_done() {
+    for (status, code, name) in [
+        (400, "TooManyRequestsException", "Throttled"),
+        (429, "TooManyRequestsException", "Throttled"),
+        (500, "InternalErrorException", "Unavailable"),
+        (400, "InternalErrorException", "Unavailable"),
+        (400, "ResourceNotFoundException", "Misconfigured"),
+        (400, "InvalidIdentityPoolConfigurationException", "Misconfigured"),
+    ] {
+        let refused = move || refusal(status, code, "SECRET");
+        for aws in
+            [Aws { identify: identifying(refused), ..Aws::healthy() }, Aws { exchange: exchanging(refused), ..Aws::healthy() }]
+        {
+            assert_eq!((aws.answer().await.unwrap_err().name(), aws.storing_calls()), (name, [0; 3]), "{code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_that_gives_nothing_is_unavailable() {
+    for aws in [
+        Aws { identify: identifying(|| answered(200, &json!({}))), ..Aws::healthy() },
+        Aws { exchange: exchanging(|| answered(200, &json!({}))), ..Aws::healthy() },
+        Aws { exchange: exchanging(|| answered(200, &json!({ "Credentials": { "AccessKeyId": "A" } }))), ..Aws::healthy() },
+    ] {
+        assert_eq!((aws.answer().await.unwrap_err().name(), aws.storing_calls()), ("Unavailable", [0; 3]));
+    }
+}
+
+#[tokio::test]
+async fn an_expired_token_is_not_exchanged() {
+    for ago in [0, -1, -HOUR] {
+        let aws = Aws::healthy();
+        assert_eq!(aws.answer_to(request(&token(ago, 1))).await, Err(StepError::TokenExpired));
+        assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 0, 0], [0; 3]), "it is opened, and that is all");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_id_token_is_not_exchanged() {
+    for token in ["", "SECRET", "header.SECRET.signature", "header.e30.signature"] {
+        let aws = Aws::healthy();
+        assert_eq!(aws.answer_to(request(token)).await, Err(StepError::TokenInvalid), "{token:?}");
+        assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 0, 0], [0; 3]));
+    }
+}
+
+#[tokio::test]
+async fn a_second_message_with_the_same_token_is_not_signed_in_again() {
+    let aws = Aws::healthy();
+    let (store, request) = (aws.store(), request(&token(HOUR, 1)));
+    stored(store.answer(request.clone()).await);
+    stored(store.answer(request).await);
+    assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([2, 1, 1], [2, 2, 2]), "opened, and known");
+}
+
+#[tokio::test]
+async fn another_token_of_the_same_user_is_exchanged_for_the_identity_that_is_known() {
+    let aws = Aws::healthy();
+    let store = aws.store();
+    stored(store.answer(request(&token(HOUR, 1))).await);
+    stored(store.answer(request(&token(HOUR, 2))).await);
+    assert_eq!(aws.sign_in_calls(), [2, 1, 2]);
+}
+
+#[tokio::test]
+async fn credentials_about_to_expire_are_used_once() {
+    let aws = Aws { exchange: lasting(299), ..Aws::healthy() };
+    let (store, request) = (aws.store(), request(&token(HOUR, 1)));
+    stored(store.answer(request.clone()).await);
+    stored(store.answer(request).await);
+    assert_eq!(aws.sign_in_calls(), [2, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_refused_sign_in_is_not_remembered() {
+    let exchange = mock!(aws_sdk_cognitoidentity::Client::get_credentials_for_identity)
+        .sequence()
+        .http_response(|| refusal(400, "TooManyRequestsException", "SECRET"))
+        .http_response(|| exchanged(4_000_000_000))
+        .build();
+    let aws = Aws { exchange, ..Aws::healthy() };
+    let (store, request) = (aws.store(), request(&token(HOUR, 1)));
+    assert_eq!(store.answer(request.clone()).await.unwrap_err().name(), "Throttled");
+    stored(store.answer(request).await);
+    assert_eq!(aws.sign_in_calls(), [2, 1, 2]);
+}
+
+#[tokio::test]
+async fn an_identity_that_was_deleted_is_asked_for_again() {
+    let exchange = mock!(aws_sdk_cognitoidentity::Client::get_credentials_for_identity)
+        .sequence()
+        .http_response(|| exchanged(0))
+        .http_response(|| refusal(400, "ResourceNotFoundException", "Identity 'SECRET' not found."))
+        .http_response(|| exchanged(4_000_000_000))
+        .build();
+    let aws = Aws { exchange, ..Aws::healthy() };
+    let (store, request) = (aws.store(), request(&token(HOUR, 1)));
+    stored(store.answer(request.clone()).await);
+    assert_eq!(store.answer(request.clone()).await.unwrap_err().name(), "Misconfigured");
+    stored(store.answer(request).await);
+    assert_eq!(aws.sign_in_calls(), [3, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_seal_of_another_submission_is_an_invalid_token() {
+    for code in ["InvalidCiphertextException", "IncorrectKeyException"] {
+        let aws = Aws { open: opening(move || refusal(400, code, "SECRET")), ..Aws::healthy() };
+        assert_eq!(aws.answer().await, Err(StepError::TokenInvalid), "{code}");
+        assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 0, 0], [0; 3]));
+    }
+    let aws = Aws::healthy();
+    let mut damaged = request("");
+    damaged["token"] = json!("not base64!");
+    assert_eq!(aws.answer_to(damaged).await, Err(StepError::TokenInvalid));
+    assert_eq!(aws.sign_in_calls(), [0; 3], "KMS is not asked about what is no seal");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_opened_now_is_not_called_invalid() {
+    for (status, code, name) in [
+        (400, "ThrottlingException", "Throttled"),
+        (500, "KMSInternalException", "Unavailable"),
+        (500, "DependencyTimeoutException", "Unavailable"),
+        (400, "AccessDeniedException", "Misconfigured"),
+        (400, "DisabledException", "Misconfigured"),
+    ] {
+        let aws = Aws { open: opening(move || refusal(status, code, "SECRET")), ..Aws::healthy() };
+        assert_eq!((aws.answer().await.unwrap_err().name(), aws.sign_in_calls()), (name, [1, 0, 0]), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_put_leaves_the_catalog_alone() {
+    let table = [
+        (403, "AccessDenied", StepError::Denied { operation: PUT_OBJECT, code: "AccessDenied".to_owned() }),
+        (400, "ExpiredToken", StepError::TokenExpired),
+        (503, "SlowDown", StepError::Throttled { operation: PUT_OBJECT }),
+        (500, "InternalError", StepError::Unavailable { operation: PUT_OBJECT }),
+        (503, "ServiceUnavailable", StepError::Unavailable { operation: PUT_OBJECT }),
+        (400, "RequestTimeout", StepError::Unavailable { operation: PUT_OBJECT }),
+        (409, "ConditionalRequestConflict", StepError::Unavailable { operation: PUT_OBJECT }),
+        (404, "NoSuchBucket", StepError::Misconfigured { operation: PUT_OBJECT, code: "NoSuchBucket".to_owned() }),
+    ];
+    for (status, code, error) in table {
+        let aws = Aws { put_er7: putting(".hl7", move || s3_refusal(status, code)), ..Aws::healthy() };
+        assert_eq!(aws.answer().await, Err(error.clone()), "the message: {code}");
+        assert_eq!((aws.put_er7.num_calls(), aws.finish.num_calls()), (1, 0));
+
+        let aws = Aws { put_json: putting(".json", move || s3_refusal(status, code)), ..Aws::healthy() };
+        assert_eq!(aws.answer().await, Err(error), "the rendition, with the message put: {code}");
+        assert_eq!(aws.storing_calls(), [1, 1, 0], "what lies in the bucket is not in the catalog yet");
+    }
+}
+
+#[tokio::test]
+async fn objects_put_by_an_earlier_try_are_finished() {
+    let there = || s3_refusal(412, "PreconditionFailed");
+    let aws = Aws { put_er7: putting(".hl7", there), put_json: putting(".json", there), ..Aws::healthy() };
+    let both = stored(aws.answer().await);
+    assert_eq!((both.version_id, both.json_version_id, both.json_key.is_some()), (None, None, true));
+    assert_eq!(aws.storing_calls(), [1, 1, 1]);
+
+    let aws = Aws { put_er7: putting(".hl7", there), ..Aws::healthy() };
+    let one = stored(aws.answer().await);
+    assert_eq!((one.version_id, one.json_version_id.as_deref()), (None, Some("version of .json")));
+    assert_eq!(aws.storing_calls(), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_put_that_is_throttled_is_repeated_by_the_sdk() {
+    let put_er7 = mock!(aws_sdk_s3::Client::put_object)
+        .match_requests(|request| request.key().unwrap().ends_with(".hl7"))
+        .sequence()
+        .http_response(|| s3_refusal(503, "SlowDown"))
+        .times(2)
+        .output(|| PutObjectOutput::builder().version_id("v3").build())
+        .build();
+    let retry = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
+    let aws = Aws { put_er7, retry, ..Aws::healthy() };
+    assert_eq!(stored(aws.answer().await).version_id.as_deref(), Some("v3"));
+    assert_eq!(aws.storing_calls(), [3, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_message_that_another_submission_stored_meanwhile_is_a_duplicate() {
+    let aws = Aws { finish: finish_refused_by("stored", ANOTHER), ..Aws::healthy() };
+    assert_eq!(aws.answer().await, Ok(StoreAnswer::Duplicate));
+    assert_eq!(aws.storing_calls(), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_finish_whose_answer_was_lost_is_the_same_finish() {
+    let aws = Aws { finish: finish_refused_by("stored", MINE), ..Aws::healthy() };
+    assert_eq!(stored(aws.answer().await).key, "key", "what the record says, not what this run would have written");
+}
+
+#[tokio::test]
+async fn a_claim_that_was_lost_fails_the_execution() {
+    for status in ["processing", "queued", "failed"] {
+        let aws = Aws { finish: finish_refused_by(status, ANOTHER), ..Aws::healthy() };
+        assert_eq!(aws.answer().await, Err(StepError::ClaimLost), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_finished_is_finished_by_the_next_try() {
+    for (status, code, name) in [
+        (400, "ThrottlingException", "Throttled"),
+        (500, "InternalServerError", "Unavailable"),
+        (400, "ConditionalCheckFailedException", "Unavailable"),
+    ] {
+        let finish = mock!(aws_sdk_dynamodb::Client::update_item)
+            .sequence()
+            .http_response(move || refusal(status, code, "SECRET"))
+            .output(|| UpdateItemOutput::builder().build())
+            .build();
+        let aws = Aws { finish, ..Aws::healthy() };
+        let (store, request) = (aws.store(), request(&token(HOUR, 1)));
+        assert_eq!(store.answer(request.clone()).await.unwrap_err().name(), name, "{code}");
+        stored(store.answer(request).await);
+        assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([2, 1, 1], [2, 2, 2]));
+    }
+}
+
+#[tokio::test]
+async fn a_message_whose_overflow_object_cannot_be_read_is_not_stored() {
+    let mut pointing = request(&token(HOUR, 1));
+    pointing["payload"] = json!({ "bucket": "overflow", "key": "general-hospital/x.hl7" });
+    for (status, code, name) in [
+        (404, "NoSuchKey", "PayloadExpired"),
+        (503, "SlowDown", "Throttled"),
+        (500, "InternalError", "Unavailable"),
+        (403, "AccessDenied", "Misconfigured"),
+    ] {
+        let fetch = mock!(aws_sdk_s3::Client::get_object).then_http_response(move || s3_refusal(status, code));
+        let aws = Aws { fetch, ..Aws::healthy() };
+        let error = aws.answer_to(pointing.clone()).await.unwrap_err();
+        assert_eq!((error.name(), aws.storing_calls()), (name, [0; 3]), "its own refusal is not the caller's: {code}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_store_request_costs_no_call() {
+    let aws = Aws::healthy();
+    let mut elsewhere = request("SECRET");
+    elsewhere["source"] = json!("../SECRET");
+    for event in [json!(null), json!({ "token": "SECRET" }), elsewhere] {
+        assert_eq!(aws.answer_to(event).await, Err(StepError::InvalidInput { what: "a store request" }));
+    }
+    assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([0; 3], [0; 3]));
+}

@@ -1,0 +1,397 @@
+//! What a caller is told when one of the calls behind `POST /er7` fails, and that nothing is queued then.
+
+#![cfg(test)]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
+use aws_lambda_events::encodings::Body;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
+use aws_sdk_kms::operation::encrypt::EncryptOutput;
+use aws_sdk_kms::operation::generate_data_key::GenerateDataKeyOutput;
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_s3::operation::put_object::PutObjectOutput;
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::operation::send_message::SendMessageOutput;
+use aws_smithy_mocks::{MockResponse, Rule, RuleMode, mock, mock_client};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use catalog::Catalog;
+use domain::step::Subject;
+use domain::{Envelope, Er7, Payload, SubmissionId};
+use runtime::StepError;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use submit::Submit;
+
+const ER7: &str = "MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
+const KEY: &str = "arn:aws:kms:eu-central-1:123456789012:key/token";
+
+/// The request with that message.
+fn post(er7: &str) -> Value {
+    let mut event: Value = serde_json::from_str(include_str!("../src/fixtures/post_er7.json")).unwrap();
+    event["body"] = json!(json!({ "msg": BASE64_STANDARD.encode(er7) }).to_string());
+    event
+}
+
+/// A message too large for the envelope.
+fn large() -> String {
+    format!("{ER7}OBX|1||{}\r", "x".repeat(Payload::MAX_INLINE_BYTES))
+}
+
+fn answered(status: u16, body: &Value) -> HttpResponse {
+    HttpResponse::new(status.try_into().unwrap(), body.to_string().into())
+}
+
+fn refusal(status: u16, code: &str) -> HttpResponse {
+    answered(status, &json!({ "__type": code, "message": "SECRET" }))
+}
+
+fn noting(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_dynamodb::Client::update_item).then_http_response(response)
+}
+
+fn sealing(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_kms::Client::encrypt).then_http_response(response)
+}
+
+fn sending(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_sqs::Client::send_message).then_http_response(response)
+}
+
+/// The calls of a submission, one rule each, and what was sent to the queue.
+struct Aws {
+    note: Rule,
+    seal: Rule,
+    put: Rule,
+    send: Rule,
+    sent: Arc<Mutex<Vec<Envelope>>>,
+    public_url: &'static str,
+    retry: RetryConfig,
+}
+
+impl Aws {
+    fn healthy() -> Self {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let sends = Arc::clone(&sent);
+        Self {
+            note: mock!(aws_sdk_dynamodb::Client::update_item).then_output(|| UpdateItemOutput::builder().build()),
+            seal: mock!(aws_sdk_kms::Client::encrypt)
+                .match_requests(|request| request.key_id() == Some(KEY))
+                .then_output(|| EncryptOutput::builder().ciphertext_blob(Blob::new("sealed")).build()),
+            put: mock!(aws_sdk_s3::Client::put_object)
+                .match_requests(|request| request.bucket() == Some("overflow"))
+                .then_output(|| PutObjectOutput::builder().build()),
+            send: mock!(aws_sdk_sqs::Client::send_message).then_compute_output(move |request| {
+                sends.lock().unwrap().push(Envelope::from_json(request.message_body().unwrap()).unwrap());
+                SendMessageOutput::builder().build()
+            }),
+            sent,
+            public_url: "",
+            retry: RetryConfig::disabled(),
+        }
+    }
+
+    async fn submit(&self, event: Value) -> ApiGatewayV2httpResponse {
+        let Self { note, seal, put, send, retry, .. } = self;
+        let dynamodb = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [note], |conf| conf.retry_config(retry.clone()));
+        let submit = Submit {
+            catalog: Catalog::new(dynamodb, "catalog".to_owned()),
+            kms: mock_client!(aws_sdk_kms, RuleMode::MatchAny, [seal], |conf| conf.retry_config(retry.clone())),
+            token_key_arn: KEY.to_owned(),
+            s3: mock_client!(aws_sdk_s3, RuleMode::MatchAny, [put], |conf| conf.retry_config(retry.clone())),
+            overflow_bucket: "overflow".to_owned(),
+            sqs: mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [send], |conf| conf.retry_config(retry.clone())),
+            queue_url: "https://sqs.eu-central-1.amazonaws.com/123456789012/queue".to_owned(),
+            public_url: self.public_url.to_owned(),
+        };
+        submit.answer(event).await.unwrap()
+    }
+
+    fn sent(&self) -> Vec<Envelope> {
+        self.sent.lock().unwrap().clone()
+    }
+}
+
+fn body(response: &ApiGatewayV2httpResponse) -> Value {
+    let Some(Body::Text(body)) = &response.body else { panic!("no text: {response:?}") };
+    serde_json::from_str(body).unwrap()
+}
+
+#[track_caller]
+fn check_problem(response: &ApiGatewayV2httpResponse, status: i64, retry_after: Option<&str>) {
+    let body = body(response);
+    assert_eq!((response.status_code, &body["status"]), (status, &json!(status)), "{body}");
+    assert_eq!(response.headers["content-type"], "application/problem+json");
+    assert_eq!(response.headers.get("retry-after").map(|it| it.to_str().unwrap()), retry_after, "{body}");
+    let body = body.to_string();
+    for inside in ["SECRET", "Exception", "dynamodb", "kms", "sqs", "s3", "payload", "DOE"] {
+        assert!(!body.contains(inside), "the caller learns nothing of the inside: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_submission_is_noted_sealed_and_queued() {
+    let aws = Aws::healthy();
+    let response = aws.submit(post(ER7)).await;
+
+    let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
+    let message = Er7::canonical(ER7).unwrap();
+    assert_eq!(envelope.message_id, message.message_id());
+    assert_eq!(envelope.payload, Payload::inline(&message));
+    assert_eq!((envelope.source.to_string(), envelope.token.as_str()), ("general-hospital".to_owned(), "c2VhbGVk"));
+
+    assert_eq!((response.status_code, response.headers.get("retry-after")), (202, None));
+    let host = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com";
+    assert_eq!(
+        body(&response),
+        json!({
+            "messageId": envelope.message_id,
+            "submissionId": envelope.submission_id,
+            "status": "queued",
+            "statusUrl": format!("{host}/er7/{}/status", envelope.message_id),
+        })
+    );
+    assert_eq!([&aws.note, &aws.seal, &aws.put, &aws.send].map(Rule::num_calls), [1, 1, 0, 1]);
+}
+
+#[tokio::test]
+async fn the_status_url_is_below_the_public_url_where_there_is_one() {
+    for public_url in ["https://lake.example.org/hl7", "https://lake.example.org/hl7/"] {
+        let aws = Aws { public_url, ..Aws::healthy() };
+        let body = body(&aws.submit(post(ER7)).await);
+        let message_id = body["messageId"].as_str().unwrap();
+        assert_eq!(body["statusUrl"], json!(format!("https://lake.example.org/hl7/er7/{message_id}/status")));
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_catalog_is_429_and_nothing_is_queued() {
+    for code in ["ThrottlingException", "ProvisionedThroughputExceededException"] {
+        let aws = Aws { note: noting(move || refusal(400, code)), ..Aws::healthy() };
+        check_problem(&aws.submit(post(ER7)).await, 429, Some("2"));
+        assert_eq!((aws.note.num_calls(), aws.put.num_calls(), aws.send.num_calls()), (1, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn an_unavailable_catalog_is_503_and_nothing_is_queued() {
+    for (code, retry_after) in [("InternalServerError", "5"), ("ServiceUnavailable", "5")] {
+        let aws = Aws { note: noting(move || refusal(500, code)), ..Aws::healthy() };
+        check_problem(&aws.submit(post(&large())).await, 503, Some(retry_after));
+        assert_eq!((aws.put.num_calls(), aws.send.num_calls()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_may_not_is_503_and_not_the_callers_403() {
+    let aws = Aws { note: noting(|| refusal(400, "AccessDeniedException")), ..Aws::healthy() };
+    check_problem(&aws.submit(post(ER7)).await, 503, Some("60"));
+    let aws = Aws { seal: sealing(|| refusal(400, "AccessDeniedException")), ..Aws::healthy() };
+    check_problem(&aws.submit(post(ER7)).await, 503, Some("60"));
+    assert_eq!(aws.send.num_calls(), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_sealed_is_503_and_nothing_is_queued() {
+    for (status, code, answer, retry_after) in [
+        (500, "KMSInternalException", 503, "5"),
+        (500, "DependencyTimeoutException", 503, "5"),
+        (500, "KeyUnavailableException", 503, "5"),
+        (400, "DisabledException", 503, "60"),
+        (400, "ThrottlingException", 429, "2"),
+    ] {
+        let aws = Aws { seal: sealing(move || refusal(status, code)), ..Aws::healthy() };
+        check_problem(&aws.submit(post(&large())).await, answer, Some(retry_after));
+        assert_eq!((aws.put.num_calls(), aws.send.num_calls()), (0, 0), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_seal_without_a_ciphertext_is_503_and_nothing_is_queued() {
+    let aws = Aws { seal: sealing(|| answered(200, &json!({}))), ..Aws::healthy() };
+    check_problem(&aws.submit(post(ER7)).await, 503, Some("5"));
+    assert_eq!(aws.send.num_calls(), 0);
+}
+
+#[tokio::test]
+async fn a_large_message_that_cannot_be_put_aside_is_not_queued() {
+    for (status, code, answer, retry_after) in
+        [(503, "SlowDown", 429, "2"), (500, "InternalError", 503, "5"), (403, "AccessDenied", 503, "60")]
+    {
+        let put = mock!(aws_sdk_s3::Client::put_object).then_http_response(move || {
+            let body = format!("<Error><Code>{code}</Code><Message>SECRET</Message></Error>");
+            HttpResponse::new(status.try_into().unwrap(), body.into())
+        });
+        let aws = Aws { put, ..Aws::healthy() };
+        check_problem(&aws.submit(post(&large())).await, answer, Some(retry_after));
+        assert_eq!((aws.put.num_calls(), aws.send.num_calls()), (1, 0), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_message_is_put_aside_before_it_is_queued() {
+    let aws = Aws::healthy();
+    assert_eq!(aws.submit(post(&large())).await.status_code, 202);
+    let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
+    let key = format!("general-hospital/{}.hl7", envelope.submission_id);
+    assert_eq!(envelope.payload, Payload::Overflow { bucket: "overflow".to_owned(), key });
+    assert_eq!(aws.put.num_calls(), 1);
+}
+
+#[tokio::test]
+async fn a_queue_that_fails_is_an_answer_to_try_again() {
+    for (status, code, answer, retry_after) in [
+        (500, "InternalFailure", 503, "5"),
+        (503, "ServiceUnavailable", 503, "5"),
+        (400, "QueueDoesNotExist", 503, "60"),
+        (400, "RequestThrottled", 429, "2"),
+        (400, "KmsThrottled", 429, "2"),
+    ] {
+        let aws = Aws { send: sending(move || refusal(status, code)), ..Aws::healthy() };
+        check_problem(&aws.submit(post(ER7)).await, answer, Some(retry_after));
+        assert_eq!((aws.note.num_calls(), aws.send.num_calls()), (1, 1), "the record is left as it is: {code}");
+    }
+}
+
+/// The whole condition of a submission is that the message is not stored: a record left `queued` refuses nothing.
+#[tokio::test]
+async fn a_record_whose_submission_never_reached_the_queue_stops_no_later_one() {
+    let conditions = Arc::new(Mutex::new(Vec::new()));
+    let conditions_asked = Arc::clone(&conditions);
+    let note = mock!(aws_sdk_dynamodb::Client::update_item).then_compute_output(move |request| {
+        let condition = request.condition_expression().unwrap().to_owned();
+        conditions_asked.lock().unwrap().push((condition, request.expression_attribute_values().unwrap()[":stored"].clone()));
+        UpdateItemOutput::builder().build()
+    });
+    let send = mock!(aws_sdk_sqs::Client::send_message)
+        .sequence()
+        .http_response(|| refusal(500, "InternalFailure"))
+        .output(|| SendMessageOutput::builder().build())
+        .build();
+    let aws = Aws { note, send, ..Aws::healthy() };
+    check_problem(&aws.submit(post(ER7)).await, 503, Some("5"));
+    assert_eq!(aws.submit(post(ER7)).await.status_code, 202);
+
+    let not_stored = (
+        "(attribute_not_exists(#status) OR #status <> :stored)".to_owned(),
+        aws_sdk_dynamodb::types::AttributeValue::S("stored".to_owned()),
+    );
+    assert_eq!(*conditions.lock().unwrap(), [not_stored.clone(), not_stored]);
+}
+
+#[tokio::test]
+async fn a_message_that_is_stored_already_is_409_and_is_not_queued() {
+    let item = json!({
+        "source": { "S": "general-hospital" },
+        "message_id": { "S": Er7::canonical(&large()).unwrap().message_id() },
+        "status": { "S": "stored" },
+        "received_at": { "S": "2026-11-21T07:21:07.120Z" },
+    });
+    let refused = json!({ "__type": "ConditionalCheckFailedException", "message": "SECRET", "Item": item });
+    let note = mock!(aws_sdk_dynamodb::Client::update_item)
+        .sequence()
+        .http_response(move || answered(400, &refused))
+        .output(|| UpdateItemOutput::builder().build())
+        .build();
+    let aws = Aws { note, ..Aws::healthy() };
+    let response = aws.submit(post(&large())).await;
+    check_problem(&response, 409, None);
+    assert_eq!(body(&response)["messageId"], json!(Er7::canonical(&large()).unwrap().message_id()));
+    assert_eq!((aws.note.num_calls(), aws.put.num_calls(), aws.send.num_calls()), (2, 0, 0), "counted, not queued");
+}
+
+#[tokio::test]
+async fn a_throttled_call_is_repeated_by_the_sdk_before_the_caller_must() {
+    let throttled = || refusal(400, "ThrottlingException");
+    let note = mock!(aws_sdk_dynamodb::Client::update_item)
+        .sequence()
+        .http_response(throttled)
+        .times(2)
+        .output(|| UpdateItemOutput::builder().build())
+        .build();
+    let retry = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
+    let aws = Aws { note, retry, ..Aws::healthy() };
+    assert_eq!(aws.submit(post(ER7)).await.status_code, 202);
+    assert_eq!((aws.note.num_calls(), aws.send.num_calls()), (3, 1));
+}
+
+#[tokio::test]
+async fn what_is_refused_costs_no_call() {
+    let aws = Aws::healthy();
+    let mut tokenless = post(ER7);
+    tokenless["headers"].as_object_mut().unwrap().remove("authorization");
+    let mut elsewhere = post(ER7);
+    elsewhere["requestContext"]["authorizer"]["jwt"]["claims"]["custom:write"] = json!("../x");
+    check_problem(&aws.submit(tokenless).await, 401, None);
+    check_problem(&aws.submit(elsewhere).await, 403, None);
+    check_problem(&aws.submit(post("")).await, 400, None);
+    assert_eq!([&aws.note, &aws.seal, &aws.put, &aws.send].map(Rule::num_calls), [0; 4]);
+}
+
+/// As KMS: a data key comes out only with the encryption context that it went in with.
+#[tokio::test]
+async fn a_token_too_long_for_kms_is_sealed_with_a_data_key_of_its_own() {
+    const DATA_KEY: [u8; 32] = [7; 32];
+    let contexts: Arc<Mutex<Vec<HashMap<String, String>>>> = Arc::default();
+    let (given, bound) = (Arc::clone(&contexts), Arc::clone(&contexts));
+    let seal = mock!(aws_sdk_kms::Client::generate_data_key)
+        .match_requests(|request| request.key_id() == Some(KEY))
+        .then_compute_output(move |request| {
+            given.lock().unwrap().push(request.encryption_context().unwrap().clone());
+            GenerateDataKeyOutput::builder().plaintext(Blob::new(DATA_KEY)).ciphertext_blob(Blob::new("wrapped")).build()
+        });
+    let open = mock!(aws_sdk_kms::Client::decrypt).then_compute_response(move |request| {
+        let fits = request.encryption_context() == bound.lock().unwrap().first();
+        assert_eq!(request.ciphertext_blob().unwrap().as_ref(), b"wrapped");
+        MockResponse::Http(if fits {
+            answered(200, &json!({ "Plaintext": BASE64_STANDARD.encode(DATA_KEY) }))
+        } else {
+            refusal(400, "InvalidCiphertextException")
+        })
+    });
+
+    let token = format!("header.{}.signature", "x".repeat(4096));
+    let mut event = post(ER7);
+    event["headers"]["authorization"] = json!(token);
+    let aws = Aws { seal, ..Aws::healthy() };
+    assert_eq!(aws.submit(event).await.status_code, 202);
+    let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
+    let subject = Subject {
+        submission_id: envelope.submission_id,
+        message_id: envelope.message_id.clone(),
+        source: envelope.source.clone(),
+    };
+    let context = [("submissionId", subject.submission_id.to_string()), ("source", subject.source.to_string())];
+    assert_eq!(*contexts.lock().unwrap(), [HashMap::from(context.map(|(name, value)| (name.to_owned(), value)))]);
+
+    let kms = mock_client!(aws_sdk_kms, RuleMode::MatchAny, [&open], |conf| conf.retry_config(RetryConfig::disabled()));
+    let opened = seal::open(&kms, KEY, &subject, &envelope.token).await.unwrap();
+    assert_eq!(opened.expose_secret(), token);
+    for other in [
+        Subject { submission_id: SubmissionId::generate(), ..subject.clone() },
+        Subject { source: "another-hospital".parse().unwrap(), ..subject.clone() },
+    ] {
+        assert_eq!(seal::open(&kms, KEY, &other, &envelope.token).await.err(), Some(StepError::TokenInvalid));
+    }
+    let (wrapped, text) = envelope.token.split_once('.').unwrap();
+    let damaged = format!("{wrapped}.{}", text.replacen(|_| true, if text.starts_with('A') { "B" } else { "A" }, 1));
+    assert_eq!(seal::open(&kms, KEY, &subject, &damaged).await.err(), Some(StepError::TokenInvalid));
+}
+
+#[tokio::test]
+async fn a_token_of_4096_bytes_is_sealed_by_kms_itself_and_one_more_byte_is_not() {
+    let mut event = post(ER7);
+    event["headers"]["authorization"] = json!("x".repeat(4096));
+    let aws = Aws::healthy();
+    assert_eq!((aws.submit(event.clone()).await.status_code, aws.seal.num_calls()), (202, 1));
+
+    event["headers"]["authorization"] = json!("x".repeat(4097));
+    let seal = mock!(aws_sdk_kms::Client::generate_data_key).then_http_response(|| refusal(500, "KMSInternalException"));
+    let aws = Aws { seal, ..Aws::healthy() };
+    check_problem(&aws.submit(event).await, 503, Some("5"));
+    assert_eq!((aws.seal.num_calls(), aws.send.num_calls()), (1, 0));
+}
