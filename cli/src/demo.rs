@@ -73,28 +73,22 @@ pub async fn run(outputs: &Outputs, reporter: &Reporter) -> Result<Vec<Row>> {
 
     // Side by side, as hospitals would.
     let (admitted, resulted, vaccinated, reported, random, refused, unauthorized) = tokio::try_join!(
-        here.send(&admin, "admission, ADT^A01", Form::Json, &admission, Expected::Stored("parsed")),
-        here.send(&writer, "laboratory result, ORU^R01", Form::Er7, &result, Expected::Stored("parsed")),
-        here.send(&admin, "vaccination, VXU^V04", Form::Er7, &vaccination, Expected::Stored("parsed")),
-        here.send(&writer, "laboratory report with a PDF, ORU^R01", Form::Json, &lab_report, Expected::Stored("parsed")),
+        here.send(&admin, "admission (ADT)", Form::Json, &admission, Expected::Stored("parsed")),
+        here.send(&writer, "laboratory result (ORU)", Form::Er7, &result, Expected::Stored("parsed")),
+        here.send(&admin, "vaccination (VXU)", Form::Er7, &vaccination, Expected::Stored("parsed")),
+        here.send(&writer, "laboratory report with a PDF", Form::Json, &lab_report, Expected::Stored("parsed")),
         here.send(&writer, "not HL7 at all", Form::Json, &no_hl7, Expected::Stored("error")),
-        here.send(&reader, "the admission, by a reader", Form::Er7, &admission, Expected::Refused(StatusCode::FORBIDDEN)),
-        here.send(
-            &tampered,
-            "the admission, token tampered with",
-            Form::Er7,
-            &admission,
-            Expected::Refused(StatusCode::UNAUTHORIZED)
-        ),
+        here.send(&reader, "admission, sent by a reader", Form::Er7, &admission, Expected::Refused(StatusCode::FORBIDDEN)),
+        here.send(&tampered, "admission, tampered token", Form::Er7, &admission, Expected::Refused(StatusCode::UNAUTHORIZED)),
     )?;
     // And what needs the first ones to be stored.
     let with_crlf = vaccination.replace('\r', "\r\n");
     let (again, crlf, same_bytes, read, denied) = tokio::try_join!(
-        here.send(&writer, "the laboratory result once more", Form::Er7, &result, Expected::Duplicate),
-        here.send(&admin, "the vaccination with CRLF", Form::Json, &with_crlf, Expected::Duplicate),
-        there.send(&elsewhere, "the same bytes as the admission", Form::Er7, &admission, Expected::Stored("parsed")),
+        here.send(&writer, "laboratory result again", Form::Er7, &result, Expected::Duplicate),
+        here.send(&admin, "vaccination, with CRLF", Form::Json, &with_crlf, Expected::Duplicate),
+        there.send(&elsewhere, "same bytes as the admission", Form::Er7, &admission, Expected::Stored("parsed")),
         read_from_s3(&reader, "reads the admission from S3", outputs, &admitted.key, Some(&admission)),
-        read_from_s3(&elsewhere, "reads it from S3 too", outputs, &admitted.key, None),
+        read_from_s3(&elsewhere, "reads that admission from S3", outputs, &admitted.key, None),
     )?;
     Ok(vec![admitted, resulted, vaccinated, reported, random, again, crlf, same_bytes, refused, unauthorized, read, denied])
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::Termination;
 
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 
 /// The exit code of `sluice`.
@@ -58,21 +58,18 @@ impl fmt::Display for Environment {
 impl std::error::Error for Environment {}
 
 /// Turns a failed AWS call into one sentence: the operation, the service's code and message, and the request id to
-/// quote to AWS. A call without an answer gives its cause instead.
+/// quote to AWS. A call without an answer gives its causes instead.
 pub fn explain<E, R>(operation: impl fmt::Display) -> impl FnOnce(SdkError<E, R>) -> anyhow::Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: fmt::Debug,
-    SdkError<E, R>: RequestId + std::error::Error,
+    R: fmt::Debug + 'static,
+    SdkError<E, R>: RequestId,
 {
     move |error| {
         let Some(service) = error.as_service_error() else {
-            let text = format!("{operation}: {}", DisplayErrorContext(&error));
-            return if text.contains("credentials") || text.contains("region") {
-                Environment::lacks(text)
-            } else {
-                anyhow::Error::msg(text)
-            };
+            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |cause| cause.source());
+            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            return anyhow::anyhow!("{operation}: {}", causes.join(": "));
         };
         let code = service.code().unwrap_or("unknown error");
         let message = service.message().unwrap_or("no message");

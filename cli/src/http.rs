@@ -117,11 +117,12 @@ impl Api {
                 answer.text("title")
             );
             let json = answer.json();
-            let status = json.get("status").and_then(Value::as_str).unwrap_or_default();
-            if matches!(status, "stored" | "denied" | "expired" | "failed") {
+            let status = json.get("status").cloned().unwrap_or_default();
+            let status: domain::Status = serde_json::from_value(status).context("the API names a status we do not know")?;
+            if status.is_final() {
                 return Ok(json);
             }
-            ensure!(began.elapsed() < deadline, "a message is still `{status}` after {} s", deadline.as_secs());
+            ensure!(began.elapsed() < deadline, "a message is still `{}` after {} s", status.as_str(), deadline.as_secs());
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(400));
         }

@@ -6,6 +6,7 @@
 //!
 //! - `venv/`: the Python environment, from the hash-locked `cli/local/requirements.txt`;
 //! - `ministack.log`: what MiniStack and the workers write, `ministack.log.1` the one of the run before;
+//! - `tmp/`: the workers as MiniStack unpacks them;
 //! - `state.json`: which process it is and what is deployed in it; `outputs.json`: where everything is, and the users;
 //! - `lock`: held while something changes.
 //!
@@ -163,7 +164,7 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
 
     state.deployed = String::new();
     files.write_state(&state)?;
-    let mut outputs = deploy_here(&aws, &sources, &deployment, &reporter).await?;
+    let mut outputs = deploy_here(&aws, &sources, &deployment, &reporter.brief()).await?;
     if deployment.parameters.get(PUBLIC_URL) != Some(&outputs.api_url) {
         // Known only now: the API has its address once it is deployed.
         deployment.parameters.insert(PUBLIC_URL.to_owned(), outputs.api_url.clone());
@@ -233,6 +234,7 @@ async fn stop(files: &Files, emulator: &Emulator, reporter: &Reporter) -> Result
         emulator.stop().await?;
         step.done("");
     }
+    let _ = std::fs::remove_dir_all(files.folder.join("tmp"));
     for file in [files.state(), files.outputs()] {
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -280,3 +282,54 @@ pub async fn running() -> Result<Outputs> {
 
 /// How long the local AWS may take to answer a question about its health.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_local_aws_is_found_again_and_is_gone_after_its_stop() {
+        let workspace = Workspace::find().await.unwrap();
+        std::fs::create_dir_all(workspace.local()).unwrap();
+        let lock = Lock::acquire(&workspace.local(), &Reporter::silent()).await.unwrap();
+        let python = venv::prepare(&workspace, &Reporter::silent()).await.unwrap();
+        drop(lock);
+
+        // Beside the one that other tests use.
+        let elsewhere = std::env::temp_dir().join(format!("sluice-emulator-{}", std::process::id()));
+        let workspace = workspace.with_target(elsewhere.clone());
+        let files = Files::new(&workspace);
+        std::fs::create_dir_all(&files.folder).unwrap();
+        let emulator = process::start(&workspace, &python, &files.log(), "1".to_owned()).await.unwrap();
+        files.write_state(&State { emulator, deployed: String::new() }).unwrap();
+
+        let found = files.read_state().unwrap().emulator;
+        assert!(found.is_healthy().await);
+        // Another process that now has its id, or another server on its port, is not it.
+        assert!(!Emulator { started: "earlier".to_owned(), ..found.clone() }.is_healthy().await);
+        assert!(!Emulator { port: 1, ..found.clone() }.is_healthy().await);
+
+        assert!(stop(&files, &found, &Reporter::silent()).await.unwrap());
+        assert!(!found.is_alive() && !found.has_members());
+        assert!(std::net::TcpListener::bind(("127.0.0.1", found.port)).is_ok());
+        assert!(files.read_state().is_none());
+        assert!(!stop(&files, &found, &Reporter::silent()).await.unwrap());
+        std::fs::remove_dir_all(elsewhere).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_local_aws_that_cannot_start_says_why() {
+        let workspace = Workspace::find().await.unwrap();
+        let elsewhere = std::env::temp_dir().join(format!("sluice-no-emulator-{}", std::process::id()));
+        let workspace = workspace.with_target(elsewhere.clone());
+        let files = Files::new(&workspace);
+        std::fs::create_dir_all(&files.folder).unwrap();
+        let python = elsewhere.join("python");
+        std::fs::write(&python, "#!/bin/sh\necho no such module\nsleep 0.3\nexit 3\n").unwrap();
+        std::fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let error = process::start(&workspace, &python, &files.log(), "1".to_owned()).await.unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("no such module") && text.contains("exit status: 3"), "{text}");
+        std::fs::remove_dir_all(elsewhere).unwrap();
+    }
+}

@@ -76,6 +76,7 @@ fn print(mut stream: impl Write, line: &str) {
 pub struct Reporter {
     bars: Option<MultiProgress>,
     lines: bool,
+    brief: bool,
 }
 
 impl Reporter {
@@ -89,10 +90,16 @@ impl Reporter {
     #[must_use]
     pub fn for_stderr() -> Self {
         if std::io::stderr().is_terminal() {
-            Self { bars: Some(MultiProgress::with_draw_target(ProgressDrawTarget::stderr())), lines: false }
+            Self { bars: Some(MultiProgress::with_draw_target(ProgressDrawTarget::stderr())), lines: false, brief: false }
         } else {
-            Self { bars: None, lines: true }
+            Self { bars: None, lines: true, brief: false }
         }
+    }
+
+    /// The same without the details of each piece of work.
+    #[must_use]
+    pub fn brief(&self) -> Self {
+        Self { brief: true, ..self.clone() }
     }
 
     /// Begins a piece of work that takes a while.
@@ -146,7 +153,9 @@ impl Step {
 
     /// Says one thing about the work that stays on the screen.
     pub fn note(&self, text: impl AsRef<str>) {
-        self.reporter.say(format!("  {}", text.as_ref()));
+        if !self.reporter.brief {
+            self.reporter.say(format!("  {}", text.as_ref()));
+        }
     }
 
     /// Ends the work with a word on its outcome.

@@ -41,6 +41,12 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
+    /// The same checkout, built and run in another target folder.
+    #[must_use]
+    pub fn with_target(self, target: PathBuf) -> Self {
+        Self { target, ..self }
+    }
+
     /// The folder with `infra/`, `workers/` and the rest.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -53,7 +53,9 @@ pub(super) async fn start(workspace: &Workspace, python: &Path, log: &Path, vers
 
 async fn start_once(workspace: &Workspace, python: &Path, log: &Path, version: &str) -> Result<Emulator> {
     let port = free_port()?;
+    // With the unpacked workers of the one before, tens of megabytes each.
     let temporary = workspace.local().join("tmp");
+    let _ = std::fs::remove_dir_all(&temporary);
     std::fs::create_dir_all(&temporary).with_context(|| format!("creating {}", temporary.display()))?;
     let output = File::options().create(true).append(true).open(log).context("opening the log of the local AWS")?;
     let mut command = Command::new(python);
@@ -67,6 +69,7 @@ async fn start_once(workspace: &Workspace, python: &Path, log: &Path, version: &
         .current_dir(workspace.local())
         .env("AUTH", "true")
         .env("BIND_HOST", "127.0.0.1")
+        .env("MINISTACK_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
         .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
         .env("AWS_DEFAULT_REGION", REGION)

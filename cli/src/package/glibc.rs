@@ -46,7 +46,9 @@ pub(super) fn check(worker: &str, binary: &Path) -> Result<()> {
     )
 }
 
-/// The symbols that need a version after `limit`, newest first. A weak reference does not keep a binary from starting.
+/// The symbols that need a version after `limit`, newest first.
+///
+/// A version that only weak references name is marked weak by the linker, and does not keep a binary from starting.
 fn newer_than(data: &[u8], limit: Version) -> object::Result<Vec<(String, Version)>> {
     let header = FileHeader64::<Endianness>::parse(data)?;
     let endian = header.endian()?;
@@ -55,12 +57,23 @@ fn newer_than(data: &[u8], limit: Version) -> object::Result<Vec<(String, Versio
     let Some(versions) = sections.versions(endian, data)? else {
         return Ok(Vec::new());
     };
+    let mut weak = Vec::new();
+    if let Some((mut libraries, _)) = sections.gnu_verneed(endian, data)? {
+        while let Some((_, mut needs)) = libraries.next()? {
+            while let Some(need) = needs.next()? {
+                if need.vna_flags.get(endian).0 & elf::VER_FLG_WEAK.0 != 0 {
+                    weak.push(need.vna_other.get(endian));
+                }
+            }
+        }
+    }
     let mut found = Vec::new();
     for (index, symbol) in symbols.enumerate() {
-        if !symbol.is_undefined(endian) || symbol.st_bind() == elf::STB_WEAK {
+        let version_index = versions.version_index(endian, index).index();
+        if !symbol.is_undefined(endian) || weak.contains(&version_index) {
             continue;
         }
-        let Some(version) = versions.version(versions.version_index(endian, index).index())? else { continue };
+        let Some(version) = versions.version(version_index)? else { continue };
         let Some(version) = std::str::from_utf8(version.name()).ok().and_then(Version::parse) else { continue };
         if version > limit {
             let name = String::from_utf8_lossy(symbols.symbol_name(endian, symbol)?).into_owned();
