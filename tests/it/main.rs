@@ -23,4 +23,5 @@ mod forge;
 mod listen;
 mod logs;
 mod permissions;
+mod privacy;
 mod submit;

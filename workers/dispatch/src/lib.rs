@@ -77,7 +77,9 @@ impl Dispatch {
     }
 
     async fn execute(&self, envelope: &Envelope, receives: u32) -> Verdict {
-        let (outcome, verdict) = match self.run(envelope, receives).await {
+        // After the last receive there is nothing to wait for: offered once more, SQS moves it to the dead letters.
+        let is_last = receives >= self.max_receives;
+        let (outcome, verdict) = match self.run(envelope, is_last, receives).await {
             Ok(output) if output.outcome == "in-progress" => {
                 let lease_left = Duration::from_secs(output.retry_after_seconds.unwrap_or(0));
                 let delay = backoff::while_in_progress(self.retry_base, receives, self.max_receives, lease_left);
@@ -85,6 +87,10 @@ impl Dispatch {
             }
             Ok(output) => (output.outcome, Verdict::Done),
             Err(error) => (error, Verdict::Again(backoff::after_failure(self.retry_base, receives))),
+        };
+        let verdict = match verdict {
+            Verdict::Again(_) if is_last => Verdict::Again(Duration::ZERO),
+            other => other,
         };
         note_message(&[
             (Field::SubmissionId, envelope.submission_id.to_string()),
@@ -97,10 +103,10 @@ impl Dispatch {
     }
 
     /// Runs one execution to its end. `Err` is the name of what failed it.
-    async fn run(&self, envelope: &Envelope, receives: u32) -> Result<ExecutionOutput, String> {
+    async fn run(&self, envelope: &Envelope, is_last: bool, receives: u32) -> Result<ExecutionOutput, String> {
         let mut input = serde_json::to_value(envelope).map_err(|_| "InvalidInput")?;
         if let Value::Object(input) = &mut input {
-            input.insert("lastAttempt".to_owned(), (receives >= self.max_receives).into());
+            input.insert("lastAttempt".to_owned(), is_last.into());
         }
         let execution = self
             .sfn

@@ -161,7 +161,7 @@ async fn an_execution_whose_end_is_not_understood_is_a_failed_one() {
 #[tokio::test]
 async fn a_failed_message_comes_back_with_growing_delay() {
     for name in ["failed", "timed-out", "throttled", "unavailable"] {
-        for (receives, seconds) in [(1, 10), (2, 20), (3, 40), (4, 80), (5, 160)] {
+        for (receives, seconds) in [(1, 10), (2, 20), (3, 40), (4, 80), (5, 0)] {
             let aws = Aws::new();
             assert_eq!(aws.batch(&[message(name, receives)]).await.unwrap(), [name]);
             assert_eq!(aws.hidden_for(name), Some(seconds), "`{name}` after receive {receives}");
@@ -171,7 +171,7 @@ async fn a_failed_message_comes_back_with_growing_delay() {
 
 #[tokio::test]
 async fn a_message_in_progress_outwaits_the_other_submissions_lease_before_its_last_receive() {
-    for (receives, seconds) in [(1, 10), (2, 20), (3, 40), (4, 145), (5, 160)] {
+    for (receives, seconds) in [(1, 10), (2, 20), (3, 40), (4, 145), (5, 0)] {
         let aws = Aws::new();
         assert_eq!(aws.batch(&[message("in-progress", receives)]).await.unwrap(), ["in-progress"]);
         assert_eq!(aws.hidden_for("in-progress"), Some(seconds), "after receive {receives}");

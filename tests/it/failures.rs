@@ -1,0 +1,287 @@
+//! What fails: comes back with growing delay, ends among the dead letters as it was, and can be brought back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_sqs::Client as Sqs;
+use aws_sdk_sqs::types::{Message, MessageAttributeValue, SendMessageBatchRequestEntry};
+use domain::claim::{Claim, Finish};
+use domain::{Envelope, Payload, Status, Timestamp};
+use serde_json::{Value, json};
+use sluice::output::Reporter;
+use sluice_tests::{DEADLINE, Harness, adt, unique};
+use tokio::sync::RwLock;
+use tokio::time::{Instant, sleep};
+
+use crate::listen::Listener;
+use crate::{forge, logs};
+
+/// Waits until what `dispatch` has logged about a submission is enough, and gives it in the order of the receives.
+async fn dispatched(
+    it: &Harness,
+    submission: &str,
+    since: i64,
+    enough: impl Fn(&[Dispatched]) -> bool,
+) -> Result<Vec<Dispatched>> {
+    let group = logs::group_of(it, "Dispatch")?;
+    let began = Instant::now();
+    loop {
+        let lines = logs::structured(&logs::lines(it, &group, since, submission).await?)?;
+        let mut found: Vec<_> = lines.iter().filter_map(|line| about(line, submission)).collect();
+        found.sort_unstable_by_key(|it| it.receives);
+        if enough(&found) {
+            return Ok(found);
+        }
+        ensure!(began.elapsed() < DEADLINE, "dispatch says no more about {submission} than {found:?}");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// One receive, and the instants (in milliseconds) at which its invocation began and ended.
+#[derive(Debug)]
+struct Dispatched {
+    receives: u32,
+    outcome: String,
+    began: i64,
+    ended: i64,
+}
+
+fn about(line: &Value, submission: &str) -> Option<Dispatched> {
+    let message = line["messages"].as_array()?.iter().find(|message| message["submissionId"] == submission)?;
+    let ended = Timestamp::try_from(line["time"].as_str()?.to_owned()).ok()?.as_millis();
+    Some(Dispatched {
+        receives: message["receives"].as_str()?.parse().ok()?,
+        outcome: message["outcome"].as_str()?.to_owned(),
+        began: ended - line["durationMs"].as_f64()? as i64,
+        ended,
+    })
+}
+
+/// Redriving moves everybody's dead letters. Whoever waits for one of theirs holds this for reading.
+pub(crate) static REDRIVE: RwLock<()> = RwLock::const_new(());
+
+/// Waits until a dead letter with this body is there. It is left where it is, or taken away so that tests do not leave
+/// more and more of them behind.
+pub(crate) async fn dead_letter(it: &Harness, body: &str, take: bool) -> Result<()> {
+    look_for_dead_letter(it, |message| message.body() == Some(body), take).await.map(drop)
+}
+
+async fn look_for_dead_letter(it: &Harness, is_it: impl Fn(&Message) -> bool, take: bool) -> Result<Message> {
+    let (sqs, queue_url) = (Sqs::new(it.aws.config()), &it.outputs.dead_letter_queue_url);
+    let began = Instant::now();
+    loop {
+        // Hidden for a moment, so that the next call gives the next ones.
+        let receive = sqs.receive_message().queue_url(queue_url).max_number_of_messages(10).visibility_timeout(1);
+        let received = receive.message_attribute_names("All").send().await?;
+        if let Some(message) = received.messages().iter().find(|message| is_it(message)) {
+            if take {
+                sqs.delete_message().queue_url(queue_url).set_receipt_handle(message.receipt_handle.clone()).send().await?;
+            }
+            return Ok(message.clone());
+        }
+        ensure!(began.elapsed() < DEADLINE, "no such dead letter");
+        if received.messages().is_empty() {
+            sleep(Duration::from_millis(300)).await;
+        }
+    }
+}
+
+/// An envelope of this test's institute whose overflow object is not the message that it is said to be.
+async fn with_a_wrong_overflow_object(it: &Harness, message: &str) -> Result<Envelope> {
+    let mut envelope = forge::envelope(it, &it.institute, message, &it.admin().await?.token).await?;
+    let source = envelope.source.clone();
+    let key = domain::object::overflow_key(&source, envelope.submission_id);
+    envelope.payload = Payload::Overflow { bucket: it.outputs.overflow_bucket.clone(), key };
+    put_overflow(it, &envelope, &adt(&unique(), "SOMEBODY ELSE")).await?;
+    Ok(envelope)
+}
+
+async fn put_overflow(it: &Harness, envelope: &Envelope, message: &str) -> Result<()> {
+    let Payload::Overflow { bucket, key } = &envelope.payload else { panic!("not in the overflow bucket") };
+    it.aws.s3().put_object().bucket(bucket).key(key).body(message.to_owned().into_bytes().into()).send().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failing_message_is_tried_five_times_ever_later_then_lies_dead_and_comes_back_whole() -> Result<()> {
+    let it = Harness::new()?;
+    let since = logs::now();
+    let mut listener = Listener::new(&it, json!({ "source": [it.institute] }), &[&it.institute]).await?;
+    let message = adt(&unique(), "DOE");
+    let envelope = with_a_wrong_overflow_object(&it, &message).await?;
+    let submission = envelope.submission_id.to_string();
+    forge::enqueue(&it, &envelope).await?;
+
+    // After the first try the message waits for the next one, and so does whoever asks.
+    dispatched(&it, &submission, since, |tries| !tries.is_empty()).await?;
+    let waiting = it.record(&envelope.message_id).await?;
+    assert!(matches!(waiting.status, Status::Queued | Status::Processing), "{:?}", waiting.status);
+
+    let tries = dispatched(&it, &submission, since, |tries| tries.len() >= 5).await?;
+    assert_eq!(tries.iter().map(|it| it.receives).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert!(tries.iter().all(|it| it.outcome == "InvalidInput"), "{tries:?}");
+    for (pair, seconds) in tries.windows(2).zip([1, 2, 4, 8]) {
+        // The message is hidden within the invocation, so from begin to begin it is at least the delay.
+        let waited = pair[1].began - pair[0].began;
+        assert!(waited >= seconds * 1000 - 50, "{waited} ms before receive {}, not {seconds} s", pair[1].receives);
+        assert!(pair[1].began >= pair[0].ended, "two tries at once");
+    }
+    let record = it.record(&envelope.message_id).await?;
+    assert_eq!((record.status, record.lease_until), (Status::Failed, None));
+    assert_eq!(record.error.map(|it| it.code).as_deref(), Some("InvalidInput"));
+    let failed = listener.hear_id(&format!("{submission}.failed")).await?;
+    assert_eq!(failed.event["data"]["error"]["code"], "InvalidInput");
+    // Byte for byte.
+    dead_letter(&it, &serde_json::to_string(&envelope)?, false).await?;
+    assert_eq!(it.object_versions().await?, []);
+
+    // The cause is mended, and the dead letters are brought back.
+    put_overflow(&it, &envelope, &message).await?;
+    let redriving = REDRIVE.write().await;
+    redrive_until(&it, &envelope, Status::Stored).await?;
+    drop(redriving);
+    listener.hear_id(&format!("{submission}.stored")).await?;
+    let stored = it.record(&envelope.message_id).await?.stored().context("stored")?;
+    let object = it.aws.s3().get_object().bucket(&stored.bucket).key(&stored.key).send().await?;
+    assert_eq!(object.body.collect().await?.into_bytes(), message.as_bytes());
+    assert_eq!(listener.ids(), [format!("{submission}.failed"), format!("{submission}.stored")]);
+    Ok(())
+}
+
+/// `sluice redrive`, again if need be: a dead letter that somebody else is looking at is not moved.
+async fn redrive_until(it: &Harness, envelope: &Envelope, status: Status) -> Result<()> {
+    let began = Instant::now();
+    while it.record(&envelope.message_id).await?.status != status {
+        ensure!(began.elapsed() < DEADLINE, "not brought back");
+        let redriven = sluice::redrive::redrive(&it.aws, it.outputs, false, &Reporter::default()).await?;
+        assert!(redriven.moved <= redriven.found);
+        sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_envelope_goes_to_the_dead_letters_and_its_neighbours_are_stored() -> Result<()> {
+    let it = Harness::new()?;
+    let _undisturbed = REDRIVE.read().await;
+    let admin = it.admin().await?;
+    let good = [
+        forge::envelope(&it, &it.institute, &adt(&unique(), "DOE"), &admin.token).await?,
+        forge::envelope(&it, &it.institute, "no HL7, but an envelope", &admin.token).await?,
+    ];
+    for envelope in &good {
+        forge::note(&it, envelope).await?;
+    }
+    let json = |change: fn(&mut Value)| {
+        let mut envelope = serde_json::to_value(&good[0]).unwrap();
+        change(&mut envelope);
+        envelope.to_string()
+    };
+    let bad = [
+        format!("this is no JSON {}", it.institute),
+        "{}".to_owned(),
+        "null".to_owned(),
+        "[]".to_owned(),
+        json(|it| it["v"] = json!(2)),
+        json(|it| it["source"] = json!("../other")),
+        json(|it| drop(it.as_object_mut().unwrap().remove("payload"))),
+    ];
+    // Between the bad ones, so that they share its batch.
+    let mut bodies = bad.to_vec();
+    bodies.insert(1, serde_json::to_string(&good[0])?);
+    bodies.insert(6, serde_json::to_string(&good[1])?);
+    let mark = |n: usize| format!("{}/{n}", it.institute);
+    let entries = bodies.iter().enumerate().map(|(n, body)| {
+        let value = MessageAttributeValue::builder().data_type("String").string_value(mark(n)).build()?;
+        let entry = SendMessageBatchRequestEntry::builder().id(n.to_string()).message_body(body);
+        anyhow::Ok(entry.message_attributes("test", value).build()?)
+    });
+    let entries: Vec<_> = entries.collect::<Result<_, _>>()?;
+    let sent =
+        Sqs::new(it.aws.config()).send_message_batch().queue_url(&it.outputs.queue_url).set_entries(Some(entries)).send().await?;
+    assert_eq!((sent.successful().len(), sent.failed().len()), (bodies.len(), 0));
+
+    for envelope in &good {
+        let status = it.api.final_status(envelope.message_id.as_str(), &admin.token, DEADLINE).await?;
+        assert_eq!(status["status"], "stored");
+    }
+    for (n, body) in bodies.iter().enumerate().filter(|(_, body)| bad.contains(body)) {
+        let is_it = |message: &Message| {
+            let mark_of = |it: &MessageAttributeValue| it.string_value == Some(mark(n));
+            message.message_attributes().and_then(|it| it.get("test")).is_some_and(mark_of)
+        };
+        let dead = look_for_dead_letter(&it, is_it, true).await?;
+        assert_eq!(dead.body(), Some(body.as_str()), "whole");
+    }
+    assert_eq!(it.records().await?, good.len(), "what is no envelope left no record");
+    assert_eq!(it.dead_letters_of_institute().await?, 0, "no good one among the dead letters");
+    Ok(())
+}
+
+/// Another submission of the same message, which holds the claim for so long.
+async fn another_holds_the_claim(it: &Harness, message: &str, lease: Duration) -> Result<Envelope> {
+    let envelope = forge::envelope(it, &it.institute, message, &it.admin().await?.token).await?;
+    let (subject, now) = (forge::subject(&envelope), Timestamp::now());
+    it.catalog().note_submission(&subject, now).await?;
+    let claim = it.catalog().claim(&subject, now, now, lease).await?;
+    ensure!(matches!(claim, Claim::New { .. }), "{claim:?}");
+    Ok(envelope)
+}
+
+#[tokio::test]
+async fn a_submission_waits_for_another_ones_live_claim_and_ends_as_its_duplicate() -> Result<()> {
+    let it = Harness::new()?;
+    let since = logs::now();
+    let mut listener = Listener::new(&it, json!({ "source": [it.institute] }), &[&it.institute]).await?;
+    let message = adt(&unique(), "DOE");
+    let first = another_holds_the_claim(&it, &message, Duration::from_secs(120)).await?;
+    let answer = it.submit(&it.admin().await?, &message).await?;
+    assert_eq!(answer.status, 202);
+    let second = answer.text("submissionId");
+
+    let waiting = dispatched(&it, &second, since, |tries| !tries.is_empty()).await?;
+    assert_eq!(waiting[0].outcome, "in-progress");
+    assert_eq!(it.object_versions().await?, [], "nobody but the claim's owner writes");
+    // The first one goes on: its claim is recognised as its own.
+    assert_eq!(forge::outcome(&it, &first).await?, "stored");
+
+    listener.hear_id(&format!("{second}.duplicate")).await?;
+    let record = it.record(&first.message_id).await?;
+    assert_eq!((record.status, record.claim_submission), (Status::Stored, Some(first.submission_id)));
+    listener.hear(2).await?;
+    let mut expected = [format!("{}.stored", first.submission_id), format!("{second}.duplicate")];
+    expected.sort_unstable();
+    assert_eq!(listener.ids(), expected);
+    assert_eq!(it.object_versions().await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_claim_of_a_crashed_submission_is_taken_over_once_it_has_lapsed() -> Result<()> {
+    let it = Harness::new()?;
+    let since = logs::now();
+    let message = adt(&unique(), "DOE");
+    let lease = Duration::from_secs(4);
+    let crashed = another_holds_the_claim(&it, &message, lease).await?;
+    let lapses = it.record(&crashed.message_id).await?.lease_until.context("a lease")?;
+    let admin = it.admin().await?;
+    let answer = it.submit(&admin, &message).await?;
+    let second = answer.text("submissionId");
+    let status = it.api.final_status(crashed.message_id.as_str(), &admin.token, DEADLINE).await?;
+    assert_eq!(status["status"], "stored");
+
+    let record = it.record(&crashed.message_id).await?;
+    assert_eq!(record.claim_submission.map(|it| it.to_string()).as_deref(), Some(second.as_str()));
+    let stored_at = record.stored_at.context("stored")?.as_millis();
+    assert!(stored_at > lapses, "stored {} ms before the lease had lapsed", lapses - stored_at);
+    let tries = dispatched(&it, &second, since, |tries| tries.last().is_some_and(|it| it.outcome == "stored")).await?;
+    assert!(tries.len() >= 2 && tries[..tries.len() - 1].iter().all(|it| it.outcome == "in-progress"), "{tries:?}");
+
+    // The crashed one comes to life again, and finds that it is too late: it may neither finish nor give up.
+    let subject = forge::subject(&crashed);
+    let stored = it.record(&crashed.message_id).await?.stored().context("stored")?;
+    assert_eq!(it.catalog().finish(&subject, stored).await?, Finish::Duplicate);
+    assert_eq!(forge::outcome(&it, &crashed).await?, "duplicate");
+    assert_eq!(it.object_versions().await?.len(), 2);
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! What the run wrote to CloudWatch Logs.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use aws_sdk_cloudwatchlogs::Client;
+use serde_json::Value;
+use sluice_tests::Harness;
+
+/// The workers that the deployment has.
+pub(crate) const WORKERS: [&str; 7] = ["Submit", "Dispatch", "Deduplicate", "Parse", "Store", "Publish", "Status"];
+
+/// One log event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) stream: String,
+    pub(crate) timestamp: i64,
+    pub(crate) text: String,
+}
+
+/// The clock of log events.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The log group of a worker, `Store` for example.
+pub(crate) fn group_of(it: &Harness, worker: &str) -> Result<String> {
+    let function = it.outputs.stack_outputs.get(&format!("{worker}FunctionName")).context("the worker has no function")?;
+    Ok(format!("/aws/lambda/{function}"))
+}
+
+/// The names of all log groups there are.
+pub(crate) async fn groups(it: &Harness) -> Result<Vec<String>> {
+    let client = Client::new(it.aws.config());
+    let mut pages = client.describe_log_groups().into_paginator().items().send();
+    let mut names = Vec::new();
+    while let Some(group) = pages.next().await {
+        names.extend(group?.log_group_name);
+    }
+    Ok(names)
+}
+
+/// All events of a group since then that hold this text; all events for an empty text.
+pub(crate) async fn lines(it: &Harness, group: &str, since: i64, text: &str) -> Result<Vec<Line>> {
+    const LIMIT: i32 = 10_000;
+    let client = Client::new(it.aws.config());
+    let pattern = (!text.is_empty()).then(|| format!("\"{text}\""));
+    let (mut lines, mut from) = (Vec::new(), since);
+    loop {
+        let request = client.filter_log_events().log_group_name(group).start_time(from).limit(LIMIT);
+        let mut pages = request.set_filter_pattern(pattern.clone()).into_paginator().send();
+        let mut page_size = 0;
+        while let Some(page) = pages.next().await {
+            let page = page?;
+            page_size = page.events().len();
+            lines.extend(page.events().iter().map(|event| Line {
+                stream: event.log_stream_name().unwrap_or_default().to_owned(),
+                timestamp: event.timestamp().unwrap_or_default(),
+                text: event.message().unwrap_or_default().to_owned(),
+            }));
+        }
+        // A full page without a next token is how the local AWS says that there is more.
+        let last = lines.last().map_or(from, |line| line.timestamp);
+        if page_size < LIMIT as usize || last == from {
+            return Ok(lines);
+        }
+        lines.retain(|line| line.timestamp < last);
+        from = last;
+    }
+}
+
+/// The workers' own lines among these, as JSON. `Err` for one that is neither theirs nor Lambda's.
+pub(crate) fn structured(lines: &[Line]) -> Result<Vec<Value>> {
+    let own = lines.iter().filter(|line| !["START ", "END ", "REPORT "].iter().any(|it| line.text.starts_with(it)));
+    own.map(|line| {
+        let value: Value = serde_json::from_str(&line.text).context("a worker's line is no JSON")?;
+        anyhow::ensure!(value.is_object(), "a worker's line is no JSON object");
+        Ok(value)
+    })
+    .collect()
+}

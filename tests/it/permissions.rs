@@ -1,0 +1,586 @@
+//! What each role may do and, more so, what it may not, asked of the deployed policies under IAM enforcement.
+//!
+//! A worker's role can only be assumed by Lambda. So a twin is made for the time of a test: a role with the very policy
+//! that the deployed one has, which the account's root may assume.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_iam::Client as Iam;
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_s3::config::Credentials;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
+use sluice::aws::Aws;
+use sluice_tests::{Harness, adt, unique};
+
+use crate::logs::{WORKERS, group_of};
+use crate::{canary, forge};
+
+/// A role that somebody may assume whose policy is another role's.
+struct Twin {
+    root: Aws,
+    name: String,
+    aws: Aws,
+}
+
+/// The physical names of the roles of a stack, by their names in the template.
+async fn roles(it: &Harness, stack: &str) -> Result<BTreeMap<String, String>> {
+    let client = aws_sdk_cloudformation::Client::new(it.aws.config());
+    let stack_name = format!("{}-{stack}", it.outputs.stack);
+    let found = client.describe_stack_resources().stack_name(stack_name).send().await?;
+    for resource in found.stack_resources() {
+        let kind = resource.resource_type().unwrap_or_default();
+        ensure!(
+            !["AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy"].contains(&kind),
+            "a policy beside the roles"
+        );
+    }
+    let roles = found.stack_resources().iter().filter(|resource| resource.resource_type() == Some("AWS::IAM::Role"));
+    Ok(roles
+        .map(|role| {
+            (role.logical_resource_id().unwrap_or_default().into(), role.physical_resource_id().unwrap_or_default().into())
+        })
+        .collect())
+}
+
+/// All policies of a role: those within it. None may be attached to it.
+async fn policies(it: &Harness, role: &str) -> Result<Vec<Value>> {
+    let iam = Iam::new(it.aws.config());
+    let attached = iam.list_attached_role_policies().role_name(role).send().await?;
+    ensure!(attached.attached_policies().is_empty(), "`{role}` has an attached policy");
+    let names = iam.list_role_policies().role_name(role).send().await?;
+    ensure!(!names.policy_names().is_empty(), "`{role}` has no policy");
+    try_join_all(names.policy_names().iter().map(async |name| {
+        let policy = iam.get_role_policy().role_name(role).policy_name(name).send().await?;
+        // IAM gives the document percent-encoded.
+        let url = reqwest::Url::parse(&format!("policy:/?document={}", policy.policy_document().replace('#', "%23")))?;
+        let document = match policy.policy_document() {
+            plain if plain.starts_with('{') => plain.to_owned(),
+            _ => url.query_pairs().next().context("a document")?.1.into_owned(),
+        };
+        Ok(serde_json::from_str(&document)?)
+    }))
+    .await
+}
+
+impl Twin {
+    async fn of(it: &Harness, role: &str) -> Result<Self> {
+        let iam = Iam::new(it.aws.config());
+        let sts = aws_sdk_sts::Client::new(it.aws.config());
+        let account = sts.get_caller_identity().send().await?.account.context("an account")?;
+        let trust = json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow",
+            "Principal": { "AWS": format!("arn:aws:iam::{account}:root") },
+            "Action": "sts:AssumeRole",
+        }]});
+        let policies = policies(it, role).await?;
+        let name = format!("test-{}", unique());
+        let created = iam.create_role().role_name(&name).assume_role_policy_document(trust.to_string()).send().await?;
+        // From here on `drop` cleans up.
+        let mut twin = Self { root: it.aws.clone(), name, aws: it.aws.clone() };
+        for (n, policy) in policies.iter().enumerate() {
+            let put = iam.put_role_policy().role_name(&twin.name).policy_name(n.to_string());
+            put.policy_document(policy.to_string()).send().await?;
+        }
+        let arn = created.role().context("a role")?.arn();
+        let assumed = sts.assume_role().role_arn(arn).role_session_name("test").send().await?;
+        let given = assumed.credentials.context("credentials")?;
+        let credentials = Credentials::new(given.access_key_id, given.secret_access_key, Some(given.session_token), None, "twin");
+        twin.aws = Aws::with_credentials(it.aws.endpoint_url().context("an endpoint")?, &it.outputs.region, credentials);
+        Ok(twin)
+    }
+}
+
+impl Drop for Twin {
+    fn drop(&mut self) {
+        let (root, name) = (self.root.clone(), self.name.clone());
+        let clean_up = move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            runtime.block_on(async {
+                let iam = Iam::new(root.config());
+                if let Ok(policies) = iam.list_role_policies().role_name(&name).send().await {
+                    for policy in policies.policy_names() {
+                        let _ = iam.delete_role_policy().role_name(&name).policy_name(policy).send().await;
+                    }
+                }
+                let _ = iam.delete_role().role_name(&name).send().await;
+            });
+        };
+        let _ = std::thread::spawn(clean_up).join();
+    }
+}
+
+/// Something to try. Where it is allowed it does no harm: most requests are then refused for another reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Send,
+    Receive,
+    Delete,
+    Hide,
+    SendDead,
+    ReceiveDead,
+    GetItem,
+    Query,
+    Scan,
+    UpdateItem,
+    PutItem,
+    DeleteItem,
+    Seal,
+    SealUnbound,
+    Open,
+    OpenData,
+    GetOverflow,
+    PutOverflow,
+    DeleteOverflow,
+    GetLake,
+    PutLake,
+    TagLake,
+    ListLake,
+    DeleteLake,
+    Publish,
+    Subscribe,
+    Run,
+    RunAsync,
+    GetRole,
+    /// Writes to the log group of that worker.
+    Log(&'static str),
+}
+
+use Call::*;
+
+const ALL: [Call; 36] = [
+    Send,
+    Receive,
+    Delete,
+    Hide,
+    SendDead,
+    ReceiveDead,
+    GetItem,
+    Query,
+    Scan,
+    UpdateItem,
+    PutItem,
+    DeleteItem,
+    Seal,
+    SealUnbound,
+    Open,
+    OpenData,
+    GetOverflow,
+    PutOverflow,
+    DeleteOverflow,
+    GetLake,
+    PutLake,
+    TagLake,
+    ListLake,
+    DeleteLake,
+    Publish,
+    Subscribe,
+    Run,
+    RunAsync,
+    GetRole,
+    Log("Submit"),
+    Log("Dispatch"),
+    Log("Deduplicate"),
+    Log("Parse"),
+    Log("Store"),
+    Log("Publish"),
+    Log("Status"),
+];
+
+/// All that a worker may do of [`ALL`]; the rest it may not.
+///
+/// [`Log`] is in none of them, although each worker may write to its own log group. The policies name
+/// `log-group:<name>:*`, which is what AWS compares a new stream with; the local AWS compares the group's bare name.
+const MAY: [(&str, &[Call]); 7] = [
+    ("Submit", &[Send, UpdateItem, Seal, PutOverflow]),
+    ("Dispatch", &[Receive, Delete, Hide, Run]),
+    ("Deduplicate", &[UpdateItem]),
+    ("Parse", &[GetOverflow]),
+    ("Store", &[UpdateItem, Open, GetOverflow]),
+    ("Publish", &[Publish]),
+    ("Status", &[GetItem]),
+];
+
+/// What the calls are about.
+struct Scene {
+    it: Harness,
+    submission_id: String,
+    sealed: Blob,
+    sealed_data: Blob,
+    overflow_key: String,
+    lake_key: String,
+}
+
+impl Scene {
+    async fn new() -> Result<Self> {
+        let it = Harness::new()?;
+        let admin = it.admin().await?;
+        let (message_id, _) = it.store(&admin, &adt(&unique(), "DOE")).await?;
+        let lake_key = it.record(&message_id).await?.key.context("a key")?;
+        let envelope = forge::envelope(&it, &it.institute, "MSH|", &admin.token).await?;
+        let overflow_key = format!("{}/{}.hl7", it.institute, envelope.submission_id);
+        let body = b"MSH|".to_vec().into();
+        it.aws.s3().put_object().bucket(&it.outputs.overflow_bucket).key(&overflow_key).body(body).send().await?;
+        let data_key = it.outputs.stack_outputs.get("DataKeyArn").context("a data key")?;
+        let kms = aws_sdk_kms::Client::new(it.aws.config());
+        let sealed_data = kms.encrypt().key_id(data_key).plaintext(Blob::new("data")).send().await?;
+        Ok(Self {
+            submission_id: envelope.submission_id.to_string(),
+            sealed: Blob::new(BASE64_STANDARD.decode(&envelope.token)?),
+            sealed_data: sealed_data.ciphertext_blob.context("a ciphertext")?,
+            overflow_key,
+            lake_key,
+            it,
+        })
+    }
+
+    /// Whether these credentials may make the call.
+    async fn may(&self, aws: &Aws, call: Call) -> Result<bool> {
+        match call {
+            Send | Receive | Delete | Hide | SendDead | ReceiveDead => self.sqs(aws, call).await,
+            GetItem | Query | Scan | UpdateItem | PutItem | DeleteItem => self.dynamodb(aws, call).await,
+            Seal | SealUnbound | Open | OpenData => self.kms(aws, call).await,
+            GetOverflow | PutOverflow | DeleteOverflow => self.overflow(aws, call).await,
+            GetLake | PutLake | TagLake | ListLake | DeleteLake => self.lake(aws, call).await,
+            Publish | Subscribe | Run | RunAsync | GetRole | Log(_) => self.rest(aws, call).await,
+        }
+    }
+
+    async fn sqs(&self, aws: &Aws, call: Call) -> Result<bool> {
+        let sqs = aws_sdk_sqs::Client::new(aws.config());
+        let (queue, dead) = (&self.it.outputs.queue_url, &self.it.outputs.dead_letter_queue_url);
+        const TOO_MANY: i32 = 11;
+        match call {
+            Send => allowed(sqs.send_message().queue_url(queue).message_body("").send().await),
+            SendDead => allowed(sqs.send_message().queue_url(dead).message_body("").send().await),
+            Receive => allowed(sqs.receive_message().queue_url(queue).max_number_of_messages(TOO_MANY).send().await),
+            ReceiveDead => allowed(sqs.receive_message().queue_url(dead).max_number_of_messages(TOO_MANY).send().await),
+            Delete => allowed(sqs.delete_message().queue_url(queue).receipt_handle("none").send().await),
+            _ => {
+                let hide = sqs.change_message_visibility().queue_url(queue).receipt_handle("none").visibility_timeout(0);
+                allowed(hide.send().await)
+            }
+        }
+    }
+
+    async fn dynamodb(&self, aws: &Aws, call: Call) -> Result<bool> {
+        const NEVER: &str = "attribute_exists(nothing_has_this)";
+        let (client, table) = (aws_sdk_dynamodb::Client::new(aws.config()), &self.it.outputs.table);
+        let source = || AttributeValue::S(self.it.institute.clone());
+        let message_id = || AttributeValue::S("0".repeat(64));
+        match call {
+            GetItem => {
+                allowed(client.get_item().table_name(table).key("source", source()).key("message_id", message_id()).send().await)
+            }
+            Query => {
+                let query = client.query().table_name(table).key_condition_expression("#s = :s");
+                let query = query.expression_attribute_names("#s", "source").expression_attribute_values(":s", source());
+                allowed(query.send().await)
+            }
+            Scan => allowed(client.scan().table_name(table).limit(1).send().await),
+            UpdateItem => {
+                let update = client.update_item().table_name(table).key("source", source()).key("message_id", message_id());
+                allowed(
+                    update
+                        .update_expression("SET x = :x")
+                        .expression_attribute_values(":x", source())
+                        .condition_expression(NEVER)
+                        .send()
+                        .await,
+                )
+            }
+            PutItem => {
+                let put = client.put_item().table_name(table).item("source", source()).item("message_id", message_id());
+                allowed(put.condition_expression(NEVER).send().await)
+            }
+            _ => {
+                let delete = client.delete_item().table_name(table).key("source", source()).key("message_id", message_id());
+                allowed(delete.condition_expression(NEVER).send().await)
+            }
+        }
+    }
+
+    async fn kms(&self, aws: &Aws, call: Call) -> Result<bool> {
+        let kms = aws_sdk_kms::Client::new(aws.config());
+        let token_key = forge::token_key(&self.it)?;
+        let seal = kms.encrypt().key_id(token_key).plaintext(Blob::new("x")).encryption_context("submissionId", "x");
+        match call {
+            Seal => allowed(seal.encryption_context("source", "x").send().await),
+            SealUnbound => allowed(seal.send().await),
+            Open => {
+                let open = kms.decrypt().key_id(token_key).ciphertext_blob(self.sealed.clone());
+                let open = open.encryption_context("submissionId", &self.submission_id);
+                allowed(open.encryption_context("source", &self.it.institute).send().await)
+            }
+            _ => allowed(kms.decrypt().ciphertext_blob(self.sealed_data.clone()).send().await),
+        }
+    }
+
+    async fn overflow(&self, aws: &Aws, call: Call) -> Result<bool> {
+        let (s3, bucket, key) = (aws.s3(), &self.it.outputs.overflow_bucket, &self.overflow_key);
+        match call {
+            GetOverflow => allowed(s3.get_object().bucket(bucket).key(key).send().await),
+            PutOverflow => allowed(s3.put_object().bucket(bucket).key(format!("{key}.test")).send().await),
+            _ => allowed(s3.delete_object().bucket(bucket).key(format!("{key}.none")).send().await),
+        }
+    }
+
+    async fn lake(&self, aws: &Aws, call: Call) -> Result<bool> {
+        let (s3, bucket, key) = (aws.s3(), &self.it.outputs.bucket, &self.lake_key);
+        let tagging = format!("source={}&state=parsed", self.it.institute);
+        match call {
+            GetLake => allowed(s3.get_object().bucket(bucket).key(key).send().await),
+            PutLake => allowed(s3.put_object().bucket(bucket).key(format!("{key}.test")).tagging(tagging).send().await),
+            TagLake => allowed(tag(&s3, bucket, key, &self.it.institute).await),
+            ListLake => allowed(s3.list_objects_v2().bucket(bucket).send().await),
+            _ => allowed(s3.delete_object().bucket(bucket).key(format!("{key}.none")).send().await),
+        }
+    }
+
+    async fn rest(&self, aws: &Aws, call: Call) -> Result<bool> {
+        let (outputs, sns) = (self.it.outputs, aws_sdk_sns::Client::new(aws.config()));
+        let sfn = aws_sdk_sfn::config::Builder::from(aws.config()).interceptor(runtime::StripHostPrefix).build();
+        let (sfn, machine) = (aws_sdk_sfn::Client::from_conf(sfn), &outputs.state_machine_arn);
+        match call {
+            Publish => allowed(sns.publish().topic_arn(&outputs.topic_arn).message("").send().await),
+            Subscribe => allowed(sns.subscribe().topic_arn(&outputs.topic_arn).protocol("none").send().await),
+            Run => allowed(sfn.start_sync_execution().state_machine_arn(machine).input("{}").send().await),
+            RunAsync => allowed(sfn.start_execution().state_machine_arn(machine).input("{}").send().await),
+            Log(worker) => {
+                let client = aws_sdk_cloudwatchlogs::Client::new(aws.config());
+                let create = client.create_log_stream().log_group_name(group_of(&self.it, worker)?);
+                allowed(create.log_stream_name(format!("test-{}", unique())).send().await)
+            }
+            _ => allowed(Iam::new(aws.config()).get_role().role_name("none").send().await),
+        }
+    }
+}
+
+async fn tag(
+    s3: &aws_sdk_s3::Client,
+    bucket: &str,
+    key: &str,
+    source: &str,
+) -> Result<(), SdkError<aws_sdk_s3::operation::put_object_tagging::PutObjectTaggingError>> {
+    use aws_sdk_s3::types::{Tag, Tagging};
+    let tags = [("source", source), ("state", "parsed")].map(|(key, value)| Tag::builder().key(key).value(value).build());
+    let tags = tags.into_iter().collect::<Result<_, _>>().map_err(SdkError::construction_failure)?;
+    let tagging = Tagging::builder().set_tag_set(Some(tags)).build().map_err(SdkError::construction_failure)?;
+    s3.put_object_tagging().bucket(bucket).key(key).tagging(tagging).send().await.map(drop)
+}
+
+/// Any answer but a refusal is a permission. No answer at all is neither.
+fn allowed<T, E: ProvideErrorMetadata + std::fmt::Debug>(result: Result<T, SdkError<E>>) -> Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(SdkError::ServiceError(error)) => {
+            let code = error.err().code().unwrap_or_default();
+            ensure!(!code.is_empty() && error.raw().status().as_u16() < 500, "{error:?}");
+            Ok(!["AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"].contains(&code))
+        }
+        Err(error) => anyhow::bail!("no answer: {error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
+    assert_eq!(MAY.map(|(worker, _)| worker), WORKERS);
+    let scene = Scene::new().await?;
+    let roles = roles(&scene.it, "pipeline").await?;
+    for call in ALL.into_iter().filter(|call| !matches!(call, Run | RunAsync)) {
+        assert!(scene.may(&scene.it.aws, call).await?, "{call:?} is something that the root may do");
+    }
+    for (worker, may) in MAY {
+        let role = roles.get(&format!("{worker}Role")).with_context(|| format!("`{worker}` has no role of its own"))?;
+        let twin = Twin::of(&scene.it, role).await?;
+        let mut allowed = Vec::new();
+        for call in ALL {
+            if scene.may(&twin.aws, call).await? {
+                allowed.push(call);
+            }
+        }
+        assert_eq!(allowed, may, "{worker}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sealed_token_opens_for_store_alone_and_only_with_its_submission() -> Result<()> {
+    let scene = Scene::new().await?;
+    let it = &scene.it;
+    for (worker, role) in roles(it, "pipeline").await? {
+        let twin = Twin::of(it, &role).await?;
+        let kms = aws_sdk_kms::Client::new(twin.aws.config());
+        let open = async |submission_id: &str, source: &str| {
+            let open = kms.decrypt().key_id(forge::token_key(it)?).ciphertext_blob(scene.sealed.clone());
+            let opened = open.encryption_context("submissionId", submission_id).encryption_context("source", source);
+            anyhow::Ok(opened.send().await.map_err(|error| error.code().unwrap_or("none").to_owned()))
+        };
+        let opened = open(&scene.submission_id, &it.institute).await?;
+        if worker == "StoreRole" {
+            assert_eq!(opened.unwrap().plaintext.unwrap().as_ref().split(|it| *it == b'.').count(), 3, "an ID token");
+            let other = open(&unique(), &it.institute).await?;
+            assert_eq!(other.unwrap_err(), "InvalidCiphertextException");
+            let other = open(&scene.submission_id, &unique()).await?;
+            assert_eq!(other.unwrap_err(), "InvalidCiphertextException");
+            let without = kms.decrypt().key_id(forge::token_key(it)?).ciphertext_blob(scene.sealed.clone()).send().await;
+            assert_eq!(without.unwrap_err().code(), Some("AccessDeniedException"));
+        } else {
+            assert_eq!(opened.unwrap_err(), "AccessDeniedException", "{worker}");
+        }
+    }
+    Ok(())
+}
+
+/// Whether an IAM pattern matches a text.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern.len() == text.len() && pattern.bytes().zip(text.bytes()).all(|(a, b)| a == b || a == b'?'),
+        Some((head, tail)) => {
+            text.get(..head.len()).is_some_and(|it| matches(head, it))
+                && (head.len()..=text.len()).any(|at| text.get(at..).is_some_and(|rest| matches(tail, rest)))
+        }
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    let one = value.as_str().map(str::to_owned);
+    let many = value.as_array().into_iter().flatten().filter_map(|it| it.as_str().map(str::to_owned));
+    one.into_iter().chain(many).collect()
+}
+
+/// The statements of a role that allow anything of S3 on the lake, whatever their conditions.
+fn reaching_the_lake(policies: &[Value], lake_arn: &str) -> Result<Vec<Value>> {
+    let places = [lake_arn.to_owned(), format!("{lake_arn}/source=x/date=2026-01-02/x.hl7")];
+    let mut found = Vec::new();
+    for statement in policies.iter().flat_map(|policy| policy["Statement"].as_array().cloned().unwrap_or_default()) {
+        ensure!(statement["NotAction"].is_null() && statement["NotResource"].is_null(), "says what not: {statement}");
+        let (actions, resources) = (texts(&statement["Action"]), texts(&statement["Resource"]));
+        ensure!(!actions.is_empty() && !resources.is_empty(), "says nothing: {statement}");
+        let of_s3 = actions.iter().any(|it| matches(&it.split(':').next().unwrap_or_default().to_lowercase(), "s3"));
+        // A policy variable may stand for anything.
+        let variable = |pattern: &str| {
+            pattern.split("${").map(|it| it.split_once('}').map_or(it, |(_, it)| it)).collect::<Vec<_>>().join("*")
+        };
+        let there = resources.iter().any(|it| places.iter().any(|place| matches(&variable(it), place)));
+        if statement["Effect"] == "Allow" && of_s3 && there {
+            found.push(statement);
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn no_worker_role_reaches_the_lake_bucket() -> Result<()> {
+    let it = Harness::new()?;
+    let lake = it.outputs.stack_outputs.get("LakeBucketArn").context("a lake")?;
+    let mut seen = 0;
+    for stack in ["core", "pipeline", "api"] {
+        for (name, role) in roles(&it, stack).await? {
+            let policies = policies(&it, &role).await?;
+            assert_eq!(reaching_the_lake(&policies, lake)?, [] as [Value; 0], "{name}");
+            // Nor does it write metrics, whose names and dimensions anybody in the account may list.
+            let actions = policies.iter().flat_map(|it| it["Statement"].as_array().into_iter().flatten());
+            let actions: Vec<_> = actions.flat_map(|statement| texts(&statement["Action"])).collect();
+            assert!(!actions.iter().any(|it| matches(it, "cloudwatch:PutMetricData")), "{name}: {actions:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > WORKERS.len(), "the workers' roles and the state machine's");
+    // The same look at a role that does: the users'.
+    let users = roles(&it, "identity").await?;
+    assert_eq!(users.keys().collect::<Vec<_>>(), ["UserRole"]);
+    assert_eq!(reaching_the_lake(&policies(&it, &users["UserRole"]).await?, lake)?.len(), 2);
+    let wide = json!({ "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::*" }] });
+    assert_eq!(reaching_the_lake(&[wide], lake)?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_writes_below_the_own_institute_with_its_tag_and_nowhere_else() -> Result<()> {
+    let (own, other) = (Harness::new()?, Harness::new()?);
+    let (o, x) = (own.institute.as_str(), other.institute.as_str());
+    let user = own.aws_as(&own.admin().await?).await?;
+    let writer = own.aws_as(&own.caller("", o).await?).await?;
+    let reader = own.aws_as(&own.caller(o, "").await?).await?;
+    let nobody = own.aws_as(&own.caller("", "").await?).await?;
+    let bucket = &own.outputs.bucket;
+    let put = async |aws: &Aws, key: &str, tagging: Option<String>| {
+        allowed(aws.s3().put_object().bucket(bucket).key(key).set_tagging(tagging).send().await)
+    };
+    let (here, there) = (format!("source={o}/a.hl7"), format!("source={x}/a.hl7"));
+    let tagged = |source: &str| Some(format!("source={source}&state=parsed"));
+    assert!(put(&user, &here, tagged(o)).await?);
+    assert!(put(&writer, &here, tagged(o)).await?);
+    let refused = [
+        (&user, here.as_str(), None, "without a tag"),
+        (&user, &here, tagged(x), "with another's tag"),
+        (&user, &here, tagged(""), "with an empty tag"),
+        (&user, &here, Some("state=parsed".to_owned()), "without the source tag"),
+        (&user, &there, tagged(o), "below another's prefix"),
+        (&user, &there, tagged(x), "as another"),
+        (&user, "a.hl7", tagged(o), "below no prefix"),
+        (&user, &format!("source={o}-/a.hl7"), tagged(o), "below a prefix that only begins so"),
+        (&reader, &here, tagged(o), "without the right to write"),
+        (&nobody, &here, tagged(o), "without any right"),
+        (&nobody, "source=/a.hl7", tagged(""), "as nobody"),
+    ];
+    for (aws, key, tagging, how) in refused {
+        assert!(!put(aws, key, tagging).await?, "{how}");
+    }
+    for (aws, call) in [(&user, "delete"), (&user, "list")] {
+        let may = match call {
+            "delete" => allowed(aws.s3().delete_object().bucket(bucket).key(&here).send().await)?,
+            _ => allowed(aws.s3().list_objects_v2().bucket(bucket).prefix(format!("source={o}/")).send().await)?,
+        };
+        assert!(!may, "{call}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_reads_what_is_the_own_institutes_and_nothing_else() -> Result<()> {
+    let (own, other) = (Harness::new()?, Harness::new()?);
+    let admin = own.admin().await?;
+    let patient = canary::Patient::new();
+    let (own_id, _) = own.store(&admin, &patient.adt()).await?;
+    let (other_id, _) = other.store(&other.admin().await?, &patient.adt()).await?;
+    let (own_key, other_key) =
+        (own.record(&own_id).await?.key.context("a key")?, other.record(&other_id).await?.key.context("a key")?);
+    let user = own.aws_as(&admin).await?;
+    let writer = own.aws_as(&own.caller("", &own.institute).await?).await?;
+    let bucket = &own.outputs.bucket;
+    let get = async |aws: &Aws, key: &str| allowed(aws.s3().get_object().bucket(bucket).key(key).send().await);
+    assert!(get(&user, &own_key).await?);
+    assert!(!get(&user, &other_key).await?, "another's object");
+    assert!(!get(&writer, &own_key).await?, "without the right to read");
+    // The sample's hole: make another's object one's own, then read it.
+    assert!(!allowed(tag(&user.s3(), bucket, &other_key, &own.institute).await)?);
+    assert!(!get(&user, &other_key).await?);
+
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let table = &own.outputs.table;
+    let item = async |aws: &Aws, source: &str, message_id: &str| {
+        let client = aws_sdk_dynamodb::Client::new(aws.config());
+        allowed(client.get_item().table_name(table).key("source", text(source)).key("message_id", text(message_id)).send().await)
+    };
+    let query = async |aws: &Aws, source: &str, index: Option<&str>| {
+        let client = aws_sdk_dynamodb::Client::new(aws.config());
+        let query = client.query().table_name(table).set_index_name(index.map(str::to_owned));
+        let query = query.key_condition_expression("#s = :s").expression_attribute_names("#s", "source");
+        allowed(query.expression_attribute_values(":s", text(source)).send().await)
+    };
+    let index = Some("by-received-at");
+    assert!(item(&user, &own.institute, own_id.as_str()).await?);
+    assert!(query(&user, &own.institute, None).await? && query(&user, &own.institute, index).await?);
+    assert!(!item(&user, &other.institute, other_id.as_str()).await?);
+    assert!(!query(&user, &other.institute, None).await? && !query(&user, &other.institute, index).await?);
+    assert!(!item(&writer, &own.institute, own_id.as_str()).await?, "without the right to read");
+    assert!(!allowed(aws_sdk_dynamodb::Client::new(user.config()).scan().table_name(table).send().await)?);
+    Ok(())
+}
