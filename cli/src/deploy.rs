@@ -148,7 +148,7 @@ pub async fn deploy(aws: &Aws, sources: &Sources, options: &Options, reporter: &
         };
         let values = parameters::fill(template.name, &declared, &outputs, &options.parameters)?;
         let name = format!("{}-{}", options.stack, template.name);
-        let (change, found) = stacks.deploy(&name, &source, &values).await?;
+        let (change, found) = stacks.deploy(&name, &source, &declared, &values).await?;
         changes.push((name, change));
         outputs.extend(found);
 

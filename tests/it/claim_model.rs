@@ -96,8 +96,11 @@ impl Model {
             return GivenUp::Lost;
         }
         self.lease_until = None;
-        let newest = self.newest == Some(who);
+        let newest = self.newest.is_none_or(|newest| newest == who);
         self.status = Some(if newest { to } else { Status::Queued });
+        if newest && to.is_final() {
+            self.newest = None;
+        }
         if newest { GivenUp::Recorded } else { GivenUp::QueuedForAnother }
     }
 }
@@ -203,16 +206,20 @@ impl Run {
         Ok(())
     }
 
-    /// The queue offers every submission again until it is done, so in the end the message is stored, once.
-    async fn drain(&mut self) -> Result<()> {
-        for who in 0..SUBMISSIONS {
+    /// The queue offers every submission again until it is done. If they may store, the message is stored in the end, once;
+    /// if they may not, its status is a final one, in whatever order they were refused.
+    async fn drain(&mut self, may_store: bool, order: &[usize]) -> Result<()> {
+        for &who in order {
             self.now += LEASE_MS + 1;
             if self.claim(who).await? == "new" {
-                self.finish(who).await?;
+                if may_store { self.finish(who).await? } else { self.give_up(who, Status::Denied).await? }
             }
         }
         self.compare_record().await?;
-        assert_eq!((self.model.status, self.times_stored), (Some(Status::Stored), 1));
+        if may_store || self.times_stored > 0 {
+            assert_eq!((self.model.status, self.times_stored), (Some(Status::Stored), 1));
+        }
+        assert!(self.model.status.is_some_and(Status::is_final), "nobody is left, and the status is not final");
         Ok(())
     }
 }
@@ -222,14 +229,15 @@ fn random_interleavings_store_a_message_exactly_once() -> Result<()> {
     let it = Harness::new()?;
     let runtime = tokio::runtime::Runtime::new()?;
     let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
-    runner.run(&steps(), |steps| {
+    let order = Just((0..SUBMISSIONS).collect::<Vec<_>>()).prop_shuffle();
+    runner.run(&(steps(), any::<bool>(), order), |(steps, may_store, order)| {
         runtime
             .block_on(async {
                 let mut run = Run::new(&it)?;
                 for step in &steps {
                     run.step(step).await?;
                 }
-                run.drain().await
+                run.drain(may_store, &order).await
             })
             .map_err(|error| TestCaseError::fail(format!("{error:#}")))
     })?;

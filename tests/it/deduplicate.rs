@@ -2,13 +2,17 @@
 
 use anyhow::Result;
 use futures_util::future::join_all;
+use serde_json::json;
 use sluice_tests::{DEADLINE, Harness, adt, unique};
+
+use crate::listen::Listener;
 
 #[tokio::test]
 async fn sixty_four_simultaneous_submissions_store_one_message() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let message = adt(&unique(), "DOE");
+    let mut listener = Listener::new(&it, json!({ "source": [it.institute] }), &[&it.institute]).await?;
     let answers = join_all((0..64).map(|_| it.submit(&admin, &message))).await;
     let mut queued = 0;
     let mut message_id = String::new();
@@ -22,7 +26,10 @@ async fn sixty_four_simultaneous_submissions_store_one_message() -> Result<()> {
     let status = it.api.final_status(&message_id, &admin.token, DEADLINE).await?;
     assert_eq!((&status["status"], status["submissions"].as_u64()), (&"stored".into(), Some(64)));
 
-    // The losers end as duplicates too: each of them leaves the queue.
+    // One is announced as stored, and every other one that came into the queue as a duplicate.
+    let heard = listener.hear(queued).await?;
+    let of_type = |kind: &str| heard.iter().filter(|heard| heard.kind() == kind).count();
+    assert_eq!((of_type("stored"), of_type("duplicate"), heard.len()), (1, queued - 1, queued));
     it.queue_drained().await?;
     let versions = it.object_versions().await?;
     let er7: Vec<_> = versions.iter().filter(|(key, _)| key.ends_with(".hl7")).collect();

@@ -51,7 +51,7 @@ fn about(line: &Value, submission: &str) -> Option<Dispatched> {
     let ended = Timestamp::try_from(line["time"].as_str()?.to_owned()).ok()?.as_millis();
     Some(Dispatched {
         receives: message["receives"].as_str()?.parse().ok()?,
-        outcome: message["outcome"].as_str()?.to_owned(),
+        outcome: message.get("error").unwrap_or(&message["outcome"]).as_str()?.to_owned(),
         began: ended - line["durationMs"].as_f64()? as i64,
         ended,
     })

@@ -198,7 +198,7 @@ const ALL: [Call; 36] = [
 /// `log-group:<name>:*`, which is what AWS compares a new stream with; the local AWS compares the group's bare name.
 const MAY: [(&str, &[Call]); 7] = [
     ("Submit", &[Send, UpdateItem, Seal, PutOverflow]),
-    ("Dispatch", &[Receive, Delete, Hide, Run]),
+    ("Dispatch", &[Send, Receive, Delete, Hide, Run]),
     ("Deduplicate", &[UpdateItem]),
     ("Parse", &[GetOverflow]),
     ("Store", &[UpdateItem, Open, GetOverflow]),

@@ -182,6 +182,39 @@ async fn without_an_institute_to_write_for_nothing_is_queued() -> Result<()> {
     Ok(())
 }
 
+/// A token that a user pool has signed: of an app client of ours that the API does not know, or of another pool.
+async fn foreign_token(it: &Harness, own_pool: bool) -> Result<SecretString> {
+    use aws_sdk_cognitoidentityprovider::types::ExplicitAuthFlowsType::AllowUserPasswordAuth;
+    let cognito = aws_sdk_cognitoidentityprovider::Client::new(it.aws.config());
+    let pool_id = if own_pool {
+        it.outputs.user_pool_id.clone()
+    } else {
+        use aws_sdk_cognitoidentityprovider::types::{AttributeDataType, SchemaAttributeType, UsernameAttributeType};
+        let custom =
+            |name| SchemaAttributeType::builder().name(name).attribute_data_type(AttributeDataType::String).mutable(true).build();
+        let pool = cognito.create_user_pool().pool_name(unique()).username_attributes(UsernameAttributeType::Email);
+        let pool = pool.schema(custom("read")).schema(custom("write")).send().await?;
+        pool.user_pool.and_then(|pool| pool.id).unwrap()
+    };
+    let client = cognito.create_user_pool_client().user_pool_id(&pool_id).client_name(unique());
+    let client = client.explicit_auth_flows(AllowUserPasswordAuth).send().await?.user_pool_client.unwrap();
+    let email = format!("{}@test.example", unique());
+    let user = sluice::users::create_user(&it.aws, &pool_id, &email, &it.institute, &it.institute).await?;
+    sluice::sign_in::sign_in(&it.aws, client.client_id().unwrap(), &user).await
+}
+
+#[tokio::test]
+async fn a_good_token_of_another_pool_or_app_client_is_none() -> Result<()> {
+    let it = Harness::new()?;
+    for own_pool in [true, false] {
+        let token = foreign_token(&it, own_pool).await?;
+        let answer = it.api.submit(adt("1", "DOE").into_bytes(), ER7, Some(&token)).await?;
+        assert_eq!(answer.status, 401, "own pool: {own_pool}");
+    }
+    assert_eq!(it.records().await?, 0);
+    Ok(())
+}
+
 #[tokio::test]
 async fn without_a_good_token_there_is_401() -> Result<()> {
     let it = Harness::new()?;

@@ -12,7 +12,7 @@ pub(super) struct Declared {
 }
 
 /// Gives each declared parameter what the operator chose, or else what an earlier stack or the upload gave under its
-/// name. A parameter with neither keeps its default, at an update too: what was chosen last time does not linger.
+/// name. A parameter with neither is left out: it has its default, or at an update the value it had.
 pub(super) fn fill(
     template: &str,
     declared: &[Declared],

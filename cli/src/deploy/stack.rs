@@ -166,20 +166,23 @@ impl Stacks {
         self.follow(stack.stack_id().unwrap_or(name), &token, step).await
     }
 
-    /// Brings a stack to this template and these parameters, and gives its outputs.
+    /// Brings a stack to this template and these parameters, and gives its outputs. A declared parameter without a value
+    /// keeps the one it has: what an operator chose once must not be lost because another one did not repeat it.
     pub(super) async fn deploy(
         &self,
         name: &str,
         template: &TemplateSource,
+        declared: &[Declared],
         values: &BTreeMap<String, String>,
     ) -> Result<(Change, BTreeMap<String, String>)> {
         let step = self.reporter.step(format!("stack {name}"));
         let token = operation_token();
         let present = self.make_ready(name, &step).await?;
-        let parameters = values
-            .iter()
-            .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build())
-            .collect::<Vec<_>>();
+        let given = values.iter().map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
+        let had = present.iter().flat_map(|stack| stack.parameters()).filter_map(Parameter::parameter_key);
+        let kept = had.filter(|key| !values.contains_key(*key) && declared.iter().any(|it| it.name == *key));
+        let kept = kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build());
+        let parameters = given.chain(kept).collect::<Vec<_>>();
 
         let change = match present {
             None => {
@@ -253,12 +256,16 @@ impl Stacks {
                 StackStatus::RollbackComplete
                 | StackStatus::RollbackFailed
                 | StackStatus::CreateFailed
-                | StackStatus::DeleteFailed
                 | StackStatus::ReviewInProgress,
             ) => {
                 step.note(format!("{name} is left over from a failed creation: deleting it first"));
                 self.delete(name, step).await?;
                 Ok(None)
+            }
+            Some(StackStatus::DeleteFailed) => {
+                bail!(
+                    "the stack `{name}` is half deleted; `sluice destroy` goes on with that, and nothing else can be done with it"
+                )
             }
             Some(StackStatus::UpdateRollbackFailed) => {
                 step.note(format!("{name} has a rollback that got stuck: continuing it first"));

@@ -180,7 +180,7 @@ impl Catalog {
     pub async fn give_up(&self, subject: &Subject, to: Status, error: &str) -> Result<GivenUp, StepError> {
         let problem = Some(Problem { code: error.to_owned(), detail: None });
         let mine = format!("{NOT_STORED} AND {CLAIM_IS_MINE}");
-        let newest = format!("{mine} AND last_submission = :me");
+        let newest = format!("{mine} AND (attribute_not_exists(last_submission) OR last_submission = :me)");
         match self.write_given_up(subject, to, problem, newest).await {
             Ok(()) => return Ok(GivenUp::Recorded),
             Err(error) => {
@@ -204,8 +204,10 @@ impl Catalog {
         condition: String,
     ) -> Result<(), SdkError<UpdateItemError>> {
         let problem = attribute(&problem).unwrap_or(AttributeValue::Null(true));
+        // A submission that has come to its end is nobody's successor any more: one that is tried later has the last word.
+        let forget = if to.is_final() { ", last_submission" } else { "" };
         self.update(subject)
-            .update_expression("SET #status = :to, #error = :error REMOVE lease_until")
+            .update_expression(format!("SET #status = :to, #error = :error REMOVE lease_until{forget}"))
             .condition_expression(condition)
             .expression_attribute_names("#error", "error")
             .expression_attribute_values(":to", status(to))

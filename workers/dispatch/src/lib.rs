@@ -14,12 +14,15 @@ use futures_util::future::join_all;
 use runtime::{Field, StepError, note, note_message};
 use serde_json::Value;
 
+/// The longest that SQS delays a new message.
+const MAX_DELAY_SECONDS: i32 = 15 * 60;
+
 /// The clients and settings of the worker.
 #[derive(Debug)]
 pub struct Dispatch {
     /// Starts executions. Must not retry: an execution is not idempotent in time.
     pub sfn: aws_sdk_sfn::Client,
-    /// Hides messages.
+    /// Hides messages, and queues those anew that only wait.
     pub sqs: aws_sdk_sqs::Client,
     /// The EXPRESS state machine.
     pub state_machine_arn: String,
@@ -59,11 +62,12 @@ impl Dispatch {
     async fn message(&self, message: SqsMessage) -> Result<Option<String>, StepError> {
         let id = message.message_id.ok_or(StepError::InvalidInput { what: "an SQS message without an id" })?;
         let receives = message.attributes.get("ApproximateReceiveCount").and_then(|it| it.parse().ok()).unwrap_or(1);
-        let verdict = match Envelope::from_json(message.body.as_deref().unwrap_or_default()) {
-            Ok(envelope) => self.execute(&envelope, receives).await,
+        let body = message.body.unwrap_or_default();
+        let verdict = match Envelope::from_json(&body) {
+            Ok(envelope) => self.execute(&body, &envelope, receives).await,
             // No try will make an envelope of it. Offered again at once, it is soon among the dead letters.
             Err(_) => {
-                note_message(&[(Field::Outcome, "not-an-envelope".to_owned()), (Field::Receives, receives.to_string())]);
+                note_message(&[(Field::Error, "NotAnEnvelope".to_owned()), (Field::Receives, receives.to_string())]);
                 Verdict::Again(Duration::ZERO)
             }
         };
@@ -76,35 +80,52 @@ impl Dispatch {
         }
     }
 
-    async fn execute(&self, envelope: &Envelope, receives: u32) -> Verdict {
-        // After the last receive there is nothing to wait for: offered once more, SQS moves it to the dead letters.
+    async fn execute(&self, body: &str, envelope: &Envelope, receives: u32) -> Verdict {
         let is_last = receives >= self.max_receives;
-        let (outcome, verdict) = match self.run(envelope, is_last, receives).await {
-            Ok(output) if output.outcome == "in-progress" => {
-                let lease_left = Duration::from_secs(output.retry_after_seconds.unwrap_or(0));
-                let delay = backoff::while_in_progress(self.retry_base, receives, self.max_receives, lease_left);
-                (output.outcome, Verdict::Again(delay))
-            }
-            Ok(output) => (output.outcome, Verdict::Done),
-            Err(error) => (error, Verdict::Again(backoff::after_failure(self.retry_base, receives))),
-        };
-        let verdict = match verdict {
-            Verdict::Again(_) if is_last => Verdict::Again(Duration::ZERO),
-            other => other,
-        };
-        note_message(&[
+        let delay = backoff::after_failure(self.retry_base, receives);
+        let mut facts = vec![
             (Field::SubmissionId, envelope.submission_id.to_string()),
             (Field::MessageId, envelope.message_id.to_string()),
             (Field::Source, envelope.source.to_string()),
             (Field::Receives, receives.to_string()),
-            (Field::Outcome, outcome),
-        ]);
+        ];
+        let verdict = match self.run(envelope, is_last, receives).await {
+            Ok(output) => {
+                let waits = output.outcome == "in-progress";
+                facts.push((Field::Outcome, output.outcome));
+                match waits {
+                    true if is_last => self.start_over(body, output.retry_after_seconds).await,
+                    true => Verdict::Again(delay),
+                    false => Verdict::Done,
+                }
+            }
+            Err(failure) => {
+                facts.extend([(Field::Outcome, "error".to_owned()), (Field::Error, failure.name)]);
+                facts.extend(failure.detail.map(|detail| (Field::Detail, detail)));
+                // After the last receive there is nothing to wait for: offered once more, SQS moves it to the dead letters.
+                Verdict::Again(if is_last { Duration::ZERO } else { delay })
+            }
+        };
+        note_message(&facts);
         verdict
     }
 
-    /// Runs one execution to its end. `Err` is the name of what failed it.
-    async fn run(&self, envelope: &Envelope, is_last: bool, receives: u32) -> Result<ExecutionOutput, String> {
-        let mut input = serde_json::to_value(envelope).map_err(|_| "InvalidInput")?;
+    /// Queues a message anew, with its receives not counted: it has not failed, it waits for another submission of the same
+    /// message, and waiting must not make a dead letter.
+    async fn start_over(&self, body: &str, lease_left_seconds: Option<u64>) -> Verdict {
+        let delay = lease_left_seconds.and_then(|it| i32::try_from(it).ok()).unwrap_or(MAX_DELAY_SECONDS).min(MAX_DELAY_SECONDS);
+        match self.sqs.send_message().queue_url(&self.queue_url).message_body(body).delay_seconds(delay).send().await {
+            Ok(_) => Verdict::Done,
+            Err(error) => {
+                note_failure(&StepError::from_sdk("sqs:SendMessage", &error));
+                Verdict::Again(Duration::ZERO)
+            }
+        }
+    }
+
+    /// Runs one execution to its end.
+    async fn run(&self, envelope: &Envelope, is_last: bool, receives: u32) -> Result<ExecutionOutput, Failure> {
+        let mut input = serde_json::to_value(envelope).map_err(|_| Failure::named("InvalidInput"))?;
         if let Value::Object(input) = &mut input {
             input.insert("lastAttempt".to_owned(), is_last.into());
         }
@@ -116,15 +137,15 @@ impl Dispatch {
             .input(input.to_string())
             .send()
             .await
-            .map_err(|error| StepError::from_sdk("states:StartSyncExecution", &error).name().to_owned())?;
+            .map_err(|error| Failure::from(StepError::from_sdk("states:StartSyncExecution", &error)))?;
         // StartSyncExecution answers 200 for an execution that failed, too.
         match execution.status {
             SyncExecutionStatus::Succeeded => {
                 let output = execution.output.as_deref().unwrap_or_default();
-                serde_json::from_str(output).map_err(|_| "InvalidOutput".to_owned())
+                serde_json::from_str(output).map_err(|_| Failure::named("InvalidOutput"))
             }
-            SyncExecutionStatus::TimedOut => Err("TimedOut".to_owned()),
-            _ => Err(execution.error.unwrap_or_else(|| "Failed".to_owned())),
+            SyncExecutionStatus::TimedOut => Err(Failure::named("TimedOut")),
+            _ => Err(Failure::named(execution.error.as_deref().unwrap_or("Failed"))),
         }
     }
 
@@ -139,11 +160,33 @@ impl Dispatch {
             .send()
             .await;
         if let Err(error) = hidden {
-            let error = StepError::from_sdk("sqs:ChangeMessageVisibility", &error);
-            note(Field::Error, error.name());
-            note(Field::Detail, error);
+            note_failure(&StepError::from_sdk("sqs:ChangeMessageVisibility", &error));
         }
     }
+}
+
+/// Why an execution did not come to an outcome.
+#[derive(Debug)]
+struct Failure {
+    name: String,
+    detail: Option<String>,
+}
+
+impl Failure {
+    fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), detail: None }
+    }
+}
+
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Self {
+        Self { name: error.name().to_owned(), detail: Some(error.to_string()) }
+    }
+}
+
+fn note_failure(error: &StepError) {
+    note(Field::Error, error.name());
+    note(Field::Detail, error);
 }
 
 fn failure(id: String) -> BatchItemFailure {

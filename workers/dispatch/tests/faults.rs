@@ -10,6 +10,7 @@ use aws_sdk_sfn::config::http::HttpResponse;
 use aws_sdk_sfn::config::retry::RetryConfig;
 use aws_sdk_sfn::operation::start_sync_execution::StartSyncExecutionInput;
 use aws_sdk_sqs::operation::change_message_visibility::ChangeMessageVisibilityOutput;
+use aws_sdk_sqs::operation::send_message::SendMessageOutput;
 use aws_smithy_mocks::{MockResponse, Rule, RuleMode, mock, mock_client};
 use dispatch::Dispatch;
 use runtime::StepError;
@@ -91,6 +92,9 @@ struct Aws {
     started: Arc<Mutex<Vec<StartSyncExecutionInput>>>,
     /// Seconds by receipt handle.
     hidden: Arc<Mutex<BTreeMap<String, i32>>>,
+    send: Rule,
+    /// Body and delay in seconds of what was queued anew.
+    sent: Arc<Mutex<Vec<(String, i32)>>>,
 }
 
 impl Aws {
@@ -107,7 +111,13 @@ impl Aws {
             assert!(hides.lock().unwrap().insert(receipt_handle, request.visibility_timeout().unwrap()).is_none());
             ChangeMessageVisibilityOutput::builder().build()
         });
-        Self { start, hide, started, hidden }
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let sends = Arc::clone(&sent);
+        let send = mock!(aws_sdk_sqs::Client::send_message).then_compute_output(move |request| {
+            sends.lock().unwrap().push((request.message_body().unwrap().to_owned(), request.delay_seconds().unwrap()));
+            SendMessageOutput::builder().build()
+        });
+        Self { start, hide, started, hidden, send, sent }
     }
 
     /// Handles a batch; gives the ids named as failed.
@@ -115,7 +125,7 @@ impl Aws {
         let no_retry = RetryConfig::disabled;
         let dispatch = Dispatch {
             sfn: mock_client!(aws_sdk_sfn, RuleMode::MatchAny, [&self.start], |conf| conf.retry_config(no_retry())),
-            sqs: mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [&self.hide], |conf| conf.retry_config(no_retry())),
+            sqs: mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [&self.hide, &self.send], |conf| conf.retry_config(no_retry())),
             state_machine_arn: "arn:aws:states:eu-central-1:123456789012:stateMachine:ingest".to_owned(),
             queue_url: "https://sqs.eu-central-1.amazonaws.com/123456789012/queue".to_owned(),
             retry_base: RETRY_BASE,
@@ -170,12 +180,24 @@ async fn a_failed_message_comes_back_with_growing_delay() {
 }
 
 #[tokio::test]
-async fn a_message_in_progress_outwaits_the_other_submissions_lease_before_its_last_receive() {
-    for (receives, seconds) in [(1, 10), (2, 20), (3, 40), (4, 145), (5, 0)] {
+async fn a_message_that_waits_for_another_submission_never_becomes_a_dead_letter() {
+    for (receives, seconds) in [(1, 10), (2, 20), (3, 40), (4, 80)] {
         let aws = Aws::new();
         assert_eq!(aws.batch(&[message("in-progress", receives)]).await.unwrap(), ["in-progress"]);
         assert_eq!(aws.hidden_for("in-progress"), Some(seconds), "after receive {receives}");
     }
+    // Before SQS would move it, it is queued anew, to come when the other's lease is over; this copy is done.
+    let aws = Aws::new();
+    let last = message("in-progress", 5);
+    assert!(aws.batch(std::slice::from_ref(&last)).await.unwrap().is_empty());
+    assert_eq!(*aws.sent.lock().unwrap(), [(last["body"].as_str().unwrap().to_owned(), 145)]);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_queued_anew_stays_where_it_is() {
+    let send = mock!(aws_sdk_sqs::Client::send_message).then_http_response(|| refusal(400, "AccessDenied"));
+    let aws = Aws { send, ..Aws::new() };
+    assert_eq!(aws.batch(&[message("in-progress", 5)]).await.unwrap(), ["in-progress"]);
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ pub struct Stored {
     pub bucket: String,
     /// Key of the ER7 object.
     pub key: String,
-    /// Its version, unless an earlier try of the same step had put it already (write-only users cannot ask for it).
+    /// Its version.
     pub version_id: Option<String>,
     /// Key of the JSON rendition, if it parsed.
     pub json_key: Option<String>,
@@ -140,7 +140,7 @@ pub struct Record {
     pub claim_submission: Option<SubmissionId>,
     /// Until when the claim holds, in milliseconds since 1970. Absent: nobody holds it.
     pub lease_until: Option<i64>,
-    /// The newest submission of the message.
+    /// The newest submission of the message that has not come to its end.
     pub last_submission: Option<SubmissionId>,
     /// How many POSTs brought the message.
     #[serde(default)]

@@ -102,7 +102,7 @@ impl Payload {
     }
 }
 
-/// Reads the message out of a [`Payload::Inline`], or out of the bytes of an overflow object.
+/// Reads the message out of a [`Payload::Inline`].
 ///
 /// `None` if it is not base64, not UTF-8 or empty: nobody but `submit` writes envelopes, so this is a damaged one.
 pub fn decode_inline(inline: &str) -> Option<Er7> {

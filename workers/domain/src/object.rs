@@ -2,7 +2,7 @@
 
 use crate::{MessageId, Source, State, Timestamp};
 
-/// Key of the message itself, `text/plain` in canonical form.
+/// Key of the message itself, in canonical form.
 pub fn er7_key(source: &Source, message_id: &MessageId, received_at: Timestamp) -> String {
     let date = received_at.date();
     format!("source={source}/protocol=hl7v2/format=er7/zone=ingest/date={date}/{message_id}.hl7")

@@ -1,4 +1,4 @@
-//! Reads HL7v2: what MSH says of a message ([`summary`]), and the message as JSON ([`rendition`]).
+//! Reads HL7v2: what MSH says of a message ([`summarize`]), and the message as JSON ([`write_json`]).
 //!
 //! Both walk the text and keep no tree of it: a message of 4 MiB of `~` must not become a gigabyte of nodes.
 //! `hl7-parser` splits the fields of MSH, which are short; it is also what the tests compare the rendition with.

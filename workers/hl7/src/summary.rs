@@ -28,7 +28,7 @@ pub fn summarize(message: &Er7) -> Result<Summary, Unreadable> {
         delimiters.unescape(parsed.component(component)?.raw_value(), &mut value);
         let value = value.trim();
         let fits = !value.is_empty() && value != "\"\"" && value.chars().count() <= MAX_CHARACTERS;
-        (fits && !value.contains(char::is_control)).then(|| value.to_owned())
+        (fits && !value.contains(cannot_be_sent)).then(|| value.to_owned())
     };
     Ok(Summary {
         message_type: component(9, 1),
@@ -42,6 +42,11 @@ pub fn summarize(message: &Er7) -> Result<Summary, Unreadable> {
         receiving_facility: component(6, 1),
         message_time: component(7, 1),
     })
+}
+
+/// What SQS and SNS do not take, or people cannot read: control characters and U+FFFE, U+FFFF.
+fn cannot_be_sent(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}')
 }
 
 /// For `hl7-parser`, which knows no missing delimiter: CR never occurs within a segment.
@@ -96,6 +101,7 @@ mod tests {
     #[test]
     fn what_is_missing_null_or_too_long_is_absent() {
         assert_eq!(summary("MSH|^~\\&"), Summary::default());
+        assert_eq!(summary("MSH|^~\\&|A\u{ffff}|B\u{7}"), Summary::default());
         let found = summary(&format!("MSH|^~\\&|\"\"|{}|||||ACK||P|", "x".repeat(200)));
         assert_eq!(found, Summary { message_type: Some("ACK".into()), ..Summary::default() });
         assert_eq!(summary(&format!("MSH|^~\\&|{}", "^".repeat(4 << 20))), Summary::default());

@@ -87,6 +87,13 @@ pub(crate) fn note_request(operation: &str, request_id: &str) {
     let _ = LINE.try_with(|line| line.borrow_mut().requests.push(json!({ "operation": operation, "requestId": request_id })));
 }
 
+/// Whether a line tells of an error: the invocation's, one answered with 503, or one of a batch's messages.
+pub(crate) fn tells_of_error(line: &Map<String, Value>) -> bool {
+    let error = Field::Error.name();
+    let messages = line.get("messages").and_then(Value::as_array).into_iter().flatten();
+    line.contains_key(error) || messages.into_iter().any(|message| message.get(error).is_some())
+}
+
 /// Runs an invocation and gives its line beside its result.
 pub(crate) async fn collecting<T>(invocation: impl Future<Output = T>) -> (T, Map<String, Value>) {
     LINE.scope(RefCell::default(), async move {

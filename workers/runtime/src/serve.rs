@@ -38,7 +38,7 @@ where
             line.insert("error".to_owned(), error.name().into());
             line.insert("detail".to_owned(), error.to_string().into());
         }
-        let level = if result.is_err() { "ERROR" } else { "INFO" };
+        let level = if log::tells_of_error(&line) { "ERROR" } else { "INFO" };
         write_line(worker, level, &event.context.request_id, started, line);
         result
     }))

@@ -24,9 +24,10 @@ impl Lake {
         &self.bucket
     }
 
-    /// Puts an object, unless it is there already, and gives its version. `None`: it was there.
+    /// Puts an object and gives its version.
     ///
-    /// The key holds the hash of the content, so what is there is the same message, put by an earlier try of this step.
+    /// A repeated step puts it once more: another version of the same bytes. It does not trust what is there already, since
+    /// a user who may write may have put anything under this key past the API.
     ///
     /// # Errors
     /// [`StepError::Denied`] if the caller may not, else those of the call.
@@ -46,7 +47,6 @@ impl Lake {
             .key(key)
             .content_type(content_type)
             .tagging(tagging)
-            .if_none_match("*")
             .body(ByteStream::from(body))
             .customize()
             .config_override(Config::builder().credentials_provider(caller.clone()))
@@ -55,7 +55,7 @@ impl Lake {
         match put {
             Ok(output) => Ok(output.version_id),
             Err(error) => match error.code() {
-                Some("PreconditionFailed") => Ok(None),
+                // S3's answer to two writes of one key at the same moment.
                 Some("ConditionalRequestConflict") => Err(StepError::Unavailable { operation: OPERATION }),
                 _ => Err(StepError::from_sdk_as_caller(OPERATION, &error)),
             },

@@ -40,7 +40,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Answers one [`StoreRequest`]. Safe to repeat: objects are put once, the record is finished once.
+    /// Answers one [`StoreRequest`]. Safe to repeat: the same objects are put again, the record is finished once.
     ///
     /// # Errors
     /// [`StepError::Denied`], [`StepError::TokenExpired`], [`StepError::TokenInvalid`] and [`StepError::PayloadExpired`] are

@@ -414,20 +414,6 @@ async fn an_object_that_cannot_be_put_leaves_the_catalog_alone() {
 }
 
 #[tokio::test]
-async fn objects_put_by_an_earlier_try_are_finished() {
-    let there = || s3_refusal(412, "PreconditionFailed");
-    let aws = Aws { put_er7: putting(".hl7", there), put_json: putting(".json", there), ..Aws::healthy() };
-    let both = stored(aws.answer().await);
-    assert_eq!((both.version_id, both.json_version_id, both.json_key.is_some()), (None, None, true));
-    assert_eq!(aws.storing_calls(), [1, 1, 1]);
-
-    let aws = Aws { put_er7: putting(".hl7", there), ..Aws::healthy() };
-    let one = stored(aws.answer().await);
-    assert_eq!((one.version_id, one.json_version_id.as_deref()), (None, Some("version of .json")));
-    assert_eq!(aws.storing_calls(), [1, 1, 1]);
-}
-
-#[tokio::test]
 async fn a_put_that_is_throttled_is_repeated_by_the_sdk() {
     let put_er7 = mock!(aws_sdk_s3::Client::put_object)
         .match_requests(|request| request.key().unwrap().ends_with(".hl7"))

@@ -63,12 +63,14 @@ fn json_message(body: Body) -> Result<String, HttpProblem> {
         Body::Text(text) => serde_json::from_str(text),
     };
     let body = body.map_err(|_| bad_request("the body is not a JSON object"))?;
-    let Some(Value::String(msg)) = body.msg else { return Err(bad_request("`msg` must be the message in base64")) };
+    let Some(Value::String(mut msg)) = body.msg else { return Err(bad_request("`msg` must be the message in base64")) };
     let encoding = match body.encoding {
         None | Some(Value::Null) => UTF_8,
         Some(Value::String(label)) => encoding(&label)?,
         Some(_) => return Err(bad_request("`encoding` must be the name of an encoding")),
     };
+    // MIME encoders break the lines (RFC 2045 §6.8).
+    msg.retain(|character| !character.is_ascii_whitespace());
     let bytes = LENIENT_BASE64.decode(msg).map_err(|_| bad_request("`msg` is not base64"))?;
     within_limit(bytes.len())?;
     decode(encoding, bytes)
@@ -177,6 +179,7 @@ mod tests {
         let forms = [
             post_json(&json!({ "msg": base64(ER7), "encoding": "utf-8" })),
             post_json(&json!({ "msg": base64(ER7).trim_end_matches('='), "encoding": null })),
+            post_json(&json!({ "msg": base64(ER7).replace("U", "U\r\n") })),
             post_json(&json!({ "msg": base64(&latin1), "encoding": "iso-8859-1" })),
             post("application/hl7-v2", &base64(ER7), true),
             post("X-Application/HL7-v2+ER7; charset=\"ISO-8859-1\"", &base64(&latin1), true),

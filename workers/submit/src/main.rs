@@ -9,8 +9,8 @@ use submit::Submit;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    // API Gateway waits for 30 seconds.
-    let sdk = runtime::sdk_config(Duration::from_secs(8), Duration::from_secs(12)).await;
+    // API Gateway waits for 30 seconds, and there are at most three calls one after the other.
+    let sdk = runtime::sdk_config(Duration::from_secs(5), Duration::from_secs(9)).await;
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(&sdk).interceptor(RequestLog).build();
     let submit = Submit {
         catalog: Catalog::new(aws_sdk_dynamodb::Client::from_conf(dynamodb), runtime::required_var("CATALOG_TABLE")?),
