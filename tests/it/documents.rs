@@ -56,6 +56,20 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_readme_shows_the_demo_as_it_is() -> Result<()> {
+    let readme = std::fs::read_to_string(root().join("README.md"))?;
+    let demo = std::fs::read_to_string(root().join("cli/src/demo.rs"))? + &rust(&root().join("cli/src/demo"))?;
+    let rows: Vec<&str> =
+        readme.lines().filter(|line| line.contains("@general-hospital") || line.contains("@st-elsewhere")).collect();
+    for row in &rows {
+        let message = row.split("  ").map(str::trim).filter(|it| !it.is_empty()).nth(1).context("a message")?;
+        assert!(demo.contains(message), "the demo has no row `{message}`");
+    }
+    assert_eq!(rows.len(), 12);
+    Ok(())
+}
+
 /// Method and path of every operation, and its answers, from docs/openapi.yaml by its indentation.
 fn openapi() -> Result<Vec<(String, BTreeSet<u16>)>> {
     let text = std::fs::read_to_string(root().join("docs/openapi.yaml"))?;

@@ -40,8 +40,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         let endpoint = outputs.endpoint_url.as_deref().unwrap_or_default();
         output.line(format!(
             "\nTo look further:\n  \
-             sluice local status     where everything is (users and passwords: target/local/outputs.json)\n  \
-             sluice local down       stop it; the messages are gone then\n\
+             cargo run -- local status   where everything is (users and passwords: target/local/outputs.json)\n  \
+             cargo run -- local down     stop it; the messages are gone then\n\
              and with the AWS CLI, after `export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test \
              AWS_DEFAULT_REGION={region} AWS_ENDPOINT_URL={endpoint}`:\n  \
              aws s3 cp s3://{bucket}/{key} -\n  \
