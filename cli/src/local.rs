@@ -41,8 +41,9 @@ pub const STACK: &str = "sluice";
 /// The region the local AWS says it is.
 pub const REGION: &str = "us-east-1";
 
-/// Template parameters that make sense only here: signing in with a password alone, and short waits.
-const PARAMETERS: [(&str, &str); 2] = [("PasswordSignIn", "true"), ("RetryBaseSeconds", "1")];
+/// Template parameters that make sense only here: signing in with a password alone, short waits, and no more executions at
+/// once than one Python process can run.
+const PARAMETERS: [(&str, &str); 3] = [("PasswordSignIn", "true"), ("RetryBaseSeconds", "1"), ("MaximumConcurrency", "2")];
 
 /// The template parameter with the address that answers name. The local API has no host name of its own.
 const PUBLIC_URL: &str = "PublicUrl";
