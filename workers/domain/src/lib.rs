@@ -9,6 +9,7 @@
 pub mod backoff;
 pub mod catalog;
 pub mod claim;
+pub mod enrollment;
 mod envelope;
 mod er7;
 pub mod event;

@@ -4,8 +4,6 @@
 //! caller's credentials (Cognito identity pool), and it is the caller's role, through principal tags and object tags, that
 //! allows the objects or not. So this code cannot misfile a message, whatever it believes the source to be.
 
-mod credential_cache;
-mod exchange;
 mod lake;
 
 use aws_sdk_kms::Client as Kms;
@@ -13,11 +11,10 @@ use catalog::Catalog;
 use domain::claim::Finish;
 use domain::step::{StoreAnswer, StoreRequest};
 use domain::{Stored, Timestamp, object};
+use exchange::Exchange;
 use runtime::{Field, StepError, note};
 use serde_json::Value;
 
-pub use credential_cache::CredentialCache;
-pub use exchange::Exchange;
 pub use lake::Lake;
 
 /// The clients and settings of the worker.

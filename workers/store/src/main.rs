@@ -6,7 +6,8 @@ use aws_sdk_s3::config::IdentityCache;
 use catalog::Catalog;
 use lambda_runtime::Error;
 use runtime::RequestLog;
-use store::{Exchange, Lake, Store};
+use exchange::Exchange;
+use store::{Lake, Store};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

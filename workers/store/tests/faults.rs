@@ -22,7 +22,8 @@ use domain::step::StoreAnswer;
 use domain::{Er7, Payload, Stored};
 use runtime::StepError;
 use serde_json::{Value, json};
-use store::{Exchange, Lake, Store};
+use exchange::Exchange;
+use store::{Lake, Store};
 
 const ER7: &str = "MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
 const MINE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";

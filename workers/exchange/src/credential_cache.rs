@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_s3::config::Credentials;
+use aws_credential_types::Credentials;
 use lru::LruCache;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
