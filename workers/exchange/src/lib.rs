@@ -3,7 +3,6 @@
 //! Whatever is done with them is decided by the user's role, through principal tags and object tags, and not by our code.
 
 mod credential_cache;
-#[expect(clippy::module_inception, reason = "the crate is named after what it does")]
 mod exchange;
 
 pub use credential_cache::CredentialCache;

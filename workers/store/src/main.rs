@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::IdentityCache;
 use catalog::Catalog;
+use exchange::Exchange;
 use lambda_runtime::Error;
 use runtime::RequestLog;
-use exchange::Exchange;
 use store::{Lake, Store};
 
 #[tokio::main(flavor = "current_thread")]

@@ -20,9 +20,9 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use catalog::Catalog;
 use domain::step::StoreAnswer;
 use domain::{Er7, Payload, Stored};
+use exchange::Exchange;
 use runtime::StepError;
 use serde_json::{Value, json};
-use exchange::Exchange;
 use store::{Lake, Store};
 
 const ER7: &str = "MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
