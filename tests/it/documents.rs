@@ -32,7 +32,7 @@ fn code_spans(page: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_test_that_a_page_names_exists() -> Result<()> {
     let mut named = 0;
-    for page in ["ARCHITECTURE", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS"] {
+    for page in ["ARCHITECTURE", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS", "READING"] {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
             // `module::test` of the system tests, `crate: test` beside the code.
@@ -53,6 +53,18 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
         }
     }
     assert!(named > 20, "the pages name {named} tests: is the notation still the same?");
+    Ok(())
+}
+
+#[test]
+fn the_programs_in_the_manual_are_the_ones_that_are_tested() -> Result<()> {
+    let page = std::fs::read_to_string(root().join("docs/READING.md"))?;
+    for program in ["read_catalog.py", "read_catalog.mjs", "read_catalog.rs"] {
+        let code = std::fs::read_to_string(root().join("examples/read-catalog").join(program))?;
+        let (_, rest) = page.split_once(&format!("<!-- {program} -->\n")).with_context(|| format!("no {program}"))?;
+        let shown = rest.split_once('\n').and_then(|(_, rest)| rest.split_once("```")).context("a code block")?.0;
+        assert_eq!(shown, code, "{program}");
+    }
     Ok(())
 }
 
