@@ -585,6 +585,30 @@ def kms_condition_keys():
     wrap(iam_evaluator, "enforce", make_enforce)
 
 
+# --- CloudWatch Logs --------------------------------------------------------------------------------------------------
+
+def log_stream_arn():
+    """Writing to a log group is judged by `log-group:<name>:log-stream:<stream>`, so that a policy may name the group as
+    `log-group:<name>:*`, which is what AWS::Logs::LogGroup gives as its Arn.
+
+    AWS, CloudWatch Logs user guide, "Resources and operations". MiniStack compares the bare group.
+    """
+    from ministack.core import iam_evaluator
+
+    def make_enforce(original):
+        def enforce(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):
+            if iam_action in ("logs:CreateLogStream", "logs:PutLogEvents") and resource_arn.count(":") == 6:
+                try:
+                    stream = json.loads(_http.get()[1] or b"{}").get("logStreamName", "")
+                except (ValueError, AttributeError):  # A malformed request, which the handler refuses.
+                    stream = ""
+                resource_arn = f"{resource_arn}:log-stream:{stream}"
+            return original(access_key_id, iam_action, service, region, resource_arn, service_context)
+        return enforce
+
+    wrap(iam_evaluator, "enforce", make_enforce)
+
+
 # --- Step Functions ---------------------------------------------------------------------------------------------------
 
 _machine_role = contextvars.ContextVar("sluice_machine_role", default="")
@@ -906,6 +930,7 @@ PATCHES = (
     s3_condition_keys,
     dynamodb_leading_keys,
     kms_condition_keys,
+    log_stream_arn,
     state_machine_role,
     retry_delay,
     message_move_tasks,

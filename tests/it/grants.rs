@@ -64,7 +64,7 @@ fn calls(workspace: &Workspace, worker: &str) -> Result<BTreeSet<String>> {
 
 /// The actions that a role's policies grant, but for the use of a key through the service that holds the data: that is
 /// the service's call.
-fn grants(policies: &[Value]) -> Result<BTreeSet<String>> {
+pub(crate) fn grants(policies: &[Value]) -> Result<BTreeSet<String>> {
     let mut grants = BTreeSet::new();
     for statement in policies.iter().flat_map(|policy| policy["Statement"].as_array().into_iter().flatten()) {
         ensure!(statement["Effect"] == "Allow", "{statement}");

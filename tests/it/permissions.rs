@@ -3,12 +3,14 @@
 //! A worker's role can only be assumed by Lambda. So a twin is made for the time of a test: a role with the very policy
 //! that the deployed one has, which the account's root may assume.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
+use aws_sdk_cloudwatchlogs::types::InputLogEvent;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_iam::Client as Iam;
 use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::DataKeySpec;
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use base64::Engine as _;
@@ -18,8 +20,9 @@ use serde_json::{Value, json};
 use sluice::aws::Aws;
 use sluice_tests::{Harness, adt, unique};
 
+use crate::grants::grants;
 use crate::logs::{WORKERS, group_of};
-use crate::{canary, forge};
+use crate::{canary, forge, logs};
 
 /// A role that somebody may assume whose policy is another role's.
 struct Twin {
@@ -122,6 +125,7 @@ enum Call {
     Receive,
     Delete,
     Hide,
+    Attributes,
     SendDead,
     ReceiveDead,
     GetItem,
@@ -131,11 +135,13 @@ enum Call {
     PutItem,
     DeleteItem,
     Seal,
+    SealLong,
     SealUnbound,
     Open,
     OpenData,
     GetOverflow,
     PutOverflow,
+    ListOverflow,
     DeleteOverflow,
     GetLake,
     PutLake,
@@ -153,11 +159,12 @@ enum Call {
 
 use Call::*;
 
-const ALL: [Call; 36] = [
+const ALL: [Call; 39] = [
     Send,
     Receive,
     Delete,
     Hide,
+    Attributes,
     SendDead,
     ReceiveDead,
     GetItem,
@@ -167,11 +174,13 @@ const ALL: [Call; 36] = [
     PutItem,
     DeleteItem,
     Seal,
+    SealLong,
     SealUnbound,
     Open,
     OpenData,
     GetOverflow,
     PutOverflow,
+    ListOverflow,
     DeleteOverflow,
     GetLake,
     PutLake,
@@ -193,18 +202,48 @@ const ALL: [Call; 36] = [
 ];
 
 /// All that a worker may do of [`ALL`]; the rest it may not.
-///
-/// [`Log`] is in none of them, although each worker may write to its own log group. The policies name
-/// `log-group:<name>:*`, which is what AWS compares a new stream with; the local AWS compares the group's bare name.
 const MAY: [(&str, &[Call]); 7] = [
-    ("Submit", &[Send, UpdateItem, Seal, PutOverflow]),
-    ("Dispatch", &[Send, Receive, Delete, Hide, Run]),
-    ("Deduplicate", &[UpdateItem]),
-    ("Parse", &[GetOverflow]),
-    ("Store", &[UpdateItem, Open, GetOverflow]),
-    ("Publish", &[Publish]),
-    ("Status", &[GetItem]),
+    ("Submit", &[Send, UpdateItem, Seal, SealLong, PutOverflow, Log("Submit")]),
+    ("Dispatch", &[Send, Receive, Delete, Hide, Attributes, Run, Log("Dispatch")]),
+    ("Deduplicate", &[UpdateItem, Log("Deduplicate")]),
+    ("Parse", &[GetOverflow, ListOverflow, Log("Parse")]),
+    ("Store", &[UpdateItem, Open, GetOverflow, ListOverflow, Log("Store")]),
+    ("Publish", &[Publish, Log("Publish")]),
+    ("Status", &[GetItem, Log("Status")]),
 ];
+
+impl Call {
+    /// What IAM is asked for.
+    fn actions(self) -> &'static [&'static str] {
+        match self {
+            Send | SendDead => &["sqs:SendMessage"],
+            Receive | ReceiveDead => &["sqs:ReceiveMessage"],
+            Delete => &["sqs:DeleteMessage"],
+            Hide => &["sqs:ChangeMessageVisibility"],
+            Attributes => &["sqs:GetQueueAttributes"],
+            GetItem => &["dynamodb:GetItem"],
+            Query => &["dynamodb:Query"],
+            Scan => &["dynamodb:Scan"],
+            UpdateItem => &["dynamodb:UpdateItem"],
+            PutItem => &["dynamodb:PutItem"],
+            DeleteItem => &["dynamodb:DeleteItem"],
+            Seal | SealUnbound => &["kms:Encrypt"],
+            SealLong => &["kms:GenerateDataKey"],
+            Open | OpenData => &["kms:Decrypt"],
+            GetOverflow | GetLake => &["s3:GetObject"],
+            PutOverflow | PutLake => &["s3:PutObject"],
+            ListOverflow | ListLake => &["s3:ListBucket"],
+            TagLake => &["s3:PutObjectTagging"],
+            DeleteOverflow | DeleteLake => &["s3:DeleteObject"],
+            Publish => &["sns:Publish"],
+            Subscribe => &["sns:Subscribe"],
+            Run => &["states:StartSyncExecution"],
+            RunAsync => &["states:StartExecution"],
+            GetRole => &["iam:GetRole"],
+            Log(_) => &["logs:CreateLogStream", "logs:PutLogEvents"],
+        }
+    }
+}
 
 /// What the calls are about.
 struct Scene {
@@ -242,10 +281,10 @@ impl Scene {
     /// Whether these credentials may make the call.
     async fn may(&self, aws: &Aws, call: Call) -> Result<bool> {
         match call {
-            Send | Receive | Delete | Hide | SendDead | ReceiveDead => self.sqs(aws, call).await,
+            Send | Receive | Delete | Hide | Attributes | SendDead | ReceiveDead => self.sqs(aws, call).await,
             GetItem | Query | Scan | UpdateItem | PutItem | DeleteItem => self.dynamodb(aws, call).await,
-            Seal | SealUnbound | Open | OpenData => self.kms(aws, call).await,
-            GetOverflow | PutOverflow | DeleteOverflow => self.overflow(aws, call).await,
+            Seal | SealLong | SealUnbound | Open | OpenData => self.kms(aws, call).await,
+            GetOverflow | PutOverflow | ListOverflow | DeleteOverflow => self.overflow(aws, call).await,
             GetLake | PutLake | TagLake | ListLake | DeleteLake => self.lake(aws, call).await,
             Publish | Subscribe | Run | RunAsync | GetRole | Log(_) => self.rest(aws, call).await,
         }
@@ -261,6 +300,7 @@ impl Scene {
             Receive => allowed(sqs.receive_message().queue_url(queue).max_number_of_messages(TOO_MANY).send().await),
             ReceiveDead => allowed(sqs.receive_message().queue_url(dead).max_number_of_messages(TOO_MANY).send().await),
             Delete => allowed(sqs.delete_message().queue_url(queue).receipt_handle("none").send().await),
+            Attributes => allowed(sqs.get_queue_attributes().queue_url(queue).send().await),
             _ => {
                 let hide = sqs.change_message_visibility().queue_url(queue).receipt_handle("none").visibility_timeout(0);
                 allowed(hide.send().await)
@@ -311,6 +351,11 @@ impl Scene {
         let seal = kms.encrypt().key_id(token_key).plaintext(Blob::new("x")).encryption_context("submissionId", "x");
         match call {
             Seal => allowed(seal.encryption_context("source", "x").send().await),
+            SealLong => {
+                let data_key = kms.generate_data_key().key_id(token_key).key_spec(DataKeySpec::Aes256);
+                let data_key = data_key.encryption_context("submissionId", "x").encryption_context("source", "x");
+                allowed(data_key.send().await)
+            }
             SealUnbound => allowed(seal.send().await),
             Open => {
                 let open = kms.decrypt().key_id(token_key).ciphertext_blob(self.sealed.clone());
@@ -325,6 +370,7 @@ impl Scene {
         let (s3, bucket, key) = (aws.s3(), &self.it.outputs.overflow_bucket, &self.overflow_key);
         match call {
             GetOverflow => allowed(s3.get_object().bucket(bucket).key(key).send().await),
+            ListOverflow => allowed(s3.list_objects_v2().bucket(bucket).max_keys(1).send().await),
             PutOverflow => allowed(s3.put_object().bucket(bucket).key(format!("{key}.test")).send().await),
             _ => allowed(s3.delete_object().bucket(bucket).key(format!("{key}.none")).send().await),
         }
@@ -352,9 +398,15 @@ impl Scene {
             Run => allowed(sfn.start_sync_execution().state_machine_arn(machine).input("{}").send().await),
             RunAsync => allowed(sfn.start_execution().state_machine_arn(machine).input("{}").send().await),
             Log(worker) => {
-                let client = aws_sdk_cloudwatchlogs::Client::new(aws.config());
-                let create = client.create_log_stream().log_group_name(group_of(&self.it, worker)?);
-                allowed(create.log_stream_name(format!("test-{}", unique())).send().await)
+                let (client, group) = (aws_sdk_cloudwatchlogs::Client::new(aws.config()), group_of(&self.it, worker)?);
+                let stream = format!("test-{}", unique());
+                let create = client.create_log_stream().log_group_name(&group).log_stream_name(&stream);
+                let created = allowed(create.send().await)?;
+                let event = InputLogEvent::builder().timestamp(logs::now()).message("END test").build()?;
+                let put = client.put_log_events().log_group_name(&group).log_stream_name(&stream).log_events(event);
+                let written = allowed(put.send().await)?;
+                ensure!(created == written, "a log is written to with both or not at all");
+                Ok(written)
             }
             _ => allowed(Iam::new(aws.config()).get_role().role_name("none").send().await),
         }
@@ -405,6 +457,9 @@ async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
             }
         }
         assert_eq!(allowed, may, "{worker}");
+        let granted = grants(&policies(&scene.it, role).await?)?;
+        let used: BTreeSet<_> = may.iter().flat_map(|call| call.actions()).map(|it| (*it).to_owned()).collect();
+        assert_eq!(used, granted, "{worker}: what it tried here, and what it is granted");
     }
     Ok(())
 }
