@@ -42,7 +42,7 @@ impl Representation {
             None => available.first().copied(),
             Some(accept) => readable(accept)?.negotiate(available),
         }?;
-                Some(match &stored.json_key {
+        Some(match &stored.json_key {
             Some(json_key) if *chosen == RENDITION => Self {
                 content_type: chosen.to_string(),
                 etag: format!("\"{message_id}.json.{}\"", stored.json_version_id.as_deref().unwrap_or("null")),
