@@ -6,7 +6,7 @@ use mediatype::names::{APPLICATION, JSON, PLAIN, Q, TEXT};
 use mediatype::{MediaType, Name};
 
 /// The content types of ER7, the first by default: what `POST /er7` takes.
-const ER7: [MediaType; 3] = [
+static ER7: [MediaType; 3] = [
     MediaType::new(APPLICATION, Name::new_unchecked("hl7-v2")),
     MediaType::from_parts(
         Name::new_unchecked("x-application"),
@@ -18,7 +18,7 @@ const ER7: [MediaType; 3] = [
 ];
 
 /// The content type of the rendition.
-const RENDITION: MediaType = MediaType::new(APPLICATION, JSON);
+static RENDITION: MediaType = MediaType::new(APPLICATION, JSON);
 
 /// One form of a stored message: an object of the lake, and how the answer names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Representation {
             Some(accept) => readable(accept)?.negotiate(available),
         }?;
         Some(match &stored.json_key {
-            Some(json_key) if *chosen == RENDITION => Self {
+            Some(json_key) if chosen == &RENDITION => Self {
                 content_type: chosen.to_string(),
                 etag: format!("\"{message_id}.json.{}\"", stored.json_version_id.as_deref().unwrap_or("null")),
                 bucket: stored.bucket.clone(),
