@@ -15,11 +15,17 @@ use crate::logs::WORKERS;
 use crate::permissions::{policies, roles, texts};
 
 /// Calls that need no grant in the worker's own role, and why.
-const WITHOUT_A_GRANT: [(&str, &str, &str); 4] = [
+const WITHOUT_A_GRANT: [(&str, &str, &str); 10] = [
     ("*", "s3:CreateSession", "the S3 client calls it for directory buckets, and there are none"),
     ("Store", "cognito-identity:GetId", "is not signed: the token is all it takes"),
     ("Store", "cognito-identity:GetCredentialsForIdentity", "is not signed"),
     ("Store", "s3:PutObject", "is called with the caller's credentials alone"),
+    ("Fetch", "cognito-identity:GetId", "is not signed"),
+    ("Fetch", "cognito-identity:GetCredentialsForIdentity", "is not signed"),
+    ("Fetch", "dynamodb:GetItem", "is called with the caller's credentials, as all that Fetch does"),
+    ("Fetch", "dynamodb:Query", "as the caller"),
+    ("Fetch", "s3:GetObject", "as the caller"),
+    ("Fetch", "s3:HeadObject", "as the caller"),
 ];
 
 /// Grants that no code of ours calls, and why.

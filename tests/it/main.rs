@@ -25,5 +25,6 @@ mod listen;
 mod logs;
 mod permissions;
 mod privacy;
+mod read;
 mod snippets;
 mod submit;

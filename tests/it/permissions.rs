@@ -159,7 +159,7 @@ enum Call {
 
 use Call::*;
 
-const ALL: [Call; 39] = [
+const ALL: [Call; 40] = [
     Send,
     Receive,
     Delete,
@@ -199,10 +199,11 @@ const ALL: [Call; 39] = [
     Log("Store"),
     Log("Publish"),
     Log("Status"),
+    Log("Fetch"),
 ];
 
 /// All that a worker may do of [`ALL`]; the rest it may not.
-const MAY: [(&str, &[Call]); 7] = [
+const MAY: [(&str, &[Call]); 8] = [
     ("Submit", &[Send, UpdateItem, Seal, SealLong, PutOverflow, Log("Submit")]),
     ("Dispatch", &[Send, Receive, Delete, Hide, Attributes, Run, Log("Dispatch")]),
     ("Deduplicate", &[UpdateItem, Log("Deduplicate")]),
@@ -210,6 +211,7 @@ const MAY: [(&str, &[Call]); 7] = [
     ("Store", &[UpdateItem, Open, GetOverflow, ListOverflow, Log("Store")]),
     ("Publish", &[Publish, Log("Publish")]),
     ("Status", &[GetItem, Log("Status")]),
+    ("Fetch", &[Log("Fetch")]),
 ];
 
 impl Call {
