@@ -882,10 +882,25 @@ def latency():
     wrap(lambda_runtime.Worker, "_drain_stderr_bounded", make_drain)
 
 
+COGNITO_NUMBERS = ("MinimumLength", "TemporaryPasswordValidityDays", "IdTokenValidity", "AccessTokenValidity",
+                   "RefreshTokenValidity")
+
+
 def numbers_in_templates():
     """A Number parameter of a template is a number: MiniStack keeps an event source's MaximumConcurrency as a string, and
-    its poller fails on it."""
-    from ministack.services import lambda_svc
+    its poller fails on it; likewise with the numbers of user pools and their app clients."""
+    from ministack.services import cognito, lambda_svc
+
+    def make_cognito(original):
+        def store(data):
+            policies = data.get("Policies") or {}
+            for settings in (data, policies.get("PasswordPolicy") or {}):
+                settings.update({name: int(settings[name]) for name in COGNITO_NUMBERS if settings.get(name)})
+            return original(data)
+        return store
+
+    for name in ("_create_user_pool", "_update_user_pool", "_create_user_pool_client", "_update_user_pool_client"):
+        wrap(cognito, name, make_cognito)
 
     def make(original):
         def sqs_esm_concurrency(esm, *rest):
