@@ -512,3 +512,40 @@ fn shown(account: &Account) -> &str {
 fn described(changes: &[Change]) -> String {
     changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use aws_sdk_cognitoidentityprovider::Client;
+    use aws_sdk_cognitoidentityprovider::config::http::HttpResponse;
+    use aws_sdk_cognitoidentityprovider::operation::admin_create_user::AdminCreateUserOutput;
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_row_that_cognito_refuses_is_reported_and_the_others_are_done() {
+        let refused = mock!(Client::admin_create_user).match_requests(|request| request.username() == Some("b@a.example"));
+        let refused = refused.then_http_response(|| {
+            let body = r#"{"__type":"LimitExceededException","message":"Exceeded daily email limit"}"#;
+            HttpResponse::new(400.try_into().unwrap(), body.into())
+        });
+        let created = mock!(Client::admin_create_user)
+            .match_requests(|request| request.username() != Some("b@a.example"))
+            .then_output(|| AdminCreateUserOutput::builder().build());
+        let client = mock_client!(aws_sdk_cognitoidentityprovider, RuleMode::MatchAny, &[&refused, &created]);
+        let directory = Directory::with_client(client, "pool");
+
+        let file = b"email\na@a.example\nb@a.example\nnobody\nc@a.example\n";
+        let rows = roster::plan(file, &[], &BTreeSet::new()).unwrap();
+        let mut reports: Vec<_> = rows.iter().map(Report::new).collect();
+        apply(&directory, &rows, &mut reports, false, &Output::new(true)).await;
+
+        assert_eq!((created.num_calls(), refused.num_calls()), (2, 1));
+        let errors: Vec<_> = reports.iter().map(|report| report.error.as_deref().unwrap_or_default()).collect();
+        assert!(errors[0].is_empty() && errors[3].is_empty(), "{errors:?}");
+        assert!(errors[1].contains("LimitExceededException: Exceeded daily email limit"), "{errors:?}");
+        assert!(errors[2].contains("no e-mail address"), "{errors:?}");
+    }
+}

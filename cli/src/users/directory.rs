@@ -217,7 +217,11 @@ impl Directory {
     pub(crate) fn new(aws: &Aws, outputs: &Outputs) -> Self {
         let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS);
         let config = Builder::from(aws.config()).retry_config(retries).build();
-        Self { client: Client::from_conf(config), pool: outputs.user_pool_id.clone() }
+        Self::with_client(Client::from_conf(config), &outputs.user_pool_id)
+    }
+
+    pub(crate) fn with_client(client: Client, pool: &str) -> Self {
+        Self { client, pool: pool.to_owned() }
     }
 
     /// All users with their groups, by address.
