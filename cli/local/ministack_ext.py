@@ -172,6 +172,41 @@ def principal_tags():
     wrap(cognito, "_get_id", make_get_id)
 
 
+def server_side_token_check():
+    """An identity pool asks the user pool about the user of a token, where its provider has ServerSideTokenCheck.
+
+    AWS: a user who was signed out everywhere, disabled or deleted gets neither an identity nor credentials for a token
+    from before, although its signature and its time are good. The text of the refusal is ours.
+    """
+    from ministack.core.responses import error_response_json
+    from ministack.services import cognito
+
+    def is_revoked(claims):
+        pool = cognito._user_pools.get(str(claims.get("iss", "")).rsplit("/", 1)[-1]) or {"_users": {}}
+        for user in pool["_users"].values():
+            if cognito._attr_list_to_dict(user.get("Attributes", [])).get("sub") == claims.get("sub"):
+                return not user.get("Enabled", True) or claims.get("origin_jti") in cognito._revoked_tokens
+        return True
+
+    def make_logins_error(original):
+        def identity_logins_error(pool, identity_id, logins):
+            error = original(pool, identity_id, logins)
+            if error:
+                return error
+            for provider, token in (logins or {}).items():
+                claims = cognito._token_claims(token)
+                if is_revoked(claims) and any(
+                        known.get("ServerSideTokenCheck") and known.get("ProviderName") == provider
+                        and known.get("ClientId") == claims.get("aud")
+                        for known in pool.get("CognitoIdentityProviders") or []):
+                    return error_response_json(
+                        "NotAuthorizedException", "Invalid login token. Token has been revoked.", 400)
+            return None
+        return identity_logins_error
+
+    wrap(cognito, "_identity_logins_error", make_logins_error)
+
+
 # --- Policy variables -------------------------------------------------------------------------------------------------
 
 # Noncharacters that stand for a literal * and ? in an expanded pattern, since MiniStack's patterns have no escape.
@@ -1181,6 +1216,7 @@ def numbers_in_templates():
 
 PATCHES = (
     principal_tags,
+    server_side_token_check,
     policy_variables,
     principal_arn,
     s3_condition_keys,

@@ -372,6 +372,25 @@ def test_no_identity_without_a_login(world):
     assert not get_id()
 
 
+@pytest.mark.parametrize("end", ["admin_user_global_sign_out", "admin_disable_user", "admin_delete_user"])
+def test_server_side_token_check(world, end):
+    idp, identity = world.client("cognito-idp"), world.client("cognito-identity")
+    name = f"leaver-{next(world.numbers)}"
+    idp.admin_create_user(UserPoolId=world.pool, Username=name)
+    idp.admin_set_user_password(UserPoolId=world.pool, Username=name, Password=PASSWORD, Permanent=True)
+    pool = identity.create_identity_pool(
+        IdentityPoolName=name, AllowUnauthenticatedIdentities=False, CognitoIdentityProviders=[
+            {"ProviderName": world.provider, "ClientId": app, "ServerSideTokenCheck": check}
+            for app, check in ((world.closed_app, True), (world.open_app, False))])["IdentityPoolId"]
+    checked, unchecked = ({world.provider: world.sign_in(name, app)["IdToken"]} for app in (world.closed_app, world.open_app))
+    before = identity.get_id(IdentityPoolId=pool, Logins=checked)["IdentityId"]
+    assert allowed(identity.get_credentials_for_identity, IdentityId=before, Logins=checked)
+    getattr(idp, end)(UserPoolId=world.pool, Username=name)
+    assert not allowed(identity.get_id, IdentityPoolId=pool, Logins=checked)
+    assert not allowed(identity.get_credentials_for_identity, IdentityId=before, Logins=checked)
+    assert allowed(identity.get_id, IdentityPoolId=pool, Logins=unchecked)
+
+
 # --- Policy variables -------------------------------------------------------------------------------------------------
 
 def test_variable_in_resource(world):

@@ -354,7 +354,9 @@ async fn approve(directory: &Directory, enrollment: &Enrollment, args: Approve, 
     if output.is_json() {
         output.json(&json!({ "user": directory.find(&account.username).await?, "changes": changes }))?;
     } else {
-        output.line(format!("{}: {}. It holds from their next sign-in.", shown(&account), described(&changes)));
+        // None, if an approval was broken off when only the entry was left to remove.
+        let what = if changes.is_empty() { "has the rights".to_owned() } else { described(&changes) };
+        output.line(format!("{}: {what}. It holds from their next sign-in.", shown(&account)));
     }
     Ok(ExitCode::Success)
 }
@@ -528,7 +530,7 @@ mod tests {
     async fn a_row_that_cognito_refuses_is_reported_and_the_others_are_done() {
         let refused = mock!(Client::admin_create_user).match_requests(|request| request.username() == Some("b@a.example"));
         let refused = refused.then_http_response(|| {
-            let body = r#"{"__type":"LimitExceededException","message":"Exceeded daily email limit"}"#;
+            let body = r#"{"__type":"CodeDeliveryFailureException","message":"no such mailbox"}"#;
             HttpResponse::new(400.try_into().unwrap(), body.into())
         });
         let created = mock!(Client::admin_create_user)
@@ -545,7 +547,7 @@ mod tests {
         assert_eq!((created.num_calls(), refused.num_calls()), (2, 1));
         let errors: Vec<_> = reports.iter().map(|report| report.error.as_deref().unwrap_or_default()).collect();
         assert!(errors[0].is_empty() && errors[3].is_empty(), "{errors:?}");
-        assert!(errors[1].contains("LimitExceededException: Exceeded daily email limit"), "{errors:?}");
+        assert!(errors[1].contains("CodeDeliveryFailureException: no such mailbox"), "{errors:?}");
         assert!(errors[2].contains("no e-mail address"), "{errors:?}");
     }
 }

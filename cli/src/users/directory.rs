@@ -20,7 +20,8 @@ use crate::error::explain;
 use crate::outputs::Outputs;
 
 /// Cognito's limit on changes of users is 25 a second for all of an account, so being told to wait is part of an import.
-const ATTEMPTS: u32 = 8;
+/// No more than these, because the mails of a day being used up looks the same, and each of its rows waits in vain.
+const ATTEMPTS: u32 = 5;
 
 /// A user, as Cognito has them. An attribute that is not there is an empty text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
