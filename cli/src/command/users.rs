@@ -434,14 +434,14 @@ async fn import(directory: &Directory, args: Import, output: &Output) -> Result<
     let bad = reports.iter().filter(|report| report.error.is_some()).count();
     if output.is_json() {
         output.json(&json!({ "applied": applied, "rows": reports }))?;
-    } else if !applied {
-        output.line("Nothing was changed: --yes does it.");
-    } else if bad > refused {
-        let failed = reports.iter().filter(|report| report.error.is_some() && report.action != "refuse");
-        output.table(["line", "user", "", "why it failed"], failed.map(Report::table_row));
-    }
-    if applied && !output.is_json() {
+    } else if applied {
+        if bad > refused {
+            let failed = reports.iter().filter(|report| report.error.is_some() && report.action != "refuse");
+            output.table(["line", "user", "", "why it failed"], failed.map(Report::table_row));
+        }
         output.line(format!("Done {}, not done {bad}.", create + change - (bad - refused)));
+    } else if create + change > 0 {
+        output.line("Nothing was changed: --yes does it.");
     }
     Ok(if bad == 0 { ExitCode::Success } else { ExitCode::Failed })
 }
