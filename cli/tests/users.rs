@@ -274,7 +274,8 @@ async fn what_makes_no_sense_is_refused_before_anything_is_done() {
     setting.refused(&["users", "set", &jane, "--read", "a", "--no-read"], 2, "cannot be used with");
     setting.refused(&["users", "set", &jane, "--no-read"], 1, "there is no user");
     setting.refused(&["users", "disable", &jane], 1, "there is no user");
-    setting.refused(&["users", "approve", &jane, "--read", "a"], 1, "does not wait for approval");
+    setting.refused(&["users", "approve", &jane, "--read", "a"], 1, "there is no user");
+    setting.refused(&["users", "reject", &jane], 1, "does not wait for approval");
     setting.refused(&["users", "import", "/nonexistent.csv"], 1, "reading /nonexistent.csv");
     let no_csv = setting.file("no.csv", b"jane@a.example,a,a\n");
     setting.refused(&["users", "import", &no_csv], 1, "there is no column `jane@a.example`");
@@ -407,7 +408,8 @@ async fn who_waits_is_approved_once_or_rejected() {
     assert!(said.contains(&format!("read none → {institute}")), "{said}");
     assert!(!setting.waits(&jane) && setting.waits(&joe));
     assert_eq!((&setting.users()[&jane]["read"], &setting.users()[&jane]["write"]), (&json!(institute), &json!("")));
-    setting.refused(&["users", "approve", &jane, "--write", institute], 1, "does not wait for approval");
+    setting.refused(&["users", "approve", &jane, "--write", institute], 1, "has rights already");
+    assert!(setting.run(&["users", "approve", &jane, "--read", institute]).contains("has the rights"));
 
     // Who has got rights meanwhile does not lose them.
     setting.run(&["users", "set", &joe, "--read", institute]);

@@ -48,9 +48,9 @@ enum Action {
     List(On<List>),
     /// Show who signed up and has no institute.
     Pending(On<Nothing>),
-    /// Give one of those their rights.
+    /// Give a user who has none their rights, and take them off that list.
     Approve(On<Approve>),
-    /// Leave one of those without rights, and forget that they wait.
+    /// Take a user off that list. They stay as they are.
     Reject(On<One>),
     /// Make the users as a CSV file says: shows what it would do, asks, and does it.
     Import(On<Import>),
@@ -336,21 +336,23 @@ async fn pending(enrollment: &Enrollment, output: &Output) -> Result<ExitCode> {
 }
 
 async fn approve(directory: &Directory, enrollment: &Enrollment, args: Approve, output: &Output) -> Result<ExitCode> {
-    let pending = enrollment.find_pending(&args.user).await?;
-    let account = directory.find(&pending.username).await?;
+    let account = directory.find(&args.user).await?;
     let Rights { read, write } = args.rights;
     let wish = Wish { read: read.map(Right::from), write: write.map(Right::from), ..Wish::default() };
-    let changes = account.changes(&wish);
     // Rights that are wished already are those of an approval that was broken off.
-    let replaces = |change: &Change| matches!(change, Change::Attribute { from, .. } if !from.is_empty());
+    let has_no_other =
+        |has: &str, wished: &Option<Right>| has.is_empty() || wished.as_ref().is_some_and(|right| right.as_str() == has);
     ensure!(
-        !changes.iter().any(replaces),
-        "{} has rights already ({}): `sluice users set` changes them, `sluice users reject` takes them off the list",
-        shown(&account),
-        described(&changes)
+        has_no_other(&account.read, &wish.read) && has_no_other(&account.write, &wish.write),
+        "{} has rights already: `sluice users set` changes them, `sluice users reject` takes the user off the list",
+        shown(&account)
     );
+    let changes = account.changes(&wish);
     directory.apply(&account.username, &changes).await?;
-    enrollment.remove_pending(&pending).await?;
+    // Whose sign-up failed half way does not stand on the list, and is approved all the same.
+    for pending in enrollment.pending().await?.iter().filter(|pending| pending.username == account.username) {
+        enrollment.remove_pending(pending).await?;
+    }
     if output.is_json() {
         output.json(&json!({ "user": directory.find(&account.username).await?, "changes": changes }))?;
     } else {
@@ -368,9 +370,7 @@ async fn reject(enrollment: &Enrollment, user: &str, output: &Output) -> Result<
         output.json(&pending)?;
     } else {
         let username = &pending.username;
-        output.line(format!(
-            "`{username}` no longer waits, and has no rights. `sluice users disable {username}` closes the account."
-        ));
+        output.line(format!("`{username}` no longer waits. `sluice users disable {username}` closes the account."));
     }
     Ok(ExitCode::Success)
 }
