@@ -445,7 +445,7 @@ async fn the_parameters_say_who_gets_in() -> Result<()> {
         let client = cognito.describe_user_pool_client().user_pool_id(&person.pool).client_id(client_id).send().await?;
         let client = client.user_pool_client().context("a client")?;
         assert_eq!((client.id_token_validity(), client.access_token_validity()), (Some(10), Some(5)));
-        if client_id != &outputs.client_id {
+        if *client_id != outputs.client_id {
             assert_eq!(client.callback_urls(), ["https://lake.example/a", "https://lake.example/b"]);
             assert_eq!(client.supported_identity_providers(), ["COGNITO", "st-elsewhere"]);
         }
