@@ -278,7 +278,6 @@ async fn no_client_lets_a_user_write_their_institute() -> Result<()> {
     for (token, name) in [
         (&own, "custom:read"),
         (&own, "custom:write"),
-        (&own, "identities"),
         (&of_browser, "custom:read"),
         (&of_browser, "custom:write"),
         (&of_browser, "name"),
