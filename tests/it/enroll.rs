@@ -402,6 +402,11 @@ async fn the_parameters_say_who_gets_in() -> Result<()> {
     assert_eq!(person.sign_up(&[]).await, Err("NotAuthorizedException".to_owned()));
     assert_eq!((outputs.stack_output("BrowserClientId")?, outputs.stack_output("UserPoolDomain")?), ("", ""));
 
+    let table = outputs.stack_output("EnrollmentTableName")?.to_owned();
+    let entries = DynamoDb::new(it.aws.config());
+    let described = entries.describe_table().table_name(&table).send().await?;
+    assert_eq!(described.table().and_then(|it| it.deletion_protection_enabled()), Some(true), "as the user pool is");
+
     let refused = second.deploy(&[("ThreatProtection", "AUDIT")]).await.map(drop).unwrap_err();
     assert!(format!("{refused:#}").contains("ThreatProtection needs UserPoolTier PLUS"), "{refused:#}");
     let refused = second.deploy(&[("FederatedProviderType", "SAML")]).await.map(drop).unwrap_err();
@@ -456,7 +461,6 @@ async fn the_parameters_say_who_gets_in() -> Result<()> {
     assert_eq!(mapping, BTreeMap::from([("email", "mail"), ("name", "name")]));
 
     deploy::destroy(&it.aws, &second.stack, With { users: true, data: true }, &Reporter::silent()).await?;
-    let table = outputs.stack_output("EnrollmentTableName")?;
-    assert!(DynamoDb::new(it.aws.config()).describe_table().table_name(table).send().await.is_err(), "gone with the users");
+    assert!(entries.describe_table().table_name(&table).send().await.is_err(), "gone with the users");
     Ok(())
 }
