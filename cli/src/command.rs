@@ -3,12 +3,17 @@
 pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod destroy;
+pub(crate) mod domains;
 pub(crate) mod local;
 pub(crate) mod redrive;
+pub(crate) mod users;
 
-use anyhow::Result;
+use std::io::{BufRead, IsTerminal};
+
+use anyhow::{Result, ensure};
 
 use crate::aws::Aws;
+use crate::output::Output;
 use crate::outputs::Outputs;
 
 /// Which deployment a command talks to: the local one, unless another is named.
@@ -52,6 +57,22 @@ fn stack_name(text: &str) -> Result<String, String> {
     } else {
         Err("it has 1 to 24 lower-case letters, digits and hyphens, and begins with a letter".to_owned())
     }
+}
+
+/// Asks the person at the terminal, unless told not to.
+///
+/// # Errors
+/// When the answer is not yes, or nobody is there to give one.
+pub(crate) fn confirm(output: &Output, yes: bool, question: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    output.reporter.say(format!("{question} [y/N]"));
+    ensure!(std::io::stdin().is_terminal(), "nobody is there to confirm: use --yes");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    ensure!(matches!(answer.trim(), "y" | "Y" | "yes"), "not confirmed: nothing was changed");
+    Ok(())
 }
 
 #[cfg(test)]

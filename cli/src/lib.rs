@@ -8,6 +8,7 @@ pub mod aws;
 mod command;
 pub mod demo;
 pub mod deploy;
+mod enrollment;
 pub mod error;
 pub mod http;
 pub mod local;
@@ -51,6 +52,10 @@ enum Command {
     Deploy(command::deploy::Args),
     /// Delete a deployment; the data stays unless told otherwise.
     Destroy(command::destroy::Args),
+    /// Say who may do what: the accounts of the user pool.
+    Users(command::users::Args),
+    /// Say whose e-mail domain is whose: what a user who signs up may do.
+    Domains(command::domains::Args),
     /// Bring the messages of the dead-letter queue back into the pipeline.
     Redrive(command::redrive::Args),
 }
@@ -63,6 +68,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Local(args) => command::local::run(args, &output).await,
         Command::Deploy(args) => command::deploy::run(args, &output).await,
         Command::Destroy(args) => command::destroy::run(args, &output).await,
+        Command::Users(args) => command::users::run(args, &output).await,
+        Command::Domains(args) => command::domains::run(args, &output).await,
         Command::Redrive(args) => command::redrive::run(args, &output).await,
     };
     result.unwrap_or_else(|error| {

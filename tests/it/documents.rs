@@ -35,16 +35,17 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
     for page in ["ARCHITECTURE", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS", "READING"] {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
-            // `module::test` of the system tests, `crate: test` beside the code.
-            let (place, name) = match (span.split_once("::"), span.split_once(": ")) {
-                (Some((module, name)), _) => (root().join(format!("tests/it/{module}.rs")), name),
-                (None, Some((package, name))) => (root().join(format!("workers/{package}")), name),
+            // `module::test` of the system or of the command, `crate: test` beside the code.
+            let (places, name) = match (span.split_once("::"), span.split_once(": ")) {
+                (Some((module, name)), _) => ([format!("tests/it/{module}.rs"), format!("cli/tests/{module}.rs")], name),
+                (None, Some((package, name))) => ([format!("workers/{package}"), format!("{package}/src")], name),
                 (None, None) => continue,
             };
+            let Some(place) = places.map(|place| root().join(place)).into_iter().find(|place| place.exists()) else { continue };
             let is_name = |text: &str| {
                 !text.is_empty() && text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'_')
             };
-            if !is_name(name) || !place.exists() {
+            if !is_name(name) {
                 continue;
             }
             let code = if place.is_dir() { rust(&place)? } else { std::fs::read_to_string(&place)? };

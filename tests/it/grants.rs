@@ -3,7 +3,7 @@
 //! What the code calls is read from the binaries: an operation of the SDK that a worker can reach is a symbol in its
 //! binary, and one that it cannot reach was thrown out by the linker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use object::{Object as _, ObjectSymbol as _};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use sluice::workspace::Workspace;
 use sluice_tests::Harness;
 
-use crate::logs::WORKERS;
+use crate::logs::{ENROLL, WORKERS};
 use crate::permissions::{policies, roles, texts};
 
 /// Calls that need no grant in the worker's own role, and why.
@@ -84,12 +84,18 @@ pub(crate) fn grants(policies: &[Value]) -> Result<BTreeSet<String>> {
     Ok(grants)
 }
 
+async fn worker_roles(it: &Harness) -> Result<BTreeMap<String, String>> {
+    let mut workers = roles(it, "pipeline").await?;
+    workers.extend(roles(it, "identity").await?);
+    Ok(workers)
+}
+
 #[tokio::test]
 async fn a_worker_is_granted_the_actions_that_its_binary_calls() -> Result<()> {
     let it = Harness::new()?;
     let workspace = Workspace::find().await?;
-    let roles = roles(&it, "pipeline").await?;
-    for worker in WORKERS {
+    let roles = worker_roles(&it).await?;
+    for worker in WORKERS.into_iter().chain([ENROLL]) {
         let role = roles.get(&format!("{worker}Role")).with_context(|| format!("`{worker}` has no role of its own"))?;
         let granted = grants(&policies(&it, role).await?)?;
         let called = calls(&workspace, worker)?;
@@ -104,7 +110,7 @@ async fn a_worker_is_granted_the_actions_that_its_binary_calls() -> Result<()> {
 #[tokio::test]
 async fn each_exception_is_one() -> Result<()> {
     let (it, workspace) = (Harness::new()?, Workspace::find().await?);
-    let roles = roles(&it, "pipeline").await?;
+    let roles = worker_roles(&it).await?;
     for (who, action, why) in WITHOUT_A_GRANT.iter().chain(&WITHOUT_A_CALL).filter(|(who, _, _)| *who != "*") {
         let granted = grants(&policies(&it, &roles[&format!("{who}Role")]).await?)?.contains(*action);
         let called = calls(&workspace, who)?.contains(*action);

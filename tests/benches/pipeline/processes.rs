@@ -102,5 +102,5 @@ fn sum(seen: &HashMap<u32, Seen>) -> Vec<Used> {
         let peak_kib = processes().map(|it| it.peak_kib).max().unwrap_or(0);
         Used { worker, cpu_seconds: ticks as f64 / TICKS_A_SECOND, peak_resident_mib: peak_kib as f64 / 1024.0 }
     };
-    WORKERS.into_iter().map(of).collect()
+    WORKERS.into_iter().filter(|worker| seen.values().any(|it| it.worker == *worker)).map(of).collect()
 }

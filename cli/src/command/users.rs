@@ -1,0 +1,553 @@
+//! `sluice users`
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use domain::Source;
+use futures_util::{StreamExt, stream};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{DeploymentArgs, confirm};
+use crate::enrollment::Enrollment;
+use crate::error::ExitCode;
+use crate::output::Output;
+use crate::users::address::Address;
+use crate::users::directory::{Account, Change, Directory, Invitation, Right, Wish};
+use crate::users::roster::{self, Row, Todo};
+
+/// What happens to a signed-in user whose rights change.
+const UNTIL_THEN: &str = "A token that is issued already keeps the old rights until it expires; --sign-out ends that.";
+
+/// How many users are changed at once.
+const AT_ONCE: usize = 4;
+
+/// What to do with the users.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Make a user. Cognito writes to them with a temporary password.
+    Add(On<Add>),
+    /// Change what a user may do, or is called.
+    Set(On<Set>),
+    /// Write to a user who has not signed in yet again, with a new temporary password.
+    Invite(On<One>),
+    /// Close an account and end its sessions.
+    Disable(On<One>),
+    /// Open a closed account again.
+    Enable(On<One>),
+    /// Show the users.
+    List(On<List>),
+    /// Show who signed up and has no institute.
+    Pending(On<Nothing>),
+    /// Give a user who has none their rights, and take them off that list.
+    Approve(On<Approve>),
+    /// Take a user off that list. They stay as they are.
+    Reject(On<One>),
+    /// Make the users as a CSV file says: shows what it would do, asks, and does it.
+    Import(On<Import>),
+    /// Write the users into a CSV file that `import` reads.
+    Export(On<Export>),
+}
+
+/// A deployment, and what to do there.
+#[derive(Debug, clap::Args)]
+struct On<A: clap::Args> {
+    #[command(flatten)]
+    deployment: DeploymentArgs,
+    #[command(flatten)]
+    args: A,
+}
+
+#[derive(Debug, clap::Args)]
+struct Nothing {}
+
+#[derive(Debug, clap::Args)]
+struct One {
+    /// The e-mail address or the user name.
+    user: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Add {
+    /// The e-mail address. You vouch that it is the user's.
+    email: Address,
+    /// What the user is called.
+    #[arg(long)]
+    name: Option<String>,
+    /// The institute whose messages the user may read.
+    #[arg(long, value_name = "INSTITUTE")]
+    read: Option<Source>,
+    /// The institute the user may submit for.
+    #[arg(long, value_name = "INSTITUTE")]
+    write: Option<Source>,
+    /// A group to put the user into; may be given again.
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// Nobody writes to the user.
+    #[arg(long)]
+    no_invitation: bool,
+    /// Take the temporary password from a line of standard input; Cognito makes one up otherwise.
+    #[arg(long)]
+    temporary_password_stdin: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Set {
+    /// The e-mail address or the user name.
+    user: String,
+    #[command(flatten)]
+    changes: SetChanges,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct SetChanges {
+    /// The institute whose messages the user may read from now on.
+    #[arg(long, value_name = "INSTITUTE", conflicts_with = "no_read")]
+    read: Option<Source>,
+    /// The user may read nothing.
+    #[arg(long)]
+    no_read: bool,
+    /// The institute the user may submit for from now on.
+    #[arg(long, value_name = "INSTITUTE", conflicts_with = "no_write")]
+    write: Option<Source>,
+    /// The user may submit nothing.
+    #[arg(long)]
+    no_write: bool,
+    /// What the user is called.
+    #[arg(long)]
+    name: Option<String>,
+    /// A group to put the user into; may be given again.
+    #[arg(long, value_name = "GROUP")]
+    add_group: Vec<String>,
+    /// A group to take the user out of; may be given again.
+    #[arg(long, value_name = "GROUP")]
+    remove_group: Vec<String>,
+    /// End all sessions of the user: their tokens are no longer exchanged for AWS credentials.
+    #[arg(long)]
+    sign_out: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Only who reads from or writes for this institute.
+    #[arg(long)]
+    institute: Option<Source>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Approve {
+    /// The e-mail address or the user name.
+    user: String,
+    #[command(flatten)]
+    rights: Rights,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Rights {
+    /// The institute whose messages the user may read.
+    #[arg(long, value_name = "INSTITUTE")]
+    read: Option<Source>,
+    /// The institute the user may submit for.
+    #[arg(long, value_name = "INSTITUTE")]
+    write: Option<Source>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Import {
+    /// UTF-8, a user a line. The first line names some of the columns email, name, read, write, groups, enabled.
+    file: PathBuf,
+    /// Do not ask. Without it and without a terminal, nothing is changed.
+    #[arg(long)]
+    yes: bool,
+    /// Nobody writes to new users; `users invite` does so later.
+    #[arg(long)]
+    no_invitation: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Export {
+    /// Where to; `-` is the standard output.
+    file: PathBuf,
+}
+
+pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    match args.action {
+        Action::Add(on) => add(&on.directory().await?, on.args, output).await,
+        Action::Set(on) => set(&on.directory().await?, on.args, output).await,
+        Action::Invite(on) => invite(&on.directory().await?, &on.args.user, output).await,
+        Action::Disable(on) => switch(&on.directory().await?, &on.args.user, false, output).await,
+        Action::Enable(on) => switch(&on.directory().await?, &on.args.user, true, output).await,
+        Action::List(on) => list(&on.directory().await?, on.args.institute.as_ref(), output).await,
+        Action::Pending(on) => pending(&on.both().await?.1, output).await,
+        Action::Approve(on) => {
+            let (directory, enrollment) = on.both().await?;
+            approve(&directory, &enrollment, on.args, output).await
+        }
+        Action::Reject(on) => reject(&on.both().await?.1, &on.args.user, output).await,
+        Action::Import(on) => import(&on.directory().await?, on.args, output).await,
+        Action::Export(on) => export(&on.directory().await?, &on.args.file, output).await,
+    }
+}
+
+impl<A: clap::Args> On<A> {
+    async fn directory(&self) -> Result<Directory> {
+        let (aws, outputs) = self.deployment.find().await?;
+        Ok(Directory::new(&aws, &outputs))
+    }
+
+    async fn both(&self) -> Result<(Directory, Enrollment)> {
+        let (aws, outputs) = self.deployment.find().await?;
+        Ok((Directory::new(&aws, &outputs), Enrollment::new(&aws, &outputs)?))
+    }
+}
+
+async fn add(directory: &Directory, args: Add, output: &Output) -> Result<ExitCode> {
+    let wish = Wish {
+        name: args.name,
+        read: args.read.map(Right::from),
+        write: args.write.map(Right::from),
+        groups: Some(args.groups.into_iter().collect()),
+        enabled: None,
+    };
+    directory.require_groups(wish.groups.iter().flatten()).await?;
+    let temporary_password = args.temporary_password_stdin.then(password_line).transpose()?;
+    let known = temporary_password.is_some();
+    directory.create(&args.email, &wish, &Invitation { suppressed: args.no_invitation, temporary_password }).await?;
+    if output.is_json() {
+        output.json(&directory.find(args.email.as_str()).await?)?;
+    } else {
+        let changes = described(&Account::absent().changes(&wish));
+        let changes = if changes.is_empty() { "without rights".to_owned() } else { changes };
+        output.line(format!("`{}` is a user: {changes}.", args.email));
+        output.line(match (args.no_invitation, known) {
+            (false, _) => "Cognito sends them a temporary password.".to_owned(),
+            (true, true) => "Nobody wrote to them: tell them the temporary password on a safe way.".to_owned(),
+            (true, false) => format!("Nobody wrote to them: `sluice users invite {}` does.", args.email),
+        });
+    }
+    Ok(ExitCode::Success)
+}
+
+fn password_line() -> Result<SecretString> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("reading the temporary password")?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    ensure!(!password.is_empty(), "there is no temporary password on standard input");
+    Ok(SecretString::from(password))
+}
+
+async fn set(directory: &Directory, args: Set, output: &Output) -> Result<ExitCode> {
+    let SetChanges { read, no_read, write, no_write, name, add_group, remove_group, sign_out } = args.changes;
+    directory.require_groups(&add_group).await?;
+    let account = directory.find(&args.user).await?;
+    let mut groups = account.groups.clone();
+    groups.extend(add_group);
+    groups.retain(|group| !remove_group.contains(group));
+    let right = |institute: Option<Source>, none: bool| institute.map(Right::from).or(none.then_some(Right::NONE));
+    let wish = Wish { name, read: right(read, no_read), write: right(write, no_write), groups: Some(groups), enabled: None };
+    let changes = account.changes(&wish);
+    directory.apply(&account.username, &changes).await?;
+    if sign_out {
+        directory.sign_out(&account.username).await?;
+    }
+    if output.is_json() {
+        output.json(&json!({ "user": directory.find(&account.username).await?, "changes": changes, "signedOut": sign_out }))?;
+    } else {
+        output.line(match changes.as_slice() {
+            [] => format!("{}: nothing to do.", shown(&account)),
+            changes => format!("{}: {}.", shown(&account), described(changes)),
+        });
+        if sign_out {
+            output.line("Signed out everywhere.");
+        } else if !changes.is_empty() {
+            output.line(UNTIL_THEN);
+        }
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn invite(directory: &Directory, user: &str, output: &Output) -> Result<ExitCode> {
+    let account = directory.find(user).await?;
+    directory.invite(&account).await?;
+    if output.is_json() {
+        output.json(&json!({ "user": account }))?;
+    } else {
+        output.line(format!("Cognito sends {} a new temporary password.", shown(&account)));
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn switch(directory: &Directory, user: &str, on: bool, output: &Output) -> Result<ExitCode> {
+    let account = directory.find(user).await?;
+    // Not only if it differs: a closing that was broken off before the sessions ended is made whole by another.
+    let change = if on { Change::Enable } else { Change::Disable };
+    directory.apply(&account.username, std::slice::from_ref(&change)).await?;
+    if output.is_json() {
+        output.json(&json!({ "user": Account { enabled: on, ..account }, "changes": [change] }))?;
+    } else if on {
+        output.line(format!("{} can sign in again.", shown(&account)));
+    } else {
+        output.line(format!("{} can no longer sign in, and is signed out everywhere.", shown(&account)));
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn list(directory: &Directory, institute: Option<&Source>, output: &Output) -> Result<ExitCode> {
+    let mut accounts = directory.accounts().await?;
+    if let Some(institute) = institute {
+        accounts.retain(|account| account.read == institute.as_str() || account.write == institute.as_str());
+    }
+    if output.is_json() {
+        output.json(&accounts)?;
+    } else {
+        let rows = accounts.iter().map(|account| {
+            let status = if account.enabled { account.status.clone() } else { format!("{}, disabled", account.status) };
+            let groups = account.groups.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+            [shown(account).to_owned(), account.name.clone(), account.read.clone(), account.write.clone(), groups, status]
+        });
+        output.table(["user", "name", "read", "write", "groups", "status"], rows);
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn pending(enrollment: &Enrollment, output: &Output) -> Result<ExitCode> {
+    let pending = enrollment.pending().await?;
+    if output.is_json() {
+        output.json(&pending)?;
+    } else {
+        let rows = pending.into_iter().map(|pending| {
+            let email = pending.email.unwrap_or_else(|| "not verified".to_owned());
+            [email, pending.username, pending.provider.unwrap_or_default(), pending.since.to_string()]
+        });
+        output.table(["e-mail", "user name", "provider", "since"], rows);
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn approve(directory: &Directory, enrollment: &Enrollment, args: Approve, output: &Output) -> Result<ExitCode> {
+    let account = directory.find(&args.user).await?;
+    let Rights { read, write } = args.rights;
+    let wish = Wish { read: read.map(Right::from), write: write.map(Right::from), ..Wish::default() };
+    // Rights that are wished already are those of an approval that was broken off.
+    let has_no_other =
+        |has: &str, wished: &Option<Right>| has.is_empty() || wished.as_ref().is_some_and(|right| right.as_str() == has);
+    ensure!(
+        has_no_other(&account.read, &wish.read) && has_no_other(&account.write, &wish.write),
+        "{} has rights already: `sluice users set` changes them, `sluice users reject` takes the user off the list",
+        shown(&account)
+    );
+    let changes = account.changes(&wish);
+    directory.apply(&account.username, &changes).await?;
+    // Whose sign-up failed half way does not stand on the list, and is approved all the same.
+    for pending in enrollment.pending().await?.iter().filter(|pending| pending.username == account.username) {
+        enrollment.remove_pending(pending).await?;
+    }
+    if output.is_json() {
+        output.json(&json!({ "user": directory.find(&account.username).await?, "changes": changes }))?;
+    } else {
+        // None, if an approval was broken off when only the entry was left to remove.
+        let what = if changes.is_empty() { "has the rights".to_owned() } else { described(&changes) };
+        output.line(format!("{}: {what}. It holds from their next sign-in.", shown(&account)));
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn reject(enrollment: &Enrollment, user: &str, output: &Output) -> Result<ExitCode> {
+    let pending = enrollment.find_pending(user).await?;
+    enrollment.remove_pending(&pending).await?;
+    if output.is_json() {
+        output.json(&pending)?;
+    } else {
+        let username = &pending.username;
+        output.line(format!("`{username}` no longer waits. `sluice users disable {username}` closes the account."));
+    }
+    Ok(ExitCode::Success)
+}
+
+/// A row of an import as a program reads it.
+#[derive(Serialize)]
+struct Report<'a> {
+    line: usize,
+    email: &'a str,
+    action: &'static str,
+    changes: Vec<Change>,
+    /// Why the row was refused, or what went wrong when it was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl<'a> Report<'a> {
+    fn new(row: &'a Row) -> Self {
+        let (action, changes, error) = match &row.todo {
+            Todo::Create { wish, .. } => ("create", Account::absent().changes(wish), None),
+            Todo::Change { account, wish } => ("change", account.changes(wish), None),
+            Todo::Nothing => ("nothing", Vec::new(), None),
+            Todo::Refused(reason) => ("refuse", Vec::new(), Some(reason.clone())),
+        };
+        Self { line: row.line, email: &row.email, action, changes, error }
+    }
+
+    fn table_row(&self) -> [String; 4] {
+        let what = self.error.clone().unwrap_or_else(|| described(&self.changes));
+        [self.line.to_string(), self.email.to_owned(), self.action.to_owned(), what]
+    }
+}
+
+async fn import(directory: &Directory, args: Import, output: &Output) -> Result<ExitCode> {
+    let file = std::fs::read(&args.file).with_context(|| format!("reading {}", args.file.display()))?;
+    let step = output.reporter.step("reading the users");
+    let accounts = directory.accounts().await?;
+    let rows = roster::plan(&file, &accounts, &directory.groups().await?);
+    let rows = rows.with_context(|| args.file.display().to_string())?;
+    step.done(accounts.len().to_string());
+
+    let mut reports: Vec<_> = rows.iter().map(Report::new).collect();
+    let of = |reports: &[Report<'_>], action: &str| reports.iter().filter(|report| report.action == action).count();
+    let (create, change, nothing) = (of(&reports, "create"), of(&reports, "change"), of(&reports, "nothing"));
+    let refused = of(&reports, "refuse");
+    if !output.is_json() {
+        let to_tell: Vec<_> = reports.iter().filter(|report| report.action != "nothing").map(Report::table_row).collect();
+        if !to_tell.is_empty() {
+            output.table(["line", "user", "", "what"], to_tell);
+        }
+        output.line(format!("To create {create}, to change {change}, nothing to do {nothing}, refused {refused}."));
+    }
+    let asked = !args.yes && !output.is_json() && std::io::stdin().is_terminal();
+    if asked && create + change > 0 {
+        confirm(output, false, "Do it?")?;
+    }
+    let applied = args.yes || asked;
+    if applied && create + change > 0 {
+        apply(directory, &rows, &mut reports, args.no_invitation, output).await;
+    }
+    let bad = reports.iter().filter(|report| report.error.is_some()).count();
+    if output.is_json() {
+        output.json(&json!({ "applied": applied, "rows": reports }))?;
+    } else if applied {
+        if bad > refused {
+            let failed = reports.iter().filter(|report| report.error.is_some() && report.action != "refuse");
+            output.table(["line", "user", "", "why it failed"], failed.map(Report::table_row));
+        }
+        output.line(format!("Done {}, not done {bad}.", create + change - (bad - refused)));
+    } else if create + change > 0 {
+        output.line("Nothing was changed: --yes does it.");
+    }
+    Ok(if bad == 0 { ExitCode::Success } else { ExitCode::Failed })
+}
+
+/// Does what is to do, a few rows at a time, and notes what fails.
+async fn apply(directory: &Directory, rows: &[Row], reports: &mut [Report<'_>], no_invitation: bool, output: &Output) {
+    let step = output.reporter.step("changing users");
+    let invitation = Invitation { suppressed: no_invitation, temporary_password: None };
+    let invitation = &invitation;
+    let mut tasks = stream::iter(rows.iter().zip(reports))
+        .map(|(row, report)| async move {
+            let done = match &row.todo {
+                Todo::Create { address, wish } => directory.create(address, wish, invitation).await,
+                Todo::Change { account, wish } => directory.apply(&account.username, &account.changes(wish)).await,
+                Todo::Nothing | Todo::Refused(_) => return,
+            };
+            report.error = done.err().map(|error| format!("{error:#}"));
+        })
+        .buffer_unordered(AT_ONCE);
+    let mut done = 0;
+    while tasks.next().await.is_some() {
+        done += 1;
+        step.at(format!("{done} of {} lines", rows.len()));
+    }
+    drop(tasks);
+    step.done("");
+}
+
+async fn export(directory: &Directory, file: &Path, output: &Output) -> Result<ExitCode> {
+    let to_stdout = file == Path::new("-");
+    ensure!(!(to_stdout && output.is_json()), "the CSV and the JSON cannot both go to the standard output");
+    let accounts = directory.accounts().await?;
+    let text = roster::export(&accounts)?;
+    let left_out = accounts.iter().filter(|account| account.is_federated()).count();
+    let written = accounts.len() - left_out;
+    if to_stdout {
+        std::io::stdout().lock().write_all(&text).context("writing to the standard output")?;
+    } else {
+        write_private(file, &text).with_context(|| format!("writing {}", file.display()))?;
+        if output.is_json() {
+            output.json(&json!({ "file": file, "users": written, "leftOut": left_out }))?;
+        } else {
+            output.line(format!("{written} users are in {}.", file.display()));
+        }
+    }
+    if left_out > 0 {
+        output.reporter.say(format!("{left_out} users of identity providers are left out."));
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Writes a file whole or not at all, for nobody else to read: names and addresses are personal data.
+fn write_private(file: &Path, text: &[u8]) -> Result<()> {
+    let mut name = file.file_name().context("it names no file")?.to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let unfinished = file.with_file_name(name);
+    let mut new = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    let written = new.write_all(text).and_then(|()| new.sync_all()).and_then(|()| std::fs::rename(&unfinished, file));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    Ok(written?)
+}
+
+/// What a person knows a user by.
+fn shown(account: &Account) -> &str {
+    if account.email.is_empty() || account.is_federated() { &account.username } else { &account.email }
+}
+
+fn described(changes: &[Change]) -> String {
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use aws_sdk_cognitoidentityprovider::Client;
+    use aws_sdk_cognitoidentityprovider::config::http::HttpResponse;
+    use aws_sdk_cognitoidentityprovider::operation::admin_create_user::AdminCreateUserOutput;
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_row_that_cognito_refuses_is_reported_and_the_others_are_done() {
+        let refused = mock!(Client::admin_create_user).match_requests(|request| request.username() == Some("b@a.example"));
+        let refused = refused.then_http_response(|| {
+            let body = r#"{"__type":"CodeDeliveryFailureException","message":"no such mailbox"}"#;
+            HttpResponse::new(400.try_into().unwrap(), body.into())
+        });
+        let created = mock!(Client::admin_create_user)
+            .match_requests(|request| request.username() != Some("b@a.example"))
+            .then_output(|| AdminCreateUserOutput::builder().build());
+        let client = mock_client!(aws_sdk_cognitoidentityprovider, RuleMode::MatchAny, &[&refused, &created]);
+        let directory = Directory::with_client(client, "pool");
+
+        let file = b"email\na@a.example\nb@a.example\nnobody\nc@a.example\n";
+        let rows = roster::plan(file, &[], &BTreeSet::new()).unwrap();
+        let mut reports: Vec<_> = rows.iter().map(Report::new).collect();
+        apply(&directory, &rows, &mut reports, false, &Output::new(true)).await;
+
+        assert_eq!((created.num_calls(), refused.num_calls()), (2, 1));
+        let errors: Vec<_> = reports.iter().map(|report| report.error.as_deref().unwrap_or_default()).collect();
+        assert!(errors[0].is_empty() && errors[3].is_empty(), "{errors:?}");
+        assert!(errors[1].contains("CodeDeliveryFailureException: no such mailbox"), "{errors:?}");
+        assert!(errors[2].contains("no e-mail address"), "{errors:?}");
+    }
+}
