@@ -36,8 +36,8 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
             // `module::test` of the system tests, `crate: test` beside the code.
-            let (place, name) = match (span.split_once("::"), span.split_once(": ")) {
-                (Some((module, name)), _) => (root().join(format!("tests/it/{module}.rs")), name),
+            let (place, name) = match (span.rsplit_once("::"), span.split_once(": ")) {
+                (Some((module, name)), _) => (root().join(format!("tests/it/{}.rs", module.replace("::", "/"))), name),
                 (None, Some((package, name))) => (root().join(format!("workers/{package}")), name),
                 (None, None) => continue,
             };

@@ -29,7 +29,7 @@ struct Twin {
 }
 
 /// The physical names of the roles of a stack, by their names in the template.
-async fn roles(it: &Harness, stack: &str) -> Result<BTreeMap<String, String>> {
+pub(crate) async fn roles(it: &Harness, stack: &str) -> Result<BTreeMap<String, String>> {
     let client = aws_sdk_cloudformation::Client::new(it.aws.config());
     let stack_name = format!("{}-{stack}", it.outputs.stack);
     let found = client.describe_stack_resources().stack_name(stack_name).send().await?;
@@ -49,7 +49,7 @@ async fn roles(it: &Harness, stack: &str) -> Result<BTreeMap<String, String>> {
 }
 
 /// All policies of a role: those within it. None may be attached to it.
-async fn policies(it: &Harness, role: &str) -> Result<Vec<Value>> {
+pub(crate) async fn policies(it: &Harness, role: &str) -> Result<Vec<Value>> {
     let iam = Iam::new(it.aws.config());
     let attached = iam.list_attached_role_policies().role_name(role).send().await?;
     ensure!(attached.attached_policies().is_empty(), "`{role}` has an attached policy");
