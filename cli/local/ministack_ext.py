@@ -325,7 +325,8 @@ WRITE_HEADER_ACTIONS = {
     "x-amz-object-lock-legal-hold": "s3:PutObjectLegalHold",
 }
 # Further condition keys that carry a write's header of the same name.
-WRITE_HEADER_KEYS = ("x-amz-server-side-encryption-aws-kms-key-id", "x-amz-storage-class", "x-amz-copy-source",
+WRITE_HEADER_KEYS = ("x-amz-server-side-encryption-aws-kms-key-id",
+                     "x-amz-server-side-encryption-customer-algorithm", "x-amz-storage-class", "x-amz-copy-source",
                      "x-amz-metadata-directive")
 
 

@@ -622,6 +622,15 @@ def test_bucket_policy_that_requires_a_tag(world):
         assert not allowed(s3.put_object, Bucket=BUCKET, Key=world.key("n"), Body=b"x")
 
 
+def test_bucket_policy_that_refuses_customer_keys(world):
+    s3 = world.s3("alice", allow("s3:*", f"{OBJECT}/*"))
+    header = "s3:x-amz-server-side-encryption-customer-algorithm"
+    with world.bucket_policy({**deny("s3:PutObject", f"{OBJECT}/*", Null={header: "false"}), "Principal": "*"}):
+        assert allowed(s3.put_object, Bucket=BUCKET, Key=world.key("n"), Body=b"x")
+        key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "0123456789abcdef0123456789abcdef"}
+        assert not allowed(s3.put_object, Bucket=BUCKET, Key=world.key("n"), Body=b"x", **key)
+
+
 def test_bucket_policy_that_enforces_write_once(world):
     s3 = world.s3("alice", allow("s3:*", f"{OBJECT}/*"))
     once = {**deny("s3:PutObject", f"{OBJECT}/*", Null={"s3:if-none-match": "true"},

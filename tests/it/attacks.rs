@@ -13,14 +13,19 @@ mod rows;
 mod tokens;
 mod world;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use sluice_tests::Harness;
 
-use call::{Answer, Call};
+use call::{Answer, Ask, Call};
 use rows::{Row, Twin, Verdict};
 use world::{Place, Who, World};
+
+use crate::permissions;
 
 /// The error codes by which services say that a permission is missing.
 const DENIALS: [&str; 5] =
@@ -51,9 +56,9 @@ fn judged_by_policy(world: &World, who: Who, calls: &[Call], expected: Verdict) 
     let steps = if expected == Verdict::Allowed { calls.get(..1).unwrap_or_default() } else { calls };
     for call in steps.iter().filter(|it| !it.asks.is_empty()) {
         // The sample's bucket and table are encrypted with keys of AWS, for which nobody is asked.
-        let asks = call.asks.iter().filter(|it| !world.is_sample || !it.keys.iter().any(|(key, _)| key == "kms:ViaService"));
+        let skipped = |ask: &Ask| world.is_sample && call.is_request() && ask.keys.iter().any(|(key, _)| key == "kms:ViaService");
         let mut may = Vec::new();
-        for ask in asks {
+        for ask in call.asks.iter().filter(|it| !skipped(it)) {
             may.push(world.judge.allows(world.tags(who)?, ask)?);
         }
         let allowed = may.iter().all(|it| *it);
@@ -84,14 +89,13 @@ async fn judged(world: &World, sample: &World, row: &Row) -> Result<()> {
 
     match row.twin {
         Twin::Own(who, calls) => {
-            let calls = calls(&world.place(row.id).await?);
+            let calls = calls(&place);
             judged_by_aws(world, who, &calls, Verdict::Allowed).await.context("its twin")?;
             for call in &calls {
                 judged_by_policy(world, who, std::slice::from_ref(call), Verdict::Allowed).context("its twin")?;
             }
         }
         Twin::Root => {
-            let there = sample.place(row.id).await?;
             for call in (row.calls)(&there).iter().filter(|it| it.is_request()) {
                 let answer = sample.send(Who::Root, call).await?;
                 ensure!(!is_denied(&answer) && answer.status < 500, "root itself is refused: {answer:?} to {call:?}");
@@ -136,6 +140,67 @@ async fn the_catalog() -> Result<()> {
 #[tokio::test]
 async fn other_services() -> Result<()> {
     all_judged(rows::SERVICES).await
+}
+
+/// Whatever is not in these few statements is refused, without any row about it.
+#[tokio::test]
+async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
+    let it = Harness::new()?;
+    let output = |name: &str| it.outputs.stack_output(name);
+    let user_role = world::name_of(output("UserRoleArn")?);
+    let mut allowed = BTreeSet::new();
+    for policy in permissions::policies(&it, user_role).await? {
+        for statement in policy["Statement"].as_array().context("statements")? {
+            let members: BTreeSet<&str> = statement.as_object().context("a statement")?.keys().map(String::as_str).collect();
+            assert_eq!(members, BTreeSet::from(["Sid", "Effect", "Action", "Resource", "Condition"]));
+            assert_eq!(statement["Effect"], "Allow");
+            for action in permissions::texts(&statement["Action"]) {
+                for resource in permissions::texts(&statement["Resource"]) {
+                    allowed.insert(format!("{action} {resource}"));
+                }
+            }
+        }
+    }
+    let (lake, table, key) = (output("LakeBucketArn")?, output("CatalogTableArn")?, output("DataKeyArn")?);
+    let expected = [
+        format!("s3:PutObject {lake}/source=${{aws:PrincipalTag/write}}/*"),
+        format!("s3:PutObjectTagging {lake}/source=${{aws:PrincipalTag/write}}/*"),
+        format!("s3:GetObject {lake}/source=${{aws:PrincipalTag/read}}/*"),
+        format!("s3:GetObjectVersion {lake}/source=${{aws:PrincipalTag/read}}/*"),
+        format!("dynamodb:GetItem {table}"),
+        format!("dynamodb:GetItem {table}/index/*"),
+        format!("dynamodb:Query {table}"),
+        format!("dynamodb:Query {table}/index/*"),
+        format!("kms:GenerateDataKey {key}"),
+        format!("kms:Decrypt {key}"),
+    ];
+    assert_eq!(allowed, expected.into());
+
+    let pool = &it.outputs.identity_pool_id;
+    let role = aws_sdk_iam::Client::new(it.aws.config()).get_role().role_name(user_role).send().await?;
+    let document = role.role().and_then(|it| it.assume_role_policy_document()).context("a trust policy")?;
+    assert_eq!(permissions::document(document)?, world::trust(pool));
+    let identity = aws_sdk_cognitoidentity::Client::new(it.aws.config());
+    let settings = identity.describe_identity_pool().identity_pool_id(pool).send().await?;
+    assert!(!settings.allow_unauthenticated_identities() && settings.allow_classic_flow() != Some(true));
+    let roles = identity.get_identity_pool_roles().identity_pool_id(pool).send().await?;
+    let users = ("authenticated".to_owned(), output("UserRoleArn")?.to_owned());
+    assert_eq!(roles.roles().cloned(), Some([users].into()), "one role for everybody");
+    assert!(roles.role_mappings().is_none_or(|it| it.is_empty()), "whatever their claims say");
+    // Whoever signs in through one of these cannot write the claims.
+    let clients = settings.cognito_identity_providers();
+    assert!(!clients.is_empty());
+    for client in clients {
+        assert_eq!(client.server_side_token_check(), Some(true));
+        // By hand, since the local AWS gives as texts what the SDK wants as numbers.
+        let describe = json!({ "UserPoolId": it.outputs.user_pool_id, "ClientId": client.client_id() });
+        let describe = Call::json("cognito-idp", "AWSCognitoIdentityProviderService.DescribeUserPoolClient", &describe);
+        let answer = describe.send(it.aws.endpoint_url().context("an endpoint")?, &it.outputs.region, &world::root()).await?;
+        let answer: Value = serde_json::from_str(&answer.body)?;
+        let may_write = permissions::texts(&answer["UserPoolClient"]["WriteAttributes"]);
+        assert!(!may_write.is_empty() && !may_write.iter().any(|it| it.starts_with("custom:")), "{may_write:?}");
+    }
+    Ok(())
 }
 
 /// A row as the document shows it.

@@ -22,20 +22,50 @@ pub(super) struct Row {
 
 pub(super) const ROWS: &[Row] = &[
     Row { id: "claim-star", tried: "`*`", claim: |_| "*".to_owned(), works: false },
-    Row { id: "claim-pattern", tried: "the other's name with a `*` for its end", claim: |it| format!("{}*", start(it)), works: false },
-    Row { id: "claim-question-mark", tried: "the other's name with a `?` for its last letter", claim: |it| format!("{}?", start(it)), works: false },
-    Row { id: "claim-slash", tried: "`other/protocol=hl7v2`, a place inside the other's prefix", claim: |it| format!("{it}/protocol=hl7v2"), works: false },
+    Row {
+        id: "claim-pattern",
+        tried: "the other's name with a `*` for its end",
+        claim: |it| format!("{}*", start(it)),
+        works: false,
+    },
+    Row {
+        id: "claim-question-mark",
+        tried: "the other's name with a `?` for its last letter",
+        claim: |it| format!("{}?", start(it)),
+        works: false,
+    },
+    Row {
+        id: "claim-slash",
+        tried: "`other/protocol=hl7v2`, a place inside the other's prefix",
+        claim: |it| format!("{it}/protocol=hl7v2"),
+        works: false,
+    },
     Row { id: "claim-slash-behind", tried: "`other/`", claim: |it| format!("{it}/"), works: false },
     Row { id: "claim-dots", tried: "`x/../source=other`", claim: |it| format!("x/../source={it}"), works: false },
     Row { id: "claim-dot-dot", tried: "`..`", claim: |_| "..".to_owned(), works: true },
-    Row { id: "claim-variable", tried: "`${aws:PrincipalTag/read}`", claim: |_| "${aws:PrincipalTag/read}".to_owned(), works: true },
+    Row {
+        id: "claim-variable",
+        tried: "`${aws:PrincipalTag/read}`",
+        claim: |_| "${aws:PrincipalTag/read}".to_owned(),
+        works: false,
+    },
     Row { id: "claim-escape", tried: "`${*}`", claim: |_| "${*}".to_owned(), works: false },
     Row { id: "claim-upper-case", tried: "the other's name in upper case", claim: str::to_uppercase, works: true },
-    Row { id: "claim-look-alike", tried: "the other's name with a Cyrillic `е` for the `e`", claim: |it| it.replace('e', "е"), works: true },
+    Row {
+        id: "claim-look-alike",
+        tried: "the other's name with a Cyrillic `е` for the `e`",
+        claim: |it| it.replace('e', "е"),
+        works: true,
+    },
     Row { id: "claim-encoded", tried: "the other's name, percent-encoded", claim: |it| it.replace('t', "%74"), works: true },
     Row { id: "claim-space", tried: "the other's name and a space", claim: |it| format!("{it} "), works: true },
     Row { id: "claim-list", tried: "the other's name in a list, `x,other`", claim: |it| format!("x,{it}"), works: true },
-    Row { id: "claim-long", tried: "the other's name and 64 letters more", claim: |it| it.to_owned() + &"a".repeat(64), works: true },
+    Row {
+        id: "claim-long",
+        tried: "the other's name and 64 letters more",
+        claim: |it| it.to_owned() + &"a".repeat(64),
+        works: true,
+    },
 ];
 
 fn start(name: &str) -> &str {
@@ -93,7 +123,8 @@ async fn nothing_of_another(world: &World, it: &Harness, row: &Row) -> Result<()
     }
     ensure!(before == world.state(&place).await?, "something has changed");
     // The twin: below a prefix of that very name.
-    let own = put(&place, &place.key_of(&claim), &labels("x")).replace_header("x-amz-tagging", format!("source={}", encoded(&claim)));
+    let own =
+        put(&place, &place.key_of(&claim), &labels("x")).replace_header("x-amz-tagging", format!("source={}", encoded(&claim)));
     let answer = own.send(endpoint, &place.region, &credentials).await?;
     ensure!((answer.status == 200) == row.works && (row.works || is_denied(&answer)), "the own prefix: {answer:?}");
     Ok(())

@@ -97,11 +97,8 @@ pub(super) fn read(method: &'static str, query: &str, action: &str, p: &Place, o
 pub(super) fn retag(p: &Place, object: &Object, old: bool, tags: &[(&str, &str)]) -> Call {
     let query = if old { format!("tagging=&versionId={}", object.old_version) } else { "tagging=".to_owned() };
     let set: String = tags.iter().map(|(key, value)| format!("<Tag><Key>{key}</Key><Value>{value}</Value></Tag>")).collect();
-    let ask = if old {
-        existing_version("s3:PutObjectVersionTagging", p, object)
-    } else {
-        existing("s3:PutObjectTagging", p, object)
-    };
+    let ask =
+        if old { existing_version("s3:PutObjectVersionTagging", p, object) } else { existing("s3:PutObjectTagging", p, object) };
     let call = Call::s3("PUT", &p.bucket, &object.key, &query);
     call.body(format!("<Tagging><TagSet>{set}</TagSet></Tagging>")).asks(with_tags(ask, tags))
 }

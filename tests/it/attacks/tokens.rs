@@ -90,8 +90,7 @@ impl Scene {
         let it = Harness::new()?;
         let users = Users::new(it.aws.config());
         let email = format!("{}@test.example", unique());
-        let user =
-            sluice::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, &it.institute, &it.institute).await?;
+        let user = sluice::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, &it.institute, &it.institute).await?;
         let tokens = sign_in(&users, &it.outputs.client_id, &user).await?;
         Ok(Self {
             identity: Identity::new(it.aws.config()),
@@ -257,7 +256,8 @@ impl Scene {
             "sign-up-claims" => {
                 let claim = AttributeType::builder().name("custom:write").value("another").build()?;
                 let email = format!("{}@test.example", unique());
-                let sign_up = self.users.sign_up().client_id(&self.it.outputs.client_id).username(&email).password("Aa1!aaaaaaaaaaaa");
+                let sign_up =
+                    self.users.sign_up().client_id(&self.it.outputs.client_id).username(&email).password("Aa1!aaaaaaaaaaaa");
                 refused(&refusal(sign_up.user_attributes(claim).send().await)?, not_authorized, "")
             }
             id => bail!("no attempt `{id}`"),
@@ -266,7 +266,8 @@ impl Scene {
 
     /// An attacker's pool hands out genuine tokens, with any identity in it; but they are for that pool.
     async fn with_a_pool_of_ones_own(&self, user_role: &str) -> Result<()> {
-        let users = CognitoIdentityProvider::builder().provider_name(&self.provider).client_id(&self.it.outputs.client_id).build();
+        let users =
+            CognitoIdentityProvider::builder().provider_name(&self.provider).client_id(&self.it.outputs.client_id).build();
         let create = self.identity.create_identity_pool().identity_pool_name(unique()).allow_unauthenticated_identities(false);
         let created = create.allow_classic_flow(true).cognito_identity_providers(users).send().await?;
         let own = created.identity_pool_id();

@@ -57,6 +57,8 @@ pub(super) struct Place {
     pub(super) id: String,
     pub(super) bucket: String,
     pub(super) table: String,
+    /// Those of messages on their way and of the workers' code.
+    pub(super) other_buckets: Vec<String>,
     pub(super) own: String,
     pub(super) other: String,
     pub(super) region: String,
@@ -173,11 +175,14 @@ impl World {
         let other = Harness::new()?;
         let own = it.institute.clone();
         let tags = |read: &str, write: &str| -> Tags {
-            [("read", read), ("write", write)].into_iter().filter(|it| !it.1.is_empty()).map(|it| (it.0, it.1.to_owned())).collect()
+            [("read", read), ("write", write)]
+                .into_iter()
+                .filter(|it| !it.1.is_empty())
+                .map(|it| (it.0, it.1.to_owned()))
+                .collect()
         };
         let mut callers = BTreeMap::new();
-        let root = Credentials::new("test", "test", None, None, "root");
-        callers.insert(Who::Root, (Vec::new(), root));
+        callers.insert(Who::Root, (Vec::new(), root()));
         for (who, read, write) in
             [(Who::Admin, &*own, &*own), (Who::Reader, &*own, ""), (Who::Writer, "", &*own), (Who::Nobody, "", "")]
         {
@@ -244,6 +249,7 @@ impl World {
             id,
             bucket: self.outputs.bucket.clone(),
             table: self.outputs.table.clone(),
+            other_buckets: vec![self.outputs.overflow_bucket.clone(), self.outputs.artifact_bucket.clone()],
             own,
             other,
             region: self.outputs.region.clone(),
@@ -256,7 +262,14 @@ impl World {
             queue_url: output("QueueUrl")?,
             topic: output("TopicArn")?,
             machine: output("StateMachineArn")?,
-            functions: self.it.outputs.stack_outputs.iter().filter(|it| it.0.ends_with("FunctionName")).map(|it| it.1.clone()).collect(),
+            functions: self
+                .it
+                .outputs
+                .stack_outputs
+                .iter()
+                .filter(|it| it.0.ends_with("FunctionName"))
+                .map(|it| it.1.clone())
+                .collect(),
             worker_roles: self.worker_roles.clone(),
             user_role: self.user_role.clone(),
             data_key: output("DataKeyArn")?,
@@ -315,6 +328,11 @@ impl World {
         }
         Ok(state)
     }
+}
+
+/// The account's root, as the local AWS has it.
+pub(super) fn root() -> Credentials {
+    Credentials::new("test", "test", None, None, "root")
 }
 
 /// A user whose claims are there and empty.
@@ -376,9 +394,8 @@ impl Made {
         s3.create_bucket().bucket(&name).send().await?;
         let versioning = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
         s3.put_bucket_versioning().bucket(&name).versioning_configuration(versioning).send().await?;
-        let attribute = |name: &str| {
-            AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build()
-        };
+        let attribute =
+            |name: &str| AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
         let keys = |sort: &str| -> Result<Vec<KeySchemaElement>> {
             let key = |name: &str, kind: KeyType| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
             Ok(vec![key("source", KeyType::Hash)?, key(sort, KeyType::Range)?])
