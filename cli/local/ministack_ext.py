@@ -3,7 +3,8 @@
 Problem. MiniStack verifies signatures and evaluates IAM policies, but it does not give identity-pool credentials
 their principal tags, does not substitute policy variables, does not know several S3 and DynamoDB condition keys, and
 lets a user write attributes their app client may not write. The permissions of this project rest on exactly these, so
-without them a local run would refuse what AWS allows and allow what AWS refuses.
+without them a local run would refuse what AWS allows and allow what AWS refuses. And it lacks what a sign-up and a
+sign-in rest on: the post-confirmation trigger, and the sessions that tie a challenge to its user.
 
 Mechanism. Each function named in PATCHES replaces one or two MiniStack functions in memory, then MiniStack starts as
 `python -m ministack` would. Nothing on disk changes. A replacement wraps the original wherever that is possible.
@@ -924,6 +925,270 @@ def write_attributes():
     wrap(cognito, "_sign_up", make_sign_up)
 
 
+# --- Sign-up and sign-in ----------------------------------------------------------------------------------------------
+
+class TriggerFailed(Exception):
+    """A user pool's function could not be called or failed; holds Cognito's answer."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
+def call_post_confirmation(pool, user, client_id, source):
+    """Call the pool's post-confirmation function for a user, if the pool has one."""
+    from ministack import app
+    from ministack.core import iam_evaluator as evaluator
+    from ministack.core.responses import get_account_id
+    from ministack.services import cognito, lambda_svc
+
+    arn = (pool.get("LambdaConfig") or {}).get("PostConfirmation")
+    if not arn:
+        return
+    record, config, _ = lambda_svc._get_func_record_for_ref(arn)
+    if record is None:
+        raise TriggerFailed("UnexpectedLambdaException", "PostConfirmation invocation failed: no such function.")
+    context = evaluator.EvalContext(
+        principal_arn="cognito-idp.amazonaws.com", principal_type="Service", principal_account=get_account_id(),
+        action="lambda:InvokeFunction", resource_arn=arn, region=cognito._pool_region(pool["Id"]),
+        service_context={"aws:sourcearn": pool["Arn"], "aws:sourceaccount": get_account_id()})
+    if app.AUTH and evaluator.evaluate_resource_policy(
+            record.get("policy"), context, "cognito-idp.amazonaws.com").decision != "Allow":
+        raise TriggerFailed("UnexpectedLambdaException", "PostConfirmation invocation failed due to error "
+                                                         "AccessDeniedException.")
+    attributes = cognito._attr_list_to_dict(user.get("Attributes", []))
+    event = {
+        "version": "1",
+        "region": cognito._pool_region(pool["Id"]),
+        "userPoolId": pool["Id"],
+        "userName": user["Username"],
+        "callerContext": {"awsSdkVersion": "aws-sdk-unknown-unknown", "clientId": client_id},
+        "triggerSource": source,
+        "request": {"userAttributes": {**attributes, "cognito:user_status": user["UserStatus"]}},
+        "response": {},
+    }
+    result = lambda_svc._execute_function_with_config_scope(
+        lambda_svc._execution_record_for_config(record, config), event)
+    answer = result.get("body")
+    if isinstance(answer, (str, bytes)):
+        try:
+            answer = json.loads(answer)
+        except ValueError:
+            answer = None
+    if result.get("error"):
+        message = (answer or {}).get("errorMessage", "unknown") if isinstance(answer, dict) else "unknown"
+        raise TriggerFailed("UserLambdaValidationException", f"PostConfirmation failed with error {message}.")
+    if not isinstance(answer, dict):
+        raise TriggerFailed("InvalidLambdaResponseException", "Unrecognizable lambda output")
+
+
+def post_confirmation():
+    """A user pool calls its post-confirmation function.
+
+    AWS, "Post confirmation Lambda trigger": after ConfirmSignUp, AdminConfirmSignUp and the first sign-in of a
+    federated user the trigger source is PostConfirmation_ConfirmSignUp, after ConfirmForgotPassword it is
+    PostConfirmation_ConfirmForgotPassword; not after AdminCreateUser. The function's resource policy must let
+    cognito-idp.amazonaws.com call it for the pool. When the function fails the call fails with
+    UserLambdaValidationException and the function's message, and the user stays confirmed.
+    ConfirmSignUp with a code also verifies the address the code was sent to; AdminConfirmSignUp does not, and both
+    refuse a user who is confirmed.
+    """
+    from ministack.core.responses import error_response_json
+    from ministack.services import cognito
+
+    def self_service(source, verifies):
+        def make(original):
+            def confirm(data):
+                pool, _ = cognito._pool_for_client(data.get("ClientId"))
+                user = cognito._resolve_user(pool, data.get("Username"))[0] if pool else None
+                answer = original(data)
+                if user is None or answer[0] >= 400:
+                    return answer
+                if verifies and "email" in cognito._attr_list_to_dict(user["Attributes"]):
+                    user["Attributes"] = cognito._merge_attributes(
+                        user["Attributes"], [{"Name": "email_verified", "Value": "true"}])
+                call_post_confirmation(pool, user, data["ClientId"], source)
+                return answer
+            return answering_failures(confirm)
+        return make
+
+    def make_admin_confirm(original):
+        def admin_confirm_sign_up(data):
+            pool = cognito._user_pools.get(data.get("UserPoolId"))
+            user = cognito._resolve_user(pool, data.get("Username"))[0] if pool else None
+            if user and user["UserStatus"] != "UNCONFIRMED":
+                return error_response_json(
+                    "NotAuthorizedException",
+                    f"User cannot be confirmed. Current status is {user['UserStatus']}", 400)
+            answer = original(data)
+            if user and answer[0] < 400:
+                call_post_confirmation(pool, user, "CLIENT_ID_NOT_APPLICABLE", "PostConfirmation_ConfirmSignUp")
+            return answer
+        return answering_failures(admin_confirm_sign_up)
+
+    def make_start_profile(original):
+        def start_federated_profile(pool, pool_id, user, provider_name, user_id):
+            original(pool, pool_id, user, provider_name, user_id)
+            call_post_confirmation(pool, user, "CLIENT_ID_NOT_APPLICABLE", "PostConfirmation_ConfirmSignUp")
+        return start_federated_profile
+
+    def answering_failures(handler):
+        def answer(*arguments):
+            try:
+                return handler(*arguments)
+            except TriggerFailed as error:
+                return error_response_json(error.code, str(error), 400)
+        return answer
+
+    wrap(cognito, "_confirm_sign_up", self_service("PostConfirmation_ConfirmSignUp", verifies=True))
+    wrap(cognito, "_confirm_forgot_password", self_service("PostConfirmation_ConfirmForgotPassword", verifies=False))
+    wrap(cognito, "_admin_confirm_sign_up", make_admin_confirm)
+    wrap(cognito, "_start_federated_profile", make_start_profile)
+    for name in ("_saml2_idp_response", "_oauth2_idp_response"):
+        wrap(cognito, name, answering_failures)
+
+
+SESSION_SECONDS = 180
+SESSION_CHALLENGES = ("NEW_PASSWORD_REQUIRED", "SOFTWARE_TOKEN_MFA", "MFA_SETUP")
+
+
+def challenge_sessions():
+    """A challenge is answered by whom it was put to, with the Session that came with it, within three minutes.
+
+    AWS, "RespondToAuthChallenge": the Session identifies the sign-in that goes on. MiniStack takes any name for a
+    challenge, and with it anybody's tokens could be had. A pool whose MfaConfiguration is ON challenges a user without
+    a second factor with MFA_SETUP: AssociateSoftwareToken and VerifySoftwareToken take that Session, and only the one
+    that the latter gives back signs in. The sign-in pages ask for the second factor too; here they have no page for it,
+    and refuse users who need one.
+    """
+    from ministack.core.responses import error_response_json, json_response
+    from ministack.services import cognito
+
+    sessions = {}
+
+    def refused():
+        return error_response_json("NotAuthorizedException", "Invalid session for the user.", 400)
+
+    def remember(answer, pool_id, client_id, user):
+        """The answer, its Session remembered if it is a challenge."""
+        body = json.loads(answer[2])
+        if body.get("ChallengeName") in SESSION_CHALLENGES:
+            sessions[body["Session"]] = {
+                "challenge": body["ChallengeName"], "pool": pool_id, "client": client_id, "user": user["Username"],
+                "until": time.time() + SESSION_SECONDS, "verified": False}
+        return answer
+
+    def second_factor(pool, pool_id, user):
+        """The challenge that stands between a user and their tokens once the password is settled, or None."""
+        challenge = cognito._mfa_challenge_for_user(pool, user, pool_id, user["Username"])
+        if challenge is None and pool.get("MfaConfiguration") == "ON":
+            challenge = {"ChallengeName": "MFA_SETUP", "Session": uuid.uuid4().hex, "ChallengeParameters": {
+                "USER_ID_FOR_SRP": user["Username"], "MFAS_CAN_SETUP": '["SOFTWARE_TOKEN_MFA"]'}}
+        return challenge and json_response(challenge)
+
+    def make_password(original):
+        def password_auth_result(pool, pool_id, client_id, user, *more, **named):
+            answer = original(pool, pool_id, client_id, user, *more, **named)
+            if "AuthenticationResult" in json.loads(answer[2]):
+                answer = second_factor(pool, pool_id, user) or answer
+            return remember(answer, pool_id, client_id, user)
+        return password_auth_result
+
+    def make_respond(original):
+        def respond(data):
+            name = data.get("ChallengeName")
+            if name not in SESSION_CHALLENGES:
+                return original(data)
+            client_id, session = data.get("ClientId"), sessions.get(data.get("Session"))
+            pool, pool_id = cognito._pool_for_client(client_id)
+            if not session or not pool or session["until"] < time.time():
+                return refused()
+            user = cognito._resolve_user(pool, (data.get("ChallengeResponses") or {}).get("USERNAME"))[0]
+            given = (name, pool_id, client_id, user and user["Username"])
+            if given != tuple(session[part] for part in ("challenge", "pool", "client", "user")):
+                return refused()
+            if name == "MFA_SETUP" and not session["verified"]:
+                return error_response_json("InvalidParameterException", "User must have MFA set up first.", 400)
+            if name == "NEW_PASSWORD_REQUIRED":
+                error = cognito._validate_password(
+                    pool, (data.get("ChallengeResponses") or {}).get("NEW_PASSWORD") or "")
+                if error:
+                    return error
+            answer = original(data)
+            if answer[0] < 400:
+                del sessions[data["Session"]]
+                if name == "NEW_PASSWORD_REQUIRED":
+                    return remember(second_factor(pool, pool_id, user) or answer, pool_id, client_id, user)
+            return answer
+        return respond
+
+    def setting_up(data):
+        """The MFA_SETUP session of a request without an access token, if it is one."""
+        session = sessions.get(data.get("Session"))
+        usable = session and session["challenge"] == "MFA_SETUP" and session["until"] > time.time()
+        return session if usable and not data.get("AccessToken") else None
+
+    def make_associate(original):
+        def associate_software_token(data):
+            session = setting_up(data)
+            if not session and not data.get("AccessToken"):
+                return refused()
+            answer = original(data)
+            if session:
+                sessions[json.loads(answer[2])["Session"]] = sessions.pop(data["Session"])
+            return answer
+        return associate_software_token
+
+    def make_verify(original):
+        def verify_software_token(data):
+            session = setting_up(data)
+            if not session and not data.get("AccessToken"):
+                return refused()
+            secret = cognito._totp_session_secrets.get(data.get("Session"))
+            answer = original(data)
+            if session and answer[0] < 400:
+                user = cognito._get_pool_unscoped(session["pool"])["_users"][session["user"]]
+                user["_totp_secret"] = secret
+                user["_mfa_enabled"] = ["SOFTWARE_TOKEN_MFA"]
+                sessions[json.loads(answer[2])["Session"]] = {**sessions.pop(data["Session"]), "verified": True}
+            return answer
+        return verify_software_token
+
+    def make_page(original):
+        def authenticate_hosted_ui_user(pool, username, password):
+            user, message = original(pool, username, password)
+            if user and (pool.get("MfaConfiguration") == "ON" or
+                         cognito._mfa_challenge_for_user(pool, user, pool["Id"], username)):
+                return None, "A second factor is needed, and the local pages cannot ask for it."
+            return user, message
+        return authenticate_hosted_ui_user
+
+    wrap(cognito, "_password_auth_result", make_password)
+    wrap(cognito, "_respond_to_auth_challenge", make_respond)
+    wrap(cognito, "_admin_respond_to_auth_challenge", make_respond)
+    wrap(cognito, "_associate_software_token", make_associate)
+    wrap(cognito, "_verify_software_token", make_verify)
+    wrap(cognito, "_authenticate_hosted_ui_user", make_page)
+
+
+def identity_providers_in_templates():
+    """AWS::Cognito::UserPoolIdentityProvider is a resource, whose Ref is the provider's name."""
+    from ministack.services import cognito
+    from ministack.services.cloudformation import provisioners
+
+    def call(operation, properties):
+        status, _, body = operation(properties)
+        if status >= 400:
+            raise ValueError(f"AWS::Cognito::UserPoolIdentityProvider failed: {body!r}")
+        return properties["ProviderName"], {}
+
+    provisioners._RESOURCE_HANDLERS["AWS::Cognito::UserPoolIdentityProvider"] = {
+        "create": lambda _id, properties, _stack: call(cognito._create_identity_provider, properties),
+        "update": lambda _id, _old, properties, _stack: call(cognito._update_identity_provider, properties),
+        "delete": lambda _name, properties: call(cognito._delete_identity_provider, properties),
+    }
+
+
 # --- Transport and latency --------------------------------------------------------------------------------------------
 
 def loopback_is_secure():
@@ -966,10 +1231,25 @@ def latency():
     wrap(lambda_runtime.Worker, "_drain_stderr_bounded", make_drain)
 
 
+COGNITO_NUMBERS = ("MinimumLength", "TemporaryPasswordValidityDays", "IdTokenValidity", "AccessTokenValidity",
+                   "RefreshTokenValidity")
+
+
 def numbers_in_templates():
-    """A Number parameter of a template is a number: MiniStack keeps an event source's MaximumConcurrency as a string, and
-    its poller fails on it."""
-    from ministack.services import lambda_svc
+    """A Number parameter of a template is a number: MiniStack keeps an event source's MaximumConcurrency as a string,
+    and its poller fails on it; likewise with the numbers of user pools and their app clients."""
+    from ministack.services import cognito, lambda_svc
+
+    def make_cognito(original):
+        def store(data):
+            policies = data.get("Policies") or {}
+            for settings in (data, policies.get("PasswordPolicy") or {}):
+                settings.update({name: int(settings[name]) for name in COGNITO_NUMBERS if settings.get(name)})
+            return original(data)
+        return store
+
+    for name in ("_create_user_pool", "_update_user_pool", "_create_user_pool_client", "_update_user_pool_client"):
+        wrap(cognito, name, make_cognito)
 
     def make(original):
         def sqs_esm_concurrency(esm, *rest):
@@ -997,6 +1277,9 @@ PATCHES = (
     message_move_tasks,
     identity_tokens,
     write_attributes,
+    post_confirmation,
+    challenge_sessions,
+    identity_providers_in_templates,
     loopback_is_secure,
     numbers_in_templates,
     latency,

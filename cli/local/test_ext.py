@@ -3,8 +3,10 @@
 The requests are made with credentials that a signed-in user really exchanged, against a local AWS of their own.
 """
 
+import base64
 import contextlib
 import functools
+import hmac
 import http.client
 import io
 import itertools
@@ -13,10 +15,12 @@ import os
 import pathlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 import types
+import urllib.parse
 import zipfile
 
 import boto3
@@ -44,6 +48,20 @@ while True:
         api.request("POST", f"/2018-06-01/runtime/invocation/{{event.getheader('Lambda-Runtime-Aws-Request-Id')}}"
                     "/response", body=b"{{}}")
         api.getresponse().read()
+"""
+
+# A post-confirmation function. For a failing address it fails, with the event for a message.
+TRIGGER = f"""#!{sys.executable}
+import http.client, json, os
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+while True:
+    api.request("GET", "/2018-06-01/runtime/invocation/next")
+    answer = api.getresponse()
+    text, request = answer.read(), answer.getheader("Lambda-Runtime-Aws-Request-Id")
+    failing = json.loads(text)["request"]["userAttributes"]["email"].startswith("failing")
+    body = json.dumps({{"errorMessage": text.decode(), "errorType": "Failing"}}).encode() if failing else text
+    api.request("POST", f"/2018-06-01/runtime/invocation/{{request}}/{{'error' if failing else 'response'}}", body=body)
+    api.getresponse().read()
 """
 
 USERS = {  # name: (custom:read, custom:write), None for no attribute
@@ -964,6 +982,276 @@ def test_sign_up(world):
     assert not sign_up(world.closed_app, custom_write="a")
     assert sign_up(world.open_app, custom_write="a")
     assert not sign_up(world.invited_app)
+
+
+# --- Sign-up and sign-in ----------------------------------------------------------------------------------------------
+
+CODE = "123456"
+RESET_CODE = "654321"
+MADE_UP = "a session that nobody has"
+
+
+class Pool:
+    """A user pool that people sign up in, with a post-confirmation function that Cognito may call or not."""
+
+    def __init__(self, world, callable_by_us=True, callable_by_others=False, **options):
+        lambda_, self.idp = world.client("lambda"), world.client("cognito-idp")
+        name = world.key("trigger-")
+        function = lambda_.create_function(
+            FunctionName=name, Runtime="provided.al2023", Handler="bootstrap", Role=world.role(),
+            Code={"ZipFile": zipped("bootstrap", TRIGGER)})["FunctionArn"]
+        lambda_.get_waiter("function_active_v2").wait(FunctionName=name)
+        pool = self.idp.create_user_pool(
+            PoolName=name, UsernameAttributes=["email"], AutoVerifiedAttributes=["email"],
+            LambdaConfig={"PostConfirmation": function}, **options)["UserPool"]
+        self.id = pool["Id"]
+        for source, permitted in ((pool["Arn"], callable_by_us), (pool["Arn"] + "x", callable_by_others)):
+            if permitted:
+                lambda_.add_permission(FunctionName=name, StatementId=source.rpartition("/")[2], SourceArn=source,
+                                       Action="lambda:InvokeFunction", Principal="cognito-idp.amazonaws.com")
+        self.app = self.idp.create_user_pool_client(
+            UserPoolId=self.id, ClientName="app", ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH"],
+            AllowedOAuthFlows=["code"], AllowedOAuthScopes=["openid"], AllowedOAuthFlowsUserPoolClient=True,
+            CallbackURLs=["http://localhost/callback"], SupportedIdentityProviders=["COGNITO"],
+        )["UserPoolClient"]["ClientId"]
+
+    def sign_up(self, name):
+        self.idp.sign_up(ClientId=self.app, Username=name, Password=PASSWORD,
+                         UserAttributes=[{"Name": "email", "Value": name}])
+
+    def confirm(self, name, code=CODE):
+        return self.idp.confirm_sign_up(ClientId=self.app, Username=name, ConfirmationCode=code)
+
+    def user(self, name):
+        found = self.idp.admin_get_user(UserPoolId=self.id, Username=name)
+        return found["UserStatus"], {each["Name"]: each["Value"] for each in found["UserAttributes"]}
+
+    def sign_in(self, name, password=PASSWORD):
+        return self.idp.initiate_auth(ClientId=self.app, AuthFlow="USER_PASSWORD_AUTH",
+                                      AuthParameters={"USERNAME": name, "PASSWORD": password})
+
+    def respond(self, name, challenge, session, **responses):
+        return self.idp.respond_to_auth_challenge(
+            ClientId=self.app, ChallengeName=challenge, ChallengeResponses={"USERNAME": name, **responses},
+            **({"Session": session} if session else {}))
+
+
+def failure(call, *arguments, **named):
+    """Code and message of the refusal."""
+    with pytest.raises(ClientError) as error:
+        call(*arguments, **named)
+    return error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]
+
+
+def event_of(code_and_message):
+    """The event that the function failed with."""
+    code, message = code_and_message
+    assert code == "UserLambdaValidationException"
+    return json.loads(message.removeprefix("PostConfirmation failed with error ").removesuffix("."))
+
+
+def test_sign_up_calls_the_function(world):
+    pool = Pool(world)
+    pool.sign_up("jane@a.example")
+    assert failure(pool.confirm, "jane@a.example", "000000")[0] == "CodeMismatchException"
+    assert pool.user("jane@a.example")[0] == "UNCONFIRMED"
+    pool.confirm("jane@a.example")
+    status, attributes = pool.user("jane@a.example")
+    assert (status, attributes["email_verified"]) == ("CONFIRMED", "true")
+
+    pool.sign_up("failing@a.example")
+    event = event_of(failure(pool.confirm, "failing@a.example"))
+    status, attributes = pool.user("failing@a.example")
+    assert status == "CONFIRMED", "a failing function does not undo the confirmation"
+    assert event == {
+        "version": "1", "region": REGION, "userPoolId": pool.id, "userName": attributes["sub"],
+        "callerContext": {"awsSdkVersion": "aws-sdk-unknown-unknown", "clientId": pool.app},
+        "triggerSource": "PostConfirmation_ConfirmSignUp", "response": {},
+        "request": {"userAttributes": {"sub": attributes["sub"], "email": "failing@a.example",
+                                       "email_verified": "true", "cognito:user_status": "CONFIRMED"}}}
+    assert failure(pool.confirm, "failing@a.example")[0] == "NotAuthorizedException"
+
+
+def test_confirmation_by_an_operator_calls_the_function_and_verifies_nothing(world):
+    pool = Pool(world)
+    for name in ("jane@a.example", "failing@a.example"):
+        pool.sign_up(name)
+    confirm = functools.partial(pool.idp.admin_confirm_sign_up, UserPoolId=pool.id)
+    confirm(Username="jane@a.example")
+    assert "email_verified" not in pool.user("jane@a.example")[1]
+    assert not allowed(confirm, Username="jane@a.example")
+    event = event_of(failure(confirm, Username="failing@a.example"))
+    assert event["triggerSource"] == "PostConfirmation_ConfirmSignUp"
+
+
+def test_a_replaced_password_has_a_trigger_source_of_its_own(world):
+    pool = Pool(world)
+    pool.sign_up("failing@a.example")
+    failure(pool.confirm, "failing@a.example")
+    user = {"ClientId": pool.app, "Username": "failing@a.example"}
+    pool.idp.forgot_password(**user)
+    event = event_of(failure(pool.idp.confirm_forgot_password, **user, ConfirmationCode=RESET_CODE, Password=PASSWORD))
+    assert event["triggerSource"] == "PostConfirmation_ConfirmForgotPassword"
+
+
+def test_users_whom_an_operator_makes_do_not_call_the_function(world):
+    pool = Pool(world)
+    pool.idp.admin_create_user(UserPoolId=pool.id, Username="failing@a.example", TemporaryPassword=PASSWORD)
+    challenge = pool.sign_in("failing@a.example")
+    tokens = pool.respond("failing@a.example", challenge["ChallengeName"], challenge["Session"],
+                          NEW_PASSWORD="New-Horse-10")
+    assert tokens["AuthenticationResult"]["IdToken"]
+
+
+def test_the_function_must_let_the_pool_call_it(world):
+    for options in ({"callable_by_us": False}, {"callable_by_us": False, "callable_by_others": True}):
+        pool = Pool(world, **options)
+        pool.sign_up("jane@a.example")
+        assert failure(pool.confirm, "jane@a.example")[0] == "UnexpectedLambdaException"
+
+
+def federated_sign_in(world, pool, name, email):
+    """The answer to what a SAML provider says of a user."""
+    parameters = {"client_id": pool.app, "response_type": "code", "redirect_uri": "http://localhost/callback",
+                  "identity_provider": "institute", "scope": "openid"}
+    connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"))
+    connection.request("GET", "/oauth2/authorize?" + urllib.parse.urlencode(parameters))
+    redirect = connection.getresponse()
+    redirect.read()
+    state = urllib.parse.parse_qs(urllib.parse.urlsplit(redirect.getheader("Location")).query)["RelayState"][0]
+    assertion = (f'<Assertion xmlns="urn:oasis:names:tc:SAML:2.0:assertion"><Subject><NameID>{name}</NameID></Subject>'
+                 f'<AttributeStatement><Attribute Name="mail"><AttributeValue>{email}</AttributeValue></Attribute>'
+                 '</AttributeStatement></Assertion>')
+    body = urllib.parse.urlencode({"SAMLResponse": base64.b64encode(assertion.encode()).decode(), "RelayState": state})
+    connection.request("POST", "/saml2/idpresponse", body, {"Content-Type": "application/x-www-form-urlencoded"})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_the_first_federated_sign_in_calls_the_function(world):
+    pool = Pool(world)
+    pool.idp.create_identity_provider(
+        UserPoolId=pool.id, ProviderName="institute", ProviderType="SAML", AttributeMapping={"email": "mail"},
+        ProviderDetails={"IDPSSOEndpoint": "https://idp.example/sso"})
+    assert federated_sign_in(world, pool, "1", "jane@a.example")[0] == 302
+    status, answer = federated_sign_in(world, pool, "2", "failing@a.example")
+    assert status == 400
+    event = event_of(("UserLambdaValidationException", json.loads(answer)["message"]))
+    attributes = event["request"]["userAttributes"]
+    assert (event["triggerSource"], event["userName"]) == ("PostConfirmation_ConfirmSignUp", "institute_2")
+    assert (attributes["cognito:user_status"], attributes["email"]) == ("EXTERNAL_PROVIDER", "failing@a.example")
+    assert json.loads(attributes["identities"])[0]["providerName"] == "institute"
+    assert federated_sign_in(world, pool, "2", "failing@a.example")[0] == 302, "the second sign-in calls nothing"
+
+
+def totp(secret):
+    counter = struct.pack(">Q", int(time.time() // 30))
+    digest = hmac.digest(base64.b32decode(secret), counter, "sha1")
+    offset = digest[-1] & 15
+    return f"{(struct.unpack_from('>I', digest, offset)[0] & 0x7fffffff) % 10**6:06}"
+
+
+def test_a_challenge_is_answered_with_its_own_session(world):
+    pool = Pool(world)
+    sessions = {}
+    for name in ("jane@a.example", "joe@a.example"):
+        pool.idp.admin_create_user(UserPoolId=pool.id, Username=name, TemporaryPassword=PASSWORD)
+        sessions[name] = pool.sign_in(name)["Session"]
+    answer = functools.partial(pool.respond, "jane@a.example", "NEW_PASSWORD_REQUIRED")
+    for session in (None, MADE_UP, sessions["joe@a.example"]):
+        assert not allowed(answer, session=session, NEW_PASSWORD="New-Horse-10")
+    for challenge in ("SOFTWARE_TOKEN_MFA", "MFA_SETUP"):
+        assert not allowed(pool.respond, name="jane@a.example", challenge=challenge, session=sessions["jane@a.example"])
+    assert failure(answer, sessions["jane@a.example"], NEW_PASSWORD="short")[0] == "InvalidPasswordException"
+    assert answer(sessions["jane@a.example"], NEW_PASSWORD="New-Horse-10")["AuthenticationResult"]["IdToken"]
+    assert not allowed(answer, session=sessions["jane@a.example"], NEW_PASSWORD="New-Horse-11")
+
+
+def test_a_second_factor_where_it_is_optional(world):
+    pool = Pool(world)
+    pool.idp.set_user_pool_mfa_config(UserPoolId=pool.id, MfaConfiguration="OPTIONAL",
+                                      SoftwareTokenMfaConfiguration={"Enabled": True})
+    for name in ("jane@a.example", "joe@a.example"):
+        pool.sign_up(name)
+        pool.confirm(name)
+    token = pool.sign_in("jane@a.example")["AuthenticationResult"]["AccessToken"]
+    assert login_page(world, pool, "jane@a.example") == 302
+    secret = pool.idp.associate_software_token(AccessToken=token)["SecretCode"]
+    pool.idp.verify_software_token(AccessToken=token, UserCode=totp(secret))
+    pool.idp.set_user_mfa_preference(AccessToken=token,
+                                     SoftwareTokenMfaSettings={"Enabled": True, "PreferredMfa": True})
+
+    challenge = pool.sign_in("jane@a.example")
+    assert challenge["ChallengeName"] == "SOFTWARE_TOKEN_MFA"
+    answer = functools.partial(pool.respond, "jane@a.example", "SOFTWARE_TOKEN_MFA")
+    assert not allowed(answer, session=None, SOFTWARE_TOKEN_MFA_CODE=totp(secret))
+    assert failure(answer, challenge["Session"], SOFTWARE_TOKEN_MFA_CODE="nope")[0] == "CodeMismatchException"
+    assert "AuthenticationResult" in answer(challenge["Session"], SOFTWARE_TOKEN_MFA_CODE=totp(secret))
+    assert "AuthenticationResult" in pool.sign_in("joe@a.example")
+    assert login_page(world, pool, "jane@a.example") == 200, "the page shows an error"
+
+
+def login_page(world, pool, name):
+    form = {"client_id": pool.app, "redirect_uri": "http://localhost/callback", "response_type": "code",
+            "scope": "openid", "username": name, "password": PASSWORD}
+    connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"))
+    connection.request("POST", "/login", urllib.parse.urlencode(form))
+    return connection.getresponse().status
+
+
+def test_a_second_factor_that_must_be_set_up(world):
+    pool = Pool(world)
+    pool.idp.set_user_pool_mfa_config(UserPoolId=pool.id, MfaConfiguration="ON",
+                                      SoftwareTokenMfaConfiguration={"Enabled": True})
+    pool.sign_up("jane@a.example")
+    pool.confirm("jane@a.example")
+    setup = pool.sign_in("jane@a.example")
+    assert setup["ChallengeName"] == "MFA_SETUP"
+    answer = functools.partial(pool.respond, "jane@a.example", "MFA_SETUP")
+    assert failure(answer, setup["Session"])[0] == "InvalidParameterException", "nothing is set up"
+    assert not allowed(pool.idp.associate_software_token, Session=MADE_UP)
+    secret = pool.idp.associate_software_token(Session=setup["Session"])
+    assert not allowed(pool.idp.verify_software_token, Session=MADE_UP, UserCode=totp(secret["SecretCode"]))
+    verified = pool.idp.verify_software_token(Session=secret["Session"], UserCode=totp(secret["SecretCode"]))
+    assert not allowed(answer, session=setup["Session"])
+    assert "AuthenticationResult" in answer(verified["Session"])
+    assert pool.sign_in("jane@a.example")["ChallengeName"] == "SOFTWARE_TOKEN_MFA"
+
+
+def test_identity_provider_in_a_template(world):
+    template = {
+        "Parameters": {"Minutes": {"Type": "Number", "Default": 10}, "Mapped": {"Type": "String", "Default": "mail"}},
+        "Resources": {
+            "Pool": {"Type": "AWS::Cognito::UserPool", "Properties": {"UserPoolName": "templated"}},
+            "App": {"Type": "AWS::Cognito::UserPoolClient", "Properties": {
+                "UserPoolId": {"Ref": "Pool"}, "IdTokenValidity": {"Ref": "Minutes"},
+                "TokenValidityUnits": {"IdToken": "minutes"}, "SupportedIdentityProviders": [{"Ref": "Provider"}]}},
+            "Provider": {"Type": "AWS::Cognito::UserPoolIdentityProvider", "Properties": {
+                "UserPoolId": {"Ref": "Pool"}, "ProviderName": "institute", "ProviderType": "SAML",
+                "ProviderDetails": {"MetadataURL": "https://idp.example/metadata"},
+                "AttributeMapping": {"email": {"Ref": "Mapped"}}}}},
+        "Outputs": {"Pool": {"Value": {"Ref": "Pool"}}, "App": {"Value": {"Ref": "App"}}}}
+    cloudformation, idp = world.client("cloudformation"), world.client("cognito-idp")
+    cloudformation.create_stack(StackName="templated", TemplateBody=json.dumps(template))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="templated", WaiterConfig={"Delay": 1})
+    outputs = {output["OutputKey"]: output["OutputValue"]
+               for output in cloudformation.describe_stacks(StackName="templated")["Stacks"][0]["Outputs"]}
+    app = idp.describe_user_pool_client(UserPoolId=outputs["Pool"], ClientId=outputs["App"])["UserPoolClient"]
+    assert (app["IdTokenValidity"], app["SupportedIdentityProviders"]) == (10, ["institute"])
+
+    def mapping():
+        return idp.describe_identity_provider(UserPoolId=outputs["Pool"], ProviderName="institute")[
+            "IdentityProvider"]["AttributeMapping"]
+
+    assert mapping() == {"email": "mail"}
+    cloudformation.update_stack(StackName="templated", UsePreviousTemplate=True,
+                                Parameters=[{"ParameterKey": "Mapped", "ParameterValue": "email"}])
+    cloudformation.get_waiter("stack_update_complete").wait(StackName="templated", WaiterConfig={"Delay": 1})
+    assert mapping() == {"email": "email"}
+    del template["Resources"]["Provider"], template["Resources"]["App"], template["Outputs"]["App"]
+    cloudformation.update_stack(StackName="templated", TemplateBody=json.dumps(template))
+    cloudformation.get_waiter("stack_update_complete").wait(StackName="templated", WaiterConfig={"Delay": 1})
+    assert failure(mapping)[0] == "ResourceNotFoundException"
 
 
 # --- Latency ----------------------------------------------------------------------------------------------------------

@@ -41,9 +41,18 @@ pub const STACK: &str = "sluice";
 /// The region the local AWS says it is.
 pub const REGION: &str = "us-east-1";
 
-/// Template parameters that make sense only here: signing in with a password alone, short waits, and no more executions at
-/// once than one Python process can run.
-const PARAMETERS: [(&str, &str); 3] = [("PasswordSignIn", "true"), ("RetryBaseSeconds", "1"), ("MaximumConcurrency", "2")];
+/// Template parameters that make sense only here: signing in with a password alone, short waits, no more executions at
+/// once than one Python process can run, and every way in that can be tried without another identity provider.
+const PARAMETERS: [(&str, &str); 8] = [
+    ("PasswordSignIn", "true"),
+    ("RetryBaseSeconds", "1"),
+    ("MaximumConcurrency", "2"),
+    ("SignUp", "domains"),
+    ("MultiFactor", "OPTIONAL"),
+    ("DomainPrefix", "sluice-local"),
+    ("CallbackUrls", "http://localhost:8080/callback"),
+    ("LogoutUrls", "http://localhost:8080/"),
+];
 
 /// The template parameter with the address that answers name. The local API has no host name of its own.
 const PUBLIC_URL: &str = "PublicUrl";

@@ -24,8 +24,9 @@ use crate::output::{Reporter, Step};
 use crate::wait::within;
 use crate::workspace::{Workspace, cargo};
 
-/// The workers: each is a package of the workspace, its binary, and a function of the pipeline.
-pub const WORKERS: [&str; 7] = ["submit", "dispatch", "deduplicate", "parse", "store", "publish", "status"];
+/// The workers: each is a package of the workspace, its binary, and a function of the pipeline or, `enroll`, of the identity
+/// stack.
+pub const WORKERS: [&str; 8] = ["submit", "dispatch", "deduplicate", "parse", "store", "publish", "status", "enroll"];
 
 /// A build from nothing takes minutes on a small machine; this is for one that hangs.
 const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);

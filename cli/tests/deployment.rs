@@ -59,8 +59,8 @@ async fn a_deployment_is_made_changed_and_taken_away() {
     let names: Vec<_> = made.changes.iter().map(|(name, _)| name.strip_prefix(&setting.stack).unwrap()).collect();
     assert_eq!(names, ["-core", "-identity", "-pipeline", "-api"]);
     assert_eq!(setting.changes(&[]).await, [Unchanged; 4]);
-    // The log retention is a parameter of the last two.
-    assert_eq!(setting.changes(&[("LogRetentionDays", "30")]).await, [Unchanged, Unchanged, Updated, Updated]);
+    // The log retention is a parameter of all but the first.
+    assert_eq!(setting.changes(&[("LogRetentionDays", "30")]).await, [Unchanged, Updated, Updated, Updated]);
 
     let error = setting.deploy(&[("LogRetentionDay", "30")]).await.unwrap_err().to_string();
     assert!(error.contains("no template has a parameter `LogRetentionDay`"), "{error}");

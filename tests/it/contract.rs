@@ -95,9 +95,9 @@ fn every_task_has_a_timeout_a_catch_and_retries_with_full_jitter() -> Result<()>
     Ok(())
 }
 
-/// The pipeline's template without its comments.
-fn pipeline_template() -> Result<String> {
-    let text = read("infra/pipeline.yaml")?;
+/// The templates that have workers, without their comments.
+fn worker_templates() -> Result<String> {
+    let text = read("infra/pipeline.yaml")? + &read("infra/identity.yaml")?;
     let lines = text.lines().map(|line| line.split_once('#').map_or(line, |(code, _)| code).trim_end());
     Ok(lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"))
 }
@@ -122,7 +122,7 @@ fn number(template: &str, key: &str) -> Result<u64> {
 
 #[test]
 fn timeouts_contain_each_other() -> Result<()> {
-    let template = pipeline_template()?;
+    let template = worker_templates()?;
     let definition: Value = serde_json::from_str(&read("statemachines/ingest.asl.json")?)?;
     let execution = definition["TimeoutSeconds"].as_u64().context("TimeoutSeconds")?;
     let timeout = |worker: &str| number(function(&template, worker)?, "Timeout");
@@ -135,12 +135,13 @@ fn timeouts_contain_each_other() -> Result<()> {
         assert!(timeout(step)? < 25, "{step} ends before its task's timeout");
     }
     assert!(timeout("submit")? < 30, "API Gateway waits for 30 seconds");
+    assert!(timeout("enroll")? <= 5, "Cognito waits for 5 seconds");
     Ok(())
 }
 
 #[test]
 fn every_variable_that_a_worker_reads_is_set_and_no_other() -> Result<()> {
-    let template = pipeline_template()?;
+    let template = worker_templates()?;
     for worker in sluice::package::WORKERS {
         let main = read(&format!("workers/{worker}/src/main.rs"))?;
         let reads = ["required_var(\"", "var_parsed(\""].iter().flat_map(|call| main.split(call).skip(1));

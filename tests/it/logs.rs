@@ -7,8 +7,11 @@ use aws_sdk_cloudwatchlogs::Client;
 use serde_json::Value;
 use sluice_tests::Harness;
 
-/// The workers that the deployment has.
+/// The workers that messages and their senders meet. Beside them there is only [`ENROLL`].
 pub(crate) const WORKERS: [&str; 7] = ["Submit", "Dispatch", "Deduplicate", "Parse", "Store", "Publish", "Status"];
+
+/// The worker of the identity stack.
+pub(crate) const ENROLL: &str = "Enroll";
 
 /// One log event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,10 +14,12 @@
 mod attacks;
 mod canary;
 mod claim_model;
+mod cognito;
 mod console;
 mod contract;
 mod deduplicate;
 mod documents;
+mod enroll;
 mod events;
 mod failures;
 mod forge;

@@ -19,13 +19,13 @@ use sluice::aws::Aws;
 use sluice_tests::{Harness, adt, unique};
 
 use crate::forge;
-use crate::logs::{WORKERS, group_of};
+use crate::logs::{ENROLL, WORKERS, group_of};
 
 /// A role that somebody may assume whose policy is another role's.
-struct Twin {
+pub(crate) struct Twin {
     root: Aws,
     name: String,
-    aws: Aws,
+    pub(crate) aws: Aws,
 }
 
 /// The physical names of the roles of a stack, by their names in the template.
@@ -35,10 +35,8 @@ pub(crate) async fn roles(it: &Harness, stack: &str) -> Result<BTreeMap<String, 
     let found = client.describe_stack_resources().stack_name(stack_name).send().await?;
     for resource in found.stack_resources() {
         let kind = resource.resource_type().unwrap_or_default();
-        ensure!(
-            !["AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy"].contains(&kind),
-            "a policy beside the roles"
-        );
+        // One that stands beside its role ([`policies`] finds it in the role) is none of its own.
+        ensure!(kind != "AWS::IAM::ManagedPolicy", "a policy of its own");
     }
     let roles = found.stack_resources().iter().filter(|resource| resource.resource_type() == Some("AWS::IAM::Role"));
     Ok(roles
@@ -73,7 +71,7 @@ pub(crate) fn document(encoded: &str) -> Result<Value> {
 }
 
 impl Twin {
-    async fn of(it: &Harness, role: &str) -> Result<Self> {
+    pub(crate) async fn of(it: &Harness, role: &str) -> Result<Self> {
         let iam = Iam::new(it.aws.config());
         let sts = aws_sdk_sts::Client::new(it.aws.config());
         let account = sts.get_caller_identity().send().await?.account.context("an account")?;
@@ -157,7 +155,7 @@ enum Call {
 
 use Call::*;
 
-const ALL: [Call; 36] = [
+const ALL: [Call; 37] = [
     Send,
     Receive,
     Delete,
@@ -194,13 +192,14 @@ const ALL: [Call; 36] = [
     Log("Store"),
     Log("Publish"),
     Log("Status"),
+    Log(ENROLL),
 ];
 
 /// All that a worker may do of [`ALL`]; the rest it may not.
 ///
 /// [`Log`] is in none of them, although each worker may write to its own log group. The policies name
 /// `log-group:<name>:*`, which is what AWS compares a new stream with; the local AWS compares the group's bare name.
-const MAY: [(&str, &[Call]); 7] = [
+const MAY: [(&str, &[Call]); 8] = [
     ("Submit", &[Send, UpdateItem, Seal, PutOverflow]),
     ("Dispatch", &[Send, Receive, Delete, Hide, Run]),
     ("Deduplicate", &[UpdateItem]),
@@ -208,6 +207,8 @@ const MAY: [(&str, &[Call]); 7] = [
     ("Store", &[UpdateItem, Open, GetOverflow]),
     ("Publish", &[Publish]),
     ("Status", &[GetItem]),
+    // What it may is about users and the enrollment table: `enroll`.
+    (ENROLL, &[]),
 ];
 
 /// What the calls are about.
@@ -379,7 +380,7 @@ async fn tag(
 }
 
 /// Any answer but a refusal is a permission. No answer at all is neither.
-fn allowed<T, E: ProvideErrorMetadata + std::fmt::Debug>(result: Result<T, SdkError<E>>) -> Result<bool> {
+pub(crate) fn allowed<T, E: ProvideErrorMetadata + std::fmt::Debug>(result: Result<T, SdkError<E>>) -> Result<bool> {
     match result {
         Ok(_) => Ok(true),
         Err(SdkError::ServiceError(error)) => {
@@ -393,9 +394,10 @@ fn allowed<T, E: ProvideErrorMetadata + std::fmt::Debug>(result: Result<T, SdkEr
 
 #[tokio::test]
 async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
-    assert_eq!(MAY.map(|(worker, _)| worker), WORKERS);
+    assert!(MAY.iter().map(|(worker, _)| worker).eq(WORKERS.iter().chain([&ENROLL])));
     let scene = Scene::new().await?;
-    let roles = roles(&scene.it, "pipeline").await?;
+    let mut roles = roles(&scene.it, "pipeline").await?;
+    roles.extend(self::roles(&scene.it, "identity").await?);
     for call in ALL.into_iter().filter(|call| !matches!(call, Run | RunAsync)) {
         assert!(scene.may(&scene.it.aws, call).await?, "{call:?} is something that the root may do");
     }
@@ -484,8 +486,8 @@ async fn no_worker_role_reaches_the_lake_bucket() -> Result<()> {
     let it = Harness::new()?;
     let lake = it.outputs.stack_outputs.get("LakeBucketArn").context("a lake")?;
     let mut seen = 0;
-    for stack in ["core", "pipeline", "api"] {
-        for (name, role) in roles(&it, stack).await? {
+    for stack in ["core", "identity", "pipeline", "api"] {
+        for (name, role) in roles(&it, stack).await?.into_iter().filter(|(name, _)| name != "UserRole") {
             let policies = policies(&it, &role).await?;
             assert_eq!(reaching_the_lake(&policies, lake)?, [] as [Value; 0], "{name}");
             // Nor does it write metrics, whose names and dimensions anybody in the account may list.
@@ -498,7 +500,7 @@ async fn no_worker_role_reaches_the_lake_bucket() -> Result<()> {
     assert!(seen > WORKERS.len(), "the workers' roles and the state machine's");
     // The same look at a role that does: the users'.
     let users = roles(&it, "identity").await?;
-    assert_eq!(users.keys().collect::<Vec<_>>(), ["UserRole"]);
+    assert_eq!(users.keys().collect::<Vec<_>>(), ["EnrollRole", "UserRole"]);
     assert_eq!(reaching_the_lake(&policies(&it, &users["UserRole"]).await?, lake)?.len(), 2);
     let wide = json!({ "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::*" }] });
     assert_eq!(reaching_the_lake(&[wide], lake)?.len(), 1);

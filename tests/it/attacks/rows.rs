@@ -534,10 +534,14 @@ pub(super) const READS: &[Row] =
         ),
         row(
             "get-empty-claim",
-            "get an object without a tag by a user with empty claims",
+            "get an object with an empty tag, or none, by a user with empty claims",
             NO,
             Blank,
-            |p| vec![get(p, &p.untagged)],
+            |p| {
+                // The bucket's policy lets nobody make one.
+                let empty = Ask::new("s3:GetObject", format!("{}/{}", p.bucket_arn(), p.key_of("")));
+                vec![get(p, &p.untagged), Call::question(empty.key("s3:ExistingObjectTag/source", ""))]
+            },
             OWN_GET,
         ),
         row(
@@ -615,6 +619,22 @@ pub(super) const READS: &[Row] =
                     bucket("GET", "uploads=", "s3:ListBucketMultipartUploads", p, ""),
                     Call::rest("s3", "GET", "/", &json!(null)).asks(Ask::new("s3:ListAllMyBuckets", anything("s3"))),
                 ]
+            },
+            RootMay,
+        ),
+        row(
+            "enrollment",
+            "read who gets which institute, give one's own domain a right",
+            NO,
+            Admin,
+            |p| {
+                let arn = format!("arn:aws:dynamodb:{}:{}:table/{}", p.region, p.account, p.enrollment);
+                let call = |name: &str, mut body: serde_json::Value| {
+                    body["TableName"] = json!(p.enrollment);
+                    json_call("dynamodb", &format!("DynamoDB_20120810.{name}"), &format!("dynamodb:{name}"), &arn, body)
+                };
+                let rule = json!({ "kind": { "S": "domain" }, "name": { "S": "test.example" } });
+                vec![call("GetItem", json!({ "Key": rule })), call("PutItem", json!({ "Item": rule })), call("Scan", json!({}))]
             },
             RootMay,
         ),

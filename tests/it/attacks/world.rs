@@ -88,6 +88,8 @@ pub(super) struct Place {
     pub(super) data_key: String,
     pub(super) token_key: String,
     pub(super) another_user: String,
+    /// The table of enrollment.
+    pub(super) enrollment: String,
 }
 
 impl Place {
@@ -194,8 +196,10 @@ impl World {
         callers.insert(Who::Blank, (vec![("read", String::new()), ("write", String::new())], blank));
         let account = user_role.split(':').nth(4).context("an account")?;
         let mut worker_roles = Vec::new();
-        for name in permissions::roles(&it, "pipeline").await?.values() {
-            worker_roles.push(format!("arn:aws:iam::{account}:role/{name}"));
+        for stack in ["pipeline", "identity"] {
+            let roles = permissions::roles(&it, stack).await?;
+            let workers = roles.iter().filter(|(name, _)| *name != "UserRole");
+            worker_roles.extend(workers.map(|(_, name)| format!("arn:aws:iam::{account}:role/{name}")));
         }
         ensure!(!worker_roles.is_empty(), "no worker has a role");
         let message_id = "4".repeat(64);
@@ -275,6 +279,7 @@ impl World {
             data_key: output("DataKeyArn")?,
             token_key: output("TokenKeyArn")?,
             another_user: "nobody@test.example".to_owned(),
+            enrollment: output("EnrollmentTableName")?,
         };
         ensure!(real.functions.len() > 5, "the workers are {:?}", real.functions);
         let Some(made) = &self.made else { return Ok(real) };
@@ -290,6 +295,7 @@ impl World {
             functions: real.functions.iter().map(|it| none(it)).collect(),
             worker_roles: real.worker_roles.iter().map(|it| none(it)).collect(),
             user_role: none(&real.user_role),
+            enrollment: none(&real.enrollment),
             data_key: real.data_key.replace("key/", "key/0"),
             token_key: real.token_key.replace("key/", "key/0"),
             ..real

@@ -115,7 +115,7 @@ pub struct Pending {
     pub sub: String,
     /// The user's name in the pool, by which an operator changes their attributes.
     pub username: String,
-    /// The address, if it was verified.
+    /// The address, if Cognito has verified it or the provider has named it.
     pub email: Option<String>,
     /// The identity provider the user came by, if not the pool itself.
     pub provider: Option<String>,

@@ -1,1 +1,253 @@
 //! Gives a new user their institute, when they have confirmed their sign-up (Cognito post-confirmation trigger).
+//!
+//! Cognito calls it once for a user who signed up and proved the address, and once for a user whom a federated provider
+//! sent for the first time. Users whom an operator made never come here. It calls again when it had no answer within five
+//! seconds, so everything here can run twice, also at the same time, with the effect of once.
+//!
+//! Cognito has no conditional write: between the look at the user's attributes and their change an operator may set an
+//! institute, which is then overwritten with the one that the table gives. That is a moment, right after the sign-up, and
+//! it gives nobody more than the operators have put into the table.
+
+use aws_sdk_cognitoidentityprovider::Client as Users;
+use aws_sdk_cognitoidentityprovider::types::AttributeType;
+use aws_sdk_dynamodb::Client as Entries;
+use aws_sdk_dynamodb::types::AttributeValue::{self, S};
+use aws_sdk_dynamodb::types::ReturnValue;
+use domain::enrollment::{DomainRule, EmailDomain, Founded, Kind, Pending};
+use domain::{Source, Timestamp};
+use runtime::{Field, StepError, note};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The event of a confirmed sign-up. The same trigger is called after a forgotten password was replaced, where it must do
+/// nothing: it would give rights to accounts that had them taken away.
+const CONFIRMED_SIGN_UP: &str = "PostConfirmation_ConfirmSignUp";
+
+const READ: &str = "custom:read";
+const WRITE: &str = "custom:write";
+
+/// Where a new user's institute comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The table's rule for the domain of their address.
+    Domains,
+    /// They found it.
+    Found,
+}
+
+/// It is no [`Mode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidMode;
+
+impl std::str::FromStr for Mode {
+    type Err = InvalidMode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "domains" => Ok(Self::Domains),
+            "found" => Ok(Self::Found),
+            _ => Err(InvalidMode),
+        }
+    }
+}
+
+/// The user pool and the enrollment table.
+#[derive(Clone, Debug)]
+pub struct Enrollment {
+    users: Users,
+    entries: Entries,
+    table: String,
+    mode: Mode,
+}
+
+/// What is read of the event, as the Cognito developer guide has it (*Post confirmation Lambda trigger*).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    trigger_source: String,
+    user_pool_id: String,
+    user_name: String,
+    request: Request,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    user_attributes: UserAttributes,
+}
+
+#[derive(Deserialize)]
+struct UserAttributes {
+    sub: String,
+    email: Option<String>,
+    email_verified: Option<String>,
+    /// JSON, of a user who came by a federated provider.
+    identities: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity {
+    provider_name: String,
+}
+
+/// Somebody who has just come in.
+struct NewUser {
+    pool: String,
+    name: String,
+    sub: String,
+    /// An address that somebody vouches for: Cognito that it is the user's, or their provider.
+    email: Option<String>,
+    provider: Option<String>,
+}
+
+impl Enrollment {
+    /// Enrolls with these clients, this table and in this mode.
+    pub fn new(users: Users, entries: Entries, table: String, mode: Mode) -> Self {
+        Self { users, entries, table, mode }
+    }
+
+    /// Answers the trigger: gives the user what is due to them and the event back, unchanged.
+    ///
+    /// # Errors
+    /// [`StepError`] of a call. Cognito shows its sentence to the user, whose account is confirmed all the same.
+    pub async fn confirmed(&self, event: Value) -> Result<Value, StepError> {
+        let given: Event = runtime::input("a post-confirmation event", event.clone())?;
+        let outcome = if given.trigger_source == CONFIRMED_SIGN_UP { self.enroll(given.try_into()?).await? } else { "ignored" };
+        note(Field::Outcome, outcome);
+        Ok(event)
+    }
+
+    async fn enroll(&self, user: NewUser) -> Result<&'static str, StepError> {
+        if self.has_institute(&user).await? {
+            return Ok("unchanged");
+        }
+        match self.mode {
+            Mode::Found => {
+                let institute = self.found(&user).await?;
+                self.give(&user, &institute, &[READ, WRITE]).await?;
+                Ok("founded")
+            }
+            Mode::Domains => match self.rule(&user).await? {
+                Some(DomainRule { institute, read, write, .. }) => {
+                    let rights = [(READ, read), (WRITE, write)].into_iter().filter_map(|(name, given)| given.then_some(name));
+                    self.give(&user, &institute, &rights.collect::<Vec<_>>()).await?;
+                    Ok("enrolled")
+                }
+                None => {
+                    self.wait_for_operator(user).await?;
+                    Ok("pending")
+                }
+            },
+        }
+    }
+
+    /// Whether the user reads or writes for some institute already. Asked of the pool and not of the event, which is as old
+    /// as the call.
+    async fn has_institute(&self, user: &NewUser) -> Result<bool, StepError> {
+        let found = self
+            .users
+            .admin_get_user()
+            .user_pool_id(&user.pool)
+            .username(&user.name)
+            .send()
+            .await
+            .map_err(|error| StepError::from_sdk("cognito-idp:AdminGetUser", &error))?;
+        let institutes = found.user_attributes().iter().filter(|attribute| [READ, WRITE].contains(&attribute.name()));
+        Ok(institutes.filter_map(AttributeType::value).any(|value| !value.is_empty()))
+    }
+
+    /// The rule for the user's address, if it gives anything. One of a provider is for that provider's users, and one
+    /// without for the pool's own: a provider may name any address.
+    async fn rule(&self, user: &NewUser) -> Result<Option<DomainRule>, StepError> {
+        let Some(Ok(domain)) = user.email.as_deref().map(EmailDomain::of_address) else { return Ok(None) };
+        let found = self
+            .entries
+            .get_item()
+            .table_name(&self.table)
+            .key("kind", kind(Kind::Domain))
+            .key("name", S(domain.to_string()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| StepError::from_sdk("dynamodb:GetItem", &error))?;
+        let rule: Option<DomainRule> =
+            found.item.map(serde_dynamo::from_item).transpose().map_err(|_| StepError::InvalidInput { what: "a domain rule" })?;
+        Ok(rule.filter(|rule| rule.provider == user.provider && (rule.read || rule.write)))
+    }
+
+    /// Sets attributes of the user to the institute.
+    async fn give(&self, user: &NewUser, institute: &Source, attributes: &[&str]) -> Result<(), StepError> {
+        note(Field::Source, institute);
+        let mut request = self.users.admin_update_user_attributes().user_pool_id(&user.pool).username(&user.name);
+        for name in attributes {
+            let attribute = AttributeType::builder().name(*name).value(institute.as_str()).build();
+            request = request.user_attributes(attribute.map_err(|_| StepError::InvalidInput { what: "a user attribute" })?);
+        }
+        let updated = request.send().await;
+        updated.map(drop).map_err(|error| StepError::from_sdk("cognito-idp:AdminUpdateUserAttributes", &error))
+    }
+
+    /// Notes that the user waits for an operator, unless that is noted.
+    async fn wait_for_operator(&self, user: NewUser) -> Result<(), StepError> {
+        let NewUser { sub, name, email, provider, .. } = user;
+        let entry = Pending { sub, username: name, email, provider, since: Timestamp::now() };
+        let entry = serde_dynamo::to_item(entry).map_err(|_| StepError::InvalidInput { what: "an entry of the table" })?;
+        let put = self
+            .entries
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(entry))
+            .item("kind", kind(Kind::Pending))
+            .condition_expression("attribute_not_exists(kind)")
+            .send()
+            .await;
+        match put {
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) => Ok(()),
+            other => other.map(drop).map_err(|error| StepError::from_sdk("dynamodb:PutItem", &error)),
+        }
+    }
+
+    /// The institute that the user founds: the same however often and by however many it is asked.
+    async fn found(&self, user: &NewUser) -> Result<Source, StepError> {
+        let updated = self
+            .entries
+            .update_item()
+            .table_name(&self.table)
+            .key("kind", kind(Kind::Founded))
+            .key("name", S(user.sub.clone()))
+            .update_expression("SET institute = if_not_exists(institute, :institute), since = if_not_exists(since, :now)")
+            .expression_attribute_values(":institute", S(Uuid::new_v4().to_string()))
+            .expression_attribute_values(":now", S(Timestamp::now().to_string()))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await
+            .map_err(|error| StepError::from_sdk("dynamodb:UpdateItem", &error))?;
+        let founded: Founded = serde_dynamo::from_item(updated.attributes.unwrap_or_default())
+            .map_err(|_| StepError::InvalidInput { what: "a founded institute" })?;
+        Ok(founded.institute)
+    }
+}
+
+fn kind(kind: Kind) -> AttributeValue {
+    S(kind.as_str().to_owned())
+}
+
+impl TryFrom<Event> for NewUser {
+    type Error = StepError;
+
+    fn try_from(event: Event) -> Result<Self, StepError> {
+        let UserAttributes { sub, email, email_verified, identities } = event.request.user_attributes;
+        let identities: Vec<Identity> = serde_json::from_str(identities.as_deref().unwrap_or("[]"))
+            .map_err(|_| StepError::InvalidInput { what: "a user's identities" })?;
+        let mut providers = identities.into_iter().map(|identity| identity.provider_name);
+        let provider = match (providers.next(), providers.next()) {
+            (provider, None) => provider,
+            // An account that others were linked to is not new, and whose word its address is cannot be told.
+            _ => return Err(StepError::InvalidInput { what: "a new user's only identity" }),
+        };
+        let vouched_for = provider.is_some() || email_verified.as_deref() == Some("true");
+        Ok(Self { pool: event.user_pool_id, name: event.user_name, sub, email: email.filter(|_| vouched_for), provider })
+    }
+}

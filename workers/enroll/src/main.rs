@@ -1,0 +1,25 @@
+//! Lambda entry of the user pool's post-confirmation trigger.
+
+use std::time::Duration;
+
+use enroll::Enrollment;
+use lambda_runtime::Error;
+
+/// Cognito waits five seconds for the whole of it, and then calls again.
+const ATTEMPT: Duration = Duration::from_millis(1500);
+const OPERATION: Duration = Duration::from_secs(4);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let sdk = runtime::sdk_config(ATTEMPT, OPERATION).await;
+    let users = aws_sdk_cognitoidentityprovider::config::Builder::from(&sdk).interceptor(runtime::RequestLog).build();
+    let entries = aws_sdk_dynamodb::config::Builder::from(&sdk).interceptor(runtime::RequestLog).build();
+    let enrollment = Enrollment::new(
+        aws_sdk_cognitoidentityprovider::Client::from_conf(users),
+        aws_sdk_dynamodb::Client::from_conf(entries),
+        runtime::required_var("ENROLLMENT_TABLE")?,
+        runtime::var_parsed("ENROLLMENT")?,
+    );
+
+    runtime::serve("enroll", |event| enrollment.confirmed(event)).await
+}
