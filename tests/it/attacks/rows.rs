@@ -535,7 +535,7 @@ pub(super) const READS: &[Row] =
         row(
             "get-empty-claim",
             "get an object with an empty tag, or none, by a user with empty claims",
-            NO,
+            (Open, Refused),
             Blank,
             |p| {
                 // The bucket's policy lets nobody make one.
