@@ -361,7 +361,8 @@ WRITE_HEADER_ACTIONS = {
     "x-amz-object-lock-legal-hold": "s3:PutObjectLegalHold",
 }
 # Further condition keys that carry a write's header of the same name.
-WRITE_HEADER_KEYS = ("x-amz-server-side-encryption-aws-kms-key-id", "x-amz-storage-class", "x-amz-copy-source",
+WRITE_HEADER_KEYS = ("x-amz-server-side-encryption-aws-kms-key-id",
+                     "x-amz-server-side-encryption-customer-algorithm", "x-amz-storage-class", "x-amz-copy-source",
                      "x-amz-metadata-directive")
 
 
@@ -492,6 +493,53 @@ def s3_condition_keys():
     wrap(iam_actions, "s3_service_context", make_service_context)
     wrap(iam_actions, "s3_additional_checks", make_additional_checks)
     wrap(iam_evaluator, "enforce", make_enforce)
+
+
+def s3_object_names():
+    """An object is authorized under the very key that it is stored under.
+
+    AWS: a key is a string. Two slashes, a slash at the end and a slash at the beginning are part of it, so the ARN of
+    //a is not that of /a. MiniStack drops them from the ARN, and a policy for one prefix would allow another.
+    """
+    from ministack.core import iam_actions
+
+    def exact(path):
+        bucket, _, key = path.lstrip("/").partition("/")
+        return f"arn:aws:s3:::{bucket}/{key}" if bucket and key else None
+
+    def make_resource_arn(original):
+        def extract_resource_arn(service, method, path, *rest):
+            return (exact(path) if service == "s3" else None) or original(service, method, path, *rest)
+        return extract_resource_arn
+
+    def make_additional_checks(original):
+        def s3_additional_checks(method, path, headers, body, query_params):
+            collapsed = f"arn:aws:s3:::{'/'.join(part for part in path.split('/') if part)}"
+            return [(action, exact(path) if arn == collapsed and exact(path) else arn)
+                    for action, arn in original(method, path, headers, body, query_params)]
+        return s3_additional_checks
+
+    wrap(iam_actions, "extract_resource_arn", make_resource_arn)
+    wrap(iam_actions, "s3_additional_checks", make_additional_checks)
+
+
+def one_tag_once():
+    """A write that names one tag twice is refused.
+
+    AWS: x-amz-tagging with the same key twice is an InvalidArgument. MiniStack takes the first and forgets the other.
+    """
+    from ministack.services import s3
+
+    def make_validate(original):
+        def validate_object_request(method, path, headers, query_params):
+            names = [name for part in headers.get("x-amz-tagging", "").split("&")
+                     for name in s3._parse_qs(part, keep_blank_values=True)]
+            if len(names) != len(set(names)):
+                return s3._error("InvalidArgument", "Cannot provide multiple Tags with the same key", 400)
+            return original(method, path, headers, query_params)
+        return validate_object_request
+
+    wrap(s3, "validate_object_request", make_validate)
 
 
 # --- DynamoDB ---------------------------------------------------------------------------------------------------------
@@ -829,6 +877,42 @@ def message_move_tasks():
 
     sqs._HANDLERS.update({"StartMessageMoveTask": start, "ListMessageMoveTasks": list_tasks})
     wrap(iam_actions, "extract_resource_arn", make_resource_arn)
+
+
+# --- Identities -------------------------------------------------------------------------------------------------------
+
+def identity_tokens():
+    """The tokens of an identity pool: none where the classic flow is off, and only genuine ones assume a role.
+
+    AWS: GetOpenIdToken belongs to the basic (classic) flow and fails where the pool does not allow that flow.
+    AssumeRoleWithWebIdentity verifies the token's signature and expiry before it looks at the role's trust policy.
+    """
+    from ministack.core.responses import error_response_json
+    from ministack.services import cognito, sts
+
+    def make_open_id(original):
+        def get_open_id_token(data):
+            for pool in cognito._identity_pools.values():
+                if data.get("IdentityId") in pool["_identities"] and not pool.get("AllowClassicFlow"):
+                    return error_response_json("InvalidParameterException",
+                                               "Basic (classic) flow is not enabled, please use enhanced flow.", 400)
+            return original(data)
+        return get_open_id_token
+
+    def make_trust(original):
+        def web_identity_trust_denied(role_arn, params, use_json):
+            token = sts._p(params, "WebIdentityToken")
+            claims = cognito._token_claims(token)
+            if claims.get("iss") == "https://cognito-identity.amazonaws.com":
+                if not cognito._signature_valid(token):
+                    return sts._error(400, "InvalidIdentityToken", "The ID Token provided is not a valid JWT.", ns="sts")
+                if time.time() >= claims.get("exp", 0):
+                    return sts._error(400, "ExpiredTokenException", "Token expired", ns="sts")
+            return original(role_arn, params, use_json)
+        return web_identity_trust_denied
+
+    wrap(cognito, "_get_open_id_token", make_open_id)
+    wrap(sts, "_web_identity_trust_denied", make_trust)
 
 
 # --- User attributes --------------------------------------------------------------------------------------------------
@@ -1244,12 +1328,15 @@ PATCHES = (
     policy_variables,
     principal_arn,
     s3_condition_keys,
+    s3_object_names,
+    one_tag_once,
     dynamodb_leading_keys,
     kms_condition_keys,
     log_stream_arn,
     state_machine_role,
     retry_delay,
     message_move_tasks,
+    identity_tokens,
     write_attributes,
     post_confirmation,
     challenge_sessions,

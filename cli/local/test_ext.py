@@ -659,6 +659,15 @@ def test_bucket_policy_that_requires_a_tag(world):
         assert not allowed(s3.put_object, Bucket=BUCKET, Key=world.key("n"), Body=b"x")
 
 
+def test_bucket_policy_that_refuses_customer_keys(world):
+    s3 = world.s3("alice", allow("s3:*", f"{OBJECT}/*"))
+    header = "s3:x-amz-server-side-encryption-customer-algorithm"
+    with world.bucket_policy({**deny("s3:PutObject", f"{OBJECT}/*", Null={header: "false"}), "Principal": "*"}):
+        assert allowed(s3.put_object, Bucket=BUCKET, Key=world.key("n"), Body=b"x")
+        key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "0123456789abcdef0123456789abcdef"}
+        assert not allowed(s3.put_object, Bucket=BUCKET, Key=world.key("n"), Body=b"x", **key)
+
+
 def test_bucket_policy_that_enforces_write_once(world):
     s3 = world.s3("alice", allow("s3:*", f"{OBJECT}/*"))
     once = {**deny("s3:PutObject", f"{OBJECT}/*", Null={"s3:if-none-match": "true"},
@@ -679,6 +688,32 @@ def test_bucket_policy_that_enforces_write_once(world):
         parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
         assert not allowed(s3.complete_multipart_upload, **upload, MultipartUpload=parts)
         assert allowed(s3.complete_multipart_upload, **upload, MultipartUpload=parts, IfNoneMatch="*")
+
+
+def test_slashes_are_part_of_a_key(world):
+    s3 = world.s3("alice", WRITER, READER)
+    put = functools.partial(allowed, s3.put_object, Bucket=BUCKET, Body=b"x", Tagging="source=a")
+    key = world.key("source=a//")
+    assert put(Key=key)
+    assert allowed(s3.get_object, Bucket=BUCKET, Key=key)
+    assert put(Key="source=a/")
+    assert not put(Key=f"/{key}")
+    world.put(f"/{key}", tags="source=a")
+    assert not allowed(s3.get_object, Bucket=BUCKET, Key=f"/{key}")
+    attributes = functools.partial(
+        allowed, world.s3("alice", allow("s3:GetObject*", f"{OBJECT}/source=a/*")).get_object_attributes,
+        Bucket=BUCKET, ObjectAttributes=["ETag"])
+    assert attributes(Key=key)
+    assert not attributes(Key=f"/{key}")
+
+
+def test_a_tag_that_is_named_twice(world):
+    s3 = world.s3("alice", WRITER)
+    put = functools.partial(s3.put_object, Bucket=BUCKET, Key=world.key("source=a/"), Body=b"x")
+    assert put(Tagging="source=a&other=a")
+    for twice in ("source=a&source=b", "source=a&sou%72ce=b", "source=a&source=a"):
+        with pytest.raises(ClientError, match="InvalidArgument"):
+            put(Tagging=twice)
 
 
 def test_anonymous_requests_are_refused(world):
@@ -903,6 +938,29 @@ def test_message_move_task(world):
     assert (task["Status"], task["ApproximateNumberOfMessagesMoved"]) == ("COMPLETED", 1)
     assert receive(dead) == []
     assert receive(work) == [("m", "1")]
+
+
+# --- Identities -------------------------------------------------------------------------------------------------------
+
+def test_open_id_token_is_of_the_classic_flow(world):
+    identity, logins = world.client("cognito-identity"), {world.provider: world.sign_in("alice")["IdToken"]}
+    pool = {"IdentityPoolId": world.identity_pool}
+    name = identity.get_id(**pool, Logins=logins)["IdentityId"]
+    with pytest.raises(ClientError, match="Basic .classic. flow is not enabled"):
+        identity.get_open_id_token(IdentityId=name, Logins=logins)
+    before = {key: value for key, value in identity.describe_identity_pool(**pool).items()
+              if value and key != "ResponseMetadata"} | {"AllowUnauthenticatedIdentities": False}
+    identity.update_identity_pool(**{**before, "AllowClassicFlow": True})
+    try:
+        token = identity.get_open_id_token(IdentityId=name, Logins=logins)["Token"]
+    finally:
+        identity.update_identity_pool(**{**before, "AllowClassicFlow": False})
+    assume = functools.partial(world.client("sts").assume_role_with_web_identity, RoleSessionName="session",
+                               RoleArn=world.role(), DurationSeconds=900)
+    assert assume(WebIdentityToken=token)["Credentials"]
+    head, claims, signature = token.split(".")
+    with pytest.raises(ClientError, match="InvalidIdentityToken"):
+        assume(WebIdentityToken=".".join((head, claims, signature[::-1])))
 
 
 # --- User attributes --------------------------------------------------------------------------------------------------

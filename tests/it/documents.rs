@@ -36,8 +36,11 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
             // `module::test` of the system or of the command, `crate: test` beside the code.
-            let (places, name) = match (span.split_once("::"), span.split_once(": ")) {
-                (Some((module, name)), _) => ([format!("tests/it/{module}.rs"), format!("cli/tests/{module}.rs")], name),
+            let (places, name) = match (span.rsplit_once("::"), span.split_once(": ")) {
+                (Some((module, name)), _) => {
+                    let module = module.replace("::", "/");
+                    ([format!("tests/it/{module}.rs"), format!("cli/tests/{module}.rs")], name)
+                }
                 (None, Some((package, name))) => ([format!("workers/{package}"), format!("{package}/src")], name),
                 (None, None) => continue,
             };

@@ -11,6 +11,7 @@
     reason = "a test that panics has failed"
 )]
 
+mod attacks;
 mod canary;
 mod claim_model;
 mod cognito;
