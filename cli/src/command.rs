@@ -3,8 +3,15 @@
 pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod destroy;
+pub(crate) mod get;
+pub(crate) mod list;
 pub(crate) mod local;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod redrive;
+pub(crate) mod send;
+pub(crate) mod status;
+pub(crate) mod whoami;
 
 use anyhow::Result;
 
@@ -23,6 +30,11 @@ pub(crate) struct DeploymentArgs {
 }
 
 impl DeploymentArgs {
+    /// Whether one was named, the local one included.
+    pub(crate) fn is_named(&self) -> bool {
+        self.local || self.stack.is_some()
+    }
+
     pub(crate) async fn find(&self) -> Result<(Aws, Outputs)> {
         match &self.stack {
             Some(stack) => {

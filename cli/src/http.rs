@@ -1,4 +1,4 @@
-//! A small client of the submission API, for the demo and for tests.
+//! A small client of the API. [`crate::client`] adds what a person's session needs.
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ pub const JSON: &str = "application/json";
 
 /// The longest an API Gateway lets an integration take is 30 s.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
+/// For a request or an answer with a message in it, over the line of a small hospital.
+pub const TRANSFER_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The API of one deployment.
 #[derive(Debug, Clone)]
@@ -41,6 +43,15 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// What the API refuses with, in one line: the status, and what the problem document says (RFC 9457).
+    #[must_use]
+    pub fn problem(&self) -> String {
+        // API Gateway itself answers `{"message": ...}`.
+        let texts = ["title", "detail", "message"].map(|field| self.text(field));
+        let said = texts.iter().filter(|text| !text.is_empty()).map(String::as_str);
+        std::iter::once(self.status.to_string().as_str()).chain(said).collect::<Vec<_>>().join(": ")
+    }
+
     /// A text of the JSON body; empty when there is none.
     #[must_use]
     pub fn text(&self, field: &str) -> String {
@@ -57,6 +68,8 @@ impl Api {
         let client = reqwest::Client::builder()
             .timeout(REQUEST_DEADLINE)
             .connect_timeout(Duration::from_secs(5))
+            // A redirect leads to S3, which must not see the token: whoever asks follows it by hand.
+            .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("setting the HTTP client up")?;
@@ -87,6 +100,11 @@ impl Api {
     pub async fn get(&self, path: &str, token: Option<&SecretString>) -> Result<Answer> {
         let request = self.request(Method::GET, path, token).header(ACCEPT, JSON);
         send(request).await.with_context(|| format!("GET {path}"))
+    }
+
+    /// A request without a token to an address that the API has given, such as a presigned one of S3.
+    pub fn elsewhere(&self, url: &str) -> RequestBuilder {
+        self.client.get(url).timeout(TRANSFER_DEADLINE)
     }
 
     /// A request to be completed by the caller.
