@@ -25,7 +25,7 @@ use crate::wait::within;
 use crate::workspace::{Workspace, cargo};
 
 /// The workers: each is a package of the workspace, its binary, and a function of the pipeline.
-pub const WORKERS: [&str; 7] = ["submit", "dispatch", "deduplicate", "parse", "store", "publish", "status"];
+pub const WORKERS: [&str; 8] = ["submit", "dispatch", "deduplicate", "parse", "store", "publish", "status", "fetch"];
 
 /// A build from nothing takes minutes on a small machine; this is for one that hangs.
 const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);

@@ -134,7 +134,9 @@ fn timeouts_contain_each_other() -> Result<()> {
     for step in ["deduplicate", "parse", "store", "publish"] {
         assert!(timeout(step)? < 25, "{step} ends before its task's timeout");
     }
-    assert!(timeout("submit")? < 30, "API Gateway waits for 30 seconds");
+    for worker in ["submit", "fetch", "status"] {
+        assert!(timeout(worker)? < 30, "API Gateway waits for 30 seconds");
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sluice_tests::Harness;
 
 /// The workers that the deployment has.
-pub(crate) const WORKERS: [&str; 7] = ["Submit", "Dispatch", "Deduplicate", "Parse", "Store", "Publish", "Status"];
+pub(crate) const WORKERS: [&str; 8] = ["Submit", "Dispatch", "Deduplicate", "Parse", "Store", "Publish", "Status", "Fetch"];
 
 /// One log event.
 #[derive(Clone, Debug, PartialEq, Eq)]

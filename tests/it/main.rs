@@ -24,4 +24,5 @@ mod listen;
 mod logs;
 mod permissions;
 mod privacy;
+mod read;
 mod submit;

@@ -153,7 +153,7 @@ enum Call {
 
 use Call::*;
 
-const ALL: [Call; 36] = [
+const ALL: [Call; 37] = [
     Send,
     Receive,
     Delete,
@@ -190,13 +190,14 @@ const ALL: [Call; 36] = [
     Log("Store"),
     Log("Publish"),
     Log("Status"),
+    Log("Fetch"),
 ];
 
 /// All that a worker may do of [`ALL`]; the rest it may not.
 ///
 /// [`Log`] is in none of them, although each worker may write to its own log group. The policies name
 /// `log-group:<name>:*`, which is what AWS compares a new stream with; the local AWS compares the group's bare name.
-const MAY: [(&str, &[Call]); 7] = [
+const MAY: [(&str, &[Call]); 8] = [
     ("Submit", &[Send, UpdateItem, Seal, PutOverflow]),
     ("Dispatch", &[Send, Receive, Delete, Hide, Run]),
     ("Deduplicate", &[UpdateItem]),
@@ -204,6 +205,7 @@ const MAY: [(&str, &[Call]); 7] = [
     ("Store", &[UpdateItem, Open, GetOverflow]),
     ("Publish", &[Publish]),
     ("Status", &[GetItem]),
+    ("Fetch", &[]),
 ];
 
 /// What the calls are about.

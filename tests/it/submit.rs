@@ -150,8 +150,8 @@ fn bad_bodies() -> Vec<(u16, &'static str, &'static str, Vec<u8>)> {
         (400, "empty", ER7, b"\x0b\r\n\x1c\r".to_vec()),
         (400, "empty", JSON, in_json(json!({ "msg": "" }))),
         (415, "expected", "application/xml", b"<ADT_A01/>".to_vec()),
-        (413, "4 MiB", ER7, too_large.clone()),
-        (413, "4 MiB", JSON, in_json(json!({ "msg": base64(&too_large) }))),
+        (413, "4194304 bytes", ER7, too_large.clone()),
+        (413, "4194304 bytes", JSON, in_json(json!({ "msg": base64(&too_large) }))),
     ]
 }
 

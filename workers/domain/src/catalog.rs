@@ -169,7 +169,34 @@ pub struct Record {
     pub expires_at: Option<i64>,
 }
 
+/// What the API says of a record: in the status, and with the summary in a listing.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress<'a> {
+    message_id: &'a MessageId,
+    status: Status,
+    state: Option<State>,
+    submissions: u64,
+    received_at: Timestamp,
+    stored_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a Problem>,
+}
+
 impl Record {
+    /// How far the message has come, as the API says it.
+    pub fn progress(&self) -> Progress<'_> {
+        Progress {
+            message_id: &self.message_id,
+            status: self.status,
+            state: self.state,
+            submissions: self.submissions,
+            received_at: self.received_at,
+            stored_at: self.stored_at,
+            error: self.error.as_ref(),
+        }
+    }
+
     /// What was stored, if it was.
     pub fn stored(&self) -> Option<Stored> {
         Some(Stored {

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
-
 use crate::MessageId;
 
 /// A message in canonical form: UTF-8, every segment ended by one CR (HL7 2.5.1 §2.5), no MLLP framing, no byte order
@@ -63,7 +61,7 @@ impl Er7 {
 
     /// The id that this content has, from whatever source it comes.
     pub fn message_id(&self) -> MessageId {
-        MessageId::from_digest(Sha256::digest(&self.0).into())
+        MessageId::of_canonical(self.0.as_bytes())
     }
 }
 

@@ -20,7 +20,7 @@ pub mod step;
 mod submission;
 mod timestamp;
 
-pub use catalog::{Record, State, Status, Stored, Summary};
+pub use catalog::{Progress, Record, State, Status, Stored, Summary};
 pub use envelope::{Envelope, EnvelopeError, Payload, decode_inline};
 pub use er7::{EmptyMessage, Er7};
 pub use message_id::{InvalidMessageId, MessageId};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Lower-case hexadecimal SHA-256 of a message's canonical form ([`crate::Er7`]), 64 digits.
 ///
@@ -17,13 +18,19 @@ pub struct MessageId(String);
 pub struct InvalidMessageId;
 
 impl MessageId {
-    pub(crate) fn from_digest(digest: [u8; 32]) -> Self {
+    fn from_digest(digest: [u8; 32]) -> Self {
         use fmt::Write as _;
         Self(digest.iter().fold(String::with_capacity(64), |mut text, byte| {
             // Writing to a String cannot fail.
             let _ = write!(text, "{byte:02x}");
             text
         }))
+    }
+
+    /// The id of a message whose bytes are in canonical form already: of an object of the lake. Of any other bytes it is no
+    /// message's id.
+    pub fn of_canonical(bytes: &[u8]) -> Self {
+        Self::from_digest(Sha256::digest(bytes).into())
     }
 
     /// The 64 digits.
@@ -68,7 +75,9 @@ mod tests {
     #[test]
     fn the_id_is_the_sha_256_of_the_canonical_form() {
         // printf 'MSH|^~\\&|A\r' | sha256sum
-        let id = Er7::canonical("MSH|^~\\&|A\n").unwrap().message_id();
+        let message = Er7::canonical("MSH|^~\\&|A\n").unwrap();
+        let id = message.message_id();
+        assert_eq!(MessageId::of_canonical(message.as_str().as_bytes()), id);
         assert_eq!(id.as_str(), "bd088584a67239594b5896dcfd1a962e89d9607f0a63381bbdc1ad802625204c");
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::{RoundMode, TimestampRound, Unit, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 /// An instant in UTC, written with three decimals and `Z` (`2026-11-21T07:21:07.120Z`), so that the order of the texts
@@ -23,6 +24,20 @@ impl Timestamp {
     pub fn now() -> Self {
         let now = jiff::Timestamp::now();
         Self::from_millis(now.as_millisecond()).unwrap_or(Self(now))
+    }
+
+    /// An end of a time range as people write it: a timestamp of RFC 3339, or `YYYY-MM-DD` for the beginning of that day in
+    /// UTC. `None` for anything else.
+    ///
+    /// Parts of a millisecond are rounded up: the instants of whole milliseconds before it, and from it on, stay the same.
+    pub fn range_end(text: &str) -> Option<Self> {
+        const DATE: usize = "2026-11-21".len();
+        let at = if text.len() == DATE {
+            text.parse::<civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp()
+        } else {
+            text.parse().ok()?
+        };
+        at.round(TimestampRound::new().smallest(Unit::Millisecond).mode(RoundMode::Ceil)).ok().map(Self)
     }
 
     /// Milliseconds since 1970.
@@ -78,5 +93,19 @@ mod tests {
         assert!(at(999).to_string() < at(1000).to_string());
         assert_eq!(at(1_795_245_667_120).date(), "2026-11-21");
         assert_eq!(at(5).plus(Duration::from_secs(2)).as_millis(), 2005);
+    }
+
+    #[test]
+    fn an_end_of_a_range_is_a_timestamp_or_a_day() {
+        let end = |text| Timestamp::range_end(text).map(|it| it.to_string());
+        assert_eq!(end("2026-11-21").as_deref(), Some("2026-11-21T00:00:00.000Z"));
+        assert_eq!(end("2026-11-21T07:21:07Z").as_deref(), Some("2026-11-21T07:21:07.000Z"));
+        assert_eq!(end("2026-11-21T08:21:07.12+01:00").as_deref(), Some("2026-11-21T07:21:07.120Z"));
+        assert_eq!(end("2026-11-21T07:21:07.1200001Z").as_deref(), Some("2026-11-21T07:21:07.121Z"));
+        for bad in
+            ["", "2026", "2026-11", "2026-13-01", "20261121", "yesterday", "2026-11-21T07:21:07", "2026-11-21T08:21:07 01:00"]
+        {
+            assert_eq!(end(bad), None, "{bad}");
+        }
     }
 }

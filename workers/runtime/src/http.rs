@@ -1,8 +1,9 @@
-//! Answers of the API: JSON, or an RFC 9457 problem document.
+//! The API's requests and answers: who calls, and JSON, bytes or an RFC 9457 problem document back.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
 use aws_lambda_events::http::{HeaderMap, HeaderValue};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::StepError;
@@ -28,11 +29,31 @@ impl HttpProblem {
     pub fn new(status: u16, title: &'static str, detail: impl Into<String>) -> Self {
         Self { status, title, detail: detail.into(), members: Vec::new(), retry_after_seconds: None }
     }
+
+    /// 400: the path names no message.
+    pub fn invalid_message_id() -> Self {
+        Self::new(400, "Invalid message id", "the message id must be 64 lower-case hexadecimal digits")
+    }
+
+    /// 401: the request came without the ID token of a signed-in user.
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "an ID token is required in `Authorization`")
+    }
 }
 
 /// A JSON answer.
 pub fn json_response(status: u16, body: &Value) -> ApiGatewayV2httpResponse {
-    respond(status, "application/json", body, None)
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    respond(status, headers, Some(Body::Text(body.to_string())))
+}
+
+/// An answer with these headers and bytes. They travel in base64 and reach the caller as they are; without them the answer
+/// has no body (HEAD, 304, 307).
+pub fn bytes_response(status: u16, headers: HeaderMap, body: Option<Vec<u8>>) -> ApiGatewayV2httpResponse {
+    let mut response = respond(status, headers, body.map(Body::Binary));
+    response.is_base64_encoded = response.body.is_some();
+    response
 }
 
 /// A problem document.
@@ -42,22 +63,39 @@ pub fn problem_response(problem: &HttpProblem) -> ApiGatewayV2httpResponse {
     if let Value::Object(object) = &mut body {
         object.extend(members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     }
-    respond(*status, "application/problem+json", &body, *retry_after_seconds)
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/problem+json"));
+    if let Some(seconds) = retry_after_seconds {
+        headers.insert("retry-after", (*seconds).into());
+    }
+    respond(*status, headers, Some(Body::Text(body.to_string())))
 }
 
-fn respond(status: u16, content_type: &'static str, body: &Value, retry_after: Option<u32>) -> ApiGatewayV2httpResponse {
+fn respond(status: u16, mut headers: HeaderMap, body: Option<Body>) -> ApiGatewayV2httpResponse {
     note(Field::HttpStatus, status);
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static(content_type));
     headers.insert("cache-control", HeaderValue::from_static("no-store"));
-    if let Some(seconds) = retry_after {
-        headers.insert("retry-after", seconds.into());
-    }
     let mut response = ApiGatewayV2httpResponse::default();
     response.status_code = status.into();
     response.headers = headers;
-    response.body = Some(Body::Text(body.to_string()));
+    response.body = body;
     response
+}
+
+/// The caller's ID token, from `Authorization` with or without `Bearer`.
+///
+/// # Errors
+/// 401 when there is none, or when the token that API Gateway has verified is another one: an access token has no claims of
+/// the institute and cannot be exchanged.
+pub fn id_token(request: &ApiGatewayV2httpRequest) -> Result<SecretString, HttpProblem> {
+    let authorization = header(request, "authorization").ok_or_else(HttpProblem::unauthorized)?;
+    let token = match authorization.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => authorization.trim(),
+    };
+    if claim(request, "token_use") != Some("id") {
+        return Err(HttpProblem::unauthorized());
+    }
+    Ok(token.into())
 }
 
 /// A claim of the ID token that API Gateway's JWT authorizer has verified. Empty counts as absent.
@@ -72,11 +110,18 @@ pub fn header<'a>(request: &'a ApiGatewayV2httpRequest, name: &str) -> Option<&'
 }
 
 impl HttpProblem {
-    /// The answer to a caller when one of our own calls failed. Which one is for the log, not for the caller.
+    /// The answer to a caller when a call failed. Which one is for the log, not for the caller.
+    ///
+    /// A token that was not accepted is the caller's affair; everything else makes the invocation's line an error.
     pub fn of_step(error: &StepError) -> Self {
-        note(Field::Error, error.name());
         note(Field::Detail, error);
         match error {
+            StepError::TokenExpired => return Self::new(401, "Unauthorized", "the ID token has expired"),
+            StepError::TokenInvalid => return Self::new(401, "Unauthorized", "the ID token was not accepted"),
+            _ => note(Field::Error, error.name()),
+        }
+        match error {
+            StepError::Denied { .. } => Self::new(403, "Forbidden", "AWS refuses this to the caller"),
             StepError::Throttled { .. } => Self::retry(429, "Too many requests", 2),
             StepError::Unavailable { .. } => Self::retry(503, "Service unavailable", 5),
             _ => Self::retry(503, "Service unavailable", 60),
@@ -85,5 +130,43 @@ impl HttpProblem {
 
     fn retry(status: u16, title: &'static str, after_seconds: u32) -> Self {
         Self { retry_after_seconds: Some(after_seconds), ..Self::new(status, title, "not done; try again later") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn token(authorization: &str, token_use: &str) -> Result<String, u16> {
+        let event = json!({
+            "headers": { "authorization": authorization },
+            "requestContext": { "http": { "method": "GET" }, "authorizer": { "jwt": { "claims": { "token_use": token_use } } } },
+        });
+        let token = id_token(&serde_json::from_value(event).unwrap());
+        token.map(|it| it.expose_secret().to_owned()).map_err(|problem| problem.status)
+    }
+
+    #[test]
+    fn the_token_comes_with_or_without_bearer() {
+        for authorization in ["a.b.c", "Bearer a.b.c", "bearer  a.b.c"] {
+            assert_eq!(token(authorization, "id").as_deref(), Ok("a.b.c"));
+        }
+    }
+
+    #[test]
+    fn an_access_token_is_no_id_token() {
+        assert_eq!(token("a.b.c", "access"), Err(401));
+        assert_eq!(token("a.b.c", ""), Err(401));
+    }
+
+    #[test]
+    fn bytes_reach_the_caller_as_they_are() {
+        let text = |response| serde_json::to_value::<ApiGatewayV2httpResponse>(response).unwrap();
+        let answer = text(bytes_response(200, HeaderMap::new(), Some(b"MSH|\xff\r".to_vec())));
+        assert_eq!((&answer["body"], &answer["isBase64Encoded"]), (&json!("TVNIfP8N"), &json!(true)));
+        let answer = text(bytes_response(304, HeaderMap::new(), None));
+        assert_eq!((answer.get("body"), &answer["isBase64Encoded"]), (None, &json!(false)));
     }
 }

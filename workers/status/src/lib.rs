@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub async fn answer(catalog: &Catalog, event: Value) -> Result<ApiGatewayV2httpResponse, StepError> {
     let request: ApiGatewayV2httpRequest = runtime::input("an HTTP API event", event)?;
     let (outcome, response) = match status(catalog, &request).await {
-        Ok(record) => (record.status.as_str(), json_response(200, &body(&record))),
+        Ok(record) => (record.status.as_str(), json_response(200, &json!(record.progress()))),
         Err(problem) => (problem.title, problem_response(&problem)),
     };
     note(Field::Outcome, outcome);
@@ -33,8 +33,7 @@ async fn status(catalog: &Catalog, request: &ApiGatewayV2httpRequest) -> Result<
         ));
     }
     let message_id = request.path_parameters.get("messageId").and_then(|it| it.parse::<MessageId>().ok());
-    let message_id = message_id
-        .ok_or_else(|| HttpProblem::new(400, "Invalid message id", "the message id must be 64 lower-case hexadecimal digits"))?;
+    let message_id = message_id.ok_or_else(HttpProblem::invalid_message_id)?;
     note(Field::MessageId, &message_id);
     for source in &institutes {
         note(Field::Source, source);
@@ -51,19 +50,4 @@ fn institutes(request: &ApiGatewayV2httpRequest) -> Vec<Source> {
     let mut institutes: Vec<Source> = claims.iter().filter_map(|name| claim(request, name)?.parse().ok()).collect();
     institutes.dedup();
     institutes
-}
-
-fn body(record: &Record) -> Value {
-    let mut body = json!({
-        "messageId": record.message_id,
-        "status": record.status,
-        "state": record.state,
-        "submissions": record.submissions,
-        "receivedAt": record.received_at,
-        "storedAt": record.stored_at,
-    });
-    if let (Value::Object(body), Some(error)) = (&mut body, &record.error) {
-        body.insert("error".to_owned(), json!(error));
-    }
-    body
 }

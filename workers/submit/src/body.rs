@@ -10,9 +10,6 @@ use runtime::{HttpProblem, header};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Largest message, in bytes as sent (after base64).
-pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
-
 /// Clients of the AWS sample send padded base64; others leave the padding out.
 const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -21,9 +18,9 @@ const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Takes the message out of a request.
 ///
-/// 400 for what is empty or cannot be decoded, 413 over [`MAX_MESSAGE_BYTES`], 415 for another content type. No answer
-/// quotes the body.
-pub(crate) fn message(request: &mut ApiGatewayV2httpRequest) -> Result<Er7, HttpProblem> {
+/// 400 for what is empty or cannot be decoded, 413 over `max_bytes` as sent (after base64), 415 for another content type. No
+/// answer quotes the body.
+pub(crate) fn message(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -> Result<Er7, HttpProblem> {
     let content_type = header(request, "content-type").unwrap_or_default().to_owned();
     let (media_type, charset) = split_content_type(&content_type);
     let body = request.body.take().unwrap_or_default();
@@ -33,8 +30,8 @@ pub(crate) fn message(request: &mut ApiGatewayV2httpRequest) -> Result<Er7, Http
         Body::Text(body)
     };
     let text = match media_type.as_str() {
-        "application/json" => json_message(body)?,
-        "application/hl7-v2" | "x-application/hl7-v2+er7" | "text/plain" => er7_message(body, charset.as_deref())?,
+        "application/json" => json_message(body, max_bytes)?,
+        "application/hl7-v2" | "x-application/hl7-v2+er7" | "text/plain" => er7_message(body, charset.as_deref(), max_bytes)?,
         _ => {
             let accepted = "expected application/json, application/hl7-v2, x-application/hl7-v2+er7 or text/plain";
             return Err(HttpProblem::new(415, "Unsupported media type", accepted));
@@ -57,7 +54,7 @@ struct JsonBody {
     encoding: Option<Value>,
 }
 
-fn json_message(body: Body) -> Result<String, HttpProblem> {
+fn json_message(body: Body, max_bytes: usize) -> Result<String, HttpProblem> {
     let body: Result<JsonBody, _> = match &body {
         Body::Bytes(bytes) => serde_json::from_slice(bytes),
         Body::Text(text) => serde_json::from_str(text),
@@ -72,18 +69,18 @@ fn json_message(body: Body) -> Result<String, HttpProblem> {
     // MIME encoders break the lines (RFC 2045 §6.8).
     msg.retain(|character| !character.is_ascii_whitespace());
     let bytes = LENIENT_BASE64.decode(msg).map_err(|_| bad_request("`msg` is not base64"))?;
-    within_limit(bytes.len())?;
+    within_limit(bytes.len(), max_bytes)?;
     decode(encoding, bytes)
 }
 
-fn er7_message(body: Body, charset: Option<&str>) -> Result<String, HttpProblem> {
+fn er7_message(body: Body, charset: Option<&str>, max_bytes: usize) -> Result<String, HttpProblem> {
     match body {
         Body::Bytes(bytes) => {
-            within_limit(bytes.len())?;
+            within_limit(bytes.len(), max_bytes)?;
             decode(charset.map_or(Ok(UTF_8), encoding)?, bytes)
         }
         Body::Text(text) => {
-            within_limit(text.len())?;
+            within_limit(text.len(), max_bytes)?;
             // What was not UTF-8 is lost before it reaches us; better refused than stored with holes.
             if text.contains(char::REPLACEMENT_CHARACTER) {
                 return Err(bad_request("the text is not UTF-8: name its charset, or send it as application/hl7-v2"));
@@ -93,9 +90,9 @@ fn er7_message(body: Body, charset: Option<&str>) -> Result<String, HttpProblem>
     }
 }
 
-fn within_limit(size_bytes: usize) -> Result<(), HttpProblem> {
-    if size_bytes > MAX_MESSAGE_BYTES {
-        return Err(HttpProblem::new(413, "Content too large", "a message may have at most 4 MiB"));
+fn within_limit(size_bytes: usize, max_bytes: usize) -> Result<(), HttpProblem> {
+    if size_bytes > max_bytes {
+        return Err(HttpProblem::new(413, "Content too large", format!("a message may have at most {max_bytes} bytes")));
     }
     Ok(())
 }
@@ -106,7 +103,7 @@ fn decode(encoding: &'static Encoding, bytes: Vec<u8>) -> Result<String, HttpPro
         return String::from_utf8(bytes).map_err(|error| undecodable(encoding, error.utf8_error().valid_up_to()));
     }
     let mut decoder = encoding.new_decoder_without_bom_handling();
-    let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(MAX_MESSAGE_BYTES * 3);
+    let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(bytes.len());
     let mut text = String::with_capacity(capacity);
     match decoder.decode_to_string_without_replacement(&bytes, &mut text, true) {
         (DecoderResult::InputEmpty, _) => Ok(text),
@@ -149,13 +146,14 @@ mod tests {
     use super::*;
 
     const ER7: &str = "MSH|^~\\&|A\rPID|1||7||MÜLLER\r";
+    const MAX_BYTES: usize = 4 * 1024 * 1024;
 
     fn post(content_type: &str, body: &str, is_base64_encoded: bool) -> Result<Er7, HttpProblem> {
         let mut event: Value = serde_json::from_str(include_str!("fixtures/post_er7.json")).unwrap();
         event["headers"]["content-type"] = json!(content_type);
         event["body"] = json!(body);
         event["isBase64Encoded"] = json!(is_base64_encoded);
-        message(&mut serde_json::from_value(event).unwrap())
+        message(&mut serde_json::from_value(event).unwrap(), MAX_BYTES)
     }
 
     fn post_json(body: &Value) -> Result<Er7, HttpProblem> {
@@ -216,13 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_more_than_4_mib_is_refused() {
-        let most = "x".repeat(MAX_MESSAGE_BYTES);
+    fn a_message_of_more_than_the_limit_is_refused() {
+        let most = "x".repeat(MAX_BYTES);
         assert!(post("application/hl7-v2", &base64(&most), true).is_ok());
+        assert!(post("text/plain", &most, false).is_ok());
         assert!(post_json(&json!({ "msg": base64(&most) })).is_ok());
         let more = format!("{most}x");
-        check(post("application/hl7-v2", &base64(&more), true), 413, "4 MiB");
-        check(post_json(&json!({ "msg": base64(&more) })), 413, "4 MiB");
+        check(post("application/hl7-v2", &base64(&more), true), 413, "4194304 bytes");
+        check(post("text/plain", &more, false), 413, "4194304 bytes");
+        check(post_json(&json!({ "msg": base64(&more) })), 413, "4194304 bytes");
     }
 
     #[test]

@@ -16,8 +16,6 @@ use serde_json::{Value, json};
 
 use crate::caller::Caller;
 
-pub use body::MAX_MESSAGE_BYTES;
-
 /// The clients and settings of the worker.
 #[derive(Debug)]
 pub struct Submit {
@@ -37,6 +35,8 @@ pub struct Submit {
     pub queue_url: String,
     /// Where callers reach the API, if not at the host they name (a custom domain's path, a proxy); empty otherwise.
     pub public_url: String,
+    /// Largest message, in bytes as sent (after base64).
+    pub max_message_bytes: usize,
 }
 
 /// A submission that the queue has taken.
@@ -73,7 +73,7 @@ impl Submit {
         let received_at = Timestamp::now();
         let caller = Caller::of(&request)?;
         note(Field::Source, &caller.source);
-        let message = body::message(&mut request)?;
+        let message = body::message(&mut request, self.max_message_bytes)?;
         note(Field::SizeBytes, message.size_bytes());
         let subject =
             Subject { submission_id: SubmissionId::generate(), message_id: message.message_id(), source: caller.source.clone() };

@@ -21,6 +21,7 @@ async fn main() -> Result<(), Error> {
         sqs: aws_sdk_sqs::Client::from_conf(aws_sdk_sqs::config::Builder::from(&sdk).interceptor(RequestLog).build()),
         queue_url: runtime::required_var("QUEUE_URL")?,
         public_url: runtime::required_var("PUBLIC_URL")?,
+        max_message_bytes: runtime::var_parsed("MAX_MESSAGE_BYTES")?,
     };
 
     runtime::serve("submit", |event| submit.answer(event)).await

@@ -70,6 +70,7 @@ struct Aws {
     send: Rule,
     sent: Arc<Mutex<Vec<Envelope>>>,
     public_url: &'static str,
+    max_message_bytes: usize,
     retry: RetryConfig,
 }
 
@@ -91,6 +92,7 @@ impl Aws {
             }),
             sent,
             public_url: "",
+            max_message_bytes: 4 * 1024 * 1024,
             retry: RetryConfig::disabled(),
         }
     }
@@ -107,6 +109,7 @@ impl Aws {
             sqs: mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [send], |conf| conf.retry_config(retry.clone())),
             queue_url: "https://sqs.eu-central-1.amazonaws.com/123456789012/queue".to_owned(),
             public_url: self.public_url.to_owned(),
+            max_message_bytes: self.max_message_bytes,
         };
         submit.answer(event).await.unwrap()
     }
@@ -166,6 +169,14 @@ async fn the_status_url_is_below_the_public_url_where_there_is_one() {
         let message_id = body["messageId"].as_str().unwrap();
         assert_eq!(body["statusUrl"], json!(format!("https://lake.example.org/hl7/er7/{message_id}/status")));
     }
+}
+
+#[tokio::test]
+async fn a_message_over_the_deployments_limit_is_413_and_nothing_is_queued() {
+    let aws = Aws { max_message_bytes: ER7.len(), ..Aws::healthy() };
+    assert_eq!(aws.submit(post(ER7)).await.status_code, 202);
+    check_problem(&aws.submit(post(&format!("{ER7}Z"))).await, 413, None);
+    assert_eq!([&aws.note, &aws.send].map(Rule::num_calls), [1, 1]);
 }
 
 #[tokio::test]

@@ -1,0 +1,112 @@
+//! The lake, under the credentials of whoever reads it.
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Config;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::presigning::PresigningConfig;
+use runtime::{HttpProblem, StepError};
+
+use crate::representation::Representation;
+
+/// Largest content of an answer, in bytes. Lambda takes 6 MiB, in which it travels as base64, a third larger.
+pub const MAX_BODY_BYTES: usize = 4_500_000;
+
+/// For how long a presigned URL can be followed.
+const PRESIGNED_FOR: Duration = Duration::from_secs(60);
+
+const GET_OBJECT: &str = "s3:GetObject";
+
+/// Reads the lake's objects. Has no credentials of its own.
+#[derive(Clone, Debug)]
+pub struct Lake {
+    client: Client,
+}
+
+/// What there is of an object.
+pub(crate) enum Content {
+    /// All of it.
+    Bytes(Vec<u8>),
+    /// More than [`MAX_BODY_BYTES`]: where the caller can get it from S3.
+    Elsewhere {
+        /// A URL signed with the caller's credentials. Whoever has it may read the object while it lasts.
+        url: String,
+        /// How large the object is.
+        size_bytes: usize,
+    },
+}
+
+impl Lake {
+    /// The lake.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The size of an object that the caller may read, in bytes.
+    pub(crate) async fn size_bytes(&self, caller: &Credentials, of: &Representation) -> Result<usize, HttpProblem> {
+        let head = self
+            .client
+            .head_object()
+            .bucket(&of.bucket)
+            .key(&of.key)
+            .set_version_id(of.version_id.clone())
+            .customize()
+            .config_override(Config::builder().credentials_provider(caller.clone()))
+            .send()
+            .await
+            .map_err(|error| refused("s3:HeadObject", &error))?;
+        Ok(size_bytes(head.content_length))
+    }
+
+    /// The content of an object that the caller may read.
+    pub(crate) async fn content(&self, caller: &Credentials, of: &Representation) -> Result<Content, HttpProblem> {
+        let get = || self.client.get_object().bucket(&of.bucket).key(&of.key).set_version_id(of.version_id.clone());
+        let as_caller = || Config::builder().credentials_provider(caller.clone());
+        let unavailable = || HttpProblem::of_step(&StepError::Unavailable { operation: GET_OBJECT });
+
+        let object = get().customize().config_override(as_caller()).send().await.map_err(|error| refused(GET_OBJECT, &error))?;
+        let size_bytes = size_bytes(object.content_length);
+        if size_bytes <= MAX_BODY_BYTES {
+            let bytes = object.body.collect().await.map_err(|_| unavailable())?;
+            return Ok(Content::Bytes(bytes.to_vec()));
+        }
+        let presigning = PresigningConfig::expires_in(PRESIGNED_FOR).map_err(|_| unavailable())?;
+        let presigned = get()
+            .response_content_type(&of.content_type)
+            .customize()
+            .config_override(as_caller())
+            .presigned(presigning)
+            .await
+            .map_err(|error| refused(GET_OBJECT, &error))?;
+        Ok(Content::Elsewhere { url: presigned.uri().to_owned(), size_bytes })
+    }
+}
+
+fn size_bytes(content_length: Option<i64>) -> usize {
+    content_length.and_then(|it| it.try_into().ok()).unwrap_or(usize::MAX)
+}
+
+/// What the caller is told when S3 does not give an object that the catalog names.
+///
+/// To somebody who may not list a bucket, and no user may, S3 says 403 also of what is not there. So on AWS a deleted object
+/// is 403 as a rule, and 410 where the account has opened the bucket for listing.
+fn refused<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> HttpProblem {
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    match (status, error.code()) {
+        // 405: the version is a delete marker.
+        (Some(404), Some("NoSuchKey" | "NoSuchVersion" | "NotFound")) | (Some(405), _) => {
+            HttpProblem::new(410, "Gone", "the message was stored, and has been deleted from the lake since")
+        }
+        // An answer to HEAD has no body, and so no code.
+        (Some(403), None | Some("AccessDenied")) => {
+            let code = error.code().unwrap_or("403").to_owned();
+            let problem = HttpProblem::of_step(&StepError::Denied { operation, code });
+            let detail = "the lake does not give the message to the caller: it has been deleted, or its tags have been changed";
+            HttpProblem { detail: detail.to_owned(), ..problem }
+        }
+        _ => HttpProblem::of_step(&StepError::from_sdk_as_caller(operation, error)),
+    }
+}

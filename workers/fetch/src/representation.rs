@@ -1,0 +1,171 @@
+//! Which form of a message a caller gets, and whether they have it already (RFC 9110 §12.5.1 and §13.1.2).
+
+use domain::{MessageId, Stored};
+use headers_accept::Accept;
+use mediatype::names::{APPLICATION, JSON, PLAIN, Q, TEXT};
+use mediatype::{MediaType, Name};
+
+/// The content types of ER7, the first by default: what `POST /er7` takes.
+static ER7: [MediaType; 3] = [
+    MediaType::new(APPLICATION, Name::new_unchecked("hl7-v2")),
+    MediaType::from_parts(
+        Name::new_unchecked("x-application"),
+        Name::new_unchecked("hl7-v2"),
+        Some(Name::new_unchecked("er7")),
+        &[],
+    ),
+    MediaType::new(TEXT, PLAIN),
+];
+
+/// The content type of the rendition.
+static RENDITION: MediaType = MediaType::new(APPLICATION, JSON);
+
+/// One form of a stored message: an object of the lake, and how the answer names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Representation {
+    pub content_type: String,
+    /// A strong validator, with its quotes. It names the content: the message id is the hash of it.
+    pub etag: String,
+    pub bucket: String,
+    pub key: String,
+    pub version_id: Option<String>,
+    /// Whether it is the message itself, whose bytes hash to its id.
+    pub is_er7: bool,
+}
+
+impl Representation {
+    /// The form that the `Accept` header likes best: the message itself where it says nothing. `None` if no form will do; a
+    /// message that did not parse has no rendition.
+    pub(crate) fn negotiate(accept: Option<&str>, message_id: &MessageId, stored: &Stored) -> Option<Self> {
+        let available: Vec<_> = ER7.iter().chain(stored.json_key.is_some().then_some(&RENDITION)).collect();
+        let chosen = match accept.map(str::trim).filter(|it| !it.is_empty()) {
+            None => available.first().copied(),
+            Some(accept) => readable(accept)?.negotiate(available),
+        }?;
+        Some(match &stored.json_key {
+            Some(json_key) if chosen == &RENDITION => Self {
+                content_type: chosen.to_string(),
+                etag: format!("\"{message_id}.json.{}\"", stored.json_version_id.as_deref().unwrap_or("null")),
+                bucket: stored.bucket.clone(),
+                key: json_key.clone(),
+                version_id: stored.json_version_id.clone(),
+                is_er7: false,
+            },
+            _ => Self {
+                content_type: format!("{chosen}; charset=utf-8"),
+                etag: format!("\"{message_id}\""),
+                bucket: stored.bucket.clone(),
+                key: stored.key.clone(),
+                version_id: stored.version_id.clone(),
+                is_er7: true,
+            },
+        })
+    }
+
+    /// Whether an `If-None-Match` header names this form.
+    pub(crate) fn is_named_by(&self, if_none_match: &str) -> bool {
+        // No entity tag of ours has a comma in it.
+        if_none_match.split(',').map(str::trim).any(|it| it == "*" || it.strip_prefix("W/").unwrap_or(it) == self.etag)
+    }
+}
+
+/// The media ranges of an `Accept` header with their weights. What is none is passed over (Java's own client sends a bare `*`
+/// among good ones), and so are other parameters: all is UTF-8.
+fn readable(accept: &str) -> Option<Accept> {
+    let ranges = accept.split(',').filter_map(|range| MediaType::parse(range.trim()).ok());
+    let ranges = ranges.map(|range| {
+        let weight: Vec<_> = range.params.iter().filter(|(name, _)| *name == Q).cloned().collect();
+        MediaType { params: weight.into(), ..range }.to_string()
+    });
+    ranges.collect::<Vec<_>>().join(",").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{State, Summary, Timestamp};
+
+    use super::*;
+
+    fn stored(parsed: bool) -> Stored {
+        let now = Timestamp::from_millis(0).unwrap();
+        Stored {
+            state: if parsed { State::Parsed } else { State::Error },
+            bucket: "lake".to_owned(),
+            key: "m.hl7".to_owned(),
+            version_id: Some("v1".to_owned()),
+            json_key: parsed.then(|| "m.json".to_owned()),
+            json_version_id: parsed.then(|| "v2".to_owned()),
+            received_at: now,
+            stored_at: now,
+            summary: Summary::default(),
+            error: None,
+        }
+    }
+
+    fn content_type(accept: Option<&str>, parsed: bool) -> Option<String> {
+        let id = MessageId::of_canonical(b"MSH|\r");
+        Representation::negotiate(accept, &id, &stored(parsed)).map(|it| it.content_type)
+    }
+
+    #[test]
+    fn the_accept_header_chooses_the_form() {
+        const HL7: &str = "application/hl7-v2; charset=utf-8";
+        let table = [
+            (None, Some(HL7)),
+            (Some(""), Some(HL7)),
+            (Some("*/*"), Some(HL7)),
+            (Some("application/*"), Some(HL7)),
+            (Some("application/hl7-v2"), Some(HL7)),
+            (Some("Application/HL7-V2;q=0.5"), Some(HL7)),
+            (Some("application/hl7-v2; charset=utf-8"), Some(HL7)),
+            (Some("application/hl7-v2;charset=UTF-8;q=0.1"), Some(HL7)),
+            (Some("x-application/hl7-v2+er7"), Some("x-application/hl7-v2+er7; charset=utf-8")),
+            (Some("text/plain"), Some("text/plain; charset=utf-8")),
+            (Some("text/*"), Some("text/plain; charset=utf-8")),
+            (Some("application/json"), Some("application/json")),
+            (Some("application/json; charset=utf-8"), Some("application/json")),
+            (Some("application/json;q=0.5, application/hl7-v2"), Some(HL7)),
+            (Some("application/hl7-v2;q=0.5, application/json"), Some("application/json")),
+            (Some("application/json, */*;q=0.1"), Some("application/json")),
+            (Some("application/hl7-v2;q=0, */*"), Some("x-application/hl7-v2+er7; charset=utf-8")),
+            (Some("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"), Some(HL7)),
+            (Some("application/xml"), None),
+            (Some("application/hl7-v2+xml"), None),
+            (Some("image/*, text/html"), None),
+            (Some("*/*;q=0"), None),
+            (Some("klingon"), None),
+        ];
+        for (accept, expected) in table {
+            assert_eq!(content_type(accept, true).as_deref(), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_did_not_parse_has_no_json() {
+        assert_eq!(content_type(Some("application/json"), false), None);
+        let er7 = "application/hl7-v2; charset=utf-8";
+        assert_eq!(content_type(Some("application/json, application/*;q=0.1"), false).as_deref(), Some(er7));
+    }
+
+    #[test]
+    fn each_form_has_its_object_and_its_validator() {
+        let id = MessageId::of_canonical(b"MSH|\r");
+        let form = |accept| Representation::negotiate(Some(accept), &id, &stored(true)).unwrap();
+        let (er7, json) = (form("*/*"), form("application/json"));
+        assert_eq!((er7.key.as_str(), er7.version_id.as_deref(), er7.is_er7), ("m.hl7", Some("v1"), true));
+        assert_eq!((json.key.as_str(), json.version_id.as_deref(), json.is_er7), ("m.json", Some("v2"), false));
+        assert_eq!((er7.etag, json.etag), (format!("\"{id}\""), format!("\"{id}.json.v2\"")));
+    }
+
+    #[test]
+    fn if_none_match_names_a_form() {
+        let id = MessageId::of_canonical(b"MSH|\r");
+        let er7 = Representation::negotiate(None, &id, &stored(true)).unwrap();
+        for matching in ["*".to_owned(), format!("\"{id}\""), format!("W/\"{id}\""), format!("\"a\", \"{id}\"")] {
+            assert!(er7.is_named_by(&matching), "{matching}");
+        }
+        for other in [String::new(), id.to_string(), format!("\"{id}.json.v2\""), "\"*\"".to_owned()] {
+            assert!(!er7.is_named_by(&other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! What a reader is told when one of the calls fails, and that a listing neither ends early nor runs on.
+
+#![cfg(test)]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
+use aws_lambda_events::encodings::Body;
+use aws_sdk_dynamodb::operation::query::{QueryInput, QueryOutput};
+use aws_sdk_dynamodb::types::AttributeValue::{self, M, S};
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use domain::{MessageId, Timestamp};
+use exchange::Exchange;
+use fetch::{Catalog, Fetch, Lake, MAX_BODY_BYTES};
+use serde_json::{Value, json};
+
+const ER7: &[u8] = b"MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
+
+fn message_id() -> String {
+    MessageId::of_canonical(ER7).to_string()
+}
+
+fn answered(status: u16, body: &Value) -> HttpResponse {
+    HttpResponse::new(status.try_into().unwrap(), body.to_string().into())
+}
+
+fn refusal(status: u16, code: &str) -> HttpResponse {
+    answered(status, &json!({ "__type": code, "message": "SECRET" }))
+}
+
+fn s3_refusal(status: u16, code: &str) -> HttpResponse {
+    let body = format!("<Error><Code>{code}</Code><Message>SECRET</Message></Error>");
+    HttpResponse::new(status.try_into().unwrap(), body.into())
+}
+
+/// An ID token that ends `seconds` from now.
+fn token(seconds: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let exp = now.checked_add_signed(seconds).unwrap();
+    format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(json!({ "iss": "https://issuer", "sub": "user", "exp": exp }).to_string()))
+}
+
+fn event(route: &str, token: &str, headers: &Value, query: &Value) -> Value {
+    let mut headers = headers.clone();
+    headers["authorization"] = json!(token);
+    json!({
+        "version": "2.0",
+        "routeKey": route,
+        "headers": headers,
+        "pathParameters": { "messageId": message_id() },
+        "queryStringParameters": query,
+        "requestContext": {
+            "http": { "method": route.split(' ').next() },
+            "authorizer": { "jwt": { "claims": { "token_use": "id", "custom:read": "general-hospital" } } },
+        },
+        "isBase64Encoded": false,
+    })
+}
+
+fn get(token: &str) -> Value {
+    event("GET /er7/{messageId}", token, &json!({}), &json!({}))
+}
+
+fn head() -> Value {
+    event("HEAD /er7/{messageId}", &token(3600), &json!({}), &json!({}))
+}
+
+fn list(query: &Value) -> Value {
+    event("GET /er7", &token(3600), &json!({}), query)
+}
+
+fn stored() -> HttpResponse {
+    let record = json!({
+        "source": { "S": "general-hospital" },
+        "message_id": { "S": message_id() },
+        "status": { "S": "stored" },
+        "received_at": { "S": "2026-11-21T07:21:07.120Z" },
+        "stored_at": { "S": "2026-11-21T07:21:08.000Z" },
+        "state": { "S": "parsed" },
+        "bucket": { "S": "lake" },
+        "key": { "S": "m.hl7" },
+        "version_id": { "S": "v1" },
+        "json_key": { "S": "m.json" },
+        "json_version_id": { "S": "v2" },
+    });
+    answered(200, &json!({ "Item": record }))
+}
+
+fn identifying(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_cognitoidentity::Client::get_id).then_http_response(response)
+}
+
+fn exchanging(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_cognitoidentity::Client::get_credentials_for_identity).then_http_response(response)
+}
+
+fn looking_up(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_dynamodb::Client::get_item).then_http_response(response)
+}
+
+fn querying(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_dynamodb::Client::query).then_http_response(response)
+}
+
+fn reading(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_s3::Client::get_object).then_http_response(response)
+}
+
+fn heading(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_s3::Client::head_object).then_http_response(response)
+}
+
+/// The object with that content, in the version that the catalog names and in no other.
+fn holding(content: &'static [u8]) -> Rule {
+    mock!(aws_sdk_s3::Client::get_object)
+        .match_requests(|it| (it.bucket(), it.key(), it.version_id()) == (Some("lake"), Some("m.hl7"), Some("v1")))
+        .then_output(move || {
+            let length = content.len().try_into().unwrap();
+            GetObjectOutput::builder().content_length(length).body(ByteStream::from_static(content)).build()
+        })
+}
+
+/// The calls of a read, one rule each.
+struct Aws {
+    get_id: Rule,
+    exchange: Rule,
+    get_item: Rule,
+    query: Rule,
+    get_object: Rule,
+    head_object: Rule,
+}
+
+impl Aws {
+    fn healthy() -> Self {
+        Self {
+            get_id: identifying(|| answered(200, &json!({ "IdentityId": "identity" }))),
+            exchange: exchanging(|| {
+                let in_an_hour = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
+                let credentials =
+                    json!({ "AccessKeyId": "A", "SecretKey": "B", "SessionToken": "SECRET", "Expiration": in_an_hour });
+                answered(200, &json!({ "IdentityId": "identity", "Credentials": credentials }))
+            }),
+            get_item: looking_up(stored),
+            query: querying(|| answered(200, &json!({ "Items": [], "Count": 0 }))),
+            get_object: holding(ER7),
+            head_object: mock!(aws_sdk_s3::Client::head_object)
+                .then_output(|| HeadObjectOutput::builder().content_length(7).build()),
+        }
+    }
+
+    fn worker(&self) -> Fetch {
+        let Self { get_id, exchange, get_item, query, get_object, head_object } = self;
+        let cognito = mock_client!(aws_sdk_cognitoidentity, RuleMode::MatchAny, [get_id, exchange], |conf| conf
+            .retry_config(RetryConfig::disabled()));
+        let dynamodb = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [get_item, query], |conf| conf
+            .retry_config(RetryConfig::disabled()));
+        let s3 = mock_client!(aws_sdk_s3, RuleMode::MatchAny, [get_object, head_object], |conf| conf
+            .retry_config(RetryConfig::disabled()));
+        Fetch {
+            exchange: Exchange::new(cognito, "pool".to_owned(), "issuer".to_owned()),
+            catalog: Catalog::new(dynamodb, "catalog".to_owned()),
+            lake: Lake::new(s3),
+        }
+    }
+
+    async fn answer(&self, event: Value) -> ApiGatewayV2httpResponse {
+        self.worker().answer(event).await.unwrap()
+    }
+}
+
+fn json(response: &ApiGatewayV2httpResponse) -> Value {
+    let Some(Body::Text(body)) = &response.body else { panic!("no text: {response:?}") };
+    serde_json::from_str(body).unwrap()
+}
+
+#[track_caller]
+fn check(response: &ApiGatewayV2httpResponse, status: i64, retry_after: Option<&str>) {
+    assert_eq!(response.status_code, status, "{response:?}");
+    assert_eq!(response.headers.get("retry-after").map(|it| it.to_str().unwrap()), retry_after);
+    assert_eq!(response.headers["content-type"], "application/problem+json");
+    if let Some(Body::Text(body)) = &response.body {
+        assert_eq!(json(response)["status"], status);
+        for inside in ["SECRET", "Exception", "dynamodb", "s3:", "m.hl7", "DOE"] {
+            assert!(!body.contains(inside), "the caller learns nothing of the inside: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_healthy_read_gives_the_bytes() {
+    let aws = Aws::healthy();
+    let response = aws.answer(get(&token(3600))).await;
+    assert_eq!((response.status_code, response.is_base64_encoded), (200, true));
+    assert!(matches!(&response.body, Some(Body::Binary(bytes)) if bytes == ER7));
+    let calls = [&aws.get_id, &aws.exchange, &aws.get_item, &aws.get_object, &aws.head_object].map(Rule::num_calls);
+    assert_eq!(calls, [1, 1, 1, 1, 0]);
+}
+
+#[tokio::test]
+async fn throttling_anywhere_is_429_with_retry_after() {
+    let throttled = || refusal(400, "ThrottlingException");
+    let too_many = || refusal(400, "TooManyRequestsException");
+    let slow_down = || s3_refusal(503, "SlowDown");
+    for (aws, event) in [
+        (Aws { get_id: identifying(too_many), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { exchange: exchanging(too_many), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { get_item: looking_up(throttled), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { get_object: reading(slow_down), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { head_object: heading(|| answered(429, &json!({}))), ..Aws::healthy() }, head()),
+        (Aws { query: querying(throttled), ..Aws::healthy() }, list(&json!({}))),
+    ] {
+        check(&aws.answer(event).await, 429, Some("2"));
+    }
+}
+
+#[tokio::test]
+async fn unavailability_anywhere_is_503_with_retry_after() {
+    let broken = || refusal(500, "InternalServerError");
+    for (aws, event) in [
+        (Aws { get_id: identifying(broken), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { exchange: exchanging(broken), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { get_item: looking_up(broken), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { get_object: reading(|| s3_refusal(503, "ServiceUnavailable")), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { head_object: heading(|| answered(500, &json!({}))), ..Aws::healthy() }, head()),
+        (Aws { query: querying(broken), ..Aws::healthy() }, list(&json!({}))),
+    ] {
+        check(&aws.answer(event).await, 503, Some("5"));
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_the_deployment_is_503_and_quotes_nothing() {
+    let damaged = || answered(200, &json!({ "Item": { "source": { "S": "SECRET SOURCE" } } }));
+    let page = || answered(200, &json!({ "Items": [{ "source": { "S": "SECRET SOURCE" } }], "Count": 1 }));
+    for (aws, event) in [
+        (
+            Aws { exchange: exchanging(|| refusal(400, "InvalidIdentityPoolConfigurationException")), ..Aws::healthy() },
+            get(&token(3600)),
+        ),
+        (Aws { get_item: looking_up(|| refusal(400, "ResourceNotFoundException")), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { get_item: looking_up(damaged), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { get_object: reading(|| s3_refusal(404, "NoSuchBucket")), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { query: querying(page), ..Aws::healthy() }, list(&json!({}))),
+    ] {
+        check(&aws.answer(event).await, 503, Some("60"));
+    }
+}
+
+#[tokio::test]
+async fn an_expired_or_refused_token_is_401() {
+    let aws = Aws::healthy();
+    for event in [get(&token(-1)), get("no.token.atall"), event("GET /er7", &token(-1), &json!({}), &json!({}))] {
+        check(&aws.answer(event).await, 401, None);
+    }
+    assert_eq!([&aws.get_id, &aws.get_item, &aws.query].map(Rule::num_calls), [0, 0, 0], "nothing is asked");
+    let refused = |message: &'static str| {
+        exchanging(move || answered(400, &json!({ "__type": "NotAuthorizedException", "message": message })))
+    };
+    for message in ["Invalid login token. Token expired: 1 >= 0", "Token is not from a supported provider", "SECRET"] {
+        let aws = Aws { exchange: refused(message), ..Aws::healthy() };
+        check(&aws.answer(get(&token(3600))).await, 401, None);
+        assert_eq!(aws.get_item.num_calls(), 0);
+    }
+    let aws = Aws { get_object: reading(|| s3_refusal(400, "ExpiredToken")), ..Aws::healthy() };
+    check(&aws.answer(get(&token(3600))).await, 401, None);
+}
+
+#[tokio::test]
+async fn a_token_that_expires_while_a_message_is_read_is_good_for_that_message_alone() {
+    let slowly = mock!(aws_sdk_s3::Client::get_object).then_compute_output(|_| {
+        std::thread::sleep(Duration::from_millis(2_100));
+        GetObjectOutput::builder().content_length(ER7.len().try_into().unwrap()).body(ByteStream::from_static(ER7)).build()
+    });
+    let aws = Aws { get_object: slowly, ..Aws::healthy() };
+    let (worker, token) = (aws.worker(), token(2));
+    assert_eq!(worker.answer(get(&token)).await.unwrap().status_code, 200);
+    // Its credentials would last for an hour, and this worker has them still.
+    check(&worker.answer(get(&token)).await.unwrap(), 401, None);
+    assert_eq!((aws.exchange.num_calls(), aws.get_item.num_calls()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_aws_refuses_to_the_caller_is_403() {
+    let denied = || refusal(400, "AccessDeniedException");
+    for (aws, event) in [
+        (Aws { get_item: looking_up(denied), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { query: querying(denied), ..Aws::healthy() }, list(&json!({}))),
+        (Aws { get_object: reading(|| s3_refusal(403, "AccessDenied")), ..Aws::healthy() }, get(&token(3600))),
+        (Aws { head_object: heading(|| HttpResponse::new(403.try_into().unwrap(), "".into())), ..Aws::healthy() }, head()),
+    ] {
+        check(&aws.answer(event).await, 403, None);
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_gone_from_the_lake_is_410() {
+    for (status, code) in [(404, "NoSuchKey"), (404, "NoSuchVersion"), (405, "MethodNotAllowed")] {
+        let aws = Aws { get_object: reading(move || s3_refusal(status, code)), ..Aws::healthy() };
+        check(&aws.answer(get(&token(3600))).await, 410, None);
+    }
+    let aws = Aws { head_object: heading(|| HttpResponse::new(404.try_into().unwrap(), "".into())), ..Aws::healthy() };
+    let response = aws.answer(head()).await;
+    check(&response, 410, None);
+    assert!(response.body.is_none(), "HEAD");
+    let known = json!({ "if-none-match": format!("\"{}\"", message_id()) });
+    check(&aws.answer(event("GET /er7/{messageId}", &token(3600), &known, &json!({}))).await, 410, None);
+}
+
+#[tokio::test]
+async fn other_content_than_the_message_is_500_and_is_not_shown() {
+    for content in [&b"MSH|^~\\&|SECRET\r"[..], b"", b"MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE"] {
+        let aws = Aws { get_object: holding(content), ..Aws::healthy() };
+        check(&aws.answer(get(&token(3600))).await, 500, None);
+    }
+}
+
+#[tokio::test]
+async fn content_that_breaks_off_is_503() {
+    let broken = mock!(aws_sdk_s3::Client::get_object).then_http_response(|| {
+        let mut response = HttpResponse::new(200.try_into().unwrap(), ER7[..10].into());
+        response.headers_mut().insert("content-length", ER7.len().to_string());
+        response
+    });
+    let response = Aws { get_object: broken, ..Aws::healthy() }.answer(get(&token(3600))).await;
+    assert!(matches!(response.status_code, 500 | 503), "{response:?}");
+    assert!(!format!("{:?}", response.body).contains("MSH"));
+}
+
+#[tokio::test]
+async fn content_that_lambda_cannot_carry_is_redirected() {
+    let large = mock!(aws_sdk_s3::Client::get_object)
+        .then_output(|| GetObjectOutput::builder().content_length(i64::try_from(MAX_BODY_BYTES).unwrap() + 1).build());
+    let response = Aws { get_object: large, ..Aws::healthy() }.answer(get(&token(3600))).await;
+    assert_eq!((response.status_code, &response.body), (307, &None), "{response:?}");
+    let url = response.headers["location"].to_str().unwrap();
+    for part in
+        ["m.hl7", "versionId=v1", "X-Amz-Expires=60", "X-Amz-Credential=A%2F", "response-content-type=application%2Fhl7-v2"]
+    {
+        assert!(url.contains(part), "{part}: {url}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_another_route_is_no_input() {
+    let other = event("GET /er7/{messageId}/status", &token(3600), &json!({}), &json!({}));
+    assert_eq!(Aws::healthy().worker().answer(other).await.unwrap_err().name(), "InvalidInput");
+}
+
+/// An index as DynamoDB reads it: counts before it filters, and never more than that many at once. Newest first.
+#[derive(Clone)]
+struct Index {
+    records: Arc<Vec<(Timestamp, MessageId, &'static str)>>,
+    at_once: usize,
+    limits: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Index {
+    /// That many records, ten to a millisecond; every `n`th is an ORU, the last one always.
+    fn of(count: i64, n: i64, at_once: usize) -> Self {
+        let record = |i: i64| {
+            let kind = if (i + 1) % n == 0 || i + 1 == count { "ORU" } else { "ADT" };
+            let at = Timestamp::from_millis(1_795_245_667_120 - i / 10).unwrap();
+            (at, MessageId::of_canonical(&i.to_be_bytes()), kind)
+        };
+        Self { records: Arc::new((0..count).map(record).collect()), at_once, limits: Arc::default() }
+    }
+
+    fn query(&self, input: &QueryInput) -> QueryOutput {
+        let limit = usize::try_from(input.limit().unwrap()).unwrap();
+        self.limits.lock().unwrap().push(limit);
+        let wanted = input.expression_attribute_values().unwrap().get(":messageType").map(|it| it.as_s().unwrap().as_str());
+        let start = input.exclusive_start_key().map_or(0, |key| {
+            let id = key["message_id"].as_s().unwrap();
+            assert_eq!(
+                (input.index_name(), key["source"].as_s().unwrap().as_str()),
+                (Some("by-received-at"), "general-hospital")
+            );
+            self.records.iter().position(|(_, message_id, _)| message_id.as_str() == id).unwrap() + 1
+        });
+        let rest = &self.records[start..];
+        let evaluated = &rest[..rest.len().min(limit).min(self.at_once)];
+        let text = |text: &str| S(text.to_owned());
+        let key = |(at, id, _): &(Timestamp, MessageId, &str)| -> HashMap<String, AttributeValue> {
+            let parts = [("source", "general-hospital"), ("received_at", &at.to_string()), ("message_id", id.as_str())];
+            parts.map(|(name, value)| (name.to_owned(), text(value))).into()
+        };
+        let item = |record: &(Timestamp, MessageId, &str)| {
+            let mut item = key(record);
+            item.insert("status".to_owned(), text("stored"));
+            item.insert("summary".to_owned(), M(HashMap::from([("messageType".to_owned(), text(record.2))])));
+            item
+        };
+        let found = evaluated.iter().filter(|(_, _, kind)| wanted.is_none_or(|it| it == *kind)).map(item).collect();
+        let last = (evaluated.len() < rest.len() || limit == rest.len()).then(|| evaluated.last().map(key)).flatten();
+        QueryOutput::builder().set_items(Some(found)).set_last_evaluated_key(last).build()
+    }
+
+    fn rule(&self) -> Rule {
+        let index = self.clone();
+        mock!(aws_sdk_dynamodb::Client::query).then_compute_output(move |input| index.query(input))
+    }
+}
+
+/// Pages through a listing to its end: how many messages each page had, and all ids.
+async fn pages(index: &Index, query: &Value) -> (Vec<usize>, Vec<String>) {
+    let aws = Aws { query: index.rule(), ..Aws::healthy() };
+    let (worker, mut query, mut sizes, mut ids) = (aws.worker(), query.clone(), Vec::new(), Vec::new());
+    loop {
+        let response = worker.answer(list(&query)).await.unwrap();
+        assert_eq!(response.status_code, 200);
+        let body = json(&response);
+        let messages = body["messages"].as_array().unwrap();
+        sizes.push(messages.len());
+        ids.extend(messages.iter().map(|it| it["messageId"].as_str().unwrap().to_owned()));
+        match body.get("cursor") {
+            Some(cursor) => query["cursor"] = cursor.clone(),
+            None => return (sizes, ids),
+        }
+    }
+}
+
+fn expected(index: &Index, kind: Option<&str>) -> Vec<String> {
+    let records = index.records.iter().filter(|(_, _, it)| kind.is_none_or(|kind| kind == *it));
+    records.map(|(_, id, _)| id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_listing_has_every_message_once_however_dynamodb_cuts_it() {
+    for at_once in [1, 3, 1000] {
+        let index = Index::of(45, 7, at_once);
+        for limit in ["1", "10", "45", "100"] {
+            let (sizes, ids) = pages(&index, &json!({ "limit": limit })).await;
+            assert_eq!(ids, expected(&index, None), "{at_once} at once, limit {limit}: {sizes:?}");
+            let (sizes, ids) = pages(&index, &json!({ "limit": limit, "type": "ORU" })).await;
+            assert_eq!(ids, expected(&index, Some("ORU")), "{at_once} at once, limit {limit}, filtered: {sizes:?}");
+        }
+    }
+    assert_eq!(pages(&Index::of(40, 7, 1000), &json!({ "limit": "10" })).await.0, [10; 4], "no empty page at the end");
+    assert_eq!(pages(&Index::of(0, 7, 1000), &json!({})).await.0, [0]);
+}
+
+#[tokio::test]
+async fn a_rare_type_is_looked_for_in_bounded_steps() {
+    // Only the last of 12,000 records is one.
+    let index = Index::of(12_000, 100_000, 100_000);
+    let (sizes, ids) = pages(&index, &json!({ "type": "ORU" })).await;
+    assert_eq!((sizes, ids), (vec![0, 0, 1], expected(&index, Some("ORU"))));
+    let limits = index.limits.lock().unwrap();
+    assert!(limits.iter().all(|limit| *limit == 500) && limits.len() <= 25, "{limits:?}");
+}
