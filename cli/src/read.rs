@@ -97,7 +97,7 @@ pub async fn message(client: &Client, message_id: &MessageId, format: Format) ->
             .call(|api, token| api.request(Method::GET, &path, Some(token)).header(ACCEPT, accept).timeout(TRANSFER_DEADLINE))
             .await?;
         let address = match answer.status {
-            StatusCode::OK => return Ok(answer.body),
+            StatusCode::OK => return whole(answer, message_id, format),
             StatusCode::TEMPORARY_REDIRECT => answer.headers.get(LOCATION).and_then(|address| address.to_str().ok()),
             _ => bail!("{}", answer.problem()),
         };
@@ -106,13 +106,21 @@ pub async fn message(client: &Client, message_id: &MessageId, format: Format) ->
         let token = client.session().await?.tokens.id;
         let object = client.call_elsewhere(address).await?;
         if object.status == StatusCode::OK {
-            return Ok(object.body);
+            return whole(object, message_id, format);
         }
         // The body is XML of S3, with the key in it.
         refused = Some(object.status);
         client.replace(&token).await?;
     }
     bail!("S3 does not give the message out: {}", refused.unwrap_or_default())
+}
+
+/// The body, if it is the message that was asked for: its id is the digest of the text.
+fn whole(answer: Answer, message_id: &MessageId, format: Format) -> Result<Vec<u8>> {
+    if format == Format::Er7 && MessageId::of_canonical(&answer.body) != *message_id {
+        bail!("what was received is not the message");
+    }
+    Ok(answer.body)
 }
 
 /// Writes a file in one step, so that a disk that is full leaves no half of it.
