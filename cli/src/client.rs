@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, StatusCode};
@@ -16,10 +16,13 @@ use crate::sign_in::UserPool;
 /// A token with less left is refreshed before it is used, so that it outlives the request.
 const LEAST_SECONDS_LEFT: i64 = 120;
 
-/// How often a request is sent in all, when there is no answer or one that says to come again.
+/// How often a request is sent in all to an API that says to come again: for about 30 s if it does not say when.
 const TRIES: u32 = 7;
 
-/// The first pause; each further one is twice as long. In all about 30 s.
+/// The same where there is no answer: for about 8 s.
+const TRIES_WITHOUT_ANSWER: u32 = 5;
+
+/// The first pause; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// An API that wants to be left alone for longer is not waited for.
@@ -126,7 +129,7 @@ impl Client {
             tries += 1;
             match pause(&answer, tries) {
                 Some(pause) if self.waits(pause).await => {}
-                _ => return answer,
+                _ => return answer.context("the API does not answer"),
             }
         }
     }
@@ -142,7 +145,7 @@ impl Client {
             tries += 1;
             match pause(&answer, tries) {
                 Some(pause) if self.waits(pause).await => {}
-                _ => return answer,
+                _ => return answer.context("S3 does not answer"),
             }
         }
     }
@@ -164,17 +167,17 @@ impl Client {
 
 /// How long to wait before a request is sent again; `None` when that would not help.
 fn pause(answer: &Result<Answer>, tries: u32) -> Option<Duration> {
-    let asked = match answer {
-        Err(_) => None,
+    let (most, asked) = match answer {
+        Err(_) => (TRIES_WITHOUT_ANSWER, None),
         Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS || answer.status.is_server_error() => {
             let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            seconds.map(Duration::from_secs)
+            (TRIES, seconds.map(Duration::from_secs))
         }
         Ok(_) => return None,
     };
     let doubled = FIRST_PAUSE * 2_u32.pow(tries.saturating_sub(1));
     let pause = asked.map_or(doubled, |asked| asked.max(FIRST_PAUSE));
-    (tries < TRIES && pause <= LONGEST_PAUSE).then_some(pause)
+    (tries < most && pause <= LONGEST_PAUSE).then_some(pause)
 }
 
 #[cfg(test)]
@@ -196,7 +199,9 @@ mod tests {
         assert_eq!(pause(&answer(throttled, Some("3600")), 1), None);
         assert_eq!(pause(&answer(StatusCode::SERVICE_UNAVAILABLE, None), 3), Some(Duration::from_secs(2)));
         assert_eq!(pause(&Err(anyhow::anyhow!("no answer")), 2), Some(Duration::from_secs(1)));
-        assert_eq!(pause(&Err(anyhow::anyhow!("no answer")), TRIES), None);
+        assert_eq!(pause(&Err(anyhow::anyhow!("no answer")), TRIES_WITHOUT_ANSWER), None);
+        assert_eq!(pause(&answer(throttled, None), TRIES - 1), Some(Duration::from_secs(16)));
+        assert_eq!(pause(&answer(throttled, Some("1")), TRIES), None);
         for final_answer in [StatusCode::ACCEPTED, StatusCode::CONFLICT, StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN] {
             assert_eq!(pause(&answer(final_answer, Some("1")), 1), None);
         }

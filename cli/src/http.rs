@@ -46,10 +46,11 @@ impl Answer {
     /// What the API refuses with, in one line: the status, and what the problem document says (RFC 9457).
     #[must_use]
     pub fn problem(&self) -> String {
-        // API Gateway itself answers `{"message": ...}`.
+        // API Gateway itself answers `{"message": ...}`. A title that only says the status again is left out.
+        let reason = self.status.canonical_reason().unwrap_or_default();
         let texts = ["title", "detail", "message"].map(|field| self.text(field));
-        let said = texts.iter().filter(|text| !text.is_empty()).map(String::as_str);
-        std::iter::once(self.status.to_string().as_str()).chain(said).collect::<Vec<_>>().join(": ")
+        let said = texts.iter().filter(|text| !text.is_empty() && !text.eq_ignore_ascii_case(reason));
+        said.fold(self.status.to_string(), |problem, text| format!("{problem}: {text}"))
     }
 
     /// A text of the JSON body; empty when there is none.
@@ -157,4 +158,19 @@ pub async fn send(request: RequestBuilder) -> Result<Answer> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = response.bytes().await.map_err(reqwest::Error::without_url)?.to_vec();
     Ok(Answer { status, headers, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line() {
+        let problem = |status, body: &str| Answer { status, headers: HeaderMap::new(), body: body.into() }.problem();
+        let document = r#"{"type":"about:blank","title":"Not found","status":404,"detail":"no such message"}"#;
+        assert_eq!(problem(StatusCode::NOT_FOUND, document), "404 Not Found: no such message");
+        assert_eq!(problem(StatusCode::CONFLICT, r#"{"title":"Duplicate","detail":"again"}"#), "409 Conflict: Duplicate: again");
+        assert_eq!(problem(StatusCode::UNAUTHORIZED, r#"{"message":"Unauthorized"}"#), "401 Unauthorized");
+        assert_eq!(problem(StatusCode::BAD_GATEWAY, "<html>"), "502 Bad Gateway");
+    }
 }

@@ -105,7 +105,7 @@ impl Report {
     }
 }
 
-/// The files that are meant by what is on the command line: of a folder those directly in it, by name.
+/// The files that are meant by what is on the command line: of a folder those directly in it, by name, without hidden ones.
 ///
 /// # Errors
 /// When a folder cannot be listed, or there is nothing to send.
@@ -114,7 +114,8 @@ pub fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     for argument in arguments {
         if argument.is_dir() {
             let mut inside = std::fs::read_dir(argument)?.map(|it| Ok(it?.path())).collect::<Result<Vec<_>>>()?;
-            inside.retain(|path| path.is_file());
+            let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            inside.retain(|path| path.is_file() && !is_hidden(path));
             inside.sort();
             files.append(&mut inside);
         } else {
@@ -349,7 +350,7 @@ mod tests {
     #[test]
     fn a_folder_means_the_files_in_it() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["b.hl7", "a.hl7"] {
+        for name in ["b.hl7", "a.hl7", ".hidden"] {
             std::fs::write(folder.path().join(name), "MSH").unwrap();
         }
         std::fs::create_dir(folder.path().join("deeper")).unwrap();

@@ -436,7 +436,7 @@ async fn messages_are_read_back() {
     let person = Person::signed_in("read").await;
     let message = person.message("a.hl7", "DOE");
     let mut large = person.message("large.hl7", "ROE");
-    for number in 0..30_000 {
+    for number in 0..60_000 {
         large.push_str(&format!("OBX|{number}|ST|GLU^Glucose^L|1|{number}|mg/dL|70-105|N|||F\r"));
     }
     std::fs::write(person.path("large.hl7"), &large).unwrap();
@@ -453,13 +453,13 @@ async fn messages_are_read_back() {
     assert_eq!(std::fs::read_to_string(person.path("copy.hl7")).unwrap(), message);
     let rendition = person.run(&["get", id, "--format", "json"]).expect(0, "").json();
     assert!(rendition.to_string().contains("DOE"));
-    // By way of S3: it is more than a Lambda function can answer.
     assert_eq!(person.run(&["get", large_id]).expect(0, "").text(), large);
+    // By way of S3: it is more than a Lambda function can answer.
     let rendition = person.run(&["get", large_id, "--format", "json"]).expect(0, "");
-    assert!(rendition.stdout.len() > 6 << 20 && rendition.json().is_object());
+    assert!(rendition.stdout.len() > 6 << 20 && rendition.json().is_object(), "{}", rendition.stdout.len());
 
     let none = "0".repeat(64);
-    let error = format!("error: {none}: 404 Not Found: Not found: the institute has no message with this id");
+    let error = format!("error: {none}: 404 Not Found: the institute has no message with this id");
     person.run(&["get", &none, "-o", "none.hl7"]).expect(1, &error);
     assert!(!person.path("none.hl7").exists());
     person.run(&["status", &none, id]).expect(1, "404 Not Found");
@@ -522,7 +522,11 @@ async fn scripted(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<
             while !request.ends_with(b"\r\n\r\n") {
                 request.push(stream.read_u8().await.unwrap());
             }
-            requests.push(String::from_utf8(request).unwrap());
+            let request = String::from_utf8(request).unwrap();
+            let length = request.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+            stream.read_exact(&mut body).await.unwrap();
+            requests.push(request);
             stream.write_all(answer.replace("HERE", &here).as_bytes()).await.unwrap();
         }
         requests
@@ -532,6 +536,56 @@ async fn scripted(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<
 
 fn http(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn sending_waits_when_it_is_told_to_and_goes_on_after_a_lost_connection() {
+    let person = Person::signed_in("patient").await;
+    person.message("a.hl7", "DOE");
+    let accepted = r#"{"messageId":"0","submissionId":"1","status":"queued","statusUrl":"http://x"}"#;
+    let (url, requests) = scripted(vec![
+        http("429 Too Many Requests", "Retry-After: 1\r\n", ""),
+        String::new(),
+        http("503 Service Unavailable", "", ""),
+        http("202 Accepted", "Content-Type: application/json\r\n", accepted),
+    ])
+    .await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let began = Instant::now();
+    person.run_async(&["send", "a.hl7"]).await.expect(0, "1 accepted");
+    assert!(began.elapsed() > Duration::from_millis(1_000 + 1_000 + 2_000), "no pause was made");
+    assert!(requests.await.unwrap().iter().all(|request| request.starts_with("POST /er7 ")));
+    assert_eq!(person.journal().len(), 1);
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_a_pause_and_a_second_one_a_request() {
+    let person = Person::signed_in("impatient").await;
+    person.message("a.hl7", "DOE");
+    let (url, requests) = scripted(vec![http("429 Too Many Requests", "Retry-After: 100\r\n", "")]).await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let child = person.command(&["send", "a.hl7"]).spawn().unwrap();
+    requests.await.unwrap();
+    signal(&child, Signal::INT);
+    let ended = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
+    person.ended(ended.await.unwrap()).expect(1, "0 accepted, 0 refused, 1 left");
+
+    // An API that does not answer: the connection is taken, and nothing comes.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let mut child = person.command(&["send", "a.hl7"]).spawn().unwrap();
+    let _connection = listener.accept().await.unwrap();
+    signal(&child, Signal::INT);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("Ctrl-C again ends at once"), "{line}");
+    let began = Instant::now();
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(10), "it ended when the request did");
+    assert!(person.journal().is_empty());
 }
 
 #[tokio::test]

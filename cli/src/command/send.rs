@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use domain::{State, Status};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::client::Client;
@@ -47,10 +48,11 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         wait: args.wait.map(Duration::from_secs),
     };
 
+    let mut interrupts = signal(SignalKind::interrupt())?;
     let progress = output.reporter.progress("sending");
     let report = tokio::select! {
         report = send::send(&client, &journal, &files, &options, &hurried, &progress) => report,
-        () = interrupted_twice(&hurry, &output.reporter) => bail!("broken off; what was accepted is in the journal"),
+        () = interrupted_twice(&mut interrupts, &hurry, &output.reporter) => bail!("broken off; what was accepted is in the journal"),
     };
     print(&report, output)?;
     if let Some(error) = report.error {
@@ -60,13 +62,11 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
 }
 
 /// The first Ctrl-C asks to come to an end, the second one is the end.
-async fn interrupted_twice(hurry: &watch::Sender<bool>, reporter: &Reporter) {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+async fn interrupted_twice(interrupts: &mut Signal, hurry: &watch::Sender<bool>, reporter: &Reporter) {
+    interrupts.recv().await;
     hurry.send_replace(true);
     reporter.say("Finishing what is under way; Ctrl-C again ends at once.");
-    let _ = tokio::signal::ctrl_c().await;
+    interrupts.recv().await;
 }
 
 fn print(report: &Report, output: &Output) -> Result<()> {
