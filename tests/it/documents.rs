@@ -32,12 +32,15 @@ fn code_spans(page: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_test_that_a_page_names_exists() -> Result<()> {
     let mut named = 0;
-    for page in ["ARCHITECTURE", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS"] {
+    for page in ["ARCHITECTURE", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS", "CLI"] {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
-            // `module::test` of the system tests, `crate: test` beside the code.
+            // `module::test` of the system tests or the command's, `crate: test` beside the code.
             let (place, name) = match (span.split_once("::"), span.split_once(": ")) {
-                (Some((module, name)), _) => (root().join(format!("tests/it/{module}.rs")), name),
+                (Some((module, name)), _) => {
+                    let places = ["tests/it", "cli/tests"].map(|folder| root().join(format!("{folder}/{module}.rs")));
+                    (places.iter().find(|place| place.exists()).unwrap_or(&places[0]).clone(), name)
+                }
                 (None, Some((package, name))) => (root().join(format!("workers/{package}")), name),
                 (None, None) => continue,
             };
