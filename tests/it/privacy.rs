@@ -153,6 +153,34 @@ impl Run {
         Ok(())
     }
 
+    /// Through the API: what may be read, and what is asked for in words that must not be repeated.
+    async fn read(&mut self) -> Result<()> {
+        let (path, name) = (format!("/er7/{}", domain::Er7::canonical(&self.adt)?.message_id()), self.patient.name.clone());
+        let ask = async |path: &str, token: &SecretString, accept: &str, known: &str| {
+            let request = self.a.api.request(reqwest::Method::GET, path, Some(token));
+            sluice::http::send(request.header("accept", accept).header("if-none-match", known)).await
+        };
+        let token = &self.admin.token;
+        for accept in [ER7, JSON] {
+            let message = ask(&path, token, accept, &name).await?;
+            ensure!(String::from_utf8_lossy(&message.body).contains(&name), "not the message: {}", message.status);
+        }
+        let mut answers = vec![ask("/er7", token, JSON, "").await?, ask(&path, token, &format!("application/{name}"), "").await?];
+        let queries = ["from", "to", "type", "limit", "cursor", &name].map(|it| format!("/er7?{it}={name}"));
+        for bad in queries.into_iter().chain([format!("/er7/{name}")]) {
+            let answer = ask(&bad, token, JSON, "").await?;
+            ensure!(answer.status == 400, "{}", answer.status);
+            answers.push(answer);
+        }
+        for bad in self.bad_tokens() {
+            answers.push(ask(&path, &bad, ER7, "").await?);
+            answers.push(ask("/er7", &bad, JSON, "").await?);
+        }
+        ensure!(answers.iter().any(|it| it.status == 200) && answers.iter().any(|it| it.status == 406), "not as asked");
+        answers.iter().for_each(|answer| self.keep(answer));
+        Ok(())
+    }
+
     /// A good token with other claims, one with a patient in it, and no token at all.
     fn bad_tokens(&self) -> Vec<SecretString> {
         let good: Vec<&str> = self.admin.token.expose_secret().split('.').collect();
@@ -348,6 +376,7 @@ async fn neither_patient_nor_token_is_anywhere_but_where_they_belong() -> Result
     run.queue().await?;
     run.post().await?;
     run.post_badly().await?;
+    run.read().await?;
     run.break_in().await?;
     let planted = Plant::new(&run).await?;
     run.settle().await?;
@@ -471,11 +500,12 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
     let answer = it.submit(&admin, &Patient::new().adt()).await?;
     let (submission_id, message_id) = (answer.text("submissionId"), answer.text("messageId"));
     it.api.final_status(&message_id, &admin.token, DEADLINE).await?;
+    ensure!(it.api.get(&format!("/er7/{message_id}"), Some(&admin.token)).await?.status == 200, "the message is not read");
     listener.hear_id(&format!("{submission_id}.stored")).await?;
     let failing = forge::envelope(&it, &it.institute, "MSH|", &"no token".into()).await?;
     assert_eq!(forge::outcome(&it, &failing).await?, "denied");
 
-    let expected: [(&str, &str, &[&str]); 7] = [
+    let expected: [(&str, &str, &[&str]); 8] = [
         ("Submit", "queued", &["Encrypt", "SendMessage", "UpdateItem"]),
         ("Dispatch", "batch", &["StartSyncExecution"]),
         ("Deduplicate", "new", &["UpdateItem"]),
@@ -483,6 +513,7 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
         ("Store", "stored", &["Decrypt", "GetCredentialsForIdentity", "GetId", "PutObject", "PutObject", "UpdateItem"]),
         ("Publish", "stored", &["Publish"]),
         ("Status", "stored", &["GetItem"]),
+        ("Fetch", "read", &["GetCredentialsForIdentity", "GetId", "GetItem", "GetObject"]),
     ];
     for (worker, outcome, operations) in expected {
         let lines = one_line_each(&it, worker, since).await?;
@@ -503,7 +534,7 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
         let is_about_it = |part: &Value| {
             part["messageId"] == message_id.as_str()
                 && part["source"] == it.institute.as_str()
-                && (part["submissionId"] == submission_id.as_str() || worker == "Status")
+                && (part["submissionId"] == submission_id.as_str() || ["Status", "Fetch"].contains(&worker))
         };
         let is_mine =
             |line: &&Value| line["messages"].as_array().map_or_else(|| is_about_it(line), |parts| parts.iter().any(is_about_it));

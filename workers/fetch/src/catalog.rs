@@ -33,8 +33,8 @@ pub(crate) struct Selection {
     pub trigger_event: Option<String>,
 }
 
-/// Where a reading of the index has come to: the key of the last record seen. Records of the same millisecond are in the
-/// order of their ids.
+/// Where a reading of the index has come to: the key of the last record seen. Among records of one millisecond it is the id
+/// that tells where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
     pub received_at: Timestamp,

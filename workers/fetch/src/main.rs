@@ -10,7 +10,8 @@ use runtime::RequestLog;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    // API Gateway waits for 30 seconds, and there are at most four calls one after the other.
+    // API Gateway waits for 30 seconds, and there are at most four calls one after the other; a listing, which makes more,
+    // minds the time itself.
     let sdk = runtime::sdk_config(Duration::from_secs(3), Duration::from_secs(6)).await;
     let cognito = aws_sdk_cognitoidentity::config::Builder::from(&sdk).interceptor(RequestLog).build();
     // The callers' credentials are cached by token, in the exchange; a second cache within the SDK would grow with every
