@@ -41,6 +41,17 @@ impl Aws {
         Self { config }
     }
 
+    /// An AWS as somebody without credentials of it sees it: good for signing in and for exchanging tokens.
+    #[must_use]
+    pub fn anonymous(endpoint_url: Option<&str>, region: &str) -> Self {
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region.to_owned()))
+            .timeout_config(timeouts());
+        config.set_endpoint_url(endpoint_url.map(str::to_owned));
+        Self { config: config.build() }
+    }
+
     /// The configuration to build any service client from.
     #[must_use]
     pub fn config(&self) -> &SdkConfig {

@@ -4,9 +4,16 @@ pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod destroy;
 pub(crate) mod domains;
+pub(crate) mod get;
+pub(crate) mod list;
 pub(crate) mod local;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod redrive;
+pub(crate) mod send;
+pub(crate) mod status;
 pub(crate) mod users;
+pub(crate) mod whoami;
 
 use std::io::{BufRead, IsTerminal};
 
@@ -28,6 +35,11 @@ pub(crate) struct DeploymentArgs {
 }
 
 impl DeploymentArgs {
+    /// Whether one was named, the local one included.
+    pub(crate) fn is_named(&self) -> bool {
+        self.local || self.stack.is_some()
+    }
+
     pub(crate) async fn find(&self) -> Result<(Aws, Outputs)> {
         match &self.stack {
             Some(stack) => {

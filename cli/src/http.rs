@@ -1,4 +1,4 @@
-//! A small client of the submission API, for the demo and for tests.
+//! A small client of the API. [`crate::client`] adds what a person's session needs.
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ pub const JSON: &str = "application/json";
 
 /// The longest an API Gateway lets an integration take is 30 s.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
+/// For a request or an answer with a message in it, over the line of a small hospital.
+pub const TRANSFER_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The API of one deployment.
 #[derive(Debug, Clone)]
@@ -41,6 +43,16 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// What the API refuses with, in one line: the status, and what the problem document says (RFC 9457).
+    #[must_use]
+    pub fn problem(&self) -> String {
+        // API Gateway itself answers `{"message": ...}`. A title that only says the status again is left out.
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        let texts = ["title", "detail", "message"].map(|field| self.text(field));
+        let said = texts.iter().filter(|text| !text.is_empty() && !text.eq_ignore_ascii_case(reason));
+        said.fold(self.status.to_string(), |problem, text| format!("{problem}: {text}"))
+    }
+
     /// A text of the JSON body; empty when there is none.
     #[must_use]
     pub fn text(&self, field: &str) -> String {
@@ -57,6 +69,8 @@ impl Api {
         let client = reqwest::Client::builder()
             .timeout(REQUEST_DEADLINE)
             .connect_timeout(Duration::from_secs(5))
+            // A redirect leads to S3, which must not see the token: whoever asks follows it by hand.
+            .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("setting the HTTP client up")?;
@@ -87,6 +101,11 @@ impl Api {
     pub async fn get(&self, path: &str, token: Option<&SecretString>) -> Result<Answer> {
         let request = self.request(Method::GET, path, token).header(ACCEPT, JSON);
         send(request).await.with_context(|| format!("GET {path}"))
+    }
+
+    /// A request without a token to an address that the API has given, such as a presigned one of S3.
+    pub fn elsewhere(&self, url: &str) -> RequestBuilder {
+        self.client.get(url).timeout(TRANSFER_DEADLINE)
     }
 
     /// A request to be completed by the caller.
@@ -139,4 +158,19 @@ pub async fn send(request: RequestBuilder) -> Result<Answer> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = response.bytes().await.map_err(reqwest::Error::without_url)?.to_vec();
     Ok(Answer { status, headers, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line() {
+        let problem = |status, body: &str| Answer { status, headers: HeaderMap::new(), body: body.into() }.problem();
+        let document = r#"{"type":"about:blank","title":"Not found","status":404,"detail":"no such message"}"#;
+        assert_eq!(problem(StatusCode::NOT_FOUND, document), "404 Not Found: no such message");
+        assert_eq!(problem(StatusCode::CONFLICT, r#"{"title":"Duplicate","detail":"again"}"#), "409 Conflict: Duplicate: again");
+        assert_eq!(problem(StatusCode::UNAUTHORIZED, r#"{"message":"Unauthorized"}"#), "401 Unauthorized");
+        assert_eq!(problem(StatusCode::BAD_GATEWAY, "<html>"), "502 Bad Gateway");
+    }
 }

@@ -1,10 +1,12 @@
-//! What an operator types, as a library: the command line, the local AWS, packaging and deployment.
+//! What users and operators type, as a library: the command line, signing in and sending, the local AWS, packaging and
+//! deployment.
 //!
 //! The binary is a thin wrapper, so that tests and benchmarks can call what a shell calls. The way in for them is
 //! [`local::up`], which brings the local system up (or finds it up) and says where everything is; [`http::Api`] and
 //! [`sign_in::sign_in`] are how they talk to it.
 
 pub mod aws;
+pub mod client;
 mod command;
 pub mod demo;
 pub mod deploy;
@@ -15,7 +17,10 @@ pub mod local;
 pub mod output;
 pub mod outputs;
 pub mod package;
+pub mod read;
 pub mod redrive;
+pub mod send;
+pub mod session;
 pub mod sign_in;
 pub mod users;
 mod wait;
@@ -44,6 +49,20 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Sign in on this machine, by SRP: the password is not sent.
+    Login(command::login::Args),
+    /// Sign out: revoke the tokens and forget them.
+    Logout(command::logout::Args),
+    /// Say who is signed in, and what the token allows.
+    Whoami(command::whoami::Args),
+    /// Send files, one message each; the same command goes on where it was broken off.
+    Send(command::send::Args),
+    /// Say how far messages are.
+    Status(command::status::Args),
+    /// Fetch a message of one's own institute.
+    Get(command::get::Args),
+    /// List the messages of one's own institute, newest first.
+    List(command::list::Args),
     /// Send real messages through the local system as four users and show what became of each.
     Demo(command::demo::Args),
     /// Run the whole system on this machine, in the background.
@@ -64,6 +83,13 @@ enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let output = output::Output::new(cli.json);
     let result = match cli.command {
+        Command::Login(args) => command::login::run(args, &output).await,
+        Command::Logout(args) => command::logout::run(args, &output).await,
+        Command::Whoami(args) => command::whoami::run(args, &output).await,
+        Command::Send(args) => command::send::run(args, &output).await,
+        Command::Status(args) => command::status::run(args, &output).await,
+        Command::Get(args) => command::get::run(args, &output).await,
+        Command::List(args) => command::list::run(args, &output).await,
         Command::Demo(args) => command::demo::run(args, &output).await,
         Command::Local(args) => command::local::run(args, &output).await,
         Command::Deploy(args) => command::deploy::run(args, &output).await,

@@ -118,6 +118,18 @@ impl Reporter {
         Step { reporter: self.clone(), what, bar, began: Instant::now(), ended: false }
     }
 
+    /// Begins work on many things; whoever does it sets and counts them. Only a terminal shows it.
+    #[must_use]
+    pub fn progress(&self, what: impl Into<Cow<'static, str>>) -> ProgressBar {
+        let Some(bars) = &self.bars else { return ProgressBar::hidden() };
+        let bar = bars.add(ProgressBar::no_length());
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {pos}/{len} {eta}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(what);
+        bar
+    }
+
     /// Says one thing that stays on the screen.
     pub fn say(&self, text: impl AsRef<str>) {
         if self.lines || self.bars.is_some() {

@@ -1,0 +1,209 @@
+//! The API as the signed-in user sees it: under a token that is kept fresh, and asked again where that can help.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use reqwest::header::RETRY_AFTER;
+use reqwest::{RequestBuilder, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{Mutex, watch};
+
+use crate::http::{self, Answer, Api};
+use crate::session::{Claims, Session, SessionFile};
+use crate::sign_in::UserPool;
+
+/// A token with less left is refreshed before it is used, so that it outlives the request.
+const LEAST_SECONDS_LEFT: i64 = 120;
+
+/// How often a request is sent in all to an API that says to come again: for about 30 s if it does not say when.
+const TRIES: u32 = 7;
+
+/// The same where there is no answer: for about 8 s.
+const TRIES_WITHOUT_ANSWER: u32 = 5;
+
+/// The first pause; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// An API that wants to be left alone for longer is not waited for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+
+/// The API under a session.
+#[derive(Debug)]
+pub struct Client {
+    api: Api,
+    pool: UserPool,
+    file: SessionFile,
+    session: Mutex<Session>,
+    /// Once true, a request is not sent again.
+    hurry: watch::Receiver<bool>,
+}
+
+/// The refresh token is used up, or was revoked.
+#[derive(Debug, Clone, Copy)]
+struct SignInAgain;
+
+impl std::fmt::Display for SignInAgain {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the sign-in has ended: sign in again with `sluice login`")
+    }
+}
+
+impl std::error::Error for SignInAgain {}
+
+impl Client {
+    /// The API that somebody is signed in to on this machine.
+    ///
+    /// # Errors
+    /// When nobody is.
+    pub fn open() -> Result<Self> {
+        // Nobody holds the other end, so that it never becomes true.
+        Self::open_until(watch::channel(false).1)
+    }
+
+    /// The same, which no longer sends anything again once `hurry` is true.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub fn open_until(hurry: watch::Receiver<bool>) -> Result<Self> {
+        let file = SessionFile::find()?;
+        let session = file.signed_in()?;
+        let (api, pool) = (Api::new(&session.deployment.api_url)?, UserPool::of(&session.deployment));
+        Ok(Self { api, pool, file, session: Mutex::new(session), hurry })
+    }
+
+    /// The API, for requests that need no token.
+    #[must_use]
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// The session, under a token that will do for the next request.
+    ///
+    /// # Errors
+    /// When the token needs to be refreshed and cannot be.
+    pub async fn session(&self) -> Result<Session> {
+        let mut session = self.session.lock().await;
+        let left = Claims::of(&session.tokens.id).map_or(0, |claims| claims.seconds_left(Timestamp::now()));
+        if left < LEAST_SECONDS_LEFT {
+            self.refresh(&mut session).await?;
+        }
+        Ok(session.clone())
+    }
+
+    /// Gives up a token that was not accepted. Does nothing when it is no longer the session's.
+    ///
+    /// # Errors
+    /// When the session cannot be refreshed.
+    pub async fn replace(&self, token: &SecretString) -> Result<()> {
+        let mut session = self.session.lock().await;
+        if session.tokens.id.expose_secret() == token.expose_secret() {
+            self.refresh(&mut session).await?;
+        }
+        Ok(())
+    }
+
+    async fn refresh(&self, session: &mut Session) -> Result<()> {
+        session.tokens = self.pool.refresh(&session.tokens.refresh).await?.ok_or(SignInAgain)?;
+        self.file.refresh(session)
+    }
+
+    /// Sends a request under the user's token until there is an answer that another try would not better. A token that
+    /// is not accepted is refreshed once.
+    ///
+    /// Sending a message again is safe: the API knows it by its content.
+    ///
+    /// # Errors
+    /// When there is no answer, or no valid token any more. An answer that refuses is an answer.
+    pub async fn call(&self, request: impl Fn(&Api, &SecretString) -> RequestBuilder) -> Result<Answer> {
+        let mut refreshed = false;
+        let mut tries = 0;
+        loop {
+            let token = self.session().await?.tokens.id;
+            let answer = http::send(request(&self.api, &token)).await;
+            if answer.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) && !refreshed {
+                refreshed = true;
+                self.replace(&token).await?;
+                continue;
+            }
+            tries += 1;
+            match pause(&answer, tries) {
+                Some(pause) if self.waits(pause).await => {}
+                _ => return answer.context("the API does not answer"),
+            }
+        }
+    }
+
+    /// The same for a request without a token.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn call_elsewhere(&self, url: &str) -> Result<Answer> {
+        let mut tries = 0;
+        loop {
+            let answer = http::send(self.api.elsewhere(url)).await;
+            tries += 1;
+            match pause(&answer, tries) {
+                Some(pause) if self.waits(pause).await => {}
+                _ => return answer.context("S3 does not answer"),
+            }
+        }
+    }
+
+    /// Whether there was time for a pause.
+    async fn waits(&self, pause: Duration) -> bool {
+        let mut hurry = self.hurry.clone();
+        let hurried = async {
+            if hurry.wait_for(|hurry| *hurry).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            () = hurried => false,
+        }
+    }
+}
+
+/// How long to wait before a request is sent again; `None` when that would not help.
+fn pause(answer: &Result<Answer>, tries: u32) -> Option<Duration> {
+    let (most, asked) = match answer {
+        Err(_) => (TRIES_WITHOUT_ANSWER, None),
+        Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS || answer.status.is_server_error() => {
+            let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            (TRIES, seconds.map(Duration::from_secs))
+        }
+        Ok(_) => return None,
+    };
+    let doubled = FIRST_PAUSE * 2_u32.pow(tries.saturating_sub(1));
+    let pause = asked.map_or(doubled, |asked| asked.max(FIRST_PAUSE));
+    (tries < most && pause <= LONGEST_PAUSE).then_some(pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    fn answer(status: StatusCode, retry_after: Option<&'static str>) -> Result<Answer> {
+        let headers = retry_after.map(|value| (RETRY_AFTER, HeaderValue::from_static(value)));
+        Ok(Answer { status, headers: HeaderMap::from_iter(headers), body: Vec::new() })
+    }
+
+    #[test]
+    fn the_server_says_how_long_to_wait_and_backoff_does_where_it_does_not() {
+        let throttled = StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(pause(&answer(throttled, Some("7")), 1), Some(Duration::from_secs(7)));
+        assert_eq!(pause(&answer(throttled, Some("0")), 1), Some(FIRST_PAUSE));
+        assert_eq!(pause(&answer(throttled, Some("3600")), 1), None);
+        assert_eq!(pause(&answer(StatusCode::SERVICE_UNAVAILABLE, None), 3), Some(Duration::from_secs(2)));
+        assert_eq!(pause(&Err(anyhow::anyhow!("no answer")), 2), Some(Duration::from_secs(1)));
+        assert_eq!(pause(&Err(anyhow::anyhow!("no answer")), TRIES_WITHOUT_ANSWER), None);
+        assert_eq!(pause(&answer(throttled, None), TRIES - 1), Some(Duration::from_secs(16)));
+        assert_eq!(pause(&answer(throttled, Some("1")), TRIES), None);
+        for final_answer in [StatusCode::ACCEPTED, StatusCode::CONFLICT, StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN] {
+            assert_eq!(pause(&answer(final_answer, Some("1")), 1), None);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `sluice login`
+
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Environment, ExitCode};
+use crate::output::{Output, Reporter};
+use crate::session::{Deployment, Session, SessionFile};
+use crate::sign_in::{Person, UserPool};
+
+/// Who signs in, and where.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The account; by default the one of the last sign-in.
+    email: Option<String>,
+    /// The file that describes the deployment, as its operator hands it out. The last sign-in's is the default.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stack", "local"])]
+    deployment: Option<PathBuf>,
+    #[command(flatten)]
+    place: super::DeploymentArgs,
+    /// Read what is asked for from stdin, a line each: the password first, then a new one or a code.
+    #[arg(long)]
+    password_stdin: bool,
+    /// Add a second factor to the account: an authenticator that shows a code every 30 s.
+    #[arg(long)]
+    set_up_totp: bool,
+}
+
+pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    let file = SessionFile::find()?;
+    // One that cannot be read is about to be replaced.
+    let last = file.read().ok().flatten();
+    let deployment = deployment(&args, last.as_ref()).await?;
+    let last_here = last.filter(|last| last.deployment.user_pool_id == deployment.user_pool_id);
+    let email = args.email.or_else(|| last_here.map(|last| last.email));
+    let mut person: Box<dyn Asked> = if args.password_stdin {
+        Box::new(Lines { reporter: output.reporter.clone() })
+    } else {
+        ensure_terminal()?;
+        Box::new(Terminal)
+    };
+    let email = match email {
+        Some(email) => email,
+        None => person.email()?,
+    };
+    let password = person.password(&email)?;
+
+    let pool = UserPool::of(&deployment);
+    let tokens = pool.sign_in(&email, &password, person.as_mut()).await?;
+    let session = Session { deployment, email, tokens };
+    file.write(&session)?;
+    if args.set_up_totp {
+        pool.set_up_totp(&session.tokens.access, &session.email, person.as_mut()).await?;
+        output.reporter.say("From now on the account is signed in to with a code of the authenticator as well.");
+    }
+    super::whoami::show(&session, output)
+}
+
+/// The deployment that is named, or that of the last sign-in, or the local one.
+async fn deployment(args: &Args, last: Option<&Session>) -> Result<Deployment> {
+    if let Some(path) = &args.deployment {
+        return Deployment::read(path);
+    }
+    match last {
+        // Another start of the local system is another deployment.
+        Some(last) if !args.place.is_named() && last.deployment.endpoint_url.is_none() => Ok(last.deployment.clone()),
+        _ => {
+            let (_, outputs) = args.place.find().await.context("no deployment to sign in to (--deployment FILE names one)")?;
+            Deployment::try_from(&outputs)
+        }
+    }
+}
+
+fn ensure_terminal() -> Result<()> {
+    if std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Environment::lacks("there is no terminal to ask for the password at: give it with --password-stdin"))
+}
+
+/// Where the account's name and its password come from.
+trait Asked: Person {
+    fn email(&mut self) -> Result<String>;
+    fn password(&mut self, email: &str) -> Result<SecretString>;
+}
+
+/// A person at a terminal. What is typed does not show.
+struct Terminal;
+
+impl Person for Terminal {
+    fn new_password(&mut self) -> Result<SecretString> {
+        let first = prompt_secret("The password is a temporary one. New password: ")?;
+        let second = prompt_secret("The same once more: ")?;
+        ensure!(first.expose_secret() == second.expose_secret(), "the two new passwords are not the same");
+        Ok(first)
+    }
+
+    fn code(&mut self) -> Result<String> {
+        Ok(prompt_secret("Code of the authenticator: ")?.expose_secret().trim().to_owned())
+    }
+
+    fn add_authenticator(&mut self, uri: &SecretString) -> Result<()> {
+        Reporter::for_stderr().say(format!("Add this to an authenticator app, and keep it secret:\n{}", uri.expose_secret()));
+        Ok(())
+    }
+}
+
+impl Asked for Terminal {
+    fn email(&mut self) -> Result<String> {
+        Reporter::for_stderr().say("E-mail address:");
+        line()
+    }
+
+    fn password(&mut self, email: &str) -> Result<SecretString> {
+        prompt_secret(&format!("Password of {email}: "))
+    }
+}
+
+fn prompt_secret(prompt: &str) -> Result<SecretString> {
+    rpassword::prompt_password(prompt).map(SecretString::from).context("reading from the terminal")
+}
+
+/// A program, which knows what it will be asked.
+struct Lines {
+    reporter: Reporter,
+}
+
+impl Person for Lines {
+    fn new_password(&mut self) -> Result<SecretString> {
+        line().map(SecretString::from).context("the password is a temporary one, and a new one is needed")
+    }
+
+    fn code(&mut self) -> Result<String> {
+        line().context("a code of the authenticator is needed")
+    }
+
+    fn add_authenticator(&mut self, uri: &SecretString) -> Result<()> {
+        self.reporter.say(uri.expose_secret());
+        Ok(())
+    }
+}
+
+impl Asked for Lines {
+    fn email(&mut self) -> Result<String> {
+        bail!("whose password? `sluice login EMAIL --password-stdin`")
+    }
+
+    fn password(&mut self, _email: &str) -> Result<SecretString> {
+        line().map(SecretString::from)
+    }
+}
+
+fn line() -> Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("reading stdin")?;
+    let line = line.trim_end_matches(['\r', '\n']);
+    ensure!(!line.is_empty(), "stdin has ended");
+    Ok(line.to_owned())
+}

@@ -1,0 +1,49 @@
+//! `sluice status`
+
+use anyhow::Result;
+use domain::MessageId;
+
+use crate::client::Client;
+use crate::error::ExitCode;
+use crate::output::Output;
+use crate::read;
+
+/// Of which messages.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Ids of messages.
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<MessageId>,
+}
+
+pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    let client = Client::open()?;
+    let mut found = Vec::new();
+    let mut code = ExitCode::Success;
+    for id in &args.ids {
+        match read::status(&client, id.as_str()).await {
+            Ok(status) => found.push(status),
+            Err(error) => {
+                output.error(&error.context(id.to_string()));
+                code = ExitCode::Failed;
+            }
+        }
+    }
+    if output.is_json() {
+        output.json(&found)?;
+    } else if !found.is_empty() {
+        let cells = found.iter().map(|it| {
+            [
+                it.message_id.to_string(),
+                it.status.as_str().to_owned(),
+                it.state.map(|state| state.as_str().to_owned()).unwrap_or_default(),
+                it.submissions.to_string(),
+                it.received_at.to_string(),
+                it.stored_at.map(|at| at.to_string()).unwrap_or_default(),
+                it.error.as_ref().map(|error| error.detail.clone().unwrap_or_else(|| error.code.clone())).unwrap_or_default(),
+            ]
+        });
+        output.table(["message", "status", "state", "submissions", "received", "stored", "error"], cells);
+    }
+    Ok(code)
+}

@@ -1,0 +1,47 @@
+//! `sluice whoami`
+
+use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::client::Client;
+use crate::error::ExitCode;
+use crate::output::Output;
+use crate::session::{Claims, Session};
+
+/// Who is signed in.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) async fn run(_: Args, output: &Output) -> Result<ExitCode> {
+    show(&Client::open()?.session().await?, output)
+}
+
+/// Prints what the ID token says. It is read here and not verified: the API and IAM do that.
+pub(crate) fn show(session: &Session, output: &Output) -> Result<ExitCode> {
+    let claims = Claims::of(&session.tokens.id)?;
+    if output.is_json() {
+        output.json(&serde_json::json!({
+            "email": claims.email,
+            "subject": claims.sub,
+            "read": claims.read,
+            "write": claims.write,
+            "groups": claims.groups,
+            "expiresAt": claims.expires_at(),
+            "apiUrl": session.deployment.api_url,
+        }))?;
+        return Ok(ExitCode::Success);
+    }
+    let or_nothing = |text: &str| if text.is_empty() { "nothing".to_owned() } else { text.to_owned() };
+    let left = SignedDuration::from_secs(claims.seconds_left(Timestamp::now()));
+    let rows = [
+        ("may read", or_nothing(&claims.read)),
+        ("may write", or_nothing(&claims.write)),
+        ("groups", claims.groups.join(", ")),
+        ("API", session.deployment.api_url.clone()),
+        ("token", format!("ends in {left:#}, and is renewed by itself")),
+        ("account", claims.sub),
+    ];
+    let rows = rows.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| [name.to_owned(), value]);
+    output.table(["signed in", &claims.email], rows);
+    Ok(ExitCode::Success)
+}

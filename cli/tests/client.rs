@@ -1,0 +1,647 @@
+//! What a user of a hospital does with `sluice`: the real binary against the local system.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_sdk_cognitoidentityprovider::Client as Cognito;
+use aws_sdk_cognitoidentityprovider::types::{
+    AttributeType, ExplicitAuthFlowsType, MessageActionType, SoftwareTokenMfaConfigType, UserPoolMfaType,
+};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use rustix::process::{Pid, Signal, kill_process};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use sluice::Outputs;
+use sluice::aws::Aws;
+use sluice::local::{UpOptions, up};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// A person at a machine of their own, with an account of their own.
+struct Person {
+    home: TempDir,
+    outputs: Outputs,
+    email: String,
+    password: String,
+    institute: String,
+}
+
+/// What a command ended with.
+struct Ended {
+    code: Option<i32>,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Person {
+    /// With an account that reads and writes for an institute that nobody else is of; not signed in.
+    async fn new(name: &str) -> Self {
+        let outputs = up(UpOptions::default()).await.unwrap();
+        let aws = root(&outputs);
+        let home = tempfile::tempdir().unwrap();
+        let institute = format!("{name}-{}", unique(&home));
+        let email = format!("{institute}@test.example");
+        let user = sluice::users::create_user(&aws, &outputs.user_pool_id, &email, &institute, &institute).await.unwrap();
+        std::fs::write(home.path().join("deployment.json"), serde_json::to_string(&outputs).unwrap()).unwrap();
+        Self { home, outputs, email, password: user.password.expose_secret().to_owned(), institute }
+    }
+
+    async fn signed_in(name: &str) -> Self {
+        let person = Self::new(name).await;
+        person.login(&[], &person.password).expect(0, "");
+        person
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn session_file(&self) -> PathBuf {
+        self.path("config/sluice/session.json")
+    }
+
+    fn session(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.session_file()).unwrap()).unwrap()
+    }
+
+    fn change_session(&self, change: impl FnOnce(&mut Value)) {
+        let mut session = self.session();
+        change(&mut session);
+        std::fs::write(self.session_file(), session.to_string()).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command.args(arguments).env_clear().current_dir(self.home.path()).env("HOME", self.home.path());
+        command.env("XDG_CONFIG_HOME", self.path("config")).env("XDG_STATE_HOME", self.path("state"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command to its end. Whatever it says, it says no secret.
+    fn run(&self, arguments: &[&str]) -> Ended {
+        self.ended(self.command(arguments).output().unwrap())
+    }
+
+    fn ended(&self, output: Output) -> Ended {
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let mut secrets = vec![self.password.clone()];
+        if let Ok(text) = std::fs::read(self.session_file()) {
+            let session: Value = serde_json::from_slice(&text).unwrap();
+            let tokens = ["idToken", "accessToken", "refreshToken"].map(|name| session[name].as_str().unwrap().to_owned());
+            secrets.extend(tokens);
+        }
+        for secret in secrets {
+            assert!(!stderr.contains(&secret) && !String::from_utf8_lossy(&output.stdout).contains(&secret));
+        }
+        Ended { code: output.status.code(), stdout: output.stdout, stderr }
+    }
+
+    /// Signs in at the deployment, and answers with these lines.
+    fn login(&self, flags: &[&str], lines: &str) -> Ended {
+        let mut arguments = vec!["login", self.email.as_str(), "--password-stdin", "--deployment", "deployment.json"];
+        arguments.extend(flags);
+        let mut child = self.command(&arguments).stdin(Stdio::piped()).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{lines}").unwrap();
+        self.ended(child.wait_with_output().unwrap())
+    }
+
+    fn message(&self, file: &str, family_name: &str) -> String {
+        let control_id = format!("{}-{file}", self.institute);
+        let message = format!(
+            "MSH|^~\\&|HIS|WEST|LAKE|HUB|20260102030405||ADT^A01^ADT_A01|{control_id}|P|2.5.1\r\
+             PID|1||4711^^^HIS^MR||{family_name}^JANE||19800101|F\r"
+        );
+        std::fs::write(self.path(file), &message).unwrap();
+        message
+    }
+
+    /// The lines of the journal.
+    fn journal(&self) -> Vec<Value> {
+        let Ok(folder) = std::fs::read_dir(self.path("state/sluice/sent")) else { return Vec::new() };
+        let files = folder.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        files.flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()).collect()
+    }
+}
+
+impl Ended {
+    #[track_caller]
+    fn expect(self, code: i32, stderr: &str) -> Self {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        assert_eq!(self.code, Some(code), "{}{stdout}", self.stderr);
+        assert!(self.stderr.contains(stderr), "{}", self.stderr);
+        self
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.stdout.clone()).unwrap()
+    }
+}
+
+fn root(outputs: &Outputs) -> Aws {
+    Aws::local(outputs.endpoint_url.as_deref().unwrap(), &outputs.region)
+}
+
+fn unique(folder: &TempDir) -> String {
+    let name = folder.path().file_name().unwrap().to_string_lossy().trim_start_matches(".tmp").to_ascii_lowercase();
+    format!("{name}{}", std::process::id())
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// An ID token with another end, which nobody has signed.
+fn with_end(token: &str, seconds: i64) -> String {
+    let parts: Vec<_> = token.split('.').collect();
+    let mut claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+    claims["exp"] = json!(seconds);
+    format!("{}.{}.{}", parts[0], BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()), parts[2])
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_user_signs_in_and_out() {
+    let person = Person::new("inout").await;
+    person.run(&["whoami"]).expect(1, "nobody is signed in: `sluice login` does that");
+    person.login(&[], "Wrong-password-1").expect(1, "the sign-in was refused: Incorrect username or password");
+    assert!(!person.session_file().exists());
+    person.run(&["login", "--deployment", "deployment.json"]).expect(3, "no terminal to ask for the password");
+
+    let signed_in = person.login(&[], &person.password).expect(0, "");
+    assert!(signed_in.text().contains(&person.institute), "{}", signed_in.text());
+    assert_eq!((mode(&person.session_file()), mode(&person.path("config/sluice"))), (0o600, 0o700));
+    let kept = std::fs::read_to_string(person.session_file()).unwrap();
+    let passwords = person.outputs.users.iter().map(|user| user.password.expose_secret());
+    for secret in passwords.chain([person.password.as_str()]) {
+        assert!(!kept.contains(secret));
+    }
+
+    let who = person.run(&["whoami", "--json"]).expect(0, "").json();
+    assert_eq!((text(&who["email"]), text(&who["read"])), (person.email.as_str(), person.institute.as_str()));
+    assert_eq!(text(&who["apiUrl"]), person.outputs.api_url);
+    // Elsewhere nobody is signed in.
+    let elsewhere = person.command(&["whoami"]).env("SLUICE_SESSION", person.path("other.json")).output().unwrap();
+    person.ended(elsewhere).expect(1, "nobody is signed in");
+
+    std::fs::copy(person.session_file(), person.path("copy.json")).unwrap();
+    person.run(&["logout"]).expect(0, "");
+    assert!(!person.session_file().exists());
+    person.run(&["logout"]).expect(0, "");
+    person.run(&["list"]).expect(1, "nobody is signed in");
+
+    // Whoever has a copy of the file cannot go on with it for longer than the ID token lives.
+    std::fs::copy(person.path("copy.json"), person.session_file()).unwrap();
+    person.change_session(|session| session["idToken"] = with_end(text(&session["idToken"]), 1_000).into());
+    person.run(&["whoami"]).expect(1, "sign in again with `sluice login`");
+}
+
+#[tokio::test]
+async fn signing_in_again_needs_neither_the_address_nor_the_deployment() {
+    let person = Person::signed_in("again").await;
+    // A deployment on AWS, as far as the session knows; the local one is looked up anew.
+    person.change_session(|session| session["deployment"]["clientId"] = "another".into());
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let mut command = person.command(&["login", "--password-stdin"]);
+    command.env("CARGO_TARGET_DIR", target).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", person.password).unwrap();
+    person.ended(child.wait_with_output().unwrap()).expect(0, "");
+    assert_eq!(text(&person.session()["deployment"]["clientId"]), person.outputs.client_id);
+}
+
+#[tokio::test]
+async fn a_temporary_password_is_replaced() {
+    let mut person = Person::new("temporary").await;
+    let cognito = Cognito::new(root(&person.outputs).config());
+    person.email = format!("new-{}", person.email);
+    cognito
+        .admin_create_user()
+        .user_pool_id(&person.outputs.user_pool_id)
+        .username(&person.email)
+        .user_attributes(AttributeType::builder().name("email").value(&person.email).build().unwrap())
+        .message_action(MessageActionType::Suppress)
+        .temporary_password("Temporary-1234")
+        .send()
+        .await
+        .unwrap();
+    person.login(&[], "Temporary-1234").expect(1, "the password is a temporary one, and a new one is needed");
+    person.login(&[], "Temporary-1234\nLasting-password-1").expect(0, "");
+    person.login(&[], "Temporary-1234").expect(1, "the sign-in was refused");
+    let who = person.login(&["--json"], "Lasting-password-1").expect(0, "").json();
+    assert_eq!(text(&who["write"]), "");
+    person.message("a.hl7", "DOE");
+    let refused = person.run(&["send", "a.hl7"]).expect(1, "0 accepted, 1 refused, 0 left");
+    assert!(refused.text().contains("403 Forbidden"), "{}", refused.text());
+}
+
+/// Signs in with a password, waits for the secret of an authenticator, and gives the code that it shows.
+fn set_up_authenticator(person: &Person, flags: &[&str]) -> (Ended, totp_rs::Totp) {
+    let mut arguments = vec!["login", person.email.as_str(), "--password-stdin", "--deployment", "deployment.json"];
+    arguments.extend(flags);
+    let mut child = person.command(&arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "{}", person.password).unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut uri = String::new();
+    stderr.read_line(&mut uri).unwrap();
+    assert!(uri.contains(&format!("otpauth://totp/Sluice:{}?secret=", person.email)), "{uri}");
+    let totp = totp(uri.split_once("secret=").unwrap().1.split('&').next().unwrap());
+    writeln!(stdin, "{}", code(&totp)).unwrap();
+    drop(stdin);
+    (person.ended(child.wait_with_output().unwrap()), totp)
+}
+
+#[tokio::test]
+async fn a_second_factor_is_set_up_and_asked_for() {
+    let person = Person::new("totp").await;
+    let (ended, totp) = set_up_authenticator(&person, &["--set-up-totp"]);
+    ended.expect(0, "");
+
+    person.login(&[], &person.password).expect(1, "a code of the authenticator is needed");
+    person.login(&[], &format!("{}\n000000", person.password)).expect(1, "the code is wrong");
+    person.login(&[], &format!("{}\n{}", person.password, code(&totp))).expect(0, "");
+}
+
+#[tokio::test]
+async fn a_pool_that_demands_a_second_factor_gets_one_at_the_first_sign_in() {
+    let mut person = Person::new("mfa").await;
+    let aws = root(&person.outputs);
+    let cognito = Cognito::new(aws.config());
+    let pool = cognito.create_user_pool().pool_name(&person.institute).send().await.unwrap();
+    let pool_id = pool.user_pool().unwrap().id().unwrap().to_owned();
+    let client = cognito
+        .create_user_pool_client()
+        .user_pool_id(&pool_id)
+        .client_name("sluice")
+        .explicit_auth_flows(ExplicitAuthFlowsType::AllowUserSrpAuth)
+        .explicit_auth_flows(ExplicitAuthFlowsType::AllowRefreshTokenAuth)
+        .send()
+        .await
+        .unwrap();
+    cognito
+        .set_user_pool_mfa_config()
+        .user_pool_id(&pool_id)
+        .mfa_configuration(UserPoolMfaType::On)
+        .software_token_mfa_configuration(SoftwareTokenMfaConfigType::builder().enabled(true).build())
+        .send()
+        .await
+        .unwrap();
+    let user = sluice::users::create_user(&aws, &pool_id, &person.email, "", "").await.unwrap();
+    person.password = user.password.expose_secret().to_owned();
+    person.outputs.user_pool_id = pool_id.clone();
+    person.outputs.client_id = client.user_pool_client().unwrap().client_id().unwrap().to_owned();
+    std::fs::write(person.path("deployment.json"), serde_json::to_string(&person.outputs).unwrap()).unwrap();
+
+    let (ended, totp) = set_up_authenticator(&person, &[]);
+    ended.expect(0, "");
+    person.login(&[], &format!("{}\n{}", person.password, code(&totp))).expect(0, "");
+    cognito.delete_user_pool().user_pool_id(&pool_id).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn files_are_sent_once_and_the_bad_ones_are_named() {
+    let person = Person::signed_in("send").await;
+    person.message("a.hl7", "DOE");
+    person.message("b.hl7", "ROE");
+    std::fs::write(person.path("empty.hl7"), "").unwrap();
+    std::fs::File::create(person.path("large.hl7")).unwrap().set_len(5 << 20).unwrap();
+    std::fs::write(person.path("random"), format!("no HL7 {}", person.institute)).unwrap();
+    let umlaut = person.message("latin1.hl7", "M\u{fc}LLER");
+    let latin1: Vec<u8> = umlaut.chars().map(|it| u8::try_from(u32::from(it)).unwrap()).collect();
+    std::fs::write(person.path("latin1.hl7"), latin1).unwrap();
+
+    let files = ["a.hl7", "empty.hl7", "large.hl7", "latin1.hl7", "b.hl7", "random", "missing.hl7"];
+    let mut arguments = vec!["send", "--json", "--wait"];
+    arguments.extend(files);
+    let sent = person.run(&arguments).expect(1, "").json();
+    let rows = sent["files"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| text(&row["file"])).collect::<Vec<_>>(), files);
+    let found: Vec<_> = rows.iter().map(|row| (text(&row["fate"]), row["state"].as_str())).collect();
+    let refused = ("refused", None);
+    let parsed = ("accepted", Some("parsed"));
+    assert_eq!(found, [parsed, refused, refused, refused, parsed, ("accepted", Some("error")), refused]);
+    assert_eq!((&sent["accepted"], &sent["refused"], &sent["left"]), (&json!(3), &json!(4), &json!(0)));
+    let answers: Vec<_> = [1, 2, 3, 6].map(|row: usize| text(&rows[row]["answer"])).into();
+    assert_eq!(answers[0], "the file is empty");
+    assert_eq!(answers[1], "too large: a message may have at most 4 MiB");
+    assert!(answers[2].starts_with("400 Bad Request") && answers[2].contains("not valid UTF-8"), "{}", answers[2]);
+    assert!(answers[3].contains("No such file"), "{}", answers[3]);
+
+    // The journal knows them by what is in them, and holds none of it.
+    let again = person.run(&["send", "--json", "a.hl7", "b.hl7"]).expect(0, "").json();
+    assert!(again["files"].as_array().unwrap().iter().all(|row| row["answer"] == "sent before"));
+    assert!(!format!("{:?}", person.journal()).contains("DOE"));
+    let folder = person.path("state/sluice/sent");
+    let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+    let again = person.run(&["send", "--json", "--again", "a.hl7"]).expect(0, "").json();
+    assert_eq!(again["files"][0]["answer"], "409 Conflict");
+
+    let charset = person.run(&["send", "--charset", "iso-8859-1", "--wait=60", "--json", "latin1.hl7"]).expect(0, "").json();
+    assert_eq!(charset["files"][0]["status"], "stored");
+    let id = text(&charset["files"][0]["messageId"]);
+    assert_eq!(person.run(&["get", id]).expect(0, "").text(), umlaut);
+
+    let mut piped = person.command(&["send", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    piped.stdin.take().unwrap().write_all(person.message("c.hl7", "POE").as_bytes()).unwrap();
+    let table = person.ended(piped.wait_with_output().unwrap()).expect(0, "1 accepted, 0 refused, 0 left").text();
+    assert!(table.contains("202 Accepted"), "{table}");
+    person.run(&["send", "--charset", "a\rb", "a.hl7"]).expect(2, "no name of an encoding");
+}
+
+/// Starts to send the folder `many`, and waits until some of it is accepted.
+fn start_sending(person: &Person) -> Child {
+    let child = person.command(&["send", "--json", "--concurrency", "2", "many"]).spawn().unwrap();
+    let began = Instant::now();
+    while person.journal().len() < 5 {
+        assert!(began.elapsed() < DEADLINE, "nothing is accepted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_broken_off_goes_on_where_it_was() {
+    const FILES: usize = 110;
+    let person = Person::signed_in("many").await;
+    std::fs::create_dir(person.path("many")).unwrap();
+    for number in 0..FILES {
+        person.message(&format!("many/{number:03}.hl7"), "DOE");
+    }
+
+    // Ctrl-C: what is under way is finished, and the journal is what was reported.
+    let child = start_sending(&person);
+    signal(&child, Signal::INT);
+    let ended = person.ended(child.wait_with_output().unwrap()).expect(1, "Finishing what is under way");
+    let report = ended.json();
+    let accepted = usize::try_from(report["accepted"].as_u64().unwrap()).unwrap();
+    assert_eq!(person.journal().len(), accepted);
+    assert!(accepted < FILES && report["refused"] == 0, "{report}");
+    assert_eq!(report["left"], FILES - accepted);
+    let in_order = report["files"].as_array().unwrap().iter().map(|row| row["fate"] == "accepted");
+    assert_eq!(in_order.filter(|it| *it).count(), accepted);
+
+    // Killed: nothing that the journal has is sent again.
+    std::thread::sleep(Duration::from_millis(20));
+    let mut child = person.command(&["send", "--json", "--concurrency", "2", "many"]).spawn().unwrap();
+    let began = Instant::now();
+    while person.journal().len() < accepted + 5 {
+        assert!(began.elapsed() < DEADLINE, "nothing more is accepted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, Signal::KILL);
+    child.wait().unwrap();
+    let journal = person.journal();
+    assert!(journal.len() < FILES);
+
+    let report = person.run(&["send", "--json", "--wait", "--concurrency", "8", "many"]).expect(0, "").json();
+    assert_eq!(report["accepted"], FILES);
+    let rows = report["files"].as_array().unwrap();
+    assert_eq!(rows.iter().filter(|row| row["answer"] == "sent before").count(), journal.len());
+    assert!(rows.iter().all(|row| row["status"] == "stored"), "{report}");
+
+    // Two pages.
+    let listed = person.run(&["list", "--all", "--json"]).expect(0, "").text();
+    let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(listed.len(), FILES);
+    for entry in &journal {
+        let found = listed.iter().find(|message| message["messageId"] == entry["messageId"]).unwrap();
+        assert_eq!(found["submissions"], 1, "{found}");
+    }
+}
+
+#[tokio::test]
+async fn messages_are_read_back() {
+    let person = Person::signed_in("read").await;
+    let message = person.message("a.hl7", "DOE");
+    let mut large = person.message("large.hl7", "ROE");
+    for number in 0..60_000 {
+        large.push_str(&format!("OBX|{number}|ST|GLU^Glucose^L|1|{number}|mg/dL|70-105|N|||F\r"));
+    }
+    std::fs::write(person.path("large.hl7"), &large).unwrap();
+    let sent = person.run(&["send", "--wait", "--json", "a.hl7", "large.hl7"]).expect(0, "").json();
+    let [id, large_id] = [0, 1].map(|row: usize| text(&sent["files"][row]["messageId"]));
+
+    let status = person.run(&["status", id, "--json"]).expect(0, "").json();
+    assert_eq!((&status[0]["status"], &status[0]["state"]), (&json!("stored"), &json!("parsed")));
+    let table = person.run(&["status", id, large_id]).expect(0, "").text();
+    assert!(table.contains(id) && table.contains(large_id), "{table}");
+
+    assert_eq!(person.run(&["get", id]).expect(0, "").text(), message);
+    person.run(&["get", id, "--output", "copy.hl7"]).expect(0, "copy.hl7");
+    assert_eq!(std::fs::read_to_string(person.path("copy.hl7")).unwrap(), message);
+    let rendition = person.run(&["get", id, "--format", "json"]).expect(0, "").json();
+    assert!(rendition.to_string().contains("DOE"));
+    assert_eq!(person.run(&["get", large_id]).expect(0, "").text(), large);
+    // By way of S3: it is more than a Lambda function can answer.
+    let rendition = person.run(&["get", large_id, "--format", "json"]).expect(0, "");
+    assert!(rendition.stdout.len() > 6 << 20 && rendition.json().is_object(), "{}", rendition.stdout.len());
+
+    let none = "0".repeat(64);
+    let error = format!("error: {none}: 404 Not Found: the institute has no message with this id");
+    person.run(&["get", &none, "-o", "none.hl7"]).expect(1, &error);
+    assert!(!person.path("none.hl7").exists());
+    person.run(&["status", &none, id]).expect(1, "404 Not Found");
+    person.run(&["get", "not-an-id"]).expect(2, "64 lower-case hexadecimal digits");
+    person.run(&["get", id, "-o", "nowhere/a.hl7"]).expect(1, "writing nowhere/a.hl7");
+
+    let lines = |arguments: &[&str]| -> Vec<Value> {
+        let text = person.run(arguments).expect(0, "").text();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = lines(&["list", "--json"]);
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[1]["controlId"], format!("{}-a.hl7", person.institute), "newest first");
+    assert_eq!(lines(&["list", "--json", "--type", "ADT^A01"]).len(), 2);
+    assert_eq!(lines(&["list", "--json", "--type", "ORU"]).len(), 0);
+    assert_eq!(lines(&["list", "--json", "--to", "2026-01-01"]).len(), 0);
+    assert_eq!(lines(&["list", "--json", "--from", text(&all[0]["receivedAt"])]).len(), 1);
+    let table = person.run(&["list", "--limit", "1"]).expect(0, "There are more than these 1").text();
+    assert!(table.contains("ADT^A01") && table.contains(text(&all[0]["messageId"])), "{table}");
+    person.run(&["list", "--from", "yesterday"]).expect(1, "400 Bad Request");
+}
+
+#[tokio::test]
+async fn a_token_that_ends_is_renewed() {
+    let person = Person::signed_in("renew").await;
+    person.message("a.hl7", "DOE");
+    let before = text(&person.session()["idToken"]).to_owned();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
+
+    // Too short a life for a request.
+    person.change_session(|session| session["idToken"] = with_end(&before, now + 60i64).into());
+    std::fs::set_permissions(person.session_file(), PermissionsExt::from_mode(0o644)).unwrap();
+    person.run(&["whoami"]).expect(0, "");
+    let renewed = text(&person.session()["idToken"]).to_owned();
+    assert!(renewed != before && mode(&person.session_file()) == 0o600);
+
+    // The API knows better than this machine's clock.
+    person.change_session(|session| session["idToken"] = with_end(&before, now + 86_400).into());
+    person.run(&["send", "--wait", "a.hl7"]).expect(0, "1 accepted");
+    assert_eq!(person.run(&["list", "--json"]).expect(0, "").text().lines().count(), 1);
+
+    person.change_session(|session| {
+        session["idToken"] = with_end(&before, now).into();
+        session["refreshToken"] = "a.b.c".into();
+    });
+    person.message("b.hl7", "ROE");
+    person.run(&["send", "b.hl7"]).expect(1, "error: the sign-in has ended: sign in again with `sluice login`");
+}
+
+/// An API that gives these answers, one a connection, and tells what it was asked.
+async fn scripted(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let here = url.clone();
+    let serve = async move {
+        let mut requests = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let request = String::from_utf8(request).unwrap();
+            let length = request.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+            stream.read_exact(&mut body).await.unwrap();
+            requests.push(request);
+            stream.write_all(answer.replace("HERE", &here).as_bytes()).await.unwrap();
+        }
+        requests
+    };
+    (url, tokio::spawn(serve))
+}
+
+fn http(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn sending_waits_when_it_is_told_to_and_goes_on_after_a_lost_connection() {
+    let person = Person::signed_in("patient").await;
+    person.message("a.hl7", "DOE");
+    let accepted = r#"{"messageId":"0","submissionId":"1","status":"queued","statusUrl":"http://x"}"#;
+    let (url, requests) = scripted(vec![
+        http("429 Too Many Requests", "Retry-After: 1\r\n", ""),
+        String::new(),
+        http("503 Service Unavailable", "", ""),
+        http("202 Accepted", "Content-Type: application/json\r\n", accepted),
+    ])
+    .await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let began = Instant::now();
+    person.run_async(&["send", "a.hl7"]).await.expect(0, "1 accepted");
+    assert!(began.elapsed() > Duration::from_millis(1_000 + 1_000 + 2_000), "no pause was made");
+    assert!(requests.await.unwrap().iter().all(|request| request.starts_with("POST /er7 ")));
+    assert_eq!(person.journal().len(), 1);
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_a_pause_and_a_second_one_a_request() {
+    let person = Person::signed_in("impatient").await;
+    person.message("a.hl7", "DOE");
+    let (url, requests) = scripted(vec![http("429 Too Many Requests", "Retry-After: 100\r\n", "")]).await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let child = person.command(&["send", "a.hl7"]).spawn().unwrap();
+    requests.await.unwrap();
+    signal(&child, Signal::INT);
+    let ended = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
+    person.ended(ended.await.unwrap()).expect(1, "0 accepted, 0 refused, 1 left");
+
+    // An API that does not answer: the connection is taken, and nothing comes.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let mut child = person.command(&["send", "a.hl7"]).spawn().unwrap();
+    let _connection = listener.accept().await.unwrap();
+    signal(&child, Signal::INT);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("Ctrl-C again ends at once"), "{line}");
+    let began = Instant::now();
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(10), "it ended when the request did");
+    assert!(person.journal().is_empty());
+}
+
+#[tokio::test]
+async fn a_download_outlives_its_token() {
+    let person = Person::signed_in("outlive").await;
+    let message = person.message("a.hl7", "DOE");
+    let id = domain::Er7::canonical(&message).unwrap().message_id();
+    let half = http("200 OK", "", &message).replace("JANE||19800101|F\r", "");
+    let (url, requests) = scripted(vec![
+        http("401 Unauthorized", "", r#"{"message":"Unauthorized"}"#),
+        http("307 Temporary Redirect", "Location: HERE/bucket/one?X-Amz-Signature=a\r\n", ""),
+        http("403 Forbidden", "", "<Error><Code>ExpiredToken</Code></Error>"),
+        http("307 Temporary Redirect", "Location: HERE/bucket/two?X-Amz-Signature=b\r\n", ""),
+        half,
+        http("429 Too Many Requests", "Retry-After: 1\r\n", ""),
+        http("200 OK", "", &message),
+    ])
+    .await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let began = Instant::now();
+    person.run_async(&["get", id.as_str(), "-o", "a.copy"]).await.expect(0, "a.copy");
+    assert!(began.elapsed() > Duration::from_millis(1_500), "neither pause was made");
+    assert_eq!(std::fs::read_to_string(person.path("a.copy")).unwrap(), message);
+
+    let requests = requests.await.unwrap();
+    let asked: Vec<_> = requests.iter().map(|it| it.split(' ').nth(1).unwrap().split('?').next().unwrap()).collect();
+    let path = format!("/er7/{id}");
+    assert_eq!(asked, [&path, &path, "/bucket/one", &path, "/bucket/two", "/bucket/two", "/bucket/two"]);
+    let token = |request: &String| {
+        request.lines().find_map(|line| line.to_ascii_lowercase().starts_with("authorization: ").then(|| line.to_owned()))
+    };
+    let tokens: Vec<_> = requests.iter().map(token).collect();
+    assert!(tokens[0].is_some() && tokens[1] != tokens[0] && tokens[3] != tokens[1] && tokens[3].is_some());
+    assert!([2, 4, 5, 6].iter().all(|number: &usize| tokens[*number].is_none()), "S3 saw the token");
+
+    // Something else than the message that was asked for leaves nothing.
+    let (url, _) = scripted(vec![http("200 OK", "", "MSH|another")]).await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.run_async(&["get", id.as_str(), "-o", "b.copy"]).await.expect(1, "what was received is not the message");
+    assert!(!person.path("b.copy").exists());
+    let names: Vec<_> = std::fs::read_dir(person.home.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().starts_with(".tmp")), "{names:?}");
+}
+
+impl Person {
+    /// The same as [`Person::run`] where this test answers as the API meanwhile.
+    async fn run_async(&self, arguments: &[&str]) -> Ended {
+        self.ended(tokio::process::Command::from(self.command(arguments)).output().await.unwrap())
+    }
+}
+
+/// The authenticator of a secret.
+fn totp(secret: &str) -> totp_rs::Totp {
+    totp_rs::Builder::new().with_secret(totp_rs::Secret::try_from_base32(secret).unwrap()).build().unwrap()
+}
+
+fn code(totp: &totp_rs::Totp) -> String {
+    totp.generate_current().to_string()
+}
