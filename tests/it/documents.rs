@@ -76,8 +76,7 @@ fn the_programs_in_the_manual_are_the_ones_that_are_tested() -> Result<()> {
 fn the_readme_shows_the_demo_as_it_is() -> Result<()> {
     let readme = std::fs::read_to_string(root().join("README.md"))?;
     let demo = std::fs::read_to_string(root().join("cli/src/demo.rs"))? + &rust(&root().join("cli/src/demo"))?;
-    let rows: Vec<&str> =
-        readme.lines().filter(|line| line.contains("@general-hospital") || line.contains("@st-elsewhere")).collect();
+    let rows: Vec<&str> = readme.lines().filter(|line| line.contains(".example  ")).collect();
     for row in &rows {
         let message = row.split("  ").map(str::trim).filter(|it| !it.is_empty()).nth(1).context("a message")?;
         assert!(demo.contains(message), "the demo has no row `{message}`");
