@@ -1,5 +1,6 @@
 //! The commands: arguments, the call into the library, and what is printed.
 
+pub(crate) mod credentials;
 pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod destroy;

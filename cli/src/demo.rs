@@ -23,6 +23,7 @@ use crate::aws::Aws;
 use crate::http::{self, Api};
 use crate::output::Reporter;
 use crate::outputs::Outputs;
+use crate::session::Deployment;
 use crate::sign_in::{exchange, sign_in};
 use messages::Messages;
 
@@ -107,7 +108,7 @@ impl Actor {
     async fn sign_in(aws: &Aws, outputs: &Outputs, email: &str) -> Result<Self> {
         let user = outputs.user(email).with_context(|| format!("the local system has no user `{email}`"))?;
         let token = sign_in(aws, &outputs.client_id, user).await?;
-        let credentials = exchange(aws, outputs, &token).await?;
+        let credentials = exchange(&Deployment::try_from(outputs)?, &token).await?;
         let endpoint = outputs.endpoint_url.as_deref().unwrap_or_default();
         Ok(Self {
             email: user.email.clone(),

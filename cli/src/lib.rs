@@ -55,6 +55,8 @@ enum Command {
     Logout(command::logout::Args),
     /// Say who is signed in, and what the token allows.
     Whoami(command::whoami::Args),
+    /// Print the signed-in user's own AWS credentials, as a `credential_process` of the AWS CLI and the SDKs.
+    Credentials(command::credentials::Args),
     /// Send files, one message each; the same command goes on where it was broken off.
     Send(command::send::Args),
     /// Say how far messages are.
@@ -86,6 +88,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Login(args) => command::login::run(args, &output).await,
         Command::Logout(args) => command::logout::run(args, &output).await,
         Command::Whoami(args) => command::whoami::run(args, &output).await,
+        Command::Credentials(args) => command::credentials::run(args, &output).await,
         Command::Send(args) => command::send::run(args, &output).await,
         Command::Status(args) => command::status::run(args, &output).await,
         Command::Get(args) => command::get::run(args, &output).await,

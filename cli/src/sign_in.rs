@@ -2,7 +2,7 @@
 //!
 //! People sign in by SRP ([`UserPool::sign_in`]): the password never leaves the machine, only a proof that it is known.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aws_cognito_srp::{SrpClient, User as SrpUser};
@@ -20,7 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::aws::Aws;
 use crate::error::explain;
-use crate::outputs::{Outputs, User};
+use crate::outputs::User;
 use crate::session::{Deployment, Tokens};
 use crate::wait::within;
 
@@ -327,14 +327,14 @@ pub async fn sign_in(aws: &Aws, client_id: &str, user: &User) -> Result<SecretSt
 ///
 /// # Errors
 /// When Cognito refuses the token.
-pub async fn exchange(aws: &Aws, outputs: &Outputs, token: &SecretString) -> Result<Credentials> {
-    let provider =
-        outputs.stack_outputs.get("UserPoolProviderName").context("the deployment has no output `UserPoolProviderName`")?;
+pub async fn exchange(deployment: &Deployment, token: &SecretString) -> Result<Credentials> {
+    let aws = Aws::anonymous(deployment.endpoint_url.as_deref(), &deployment.region);
     let client = aws_sdk_cognitoidentity::Client::new(aws.config());
+    let provider = &deployment.user_pool_provider_name;
     within(DEADLINE, "exchanging a token", async {
         let identity = client
             .get_id()
-            .identity_pool_id(&outputs.identity_pool_id)
+            .identity_pool_id(&deployment.identity_pool_id)
             .logins(provider, token.expose_secret())
             .send()
             .await
@@ -348,7 +348,8 @@ pub async fn exchange(aws: &Aws, outputs: &Outputs, token: &SecretString) -> Res
             .map_err(explain("cognito-identity GetCredentialsForIdentity"))?;
         let given = answer.credentials.context("the identity pool gave no credentials")?;
         let (key, secret) = given.access_key_id.zip(given.secret_key).context("the credentials have no key")?;
-        Ok(Credentials::new(key, secret, given.session_token, None, "identity pool"))
+        let expiration = given.expiration.and_then(|it| SystemTime::try_from(it).ok());
+        Ok(Credentials::new(key, secret, given.session_token, expiration, "identity pool"))
     })
     .await
 }

@@ -645,3 +645,25 @@ fn totp(secret: &str) -> totp_rs::Totp {
 fn code(totp: &totp_rs::Totp) -> String {
     totp.generate_current().to_string()
 }
+
+#[tokio::test]
+async fn the_users_own_credentials_read_the_lake() {
+    let person = Person::signed_in("credentials").await;
+    let message = person.message("a.hl7", "DOE");
+    person.run(&["send", "--wait", "a.hl7"]).expect(0, "");
+    let given = person.run(&["credentials"]).expect(0, "").json();
+    assert_eq!(given["Version"], 1);
+    assert!(text(&given["Expiration"]).parse::<jiff::Timestamp>().unwrap() > jiff::Timestamp::now());
+    let member = |name: &str| text(&given[name]).to_owned();
+    let [key, secret, token] = ["AccessKeyId", "SecretAccessKey", "SessionToken"].map(member);
+    let credentials = aws_sdk_s3::config::Credentials::new(key, secret, Some(token), None, "sluice credentials");
+    let endpoint_url = person.outputs.endpoint_url.as_deref().unwrap();
+    let user = Aws::with_credentials(endpoint_url, &person.outputs.region, credentials).s3();
+
+    let prefix = format!("source={}/", person.institute);
+    let root = root(&person.outputs).s3();
+    let listed = root.list_objects_v2().bucket(&person.outputs.bucket).prefix(prefix).send().await.unwrap();
+    let key = listed.contents().iter().find_map(|it| it.key().filter(|key| key.ends_with(".hl7"))).unwrap();
+    let object = user.get_object().bucket(&person.outputs.bucket).key(key).send().await.unwrap();
+    assert_eq!(object.body.collect().await.unwrap().to_vec(), message.as_bytes());
+}

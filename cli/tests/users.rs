@@ -20,6 +20,7 @@ use sluice::Outputs;
 use sluice::aws::Aws;
 use sluice::local::{UpOptions, up};
 use sluice::outputs::User;
+use sluice::session::Deployment;
 use sluice::sign_in::{exchange, sign_in};
 
 const PASSWORD: &str = "Correct-horse-7-battery";
@@ -52,6 +53,10 @@ impl Setting {
         fs::create_dir_all(&folder).unwrap();
         let pool = aws_sdk_cognitoidentityprovider::Client::new(aws.config());
         Self { outputs, aws, pool, domain: format!("{name}.example"), institute: name, folder }
+    }
+
+    fn deployment(&self) -> Deployment {
+        Deployment::try_from(&self.outputs).unwrap()
     }
 
     fn address(&self, local: &str) -> String {
@@ -206,10 +211,10 @@ async fn what_an_operator_sets_is_what_the_users_tokens_say() {
 
     // A token from before ends with the sessions.
     let token = setting.token(&jane).await.unwrap();
-    exchange(&setting.aws, &setting.outputs, &token).await.unwrap();
+    exchange(&setting.deployment(), &token).await.unwrap();
     let said = setting.run(&["users", "set", &jane, "--no-read", "--sign-out"]);
     assert!(said.contains("Signed out everywhere"), "{said}");
-    let error = exchange(&setting.aws, &setting.outputs, &token).await.unwrap_err().to_string();
+    let error = exchange(&setting.deployment(), &token).await.unwrap_err().to_string();
     assert!(error.contains("NotAuthorizedException"), "{error}");
     assert_eq!(setting.claims(&jane).await, (String::new(), String::new(), json!(["integration-engineers"])));
 }
@@ -221,17 +226,17 @@ async fn a_closed_account_gets_no_token_and_its_tokens_no_credentials() {
     setting.run(&["users", "add", &jane, "--read", &setting.institute, "--no-invitation"]);
     setting.set_password(&jane).await;
     let token = setting.token(&jane).await.unwrap();
-    exchange(&setting.aws, &setting.outputs, &token).await.unwrap();
+    exchange(&setting.deployment(), &token).await.unwrap();
 
     setting.run(&["users", "disable", &jane]);
     assert!(setting.token(&jane).await.unwrap_err().to_string().contains("disabled"));
-    exchange(&setting.aws, &setting.outputs, &token).await.unwrap_err();
+    exchange(&setting.deployment(), &token).await.unwrap_err();
     assert_eq!(setting.users()[&jane]["enabled"], false);
 
     setting.run(&["users", "enable", &jane]);
     setting.token(&jane).await.unwrap();
     // What was issued before stays dead.
-    exchange(&setting.aws, &setting.outputs, &token).await.unwrap_err();
+    exchange(&setting.deployment(), &token).await.unwrap_err();
 }
 
 #[tokio::test]

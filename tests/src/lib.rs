@@ -17,6 +17,7 @@ use sluice::Outputs;
 use sluice::aws::Aws;
 use sluice::http::{Answer, Api};
 use sluice::local::{self, UpOptions};
+use sluice::session::Deployment;
 
 /// How long a test waits for a message to come to its end.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -87,7 +88,7 @@ impl Harness {
     /// # Errors
     /// When Cognito refuses the exchange.
     pub async fn aws_as(&self, caller: &Caller) -> Result<Aws> {
-        let credentials: Credentials = sluice::sign_in::exchange(&self.aws, self.outputs, &caller.token).await?;
+        let credentials: Credentials = sluice::sign_in::exchange(&Deployment::try_from(self.outputs)?, &caller.token).await?;
         let endpoint_url = self.aws.endpoint_url().context("the local system has an endpoint")?;
         Ok(Aws::with_credentials(endpoint_url, &self.outputs.region, credentials))
     }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use aws_credential_types::Credentials;
+use sluice::session::Deployment;
 use sluice_tests::Harness;
 
 use super::call::Call;
@@ -109,7 +110,7 @@ async fn nothing_of_another(world: &World, it: &Harness, row: &Row) -> Result<()
     let claim = (row.claim)(&place.other);
     let endpoint = it.aws.endpoint_url().context("an endpoint")?;
     let token = it.caller(&claim, &claim).await?.token;
-    let credentials: Credentials = sluice::sign_in::exchange(&it.aws, it.outputs, &token).await?;
+    let credentials: Credentials = sluice::sign_in::exchange(&Deployment::try_from(it.outputs)?, &token).await?;
     let tags: judge::Tags = vec![("read", claim.clone()), ("write", claim.clone())];
     let before = world.state(&place).await?;
     for call in attempts(&place, &claim) {

@@ -15,6 +15,7 @@ use aws_sdk_iam::Client as Iam;
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use serde_json::{Value, json};
 use sluice::Outputs;
+use sluice::session::Deployment;
 use sluice_tests::{Caller, Harness, unique};
 
 use super::call::{Answer, Call};
@@ -183,16 +184,17 @@ impl World {
                 .map(|it| (it.0, it.1.to_owned()))
                 .collect()
         };
+        let deployment = Deployment::try_from(&outputs)?;
         let mut callers = BTreeMap::new();
         callers.insert(Who::Root, (Vec::new(), root()));
         for (who, read, write) in
             [(Who::Admin, &*own, &*own), (Who::Reader, &*own, ""), (Who::Writer, "", &*own), (Who::Nobody, "", "")]
         {
             let token = it.caller(read, write).await?.token;
-            callers.insert(who, (tags(read, write), sluice::sign_in::exchange(&it.aws, &outputs, &token).await?));
+            callers.insert(who, (tags(read, write), sluice::sign_in::exchange(&deployment, &token).await?));
         }
         let blank = blank(&it).await?.token;
-        let blank = sluice::sign_in::exchange(&it.aws, &outputs, &blank).await?;
+        let blank = sluice::sign_in::exchange(&deployment, &blank).await?;
         callers.insert(Who::Blank, (vec![("read", String::new()), ("write", String::new())], blank));
         let account = user_role.split(':').nth(4).context("an account")?;
         let mut worker_roles = Vec::new();
