@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -60,8 +60,11 @@ impl Tools {
         std::fs::copy(self.examples.join("read_catalog.mjs"), &program)?;
         let mut javascript = Command::new(self.bin.join("node"));
         javascript.arg(program);
-        let mut rust = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        rust.args(["run", "--quiet", "--package", "sluice-tests", "--example", "read_catalog", "--"]);
+        // `cargo test` has built it; built from here, the SDK would be compiled once more with other features.
+        let folder = std::env::current_exe()?.parent().and_then(Path::parent).context("a target folder")?.join("examples");
+        let program = folder.join("read_catalog");
+        ensure!(program.exists(), "`cargo test -p sluice-tests --examples` builds {}", program.display());
+        let rust = Command::new(program);
         Ok([("Python", python), ("JavaScript", javascript), ("Rust", rust)])
     }
 }
