@@ -43,7 +43,7 @@ pub const REGION: &str = "us-east-1";
 
 /// Template parameters that make sense only here: signing in with a password alone, short waits, no more executions at
 /// once than one Python process can run, and every way in that can be tried without another identity provider.
-const PARAMETERS: [(&str, &str); 8] = [
+const PARAMETERS: [(&str, &str); 9] = [
     ("PasswordSignIn", "true"),
     ("RetryBaseSeconds", "1"),
     ("MaximumConcurrency", "2"),
@@ -51,6 +51,7 @@ const PARAMETERS: [(&str, &str); 8] = [
     ("MultiFactor", "OPTIONAL"),
     ("DomainPrefix", "sluice-local"),
     ("CallbackUrls", "http://localhost:8080/callback"),
+    ("AllowedOrigins", "http://localhost:8080"),
     ("LogoutUrls", "http://localhost:8080/"),
 ];
 

@@ -168,7 +168,6 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
         format!("s3:GetObject {lake}/source=${{aws:PrincipalTag/read}}/*"),
         format!("s3:GetObjectVersion {lake}/source=${{aws:PrincipalTag/read}}/*"),
         format!("dynamodb:GetItem {table}"),
-        format!("dynamodb:GetItem {table}/index/*"),
         format!("dynamodb:Query {table}"),
         format!("dynamodb:Query {table}/index/*"),
         format!("kms:GenerateDataKey {key}"),

@@ -10,8 +10,8 @@ use aws_sdk_cognitoidentityprovider::error::ProvideErrorMetadata;
 use aws_sdk_cognitoidentityprovider::types::{AttributeType, AuthFlowType, AuthenticationResultType, ChallengeNameType};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use reqwest::Url;
 use reqwest::redirect::Policy;
+use reqwest::{Method, Url};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -345,5 +345,35 @@ fn no_institute_is_mapped_from_a_provider_or_writable_by_a_client() -> Result<()
     assert_eq!((clients, providers), (2, 2));
     assert_eq!(below(&template, "WriteAttributes"), vec![own.clone(); clients]);
     assert_eq!(below(&template, "AttributeMapping"), vec![own; providers]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_of_the_allowed_origins_may_ask_and_no_others() -> Result<()> {
+    const ORIGIN: &str = "http://localhost:8080";
+    let it = Harness::new()?;
+    let preflight = async |origin: &str| {
+        let ask = it.api.request(Method::OPTIONS, "/er7", None).header("origin", origin);
+        let ask = ask.header("access-control-request-method", "POST");
+        let answer = sluice::http::send(ask.header("access-control-request-headers", "authorization,content-type")).await?;
+        anyhow::Ok(answer.headers)
+    };
+    let allowed = preflight(ORIGIN).await?;
+    let header = |name: &str| allowed.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default().to_lowercase();
+    assert_eq!(header("access-control-allow-origin"), ORIGIN);
+    assert!(header("access-control-allow-methods").contains("post"));
+    assert!(header("access-control-allow-headers").contains("authorization"));
+    assert!(preflight("https://elsewhere.example").await?.get("access-control-allow-origin").is_none());
+
+    let asked = it.api.request(Method::GET, "/er7", Some(&it.admin().await?.token)).header("origin", ORIGIN);
+    let answer = sluice::http::send(asked).await?;
+    assert_eq!((answer.status.as_u16(), answer.headers["access-control-allow-origin"].to_str()?), (200, ORIGIN));
+
+    let rules = it.aws.s3().get_bucket_cors().bucket(&it.outputs.bucket).send().await?;
+    let [rule] = rules.cors_rules() else { anyhow::bail!("one rule: {rules:?}") };
+    assert_eq!(
+        (rule.allowed_origins(), rule.allowed_methods()),
+        (&[ORIGIN.to_owned()][..], &["GET", "HEAD"].map(str::to_owned)[..])
+    );
     Ok(())
 }

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use runtime::StepError;
 use serde_json::Value;
 
+use crate::logs::{ENROLL, WORKERS};
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -168,4 +170,10 @@ fn domain_knows_no_aws_and_no_worker_knows_another() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn no_worker_is_left_out_of_the_tests() {
+    let tested: Vec<_> = WORKERS.into_iter().chain([ENROLL]).map(str::to_lowercase).collect();
+    assert_eq!(tested, sluice::package::WORKERS);
 }

@@ -1,6 +1,6 @@
 //! What becomes of those who sign up, from Cognito's own SignUp to the first message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_cognitoidentityprovider::Client as Cognito;
@@ -279,8 +279,8 @@ async fn the_worker_changes_users_and_its_own_entries_and_nothing_else() -> Resu
     let it = Harness::new()?;
     let twin = Twin::of(&it, &roles(&it, "identity").await?["EnrollRole"]).await?;
     let (pool, table) = (&it.outputs.user_pool_id, it.outputs.stack_output("EnrollmentTableName")?);
-    let other = Cognito::new(it.aws.config()).create_user_pool().pool_name(unique()).send().await?;
-    let other = other.user_pool().and_then(|pool| pool.id()).context("a pool")?;
+    let created = Cognito::new(it.aws.config()).create_user_pool().pool_name(unique()).send().await?;
+    let other = created.user_pool().and_then(|pool| pool.id()).context("a pool")?;
     let (users, entries) = (Cognito::new(twin.aws.config()), DynamoDb::new(twin.aws.config()));
     let nobody = unique();
 
@@ -323,6 +323,7 @@ async fn the_worker_changes_users_and_its_own_entries_and_nothing_else() -> Resu
     }
     assert_eq!(may, [("domain", "GetItem"), ("pending", "PutItem"), ("founded", "UpdateItem")]);
     assert!(!allowed(entries.scan().table_name(table).send().await)?);
+    Cognito::new(it.aws.config()).delete_user_pool().user_pool_id(other).send().await?;
     Ok(())
 }
 
@@ -411,6 +412,28 @@ async fn the_parameters_say_who_gets_in() -> Result<()> {
     assert!(format!("{refused:#}").contains("ThreatProtection needs UserPoolTier PLUS"), "{refused:#}");
     let refused = second.deploy(&[("FederatedProviderType", "SAML")]).await.map(drop).unwrap_err();
     assert!(format!("{refused:#}").contains("FederatedMetadataUrl"), "{refused:#}");
+
+    // An institute's own provider, by OIDC.
+    let oidc = [
+        ("DomainPrefix", second.stack.as_str()),
+        ("CallbackUrls", "https://lake.example/a"),
+        ("FederatedProviderType", "OIDC"),
+        ("FederatedProviderName", "general-hospital"),
+        ("FederatedIssuer", "https://idp.example"),
+        ("FederatedClientId", "lake"),
+        ("FederatedClientSecret", "not-a-secret"),
+    ];
+    let refused = second.deploy(&oidc[..5]).await.map(drop).unwrap_err();
+    assert!(format!("{refused:#}").contains("FederatedClientId"), "{refused:#}");
+    let outputs = second.deploy(&oidc).await?;
+    let pool = Cognito::new(it.aws.config());
+    let provider = pool.describe_identity_provider().user_pool_id(&outputs.user_pool_id).provider_name("general-hospital");
+    let provider = provider.send().await?.identity_provider.context("a provider")?;
+    let detail = |name: &str| provider.provider_details().and_then(|it| it.get(name)).map(String::as_str);
+    assert_eq!(provider.provider_type().map(|it| it.as_str()), Some("OIDC"));
+    assert_eq!((detail("oidc_issuer"), detail("client_id")), (Some("https://idp.example"), Some("lake")));
+    let mapping = provider.attribute_mapping().context("a mapping")?;
+    assert_eq!(mapping.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(["email", "name"]));
 
     // Everybody, for themselves; and another provider's users.
     let outputs = second

@@ -120,92 +120,36 @@ impl Drop for Twin {
     }
 }
 
-/// Something to try. Where it is allowed it does no harm: most requests are then refused for another reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    Send,
-    Receive,
-    Delete,
-    Hide,
-    Attributes,
-    SendDead,
-    ReceiveDead,
-    GetItem,
-    Query,
-    Scan,
-    UpdateItem,
-    PutItem,
-    DeleteItem,
-    Seal,
-    SealLong,
-    SealUnbound,
-    Open,
-    OpenData,
-    GetOverflow,
-    PutOverflow,
-    ListOverflow,
-    DeleteOverflow,
-    GetLake,
-    PutLake,
-    TagLake,
-    ListLake,
-    DeleteLake,
-    Publish,
-    Subscribe,
-    Run,
-    RunAsync,
-    GetRole,
-    /// Writes to the log group of that worker.
-    Log(&'static str),
+macro_rules! calls {
+    ($($call:ident)*) => {
+        /// Something to try. Where it is allowed it does no harm: most requests are then refused for another reason.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Call {
+            $($call,)*
+            /// Writes to the log group of that worker.
+            Log(&'static str),
+        }
+
+        /// Every call there is.
+        fn all() -> impl Iterator<Item = Call> {
+            let logs = WORKERS.into_iter().chain([ENROLL]).map(Log);
+            [$($call),*].into_iter().chain(logs)
+        }
+    };
 }
 
 use Call::*;
 
-const ALL: [Call; 41] = [
-    Send,
-    Receive,
-    Delete,
-    Hide,
-    Attributes,
-    SendDead,
-    ReceiveDead,
-    GetItem,
-    Query,
-    Scan,
-    UpdateItem,
-    PutItem,
-    DeleteItem,
-    Seal,
-    SealLong,
-    SealUnbound,
-    Open,
-    OpenData,
-    GetOverflow,
-    PutOverflow,
-    ListOverflow,
-    DeleteOverflow,
-    GetLake,
-    PutLake,
-    TagLake,
-    ListLake,
-    DeleteLake,
-    Publish,
-    Subscribe,
-    Run,
-    RunAsync,
-    GetRole,
-    Log("Submit"),
-    Log("Dispatch"),
-    Log("Deduplicate"),
-    Log("Parse"),
-    Log("Store"),
-    Log("Publish"),
-    Log("Status"),
-    Log("Fetch"),
-    Log(ENROLL),
-];
+calls! {
+    Send Receive Delete Hide Attributes SendDead ReceiveDead
+    GetItem Query Scan UpdateItem PutItem DeleteItem
+    Seal SealLong SealUnbound Open OpenData
+    GetOverflow PutOverflow ListOverflow DeleteOverflow
+    GetLake PutLake TagLake ListLake DeleteLake
+    Publish Subscribe Run RunAsync GetRole
+}
 
-/// All that a worker may do of [`ALL`]; the rest it may not.
+/// All that a worker may do of [`all`]; the rest it may not.
 const MAY: [(&str, &[Call]); 9] = [
     ("Submit", &[Send, UpdateItem, Seal, SealLong, PutOverflow, Log("Submit")]),
     ("Dispatch", &[Send, Receive, Delete, Hide, Attributes, Run, Log("Dispatch")]),
@@ -452,14 +396,14 @@ async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
     let scene = Scene::new().await?;
     let mut roles = roles(&scene.it, "pipeline").await?;
     roles.extend(self::roles(&scene.it, "identity").await?);
-    for call in ALL.into_iter().filter(|call| !matches!(call, Run | RunAsync)) {
+    for call in all().filter(|call| !matches!(call, Run | RunAsync)) {
         assert!(scene.may(&scene.it.aws, call).await?, "{call:?} is something that the root may do");
     }
     for (worker, may) in MAY {
         let role = roles.get(&format!("{worker}Role")).with_context(|| format!("`{worker}` has no role of its own"))?;
         let twin = Twin::of(&scene.it, role).await?;
         let mut allowed = Vec::new();
-        for call in ALL {
+        for call in all() {
             if scene.may(&twin.aws, call).await? {
                 allowed.push(call);
             }

@@ -63,7 +63,9 @@ impl Tools {
         // `cargo test` has built it; built from here, the SDK would be compiled once more with other features.
         let folder = std::env::current_exe()?.parent().and_then(Path::parent).context("a target folder")?.join("examples");
         let program = folder.join("read_catalog");
-        ensure!(program.exists(), "`cargo test -p sluice-tests --examples` builds {}", program.display());
+        let source = self.examples.join("read_catalog.rs");
+        let is_fresh = program.exists() && program.metadata()?.modified()? >= source.metadata()?.modified()?;
+        ensure!(is_fresh, "`cargo test -p sluice-tests --examples` builds {}", program.display());
         let rust = Command::new(program);
         Ok([("Python", python), ("JavaScript", javascript), ("Rust", rust)])
     }

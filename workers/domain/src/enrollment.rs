@@ -12,8 +12,7 @@ use serde_with::{DeserializeFromStr, SerializeDisplay, skip_serializing_none};
 use crate::{Source, Timestamp};
 
 /// The values of `kind`, which is the partition key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A [`DomainRule`]; `name` is the domain.
     Domain,

@@ -123,13 +123,14 @@ impl Enrollment {
         if self.has_institute(&user).await? {
             return Ok("unchanged");
         }
-        match self.mode {
-            Mode::Found => {
+        match (self.mode, &user.provider) {
+            (Mode::Found, None) => {
                 let institute = self.found(&user).await?;
                 self.give(&user, &institute, &[READ, WRITE]).await?;
                 Ok("founded")
             }
-            Mode::Domains => match self.rule(&user).await? {
+            // A provider's users are its institute's, also where strangers found their own.
+            _ => match self.rule(&user).await? {
                 Some(DomainRule { institute, read, write, .. }) => {
                     let rights = [(READ, read), (WRITE, write)].into_iter().filter_map(|(name, given)| given.then_some(name));
                     self.give(&user, &institute, &rights.collect::<Vec<_>>()).await?;

@@ -176,6 +176,18 @@ async fn a_rule_is_for_the_pools_own_users_or_for_one_providers() {
 }
 
 #[tokio::test]
+async fn a_providers_users_found_nothing_also_where_others_do() {
+    let user = sent_by("st-elsewhere-saml");
+    let (known, gives) = (user_with(&[]), gives(vec![("custom:read", "st-elsewhere".to_owned())]));
+    let rule = rule(true, false, Some("st-elsewhere-saml"));
+    run(Mode::Found, &[&known, &gives], &[&rule], event(&user)).await.unwrap();
+    assert_eq!(gives.num_calls(), 1);
+    let waiting = notes_waiting(Some(ADDRESS));
+    run(Mode::Found, &[&known], &[&no_rule(), &waiting], event(&user)).await.unwrap();
+    assert_eq!(waiting.num_calls(), 1);
+}
+
+#[tokio::test]
 async fn an_address_that_nobody_vouches_for_is_not_looked_up() {
     let with = |name: &str, value: Value| {
         let mut user = proved();
