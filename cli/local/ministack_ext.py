@@ -1322,6 +1322,20 @@ def numbers_in_templates():
     wrap(lambda_svc, "_sqs_esm_concurrency", make)
 
 
+def origins_in_templates():
+    """The CorsConfiguration that a template gives an HTTP API is heeded: MiniStack keeps it under a template's names
+    (AllowOrigins) and looks for the service's own (allowOrigins)."""
+    from ministack.services import apigateway
+
+    def make(original):
+        def cors(configuration, origin):
+            return original({f"{name[:1].lower()}{name[1:]}": value for name, value in (configuration or {}).items()}, origin)
+        return cors
+
+    for name in ("_cors_response_headers", "_cors_preflight_response"):
+        wrap(apigateway, name, make)
+
+
 PATCHES = (
     principal_tags,
     server_side_token_check,
@@ -1343,6 +1357,7 @@ PATCHES = (
     identity_providers_in_templates,
     loopback_is_secure,
     numbers_in_templates,
+    origins_in_templates,
     latency,
 )
 

@@ -1289,6 +1289,28 @@ def test_identity_provider_in_a_template(world):
     assert failure(mapping)[0] == "ResourceNotFoundException"
 
 
+def test_origins_in_a_template(world):
+    template = {"Resources": {"Api": {"Type": "AWS::ApiGatewayV2::Api", "Properties": {
+                    "Name": "templated", "ProtocolType": "HTTP",
+                    "CorsConfiguration": {"AllowOrigins": ["https://a.example"], "AllowMethods": ["GET"]}}},
+                "Stage": {"Type": "AWS::ApiGatewayV2::Stage", "Properties": {
+                    "ApiId": {"Ref": "Api"}, "StageName": "$default", "AutoDeploy": True}}},
+                "Outputs": {"Api": {"Value": {"Ref": "Api"}}}}
+    cloudformation = world.client("cloudformation")
+    cloudformation.create_stack(StackName="origins", TemplateBody=json.dumps(template))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="origins", WaiterConfig={"Delay": 1})
+    api = cloudformation.describe_stacks(StackName="origins")["Stacks"][0]["Outputs"][0]["OutputValue"]
+
+    def allowed_origin(origin):
+        connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"), timeout=5)
+        connection.request("OPTIONS", f"/_aws/execute-api/{api}/x", headers={
+            "Origin": origin, "Access-Control-Request-Method": "GET"})
+        return connection.getresponse().getheader("Access-Control-Allow-Origin")
+
+    assert allowed_origin("https://a.example") == "https://a.example"
+    assert allowed_origin("https://b.example") is None
+
+
 # --- Latency ----------------------------------------------------------------------------------------------------------
 
 def test_invocation_does_not_wait(world):
