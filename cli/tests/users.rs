@@ -153,6 +153,15 @@ impl Setting {
         address
     }
 
+    /// An account that a stranger makes with somebody's address, and a password that the stranger knows.
+    async fn signed_up(&self, local: &str) -> String {
+        let address = self.address(local);
+        let email = AttributeType::builder().name("email").value(&address).build().unwrap();
+        let request = self.pool.sign_up().client_id(&self.outputs.client_id).username(&address).password(PASSWORD);
+        request.user_attributes(email).send().await.unwrap();
+        address
+    }
+
     fn waits(&self, address: &str) -> bool {
         self.json(&["users", "pending"]).as_array().unwrap().iter().any(|pending| pending["email"] == address)
     }
@@ -423,6 +432,48 @@ async fn who_waits_is_approved_once_or_rejected() {
     setting.run(&["users", "reject", &joe]);
     assert!(!setting.waits(&joe));
     assert_eq!(setting.users()[&joe]["read"], institute);
+}
+
+#[tokio::test]
+async fn an_account_that_may_be_a_strangers_gets_no_rights() {
+    let setting = Setting::new().await;
+    let institute = setting.institute.as_str();
+    let jane = setting.signed_up("jane").await;
+    let unconfirmed = "the sign-up is not confirmed, so somebody else may have made this account";
+    setting.refused(&["users", "add", &jane, "--read", institute], 1, unconfirmed);
+    setting.refused(&["users", "set", &jane, "--write", institute], 1, unconfirmed);
+    setting.refused(&["users", "set", &jane, "--no-read", "--add-group", "lake-staff"], 1, unconfirmed);
+    setting.refused(&["users", "approve", &jane, "--read", institute], 1, unconfirmed);
+    let file = setting.file("users.csv", format!("email,read\n{jane},{institute}\n").as_bytes());
+    let said = setting.run_with(&["users", "import", &file, "--yes"], "");
+    assert!(said.code == 1 && said.stdout.contains("Done 0, not done 1."), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("not confirmed"), "{}", said.stdout);
+    let user = &setting.users()[&jane];
+    assert_eq!(
+        (&user["read"], &user["write"], &user["groups"], &user["status"], &user["emailVerified"]),
+        (&json!(""), &json!(""), &json!([]), &json!("UNCONFIRMED"), &json!(false))
+    );
+
+    // What gives nothing stays possible.
+    setting.run(&["users", "set", &jane, "--no-read", "--no-write", "--name", "Jane"]);
+    setting.run(&["users", "disable", &jane]);
+    setting.run(&["users", "enable", &jane]);
+
+    // Confirmed by an operator, the address is still nobody's.
+    let joe = setting.signed_up("joe").await;
+    let confirm = setting.pool.admin_confirm_sign_up().user_pool_id(&setting.outputs.user_pool_id).username(&joe);
+    confirm.send().await.unwrap();
+    let unverified = "the address is not verified, so somebody else may have made this account";
+    setting.refused(&["users", "approve", &joe, "--read", institute], 1, unverified);
+    setting.refused(&["users", "add", &joe], 1, unverified);
+
+    // The code from the mail, as the local Cognito has it.
+    let confirm = setting.pool.confirm_sign_up().client_id(&setting.outputs.client_id).username(&jane);
+    confirm.confirmation_code("123456").send().await.unwrap();
+    setting.run(&["users", "approve", &jane, "--read", institute]);
+    setting.run(&["users", "set", &jane, "--add-group", "lake-staff"]);
+    let user = &setting.users()[&jane];
+    assert_eq!((&user["read"], &user["groups"]), (&json!(institute), &json!(["lake-staff"])));
 }
 
 #[tokio::test]

@@ -257,7 +257,7 @@ async fn set(directory: &Directory, args: Set, output: &Output) -> Result<ExitCo
     let right = |institute: Option<Source>, none: bool| institute.map(Right::from).or(none.then_some(Right::NONE));
     let wish = Wish { name, read: right(read, no_read), write: right(write, no_write), groups: Some(groups), enabled: None };
     let changes = account.changes(&wish);
-    directory.apply(&account.username, &changes).await?;
+    directory.apply(&account, &changes).await?;
     if sign_out {
         directory.sign_out(&account.username).await?;
     }
@@ -292,7 +292,7 @@ async fn switch(directory: &Directory, user: &str, on: bool, output: &Output) ->
     let account = directory.find(user).await?;
     // Not only if it differs: a closing that was broken off before the sessions ended is made whole by another.
     let change = if on { Change::Enable } else { Change::Disable };
-    directory.apply(&account.username, std::slice::from_ref(&change)).await?;
+    directory.apply(&account, std::slice::from_ref(&change)).await?;
     if output.is_json() {
         output.json(&json!({ "user": Account { enabled: on, ..account }, "changes": [change] }))?;
     } else if on {
@@ -348,7 +348,7 @@ async fn approve(directory: &Directory, enrollment: &Enrollment, args: Approve, 
         shown(&account)
     );
     let changes = account.changes(&wish);
-    directory.apply(&account.username, &changes).await?;
+    directory.apply(&account, &changes).await?;
     // Whose sign-up failed half way does not stand on the list, and is approved all the same.
     for pending in enrollment.pending().await?.iter().filter(|pending| pending.username == account.username) {
         enrollment.remove_pending(pending).await?;
@@ -455,7 +455,7 @@ async fn apply(directory: &Directory, rows: &[Row], reports: &mut [Report<'_>], 
         .map(|(row, report)| async move {
             let done = match &row.todo {
                 Todo::Create { address, wish } => directory.create(address, wish, invitation).await,
-                Todo::Change { account, wish } => directory.apply(&account.username, &account.changes(wish)).await,
+                Todo::Change { account, wish } => directory.apply(account, &account.changes(wish)).await,
                 Todo::Nothing | Todo::Refused(_) => return,
             };
             report.error = done.err().map(|error| format!("{error:#}"));

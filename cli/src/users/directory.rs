@@ -30,6 +30,8 @@ pub(crate) struct Account {
     /// The `sub`, or `<provider>_<id>` for a user of an identity provider.
     pub(crate) username: String,
     pub(crate) email: String,
+    /// Whether Cognito, or the operator who made the account, says that the address is the user's. A provider's need not be.
+    pub(crate) email_verified: bool,
     pub(crate) name: String,
     /// `custom:read`.
     pub(crate) read: String,
@@ -47,6 +49,7 @@ impl Account {
         Self {
             username: String::new(),
             email: String::new(),
+            email_verified: false,
             name: String::new(),
             read: String::new(),
             write: String::new(),
@@ -68,6 +71,7 @@ impl Account {
             let value = clean(attribute.value().unwrap_or_default());
             match attribute.name() {
                 "email" => account.email = value,
+                "email_verified" => account.email_verified = value == "true",
                 "name" => account.name = value,
                 "custom:read" => account.read = value,
                 "custom:write" => account.write = value,
@@ -80,6 +84,29 @@ impl Account {
     /// Whether an identity provider signs the user in, and not the pool itself.
     pub(crate) fn is_federated(&self) -> bool {
         self.status == UserStatusType::ExternalProvider.as_str()
+    }
+
+    /// Why the account may not get any right, if so: anybody can sign up with another person's address and a password of
+    /// their own. When that person then enters the code from the mail, the other one has the rights too.
+    fn doubt(&self) -> Option<String> {
+        let made_by_operator = self.status == UserStatusType::ForceChangePassword.as_str();
+        let what = if self.status == UserStatusType::Unconfirmed.as_str() {
+            "the sign-up is not confirmed"
+        } else if self.email_verified || made_by_operator || self.is_federated() {
+            return None;
+        } else {
+            "the address is not verified"
+        };
+        Some(format!(
+            "{what}, so somebody else may have made this account, with a password of their own: ask the person. If it was \
+             them, they first enter the code that was mailed to them; if not, delete the account in the Cognito console and \
+             use `sluice users add`"
+        ))
+    }
+
+    /// Why these changes may not be made, if so. Taking a right away always may.
+    pub(crate) fn refusal(&self, changes: &[Change]) -> Option<String> {
+        if changes.iter().any(Change::gives) { self.doubt() } else { None }
     }
 
     /// What has to change for the user to be as wished.
@@ -180,6 +207,17 @@ pub(crate) enum Change {
     Leave { group: String },
     Enable,
     Disable,
+}
+
+impl Change {
+    /// Whether the user may do more afterwards.
+    fn gives(&self) -> bool {
+        match self {
+            Self::Attribute { attribute: Attribute::Read | Attribute::Write, to, .. } => !to.is_empty(),
+            Self::Join { .. } => true,
+            Self::Attribute { attribute: Attribute::Name, .. } | Self::Leave { .. } | Self::Enable | Self::Disable => false,
+        }
+    }
 }
 
 impl fmt::Display for Change {
@@ -338,17 +376,28 @@ impl Directory {
             .await;
         let created = match created {
             Err(error) if error.code() == Some("UsernameExistsException") => {
-                bail!("`{address}` is a user already: change them with `sluice users set`")
+                let doubt = self.get(address.as_str()).await?.and_then(|account| account.doubt());
+                let what = doubt.unwrap_or_else(|| "change them with `sluice users set`".to_owned());
+                bail!("`{address}` is a user already: {what}")
             }
             created => created.map_err(explain(format!("creating the user `{address}`")))?,
         };
         let username = created.user().and_then(UserType::username).unwrap_or(address.as_str());
         let rest: Vec<_> = changes.into_iter().filter(|change| !matches!(change, Change::Attribute { .. })).collect();
-        self.apply(username, &rest).await.with_context(|| format!("`{address}` is created, but not all is set"))
+        self.make(username, &rest).await.with_context(|| format!("`{address}` is created, but not all is set"))
     }
 
-    /// Changes a user. Each change can be made twice with the effect of once.
-    pub(crate) async fn apply(&self, username: &str, changes: &[Change]) -> Result<()> {
+    /// Changes a user. Each change can be made twice with the effect of once. Refuses to give rights to an account that
+    /// may be a stranger's.
+    pub(crate) async fn apply(&self, account: &Account, changes: &[Change]) -> Result<()> {
+        if let Some(reason) = account.refusal(changes) {
+            let user = if account.email.is_empty() { &account.username } else { &account.email };
+            bail!("`{user}` gets no rights: {reason}");
+        }
+        self.make(&account.username, changes).await
+    }
+
+    async fn make(&self, username: &str, changes: &[Change]) -> Result<()> {
         let (client, pool) = (&self.client, &self.pool);
         let attributes = attributes_of(changes)?;
         if !attributes.is_empty() {
@@ -460,6 +509,43 @@ mod tests {
         };
         let changes: Vec<_> = account.changes(&other).iter().map(Change::to_string).collect();
         assert_eq!(changes, ["name Jane → none", "read a → none", "write none → b", "joins z", "leaves x", "disabled"]);
+    }
+
+    #[test]
+    fn an_account_that_may_be_a_strangers_gets_no_rights() {
+        let changes = |wish: Wish| Account { read: "a".to_owned(), ..Account::absent() }.changes(&wish);
+        let right = |name: &str| Some(name.parse::<Right>().unwrap());
+        let giving = [
+            changes(Wish { read: right("b"), ..Wish::default() }),
+            changes(Wish { read: right(""), write: right("a"), ..Wish::default() }),
+            changes(Wish { groups: Some(BTreeSet::from(["x".to_owned()])), ..Wish::default() }),
+        ];
+        let other = changes(Wish { read: right(""), name: Some("Jane".to_owned()), enabled: Some(false), ..Wish::default() });
+        for (status, email_verified, reason) in [
+            ("UNCONFIRMED", false, Some("the sign-up is not confirmed")),
+            ("UNCONFIRMED", true, Some("the sign-up is not confirmed")),
+            ("CONFIRMED", false, Some("the address is not verified")),
+            ("RESET_REQUIRED", false, Some("the address is not verified")),
+            ("CONFIRMED", true, None),
+            ("FORCE_CHANGE_PASSWORD", false, None),
+            ("EXTERNAL_PROVIDER", false, None),
+        ] {
+            let account = Account { status: status.to_owned(), email_verified, ..Account::absent() };
+            for changes in &giving {
+                let refusal = account.refusal(changes);
+                assert_eq!(refusal.as_deref().and_then(|text| text.split(',').next()), reason, "{status} {changes:?}");
+            }
+            assert_eq!(account.refusal(&other), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_a_verified_address_counts_as_one() {
+        for (value, verified) in [("true", true), ("false", false), ("TRUE", false)] {
+            let attribute = attribute("email_verified", value).unwrap();
+            assert_eq!(Account::new("1", [&attribute], true, None).email_verified, verified);
+        }
+        assert!(!Account::new("1", [], true, None).email_verified);
     }
 
     #[test]

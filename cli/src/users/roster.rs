@@ -90,8 +90,14 @@ pub(crate) fn plan(file: &[u8], accounts: &[Account], groups: &BTreeSet<String>)
             }
             let there = accounts_of.get(address.as_str()).map(Vec::as_slice).unwrap_or_default();
             match there.iter().find(|account| !account.is_federated()) {
-                Some(account) if account.changes(&wish).is_empty() => Ok(Todo::Nothing),
-                Some(account) => Ok(Todo::Change { account: Box::new((*account).clone()), wish }),
+                Some(account) => {
+                    let changes = account.changes(&wish);
+                    match account.refusal(&changes) {
+                        Some(reason) => Err(reason),
+                        None if changes.is_empty() => Ok(Todo::Nothing),
+                        None => Ok(Todo::Change { account: Box::new((*account).clone()), wish }),
+                    }
+                }
                 None if there.is_empty() => Ok(Todo::Create { address, wish }),
                 None => Err("an identity provider signs this user in: use `sluice users set`".to_owned()),
             }
@@ -244,7 +250,8 @@ mod tests {
 
     fn account(email: &str, read: &str, write: &str) -> Account {
         let (email, read, write) = (email.to_owned(), read.to_owned(), write.to_owned());
-        Account { username: format!("sub of {email}"), email, read, write, status: "CONFIRMED".to_owned(), ..Account::absent() }
+        let (username, status) = (format!("sub of {email}"), "CONFIRMED".to_owned());
+        Account { username, email, email_verified: true, read, write, status, ..Account::absent() }
     }
 
     fn federated(email: &str) -> Account {
@@ -289,6 +296,21 @@ mod tests {
         );
         // A column that is not there changes nothing.
         assert_eq!(planned("READ, Email\na,jane@a.example\n", &accounts), ["2 jane@a.example: nothing"]);
+    }
+
+    #[test]
+    fn a_row_gives_no_rights_to_an_account_that_may_be_a_strangers() {
+        let unproved =
+            |email: &str, status: &str| Account { status: status.to_owned(), email_verified: false, ..account(email, "", "a") };
+        let accounts = [unproved("jane@a.example", "UNCONFIRMED"), unproved("joe@a.example", "CONFIRMED")];
+        let refused = planned("email,read\njane@a.example,a\njoe@a.example,a\n", &accounts);
+        assert!(refused[0].starts_with("2 jane@a.example: the sign-up is not confirmed, "), "{refused:?}");
+        assert!(refused[1].starts_with("3 joe@a.example: the address is not verified, "), "{refused:?}");
+        assert!(planned("email,groups\njane@a.example,staff\n", &accounts)[0].contains("the sign-up is not confirmed"));
+        assert_eq!(
+            planned("email,name,write\njane@a.example,Jane,\njoe@a.example,,a\n", &accounts),
+            ["2 jane@a.example: change jane@a.example: name none → Jane, write a → none", "3 joe@a.example: nothing"]
+        );
     }
 
     #[test]
