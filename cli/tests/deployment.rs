@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_cloudformation::types::{OnFailure, StackStatus};
+use aws_sdk_cognitoidentityprovider::types::DeletionProtectionType;
 use aws_sdk_s3::primitives::ByteStream;
 use sluice::aws::Aws;
 use sluice::deploy::{Change, Deployment, Kind, Options, Sources, With, deploy, destroy};
@@ -11,6 +13,84 @@ use sluice::local::{UpOptions, up};
 use sluice::output::Reporter;
 use sluice::package::{Profile, Purpose, package};
 use sluice::workspace::Workspace;
+
+/// A sign-in prefix that nobody else may have: the one of the local system, see `local`.
+const TAKEN_PREFIX: &str = "sluice-local";
+
+/// A protected user pool and a protected table, and then a failure. They are retained, so that they can be looked at after
+/// the stack is gone: the local CloudFormation deletes also what is protected, where AWS would fail.
+const HALF_MADE: &str = r#"
+Parameters:
+  DeletionProtection: { Type: String, Default: ACTIVE }
+Resources:
+  UserPool:
+    Type: AWS::Cognito::UserPool
+    DeletionPolicy: Retain
+    Properties: { DeletionProtection: !Ref DeletionProtection }
+  Table:
+    Type: AWS::DynamoDB::Table
+    DeletionPolicy: Retain
+    Properties:
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions: [{ AttributeName: kind, AttributeType: S }]
+      KeySchema: [{ AttributeName: kind, KeyType: HASH }]
+      DeletionProtectionEnabled: true
+  UserPoolDomain:
+    Type: AWS::Cognito::UserPoolDomain
+    DependsOn: Table
+    Properties: { UserPoolId: !Ref UserPool, Domain: sluice-local }
+"#;
+
+/// What a failed creation has left behind.
+struct HalfMade {
+    pools: aws_sdk_cognitoidentityprovider::Client,
+    pool: String,
+    tables: aws_sdk_dynamodb::Client,
+    table: String,
+}
+
+impl HalfMade {
+    /// The identity stack of a deployment, failed.
+    async fn new(setting: &Setting) -> Self {
+        let stacks = aws_sdk_cloudformation::Client::new(setting.aws.config());
+        let name = format!("{}-identity", setting.stack);
+        let create = stacks.create_stack().stack_name(&name).template_body(HALF_MADE).on_failure(OnFailure::DoNothing);
+        create.send().await.unwrap();
+        let status = async || {
+            let answer = stacks.describe_stacks().stack_name(&name).send().await.unwrap();
+            answer.stacks()[0].stack_status().unwrap().clone()
+        };
+        while status().await == StackStatus::CreateInProgress {
+            tokio::time::sleep(setting.aws.poll_interval()).await;
+        }
+        assert_eq!(status().await, StackStatus::CreateFailed);
+        let resources = stacks.describe_stack_resources().stack_name(&name).send().await.unwrap();
+        let id = |logical: &str| {
+            let mut resources = resources.stack_resources().iter();
+            let resource = resources.find(|resource| resource.logical_resource_id() == Some(logical)).unwrap();
+            resource.physical_resource_id().unwrap().to_owned()
+        };
+        Self {
+            pools: aws_sdk_cognitoidentityprovider::Client::new(setting.aws.config()),
+            pool: id("UserPool"),
+            tables: aws_sdk_dynamodb::Client::new(setting.aws.config()),
+            table: id("Table"),
+        }
+    }
+
+    /// Whether the user pool and the table are.
+    async fn are_protected(&self) -> (bool, bool) {
+        let pool = self.pools.describe_user_pool().user_pool_id(&self.pool).send().await.unwrap().user_pool.unwrap();
+        let table = self.tables.describe_table().table_name(&self.table).send().await.unwrap().table.unwrap();
+        let pool = pool.deletion_protection() == Some(&DeletionProtectionType::Active);
+        (pool, table.deletion_protection_enabled() == Some(true))
+    }
+
+    async fn delete(self) {
+        self.pools.delete_user_pool().user_pool_id(self.pool).send().await.unwrap();
+        self.tables.delete_table().table_name(self.table).send().await.unwrap();
+    }
+}
 
 struct Setting {
     aws: Aws,
@@ -113,4 +193,35 @@ async fn a_stack_that_failed_names_its_resource_and_is_made_again() {
     assert!(error.contains("ended as UPDATE_ROLLBACK_COMPLETE"), "{error}");
     assert_eq!(setting.changes(&[]).await, [Unchanged; 4]);
     assert_eq!(setting.destroy(With { users: true, data: true }).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_failed_first_creation_is_made_again_by_the_same_command() {
+    use Change::{Created, Unchanged};
+    let setting = Setting::new("taken").await;
+    let half_made = HalfMade::new(&setting).await;
+    assert_eq!(half_made.are_protected().await, (true, true));
+
+    // What is left of a creation protects nothing. And the next one fails too, as the prefix is somebody else's.
+    let error = setting.deploy(&[("DomainPrefix", TAKEN_PREFIX)]).await.unwrap_err().to_string();
+    assert!(error.contains("UserPoolDomain (AWS::Cognito::UserPoolDomain): "), "{error}");
+    assert_eq!(half_made.are_protected().await, (false, false));
+    half_made.delete().await;
+
+    let prefix = ("DomainPrefix", setting.stack.as_str());
+    assert_eq!(setting.changes(&[prefix]).await, [Unchanged, Created, Created, Created]);
+    assert_eq!(setting.destroy(With { users: true, data: true }).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_half_made_user_pool_is_deleted_only_when_that_is_said() {
+    let setting = Setting::new("half").await;
+    let half_made = HalfMade::new(&setting).await;
+    let error = setting.destroy(With { users: false, data: true }).await.unwrap_err().to_string();
+    assert!(error.contains("add --delete-users"), "{error}");
+    assert_eq!(half_made.are_protected().await, (true, true));
+
+    assert_eq!(setting.destroy(With { users: true, data: false }).await.unwrap(), []);
+    assert_eq!(half_made.are_protected().await, (false, false));
+    half_made.delete().await;
 }
