@@ -3,7 +3,11 @@
 use clap::Parser;
 use sluice::Cli;
 
-#[tokio::main]
-async fn main() -> sluice::ExitCode {
-    sluice::run(Cli::parse()).await
+fn main() -> Result<sluice::ExitCode, std::io::Error> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(sluice::run(cli));
+    // Without waiting for a read that may never end: of a pipe, or of a disk that is gone.
+    runtime.shutdown_background();
+    Ok(code)
 }

@@ -68,14 +68,17 @@ pub enum Format {
     Json,
 }
 
-/// How far a message is.
+/// How far a message is, or the answer that refuses to say.
 ///
 /// # Errors
-/// When the API refuses or does not answer.
-pub async fn status(client: &Client, message_id: &str) -> Result<MessageStatus> {
+/// When the API does not answer.
+pub async fn status(client: &Client, message_id: &str) -> Result<Result<MessageStatus, Answer>> {
     let path = format!("/er7/{message_id}/status");
     let answer = client.call(|api, token| api.request(Method::GET, &path, Some(token)).header(ACCEPT, JSON)).await?;
-    parsed(&answer)
+    if answer.status != StatusCode::OK {
+        return Ok(Err(answer));
+    }
+    parsed(&answer).map(Ok)
 }
 
 /// A message, whole.
@@ -123,19 +126,17 @@ fn whole(answer: Answer, message_id: &MessageId, format: Format) -> Result<Vec<u
     Ok(answer.body)
 }
 
-/// Writes a file in one step, so that a disk that is full leaves no half of it.
+/// Writes a file in one step, so that a disk that is full leaves no half of it, for its owner alone: it is a patient's data.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
     use std::io::Write as _;
-    use std::os::unix::fs::PermissionsExt as _;
 
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> Result<()> {
-        // As wide as the umask lets any other file be.
-        let permissions = std::fs::Permissions::from_mode(0o666);
-        let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
+        // A temporary file has mode 0600, and keeps it.
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(content)?;
         file.persist(path)?;
         Ok(())

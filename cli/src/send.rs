@@ -10,8 +10,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use domain::{State, Status};
+use anyhow::{Context, Result, bail};
+use domain::{MessageId, State, Status};
 use futures_util::stream::{self, StreamExt};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -113,7 +113,9 @@ pub fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for argument in arguments {
         if argument.is_dir() {
-            let mut inside = std::fs::read_dir(argument)?.map(|it| Ok(it?.path())).collect::<Result<Vec<_>>>()?;
+            let listed =
+                std::fs::read_dir(argument).and_then(|it| it.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>());
+            let mut inside = listed.with_context(|| format!("listing {}", argument.display()))?;
             let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             inside.retain(|path| path.is_file() && !is_hidden(path));
             inside.sort();
@@ -251,17 +253,21 @@ impl Sender<'_> {
         let status = match answer.status {
             StatusCode::ACCEPTED => Status::Queued,
             StatusCode::CONFLICT => Status::Stored,
-            // It was asked often enough.
+            // It was asked often enough, and the next file would fare no better.
             busy if busy == StatusCode::TOO_MANY_REQUESTS || busy.is_server_error() => {
-                return Ok(Row { answer: answer.problem(), ..left.clone() });
+                bail!("{}: {}", left.file, answer.problem());
             }
             _ => return Ok(Row { fate: Fate::Refused, answer: answer.problem(), ..left.clone() }),
+        };
+        let Ok(message_id) = answer.text("messageId").parse::<MessageId>() else {
+            let answer = format!("{}: not an answer of the API", answer.status);
+            return Ok(Row { fate: Fate::Refused, answer, ..left.clone() });
         };
         let entry = Entry {
             at: Timestamp::now(),
             file: left.file.clone(),
             content,
-            message_id: answer.text("messageId"),
+            message_id: message_id.to_string(),
             answer: answer.status.as_u16(),
             status,
         };
@@ -272,13 +278,23 @@ impl Sender<'_> {
     /// Looks at a message until it has come to its end, and keeps what that is.
     async fn wait(&self, mut row: Row, deadline: tokio::time::Instant) -> Row {
         let Some(entry) = row.entry.clone() else { return row };
+        // What nobody has looked at since is as it was.
+        row.status = Some(entry.status);
         let mut pause = FIRST_LOOK;
         while self.goes_on() {
             match read::status(self.client, &entry.message_id).await {
-                Ok(found) => (row.status, row.state) = (Some(found.status), found.state),
+                Ok(Ok(found)) => (row.status, row.state) = (Some(found.status), found.state),
+                Ok(Err(answer)) => {
+                    // Gone from the catalog, as a message is that was not stored in 30 days: it is to be sent again.
+                    if answer.status == StatusCode::NOT_FOUND {
+                        row.status = Some(Status::Expired);
+                    }
+                    row.answer = answer.problem();
+                    break;
+                }
                 Err(_) if *self.hurry.borrow() => break,
                 Err(error) => {
-                    self.end(error);
+                    self.end(error.context(row.file.clone()));
                     break;
                 }
             }

@@ -451,6 +451,7 @@ async fn messages_are_read_back() {
     assert_eq!(person.run(&["get", id]).expect(0, "").text(), message);
     person.run(&["get", id, "--output", "copy.hl7"]).expect(0, "copy.hl7");
     assert_eq!(std::fs::read_to_string(person.path("copy.hl7")).unwrap(), message);
+    assert_eq!(person.path("copy.hl7").metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let rendition = person.run(&["get", id, "--format", "json"]).expect(0, "").json();
     assert!(rendition.to_string().contains("DOE"));
     assert_eq!(person.run(&["get", large_id]).expect(0, "").text(), large);
@@ -538,16 +539,85 @@ fn http(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
+fn accepted() -> String {
+    json!({ "messageId": "0".repeat(64), "submissionId": "1", "status": "queued", "statusUrl": "http://x" }).to_string()
+}
+
+#[tokio::test]
+async fn an_interrupted_wait_is_no_success_and_what_the_api_has_lost_is_sent_again() {
+    let person = Person::signed_in("waits").await;
+    person.message("a.hl7", "DOE");
+    let status = |status: &str| {
+        let body = json!({ "messageId": "0".repeat(64), "status": status, "submissions": 1 });
+        http("200 OK", "Content-Type: application/json\r\n", &body.to_string())
+    };
+    let gone = http("404 Not Found", "", r#"{"title":"Not found"}"#);
+    let (url, requests) = scripted(vec![http("202 Accepted", "", &accepted()), status("queued")]).await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let child = person.command(&["send", "--wait", "a.hl7"]).spawn().unwrap();
+    requests.await.unwrap();
+    signal(&child, Signal::INT);
+    let ended = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
+    person.ended(ended.await.unwrap()).expect(1, "1 accepted, 0 refused, 0 left");
+
+    let (other_url, requests) = scripted(vec![gone, http("202 Accepted", "", &accepted())]).await;
+    // The journal is the API's: the same one under another port.
+    let journal = std::fs::read_dir(person.path("state/sluice/sent")).unwrap().next().unwrap().unwrap().path();
+    let lines = std::fs::read(&journal).unwrap();
+    std::fs::remove_file(&journal).unwrap();
+    person.change_session(|session| session["deployment"]["apiUrl"] = other_url.as_str().into());
+    person.run(&["send", "none.hl7"]).expect(1, "1 refused");
+    let journal = std::fs::read_dir(person.path("state/sluice/sent")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&journal, lines).unwrap();
+    let table = person.run_async(&["send", "--wait", "a.hl7"]).await.expect(1, "1 accepted").text();
+    assert!(table.contains("404 Not Found"), "{table}");
+    person.run_async(&["send", "a.hl7"]).await.expect(0, "1 accepted");
+    assert!(requests.await.unwrap()[1].starts_with("POST /er7 "), "it is sent again");
+}
+
+#[tokio::test]
+async fn an_answer_of_something_else_is_no_acceptance() {
+    let person = Person::signed_in("proxy").await;
+    person.message("a.hl7", "DOE");
+    let (url, _) = scripted(vec![http("409 Conflict", "", "{}")]).await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let table = person.run_async(&["send", "a.hl7"]).await.expect(1, "0 accepted, 1 refused").text();
+    assert!(table.contains("not an answer of the API"), "{table}");
+    assert!(person.journal().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_interrupt_ends_also_what_waits_for_its_input() {
+    let person = Person::signed_in("stuck").await;
+    let mut child = person.command(&["send", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    // Written to and left open: the end of it never comes.
+    child.stdin.as_mut().unwrap().write_all(b"MSH|").unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    signal(&child, Signal::INT);
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("Ctrl-C again ends at once"), "{line}");
+    signal(&child, Signal::INT);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(10) && child.try_wait().unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Harmless where it has ended.
+    let _ = child.kill();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "it waited for the end of its input");
+}
+
 #[tokio::test]
 async fn sending_waits_when_it_is_told_to_and_goes_on_after_a_lost_connection() {
     let person = Person::signed_in("patient").await;
     person.message("a.hl7", "DOE");
-    let accepted = r#"{"messageId":"0","submissionId":"1","status":"queued","statusUrl":"http://x"}"#;
+    let accepted = accepted();
     let (url, requests) = scripted(vec![
         http("429 Too Many Requests", "Retry-After: 1\r\n", ""),
         String::new(),
         http("503 Service Unavailable", "", ""),
-        http("202 Accepted", "Content-Type: application/json\r\n", accepted),
+        http("202 Accepted", "Content-Type: application/json\r\n", &accepted),
     ])
     .await;
     person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());

@@ -471,6 +471,7 @@ async fn an_account_that_may_be_a_strangers_gets_no_rights() {
     let confirm = setting.pool.confirm_sign_up().client_id(&setting.outputs.client_id).username(&jane);
     confirm.confirmation_code("123456").send().await.unwrap();
     setting.run(&["users", "approve", &jane, "--read", institute]);
+    setting.refused(&["users", "set", &jane, "--remove-group", "lake-staf"], 1, "lake-staf");
     setting.run(&["users", "set", &jane, "--add-group", "lake-staff"]);
     let user = &setting.users()[&jane];
     assert_eq!((&user["read"], &user["groups"]), (&json!(institute), &json!(["lake-staff"])));

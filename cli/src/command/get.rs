@@ -1,6 +1,6 @@
 //! `sluice get`
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -17,22 +17,47 @@ pub(crate) struct Args {
     /// The message's id.
     #[arg(value_name = "ID")]
     id: MessageId,
-    /// The message as it is, or its rendition in JSON.
-    #[arg(long, value_enum, default_value_t = Format::Er7)]
-    format: Format,
+    /// The message as it is, or its rendition in JSON, which is also what `--json` gives.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// A file instead of stdout. It is there in whole or not at all.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
-    let message = read::message(&Client::open()?, &args.id, args.format).await.with_context(|| args.id.to_string())?;
+    let format = args.format.unwrap_or(if output.is_json() { Format::Json } else { Format::Er7 });
+    let message = read::message(&Client::open()?, &args.id, format).await.with_context(|| args.id.to_string())?;
     match &args.output {
         Some(path) => {
             read::write_file(path, &message)?;
             output.reporter.say(format!("{}: {} bytes", path.display(), message.len()));
         }
+        None if std::io::stdout().is_terminal() => output.line(for_people(&message)),
         None => std::io::stdout().lock().write_all(&message).context("writing to stdout")?,
     }
     Ok(ExitCode::Success)
+}
+
+/// A message as a terminal can show it: a line for each segment, and what would command the terminal spelt out.
+fn for_people(message: &[u8]) -> String {
+    let mut text = String::with_capacity(message.len());
+    for character in String::from_utf8_lossy(message).trim_end().chars() {
+        match character {
+            '\r' | '\n' => text.push('\n'),
+            control if control.is_control() => text.extend(control.escape_default()),
+            other => text.push(other),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_people;
+
+    #[test]
+    fn a_message_does_not_command_the_terminal() {
+        assert_eq!(for_people(b"MSH|^~\\&|A\rPID|1\x1b[2J|\xc3\xa9\r"), "MSH|^~\\&|A\nPID|1\\u{1b}[2J|é");
+    }
 }

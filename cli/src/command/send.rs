@@ -14,6 +14,9 @@ use crate::output::{Output, Reporter};
 use crate::send::{self, Fate, Journal, Options, Report, Row};
 use crate::session::{Claims, state_folder};
 
+/// Of more files than these a table shows only what is not accepted, or not stored.
+const MOST_ROWS: usize = 50;
+
 /// What to send, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -75,9 +78,13 @@ fn print(report: &Report, output: &Output) -> Result<()> {
         let counts = serde_json::json!({ "files": report.rows, "accepted": accepted, "refused": refused, "left": left });
         return output.json(&counts);
     }
+    // Of many, only those that somebody has to look at.
+    let is_done = |row: &&Row| row.fate == Fate::Accepted && row.status.is_none_or(|it| it == Status::Stored);
+    let few = report.rows.len() <= MOST_ROWS;
     let cells = report
         .rows
         .iter()
+        .filter(|row| few || !is_done(row))
         .map(|row| [row.file.clone(), row.message_id.clone().unwrap_or_default(), row.answer.clone(), outcome(row)]);
     output.table(["file", "message", "answer", "outcome"], cells);
     output.reporter.say(format!("{accepted} accepted, {refused} refused, {left} left."));

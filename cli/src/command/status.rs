@@ -1,6 +1,6 @@
 //! `sluice status`
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use domain::MessageId;
 
 use crate::client::Client;
@@ -21,7 +21,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let mut found = Vec::new();
     let mut code = ExitCode::Success;
     for id in &args.ids {
-        match read::status(&client, id.as_str()).await {
+        let status = read::status(&client, id.as_str()).await;
+        match status.and_then(|it| it.map_err(|answer| anyhow!(answer.problem()))) {
             Ok(status) => found.push(status),
             Err(error) => {
                 output.error(&error.context(id.to_string()));

@@ -249,7 +249,7 @@ fn password_line() -> Result<SecretString> {
 
 async fn set(directory: &Directory, args: Set, output: &Output) -> Result<ExitCode> {
     let SetChanges { read, no_read, write, no_write, name, add_group, remove_group, sign_out } = args.changes;
-    directory.require_groups(&add_group).await?;
+    directory.require_groups(add_group.iter().chain(&remove_group)).await?;
     let account = directory.find(&args.user).await?;
     let mut groups = account.groups.clone();
     groups.extend(add_group);
