@@ -72,12 +72,6 @@ impl Client {
         Ok(Self { api, pool, file, session: Mutex::new(session), hurry })
     }
 
-    /// The API, for requests that need no token.
-    #[must_use]
-    pub fn api(&self) -> &Api {
-        &self.api
-    }
-
     /// The session, under a token that will do for the next request.
     ///
     /// # Errors

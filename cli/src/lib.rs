@@ -17,6 +17,7 @@ pub mod local;
 pub mod output;
 pub mod outputs;
 pub mod package;
+mod private_file;
 pub mod read;
 pub mod redrive;
 pub mod send;

@@ -1,7 +1,5 @@
 //! What a user asks of the API: a message, its status, a list.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 use domain::catalog::Problem;
 use domain::{MessageId, State, Status, Summary, Timestamp};
@@ -124,24 +122,6 @@ fn whole(answer: Answer, message_id: &MessageId, format: Format) -> Result<Vec<u
         bail!("what was received is not the message");
     }
     Ok(answer.body)
-}
-
-/// Writes a file in one step, so that a disk that is full leaves no half of it, for its owner alone: it is a patient's data.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
-    use std::io::Write as _;
-
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> Result<()> {
-        // A temporary file has mode 0600, and keeps it.
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(content)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("writing {}", path.display()))
 }
 
 /// The pages of a list, newest message first.

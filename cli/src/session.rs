@@ -3,7 +3,6 @@
 //! It holds a refresh token, which is as good as a password for as long as the pool lets it live. So the file is never
 //! wider than 0600, not even while it is written, and nothing but this module reads or writes it.
 
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Environment;
 use crate::outputs::{Outputs, secret};
+use crate::private_file;
 
 /// Names another session file than `$XDG_CONFIG_HOME/sluice/session.json`.
 const VARIABLE: &str = "SLUICE_SESSION";
@@ -180,12 +180,6 @@ impl SessionFile {
         Ok(Self { path })
     }
 
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Reads it, if it is there.
     ///
     /// # Errors
@@ -219,17 +213,10 @@ impl SessionFile {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let write = || -> Result<()> {
-            private_folder(folder)?;
-            // A new file of mode 0600, renamed over the old one, whatever mode that one had.
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            serde_json::to_writer_pretty(&mut file, session)?;
-            file.write_all(b"\n")?;
-            file.as_file().sync_all()?;
-            file.persist(&self.path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("writing {}", self.path.display()))
+        private_folder(folder).with_context(|| format!("making {}", folder.display()))?;
+        let mut text = serde_json::to_vec_pretty(session)?;
+        text.push(b'\n');
+        private_file::write(&self.path, &text)
     }
 
     /// Writes tokens that were got with the refresh token of `session`, unless somebody has signed in or out meanwhile.

@@ -9,6 +9,7 @@ use domain::MessageId;
 use crate::client::Client;
 use crate::error::ExitCode;
 use crate::output::Output;
+use crate::private_file;
 use crate::read::{self, Format};
 
 /// Which message, and where to.
@@ -30,7 +31,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let message = read::message(&Client::open()?, &args.id, format).await.with_context(|| args.id.to_string())?;
     match &args.output {
         Some(path) => {
-            read::write_file(path, &message)?;
+            private_file::write(path, &message)?;
             output.reporter.say(format!("{}: {} bytes", path.display(), message.len()));
         }
         None if std::io::stdout().is_terminal() => output.line(for_people(&message)),

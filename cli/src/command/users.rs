@@ -1,7 +1,6 @@
 //! `sluice users`
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +14,7 @@ use super::{DeploymentArgs, confirm};
 use crate::enrollment::Enrollment;
 use crate::error::ExitCode;
 use crate::output::Output;
+use crate::private_file;
 use crate::users::address::Address;
 use crate::users::directory::{Account, Change, Directory, Invitation, Right, Wish};
 use crate::users::roster::{self, Row, Todo};
@@ -480,7 +480,7 @@ async fn export(directory: &Directory, file: &Path, output: &Output) -> Result<E
     if to_stdout {
         std::io::stdout().lock().write_all(&text).context("writing to the standard output")?;
     } else {
-        write_private(file, &text).with_context(|| format!("writing {}", file.display()))?;
+        private_file::write(file, &text)?;
         if output.is_json() {
             output.json(&json!({ "file": file, "users": written, "leftOut": left_out }))?;
         } else {
@@ -491,19 +491,6 @@ async fn export(directory: &Directory, file: &Path, output: &Output) -> Result<E
         output.reporter.say(format!("{left_out} users of identity providers are left out."));
     }
     Ok(ExitCode::Success)
-}
-
-/// Writes a file whole or not at all, for nobody else to read: names and addresses are personal data.
-fn write_private(file: &Path, text: &[u8]) -> Result<()> {
-    let mut name = file.file_name().context("it names no file")?.to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let unfinished = file.with_file_name(name);
-    let mut new = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    let written = new.write_all(text).and_then(|()| new.sync_all()).and_then(|()| std::fs::rename(&unfinished, file));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&unfinished);
-    }
-    Ok(written?)
 }
 
 /// What a person knows a user by.
