@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use domain::{MessageId, State, Status};
 use futures_util::stream::{self, StreamExt};
 use indicatif::ProgressBar;
@@ -254,9 +254,7 @@ impl Sender<'_> {
             StatusCode::ACCEPTED => Status::Queued,
             StatusCode::CONFLICT => Status::Stored,
             // It was asked often enough, and the next file would fare no better.
-            busy if busy == StatusCode::TOO_MANY_REQUESTS || busy.is_server_error() => {
-                bail!("{}: {}", left.file, answer.problem());
-            }
+            busy if is_busy(busy) => bail!("{}: {}", left.file, answer.problem()),
             _ => return Ok(Row { fate: Fate::Refused, answer: answer.problem(), ..left.clone() }),
         };
         let Ok(message_id) = answer.text("messageId").parse::<MessageId>() else {
@@ -284,6 +282,10 @@ impl Sender<'_> {
         while self.goes_on() {
             match read::status(self.client, &entry.message_id).await {
                 Ok(Ok(found)) => (row.status, row.state) = (Some(found.status), found.state),
+                Ok(Err(answer)) if is_busy(answer.status) => {
+                    self.end(anyhow!("{}: {}", row.file, answer.problem()));
+                    break;
+                }
                 Ok(Err(answer)) => {
                     // Gone from the catalog, as a message is that was not stored in 30 days: it is to be sent again.
                     if answer.status == StatusCode::NOT_FOUND {
@@ -322,6 +324,11 @@ impl Sender<'_> {
             Ok(_) = hurry.wait_for(|hurry| *hurry) => false,
         }
     }
+}
+
+/// Whether an API says that it cannot answer now. The client has asked often enough before this is looked at.
+fn is_busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }
 
 impl Row {

@@ -569,7 +569,7 @@ async fn an_interrupted_wait_is_no_success_and_what_the_api_has_lost_is_sent_aga
     person.run(&["send", "none.hl7"]).expect(1, "1 refused");
     let journal = std::fs::read_dir(person.path("state/sluice/sent")).unwrap().next().unwrap().unwrap().path();
     std::fs::write(&journal, lines).unwrap();
-    let table = person.run_async(&["send", "--wait", "a.hl7"]).await.expect(1, "1 accepted").text();
+    let table = person.run_async(&["send", "--wait", "a.hl7"]).await.expect(1, "sends those again").text();
     assert!(table.contains("404 Not Found"), "{table}");
     person.run_async(&["send", "a.hl7"]).await.expect(0, "1 accepted");
     assert!(requests.await.unwrap()[1].starts_with("POST /er7 "), "it is sent again");
@@ -587,13 +587,52 @@ async fn an_answer_of_something_else_is_no_acceptance() {
 }
 
 #[tokio::test]
+async fn an_api_that_stays_busy_ends_the_sending() {
+    let person = Person::signed_in("busy").await;
+    for file in ["a.hl7", "b.hl7"] {
+        person.message(file, "DOE");
+    }
+    let busy = http("429 Too Many Requests", "Retry-After: 0\r\n", "");
+    let (url, requests) = scripted(vec![busy.clone(); 7]).await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    let ended = person.run_async(&["send", "--concurrency", "1", "a.hl7", "b.hl7"]).await;
+    assert!(ended.stderr.contains("0 accepted, 0 refused, 2 left"), "{}", ended.stderr);
+    ended.expect(1, "error: a.hl7: 429 Too Many Requests");
+    assert_eq!(requests.await.unwrap().len(), 7);
+
+    // And while its outcome is waited for.
+    let answers = [vec![http("202 Accepted", "", &accepted())], vec![busy; 7]].concat();
+    let (url, requests) = scripted(answers).await;
+    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.run_async(&["send", "--wait", "a.hl7"]).await.expect(1, "error: a.hl7: 429 Too Many Requests");
+    assert_eq!(requests.await.unwrap().len(), 8);
+}
+
+/// Waits until a command has its handler of Ctrl-C.
+async fn until_it_listens(child: &Child) {
+    let began = Instant::now();
+    if !Path::new("/proc/self/status").exists() {
+        return tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    while began.elapsed() < DEADLINE {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+        if u64::from_str_radix(caught, 16).unwrap() & 0b10 != 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it never listened");
+}
+
+#[tokio::test]
 async fn a_second_interrupt_ends_also_what_waits_for_its_input() {
     let person = Person::signed_in("stuck").await;
     let mut child = person.command(&["send", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     // Written to and left open: the end of it never comes.
     child.stdin.as_mut().unwrap().write_all(b"MSH|").unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until_it_listens(&child).await;
     signal(&child, Signal::INT);
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();

@@ -157,6 +157,6 @@ fn line() -> Result<String> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).context("reading stdin")?;
     let line = line.trim_end_matches(['\r', '\n']);
-    ensure!(!line.is_empty(), "stdin has ended");
+    ensure!(!line.is_empty(), "nothing was entered");
     Ok(line.to_owned())
 }

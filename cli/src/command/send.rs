@@ -91,6 +91,10 @@ fn print(report: &Report, output: &Output) -> Result<()> {
     if left > 0 {
         output.reporter.say("The same command goes on with those that are left.");
     }
+    let is_lost = |row: &Row| row.status.is_some_and(|it| it.is_final() && it != Status::Stored);
+    if report.rows.iter().any(is_lost) {
+        output.reporter.say("The same command sends those again that were accepted and not stored.");
+    }
     Ok(())
 }
 
