@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, watch};
 use crate::http::{self, Answer, Api};
 use crate::session::{Claims, Session, SessionFile};
 use crate::sign_in::UserPool;
+use crate::wait::pauses;
 
 /// A token with less left is refreshed before it is used, so that it outlives the request.
 const LEAST_SECONDS_LEFT: i64 = 120;
@@ -122,7 +123,7 @@ impl Client {
             }
             tries += 1;
             match pause(&answer, tries) {
-                Some(pause) if self.waits(pause).await => {}
+                Some(pause) if pauses(pause, &self.hurry).await => {}
                 _ => return answer.context("the API does not answer"),
             }
         }
@@ -138,23 +139,9 @@ impl Client {
             let answer = http::send(self.api.elsewhere(url)).await;
             tries += 1;
             match pause(&answer, tries) {
-                Some(pause) if self.waits(pause).await => {}
+                Some(pause) if pauses(pause, &self.hurry).await => {}
                 _ => return answer.context("S3 does not answer"),
             }
-        }
-    }
-
-    /// Whether there was time for a pause.
-    async fn waits(&self, pause: Duration) -> bool {
-        let mut hurry = self.hurry.clone();
-        let hurried = async {
-            if hurry.wait_for(|hurry| *hurry).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => true,
-            () = hurried => false,
         }
     }
 }
@@ -163,7 +150,7 @@ impl Client {
 fn pause(answer: &Result<Answer>, tries: u32) -> Option<Duration> {
     let (most, asked) = match answer {
         Err(_) => (TRIES_WITHOUT_ANSWER, None),
-        Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS || answer.status.is_server_error() => {
+        Ok(answer) if answer.is_busy() => {
             let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             (TRIES, seconds.map(Duration::from_secs))
         }

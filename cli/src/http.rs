@@ -53,6 +53,12 @@ impl Answer {
         said.fold(self.status.to_string(), |problem, text| format!("{problem}: {text}"))
     }
 
+    /// Whether the API says that it cannot answer now, so that the same request may be answered later.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error()
+    }
+
     /// A text of the JSON body; empty when there is none.
     #[must_use]
     pub fn text(&self, field: &str) -> String {

@@ -1,6 +1,7 @@
 //! What a user asks of the API: a message, its status, a list.
 
 use anyhow::{Context, Result, bail};
+use domain::catalog::MAX_PAGE;
 use domain::catalog::Problem;
 use domain::{MessageId, State, Status, Summary, Timestamp};
 use reqwest::header::{ACCEPT, LOCATION};
@@ -10,9 +11,6 @@ use serde_with::skip_serializing_none;
 
 use crate::client::Client;
 use crate::http::{Answer, ER7, JSON, TRANSFER_DEADLINE};
-
-/// The API gives no longer pages.
-pub const MAX_PAGE: usize = 100;
 
 /// How far a message is.
 #[skip_serializing_none]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use domain::{MessageId, State, Status};
+use domain::{MAX_MESSAGE_BYTES, MessageId, State, Status};
 use futures_util::stream::{self, StreamExt};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -23,10 +23,8 @@ use tokio::sync::watch;
 use crate::client::Client;
 use crate::http::{Answer, ER7, TRANSFER_DEADLINE};
 use crate::read;
+use crate::wait::pauses;
 pub use journal::{Content, Entry, Journal};
-
-/// The API takes no larger message, in bytes as sent.
-const MAX_MESSAGE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The pause between two looks at a message grows from here to [`LONGEST_LOOK`].
 const FIRST_LOOK: Duration = Duration::from_millis(200);
@@ -254,7 +252,7 @@ impl Sender<'_> {
             StatusCode::ACCEPTED => Status::Queued,
             StatusCode::CONFLICT => Status::Stored,
             // It was asked often enough, and the next file would fare no better.
-            busy if is_busy(busy) => bail!("{}: {}", left.file, answer.problem()),
+            _ if answer.is_busy() => bail!("{}: {}", left.file, answer.problem()),
             _ => return Ok(Row { fate: Fate::Refused, answer: answer.problem(), ..left.clone() }),
         };
         let Ok(message_id) = answer.text("messageId").parse::<MessageId>() else {
@@ -282,7 +280,7 @@ impl Sender<'_> {
         while self.goes_on() {
             match read::status(self.client, &entry.message_id).await {
                 Ok(Ok(found)) => (row.status, row.state) = (Some(found.status), found.state),
-                Ok(Err(answer)) if is_busy(answer.status) => {
+                Ok(Err(answer)) if answer.is_busy() => {
                     self.end(anyhow!("{}: {}", row.file, answer.problem()));
                     break;
                 }
@@ -301,7 +299,7 @@ impl Sender<'_> {
                 }
             }
             let is_final = row.status.is_some_and(Status::is_final);
-            if is_final || tokio::time::Instant::now() + pause > deadline || !self.pause(pause).await {
+            if is_final || tokio::time::Instant::now() + pause > deadline || !pauses(pause, self.hurry).await {
                 break;
             }
             pause = (pause * 2).min(LONGEST_LOOK);
@@ -315,20 +313,6 @@ impl Sender<'_> {
         }
         row
     }
-
-    /// Whether there was time for a pause.
-    async fn pause(&self, pause: Duration) -> bool {
-        let mut hurry = self.hurry.clone();
-        tokio::select! {
-            () = tokio::time::sleep(pause) => true,
-            Ok(_) = hurry.wait_for(|hurry| *hurry) => false,
-        }
-    }
-}
-
-/// Whether an API says that it cannot answer now. The client has asked often enough before this is looked at.
-fn is_busy(status: StatusCode) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }
 
 impl Row {
@@ -355,11 +339,11 @@ fn read_message(path: &Path) -> Result<Vec<u8>, String> {
         let source: Box<dyn Read> =
             if path.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(path)?) };
         let mut message = Vec::new();
-        source.take(MAX_MESSAGE_BYTES + 1).read_to_end(&mut message)?;
+        source.take(MAX_MESSAGE_BYTES as u64 + 1).read_to_end(&mut message)?;
         Ok(message)
     };
     match read() {
-        Ok(message) if message.len() as u64 > MAX_MESSAGE_BYTES => Err("too large: a message may have at most 4 MiB".to_owned()),
+        Ok(message) if message.len() > MAX_MESSAGE_BYTES => Err("too large: a message may have at most 4 MiB".to_owned()),
         Ok(message) if message.is_empty() => Err("the file is empty".to_owned()),
         Ok(message) => Ok(message),
         Err(error) => Err(format!("cannot be read: {error}")),
@@ -389,8 +373,8 @@ mod tests {
         // Sparse: 4 GiB that are not on the disk, and must not be in memory.
         std::fs::File::create(&path).unwrap().set_len(4 << 30).unwrap();
         assert_eq!(read_message(&path), Err("too large: a message may have at most 4 MiB".to_owned()));
-        std::fs::File::create(&path).unwrap().set_len(MAX_MESSAGE_BYTES).unwrap();
-        assert_eq!(read_message(&path).unwrap().len() as u64, MAX_MESSAGE_BYTES);
+        std::fs::File::create(&path).unwrap().set_len(MAX_MESSAGE_BYTES as u64).unwrap();
+        assert_eq!(read_message(&path).unwrap().len(), MAX_MESSAGE_BYTES);
         std::fs::File::create(&path).unwrap();
         assert_eq!(read_message(&path), Err("the file is empty".to_owned()));
         assert!(read_message(&folder.path().join("none")).unwrap_err().contains("cannot be read"));

@@ -177,3 +177,12 @@ fn no_worker_is_left_out_of_the_tests() {
     let tested: Vec<_> = WORKERS.into_iter().chain([ENROLL]).map(str::to_lowercase).collect();
     assert_eq!(tested, sluice::package::WORKERS);
 }
+
+#[test]
+fn the_template_takes_no_larger_message_than_the_command_sends() -> Result<()> {
+    let template = read("infra/pipeline.yaml")?;
+    let (_, parameter) = template.split_once("  MaximumMessageBytes:\n").context("the parameter")?;
+    let mut members = parameter.lines().take_while(|line| line.starts_with("    "));
+    assert!(members.any(|line| line.trim() == format!("MaxValue: {}", domain::MAX_MESSAGE_BYTES)));
+    Ok(())
+}

@@ -1,11 +1,12 @@
 //! `sluice list`
 
 use anyhow::Result;
+use domain::catalog::MAX_PAGE;
 
 use crate::client::Client;
 use crate::error::ExitCode;
 use crate::output::Output;
-use crate::read::{Listed, MAX_PAGE, Pages, Query};
+use crate::read::{Listed, Pages, Query};
 
 /// Which messages.
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,6 @@
 //! the later one counts. It holds names and digests of files, and nothing of what is in them.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +15,8 @@ use domain::Status;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::package::hex;
 
 /// What makes two files the same submission.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ impl Content {
     /// Of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8], charset: Option<&str>) -> Self {
-        Self { bytes: bytes.len() as u64, sha256: hexadecimal(&Sha256::digest(bytes)), charset: charset.map(str::to_owned) }
+        Self { bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)), charset: charset.map(str::to_owned) }
     }
 }
 
@@ -74,7 +75,7 @@ impl Journal {
     /// # Errors
     /// When the folder or the file cannot be made, read or written.
     pub fn open(folder: &Path, owner: [&str; 3]) -> Result<Self> {
-        let name = hexadecimal(&Sha256::digest(owner.join("\n"))).chars().take(16).collect::<String>();
+        let name = hex(&Sha256::digest(owner.join("\n"))).chars().take(16).collect::<String>();
         let path = folder.join(format!("{name}.jsonl"));
         let open = || -> std::io::Result<Open> {
             crate::session::private_folder(folder)?;
@@ -116,14 +117,6 @@ impl Journal {
         open.entries.insert(entry.content.clone(), entry);
         Ok(())
     }
-}
-
-fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

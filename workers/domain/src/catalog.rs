@@ -169,6 +169,9 @@ pub struct Record {
     pub expires_at: Option<i64>,
 }
 
+/// The most records in one page of a listing.
+pub const MAX_PAGE: usize = 100;
+
 /// What the API says of a record: in the status, and with the summary in a listing.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

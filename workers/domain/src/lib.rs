@@ -22,7 +22,7 @@ mod timestamp;
 
 pub use catalog::{Progress, Record, State, Status, Stored, Summary};
 pub use envelope::{Envelope, EnvelopeError, Payload, decode_inline};
-pub use er7::{EmptyMessage, Er7};
+pub use er7::{EmptyMessage, Er7, MAX_MESSAGE_BYTES};
 pub use message_id::{InvalidMessageId, MessageId};
 pub use source::{InvalidSource, Source};
 pub use submission::{InvalidSubmissionId, SubmissionId};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use domain::catalog::Progress;
+use domain::catalog::{MAX_PAGE, Progress};
 use domain::{Record, Source, Summary, Timestamp};
 use runtime::{HttpProblem, StepError, json_response};
 use serde::Serialize;
@@ -14,7 +14,6 @@ use crate::catalog::{Position, Selection};
 use crate::{Answer, Catalog, Fetch, Reader, cursor};
 
 const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 100;
 
 /// Records that one query looks at where a type is selected. A record is about 1 KB, and a query ends at 1 MiB.
 const EVALUATED: usize = 500;
@@ -100,8 +99,8 @@ impl Page {
                 "type" => kind = Some(message_type(value).ok_or_else(|| invalid("`type` is like ADT or ADT^A01 (ADT%5EA01)"))?),
                 "cursor" => cursor = Some(value),
                 "limit" => {
-                    let number = value.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number));
-                    limit = number.ok_or_else(|| invalid(&format!("`limit` is a number from 1 to {MAX_LIMIT}")))?;
+                    let number = value.parse().ok().filter(|number| (1..=MAX_PAGE).contains(number));
+                    limit = number.ok_or_else(|| invalid(&format!("`limit` is a number from 1 to {MAX_PAGE}")))?;
                 }
                 _ => return Err(invalid("the parameters are `from`, `to`, `type`, `limit` and `cursor`")),
             }

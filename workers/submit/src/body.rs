@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     const ER7: &str = "MSH|^~\\&|A\rPID|1||7||MÜLLER\r";
-    const MAX_BYTES: usize = 4 * 1024 * 1024;
+    const MAX_BYTES: usize = domain::MAX_MESSAGE_BYTES;
 
     fn post(content_type: &str, body: &str, is_base64_encoded: bool) -> Result<Er7, HttpProblem> {
         let mut event: Value = serde_json::from_str(include_str!("fixtures/post_er7.json")).unwrap();

@@ -92,7 +92,7 @@ impl Aws {
             }),
             sent,
             public_url: "",
-            max_message_bytes: 4 * 1024 * 1024,
+            max_message_bytes: domain::MAX_MESSAGE_BYTES,
             retry: RetryConfig::disabled(),
         }
     }
