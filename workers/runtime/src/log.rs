@@ -27,6 +27,18 @@ pub enum Field {
     Receives,
     /// What the credential cache knew: `hit` or `miss`.
     CredentialCache,
+    /// Whose identity provider a token is of.
+    Provider,
+    /// The token's `sub`.
+    Subject,
+    /// API Gateway's route key.
+    Route,
+    /// What the policies were asked about.
+    Action,
+    /// Ids of the policies that decided.
+    Policies,
+    /// What became of a request for an issuer's keys.
+    Keys,
     /// A step error's name.
     Error,
     /// Its sentence: operations and AWS error codes, see [`crate::StepError`].
@@ -44,6 +56,12 @@ impl Field {
             Self::SizeBytes => "sizeBytes",
             Self::Receives => "receives",
             Self::CredentialCache => "credentialCache",
+            Self::Provider => "provider",
+            Self::Subject => "subject",
+            Self::Route => "route",
+            Self::Action => "action",
+            Self::Policies => "policies",
+            Self::Keys => "keys",
             Self::Error => "error",
             Self::Detail => "detail",
         }

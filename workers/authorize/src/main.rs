@@ -1,0 +1,3 @@
+//! Lambda entry of the API's authorizer.
+
+fn main() {}
