@@ -60,16 +60,24 @@ const PARAMETERS: [(&str, &str); 10] = [
 const PUBLIC_URL: &str = "PublicUrl";
 
 /// Who lets users in: the template parameter `Authorization`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Authorization {
     /// The worker `authorize`, by policies, for every identity provider.
-    #[default]
     Unified,
     /// API Gateway's JWT authorizer, for the institutes' user pool.
     Jwt,
 }
 
 impl Authorization {
+    /// The variable that says which, for tests and benchmarks as for the command line.
+    pub const VARIABLE: &str = "SLUICE_AUTHORIZATION";
+
+    /// What [`Authorization::VARIABLE`] says, or unified.
+    fn of_environment() -> Self {
+        let named = std::env::var_os(Self::VARIABLE);
+        if named.is_some_and(|name| name == Self::Jwt.name()) { Self::Jwt } else { Self::Unified }
+    }
+
     /// As the parameter and the output of the API stack have it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -81,7 +89,7 @@ impl Authorization {
 }
 
 /// How to bring the local system up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct UpOptions {
     /// How the workers are built; benchmarks want release.
     pub profile: Profile,
@@ -89,6 +97,12 @@ pub struct UpOptions {
     pub authorization: Authorization,
     /// Who is told how far it is; nobody by default.
     pub reporter: Reporter,
+}
+
+impl Default for UpOptions {
+    fn default() -> Self {
+        Self { profile: Profile::Dev, authorization: Authorization::of_environment(), reporter: Reporter::default() }
+    }
 }
 
 /// What `local status` says.

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     #[arg(long)]
     release: bool,
     /// Who lets users in.
-    #[arg(long, value_enum, default_value = "unified")]
+    #[arg(long, value_enum, env = Authorization::VARIABLE, default_value = "unified")]
     authorization: Authorization,
 }
 

@@ -24,7 +24,7 @@ enum Action {
         #[arg(long)]
         release: bool,
         /// Who lets users in.
-        #[arg(long, value_enum, default_value = "unified")]
+        #[arg(long, value_enum, env = Authorization::VARIABLE, default_value = "unified")]
         authorization: Authorization,
     },
     /// Stop it. Its messages and users are gone then.
