@@ -1,15 +1,21 @@
 //! The way of a request: event, token, decision, answer.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use runtime::{Field, StepError};
 use secrecy::SecretString;
 use serde_json::Value;
 
+use crate::Issuers;
 use crate::decider::{Decider, Decision};
+use crate::engine::Engine;
 use crate::event::Asked;
 use crate::explain::Explanation;
-use crate::token::{Verified, Verifier, VerifyError};
+use crate::policies::Policies;
+use crate::token::{Options, Verified, Verifier, VerifierError, VerifyError};
 
 /// How much of a `sub` goes into the log. OpenID Connect allows 255.
 const LOGGED_SUBJECT_LENGTH: usize = 128;
@@ -24,10 +30,13 @@ pub struct Authorizer {
 type Line = Vec<(Field, String)>;
 
 impl Authorizer {
-    /// Verifies tokens with one and decides with the other.
-    #[must_use]
-    pub fn new(verifier: Verifier, decider: Decider) -> Self {
-        Self { verifier, decider }
+    /// Takes the tokens of these issuers, as the policies' providers say, and decides by the policies.
+    ///
+    /// # Errors
+    /// [`VerifierError`] is a fault of the settings; an issuer that `providers.json` does not have is one.
+    pub fn new(issuers: &Issuers, policies: Policies, engine: Engine, options: &Options) -> Result<Self, VerifierError> {
+        let verifier = Verifier::new(issuers, &policies.token_uses(), options)?;
+        Ok(Self { verifier, decider: Decider::new(issuers, policies, engine) })
     }
 
     /// Answers an event of API Gateway: payload 2.0 with a simple response, payload 1.0 and REST APIs with an IAM policy on

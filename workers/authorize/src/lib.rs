@@ -10,6 +10,7 @@
 //! - [`Decider`]: from a verified token and a route to a decision.
 //! - [`Authorizer`]: the way of a request through these.
 
+mod authorizer;
 mod decider;
 mod engine;
 mod entities;
@@ -27,6 +28,7 @@ mod store_template;
 pub mod token;
 mod verified_permissions;
 
+pub use authorizer::Authorizer;
 pub use decider::{Decider, Decision};
 pub use engine::Engine;
 pub use explain::{ConsideredPolicy, Explanation};
