@@ -64,7 +64,7 @@ enum Command {
     Status(command::status::Args),
     /// Fetch a message of one's own institute.
     Get(command::get::Args),
-    /// List the messages of one's own institute, newest first.
+    /// List the messages of an institute, newest first.
     List(command::list::Args),
     /// Send real messages through the local system as four users and show what became of each.
     Demo(command::demo::Args),

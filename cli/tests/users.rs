@@ -114,7 +114,7 @@ impl Setting {
 
     async fn token(&self, address: &str) -> anyhow::Result<SecretString> {
         let password = SecretString::from(PASSWORD);
-        let user = User { email: address.to_owned(), password, read: String::new(), write: String::new() };
+        let user = User { email: address.to_owned(), password, read: String::new(), write: String::new(), pool: None };
         sign_in(&self.aws, &self.outputs.client_id, &user).await
     }
 

@@ -17,7 +17,6 @@ use serde::Serialize;
 use super::address::Address;
 use crate::aws::Aws;
 use crate::error::explain;
-use crate::outputs::Outputs;
 
 /// Cognito's limit on changes of users is 25 a second for all of an account, so being told to wait is part of an import.
 /// No more than these, because the mails of a day being used up looks the same, and each of its rows waits in vain.
@@ -245,7 +244,7 @@ pub(crate) struct Invitation {
     pub(crate) temporary_password: Option<SecretString>,
 }
 
-/// The user pool of a deployment.
+/// A user pool of a deployment.
 #[derive(Debug)]
 pub(crate) struct Directory {
     client: Client,
@@ -253,10 +252,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(aws: &Aws, outputs: &Outputs) -> Self {
+    pub(crate) fn new(aws: &Aws, pool: &str) -> Self {
         let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS);
         let config = Builder::from(aws.config()).retry_config(retries).build();
-        Self::with_client(Client::from_conf(config), &outputs.user_pool_id)
+        Self::with_client(Client::from_conf(config), pool)
     }
 
     pub(crate) fn with_client(client: Client, pool: &str) -> Self {
