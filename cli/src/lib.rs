@@ -66,7 +66,7 @@ enum Command {
     Get(command::get::Args),
     /// List the messages of an institute, newest first.
     List(command::list::Args),
-    /// Send real messages through the local system as four users and show what became of each.
+    /// Send real messages through the local system as four users, look at them as the lake's staff, and show what became of each.
     Demo(command::demo::Args),
     /// Run the whole system on this machine, in the background.
     Local(command::local::Args),

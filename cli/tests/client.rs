@@ -55,6 +55,16 @@ impl Person {
         Self { home, outputs, email, password: user.password.expose_secret().to_owned(), institute }
     }
 
+    /// One of the lake's own staff, who has no institute; not signed in.
+    async fn of_staff(name: &str) -> Self {
+        let mut person = Self::new(name).await;
+        let pool = person.outputs.staff_user_pool_id.clone().unwrap();
+        person.email = format!("staff-{}", person.email);
+        let user = sluice::users::create_user(&root(&person.outputs), &pool, &person.email, "", "").await.unwrap();
+        person.password = user.password.expose_secret().to_owned();
+        person
+    }
+
     async fn signed_in(name: &str) -> Self {
         let person = Self::new(name).await;
         person.login(&[], &person.password).expect(0, "");
@@ -112,6 +122,15 @@ impl Person {
         arguments.extend(flags);
         let mut child = self.command(&arguments).stdin(Stdio::piped()).spawn().unwrap();
         writeln!(child.stdin.take().unwrap(), "{lines}").unwrap();
+        self.ended(child.wait_with_output().unwrap())
+    }
+
+    /// Signs in without naming a deployment, beside the local system.
+    fn sign_in_again(&self, arguments: &[&str], password: &str) -> Ended {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let mut command = self.command(&[&["login", "--password-stdin"], arguments].concat());
+        let mut child = command.env("CARGO_TARGET_DIR", target).stdin(Stdio::piped()).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
         self.ended(child.wait_with_output().unwrap())
     }
 
@@ -217,13 +236,42 @@ async fn signing_in_again_needs_neither_the_address_nor_the_deployment() {
     let person = Person::signed_in("again").await;
     // A deployment on AWS, as far as the session knows; the local one is looked up anew.
     person.change_session(|session| session["deployment"]["clientId"] = "another".into());
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let mut command = person.command(&["login", "--password-stdin"]);
-    command.env("CARGO_TARGET_DIR", target).stdin(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    writeln!(child.stdin.take().unwrap(), "{}", person.password).unwrap();
-    person.ended(child.wait_with_output().unwrap()).expect(0, "");
+    person.sign_in_again(&[], &person.password).expect(0, "");
     assert_eq!(text(&person.session()["deployment"]["clientId"]), person.outputs.client_id);
+}
+
+#[tokio::test]
+async fn the_lakes_staff_sign_in_to_a_pool_of_their_own() {
+    let nurse = Person::new("nurse").await;
+    let staff = Person::of_staff("staff").await;
+    staff.login(&[], &staff.password).expect(1, "the sign-in was refused");
+    nurse.login(&["--staff"], &nurse.password).expect(1, "the sign-in was refused");
+    assert!(!staff.session_file().exists() && !nurse.session_file().exists());
+
+    let table = staff.login(&["--staff"], &staff.password).expect(0, "").text();
+    assert!(table.contains("lake staff, of no institute") && !table.contains("may read"), "{table}");
+    let who = staff.run(&["whoami", "--json"]).expect(0, "").json();
+    assert_eq!((text(&who["pool"]), text(&who["email"])), ("lake-staff", staff.email.as_str()));
+    let deployment = &staff.session()["deployment"];
+    assert_eq!(deployment["userPoolId"].as_str(), staff.outputs.staff_user_pool_id.as_deref());
+    // The tokens are renewed, exchanged and revoked at that pool.
+    let before = text(&staff.session()["idToken"]).to_owned();
+    staff.change_session(|session| session["idToken"] = with_end(&before, 1_000).into());
+    staff.run(&["whoami"]).expect(0, "");
+    assert!(text(&staff.session()["idToken"]) != before);
+    assert_eq!(staff.run(&["credentials"]).expect(0, "").json()["Version"], 1);
+
+    // Without a name, or with the same, it is that sign-in again; another account is sought among the institutes' users.
+    staff.sign_in_again(&[], &staff.password).expect(0, "");
+    staff.sign_in_again(&[&staff.email], &staff.password).expect(0, "");
+    assert_eq!(staff.run(&["whoami", "--json"]).expect(0, "").json()["pool"], "lake-staff");
+    staff.sign_in_again(&[&nurse.email], &nurse.password).expect(0, "");
+    let who = staff.run(&["whoami", "--json"]).expect(0, "").json();
+    assert_eq!((text(&who["pool"]), text(&who["read"])), ("institutes", nurse.institute.as_str()));
+    staff.sign_in_again(&[&staff.email], &staff.password).expect(1, "the sign-in was refused");
+    staff.sign_in_again(&[&staff.email, "--staff"], &staff.password).expect(0, "");
+    staff.run(&["logout"]).expect(0, "");
+    assert!(!staff.session_file().exists());
 }
 
 #[tokio::test]
@@ -510,6 +558,33 @@ async fn a_token_that_ends_is_renewed() {
     person.run(&["send", "b.hl7"]).expect(1, "error: the sign-in has ended: sign in again with `sluice login`");
 }
 
+#[tokio::test]
+async fn the_lakes_staff_see_what_became_of_an_institutes_messages_and_not_what_is_in_them() {
+    let (nurse, other) = (Person::signed_in("overseen").await, Person::signed_in("other").await);
+    nurse.message("a.hl7", "DOE");
+    let sent = nurse.run(&["send", "--wait", "--json", "a.hl7"]).expect(0, "").json();
+    let id = text(&sent["files"][0]["messageId"]);
+    let institute = nurse.institute.as_str();
+
+    let staff = Person::of_staff("overseer").await;
+    staff.login(&["--staff"], &staff.password).expect(0, "");
+    for person in [&staff, &nurse] {
+        let listed = person.run(&["list", "--institute", institute, "--json"]).expect(0, "").text();
+        let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((listed.len(), text(&listed[0]["messageId"])), (1, id));
+        let status = person.run(&["status", "--institute", institute, id, "--json"]).expect(0, "").json();
+        assert_eq!((&status[0]["messageId"], &status[0]["status"]), (&json!(id), &json!("stored")));
+    }
+    let shut_out = "403 Forbidden: not signed in any more, or not allowed: `sluice whoami`";
+    staff.run(&["get", id]).expect(1, shut_out);
+    staff.run(&["list"]).expect(1, shut_out);
+    staff.message("b.hl7", "ROE");
+    staff.run(&["send", "b.hl7"]).expect(1, "0 accepted, 1 refused");
+    other.run(&["list", "--institute", institute]).expect(1, shut_out);
+    other.run(&["status", "--institute", institute, id]).expect(1, shut_out);
+    staff.run(&["list", "--institute", "a/b"]).expect(2, "--institute");
+}
+
 /// An API that gives these answers, one a connection, and tells what it was asked.
 async fn scripted(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -541,6 +616,58 @@ fn http(status: &str, headers: &str, body: &str) -> String {
 
 fn accepted() -> String {
     json!({ "messageId": "0".repeat(64), "submissionId": "1", "status": "queued", "statusUrl": "http://x" }).to_string()
+}
+
+/// What API Gateway says where its authorizer does not let a token in.
+fn shut_out() -> String {
+    http("403 Forbidden", "Content-Type: application/json\r\n", r#"{"message":"Forbidden"}"#)
+}
+
+fn token_of(request: &str) -> Option<String> {
+    request.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization: ")).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_let_in_is_renewed_once_and_the_person_is_told_what_it_can_mean() {
+    let person = Person::signed_in("shutout").await;
+    let at = async |answers: Vec<String>| {
+        let (url, requests) = scripted(answers).await;
+        person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+        requests
+    };
+    // A token that has ended, though this machine's clock says otherwise.
+    let before = text(&person.session()["idToken"]).to_owned();
+    let requests = at(vec![shut_out(), http("200 OK", "", r#"{"messages":[]}"#)]).await;
+    person.run_async(&["list"]).await.expect(0, "");
+    let tokens: Vec<_> = requests.await.unwrap().iter().map(|request| token_of(request).unwrap()).collect();
+    assert!(tokens.len() == 2 && tokens[0].ends_with(&before) && tokens[1] != tokens[0]);
+
+    // A user who may not do it: one more try, and no more than one for all of many files.
+    let means = "403 Forbidden: not signed in any more, or not allowed: `sluice whoami`";
+    let requests = at(vec![shut_out(); 2]).await;
+    person.run_async(&["list"]).await.expect(1, means);
+    assert_eq!(requests.await.unwrap().len(), 2);
+    for file in ["a.hl7", "b.hl7", "c.hl7"] {
+        person.message(file, "DOE");
+    }
+    let requests = at(vec![shut_out(); 4]).await;
+    let files = ["send", "--concurrency", "1", "a.hl7", "b.hl7", "c.hl7"];
+    let table = person.run_async(&files).await.expect(1, "0 accepted, 3 refused").text();
+    assert_eq!(table.matches(means).count(), 3, "{table}");
+    let tokens: Vec<_> = requests.await.unwrap().iter().map(|request| token_of(request).unwrap()).collect();
+    assert!(tokens.len() == 4 && tokens[0] != tokens[1] && tokens[1] == tokens[2] && tokens[2] == tokens[3]);
+
+    // What the API itself refuses is final: it knew the user.
+    let problem = r#"{"title":"Forbidden","status":403,"detail":"the user may not read"}"#;
+    let requests = at(vec![http("403 Forbidden", "Content-Type: application/problem+json\r\n", problem)]).await;
+    person.run_async(&["list"]).await.expect(1, "403 Forbidden: the user may not read");
+    assert_eq!(requests.await.unwrap().len(), 1);
+
+    // Nobody is signed in any more, which the user pool says.
+    person.change_session(|session| session["refreshToken"] = "a.b.c".into());
+    let requests = at(vec![shut_out()]).await;
+    person.run_async(&["list"]).await.expect(1, "the sign-in has ended: sign in again with `sluice login`");
+    assert_eq!(requests.await.unwrap().len(), 1);
 }
 
 #[tokio::test]
