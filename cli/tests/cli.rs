@@ -34,7 +34,20 @@ fn folder(name: &str) -> PathBuf {
 fn help_names_the_commands_and_the_exit_codes() {
     let output = check(&mut sluice(&["--help"]), 0, "");
     let help = String::from_utf8(output.stdout).unwrap();
-    for word in ["login", "send", "get", "list", "demo", "local", "deploy", "destroy", "redrive", "authorize", "policies", "Exit codes: 0 as asked"] {
+    for word in [
+        "login",
+        "send",
+        "get",
+        "list",
+        "demo",
+        "local",
+        "deploy",
+        "destroy",
+        "redrive",
+        "authorize",
+        "policies",
+        "Exit codes: 0 as asked",
+    ] {
         assert!(help.contains(word), "{help}");
     }
 }

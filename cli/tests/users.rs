@@ -512,7 +512,9 @@ async fn a_domain_has_one_rule() {
 async fn the_lakes_staff_are_users_of_a_pool_of_their_own() {
     let setting = Setting::new().await;
     let eve = setting.address("eve");
-    assert!(setting.run(&["users", "add", "--staff", &eve, "--name", "Eve"]).contains("is one of the lake's staff: name none → Eve."));
+    assert!(
+        setting.run(&["users", "add", "--staff", &eve, "--name", "Eve"]).contains("is one of the lake's staff: name none → Eve.")
+    );
     assert_eq!(setting.mails(&eve).await.len(), 1);
     setting.run(&["users", "invite", "--staff", &eve]);
     assert_eq!(setting.mails(&eve).await.len(), 2);
@@ -522,8 +524,13 @@ async fn the_lakes_staff_are_users_of_a_pool_of_their_own() {
     setting.run(&["users", "add", &setting.address("jane"), "--no-invitation"]);
     let staff = || {
         let listed = setting.json(&["users", "--staff", "list"]);
-        let of_test: Vec<_> =
-            listed.as_array().unwrap().iter().filter(|it| it["email"].as_str().unwrap().ends_with(&setting.domain)).cloned().collect();
+        let of_test: Vec<_> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|it| it["email"].as_str().unwrap().ends_with(&setting.domain))
+            .cloned()
+            .collect();
         assert_eq!(of_test.len(), 1, "{of_test:?}");
         of_test[0].clone()
     };

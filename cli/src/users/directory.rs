@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::address::Address;
 use crate::aws::Aws;
 use crate::error::explain;
+use crate::output::one_line;
 
 /// Cognito's limit on changes of users is 25 a second for all of an account, so being told to wait is part of an import.
 /// No more than these, because the mails of a day being used up looks the same, and each of its rows waits in vain.
@@ -135,9 +136,9 @@ impl Account {
     }
 }
 
-/// A text that a user may have chosen, fit for a terminal and for one line of a file.
+/// A text that a user may have chosen.
 fn clean(text: &str) -> String {
-    text.replace(char::is_control, " ").trim().to_owned()
+    one_line(text).trim_start().to_owned()
 }
 
 /// The institute that a user may read from or write for, or none.
