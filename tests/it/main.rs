@@ -14,6 +14,7 @@
 mod attacks;
 mod canary;
 mod claim_model;
+mod clinic;
 mod cognito;
 mod console;
 mod contract;
