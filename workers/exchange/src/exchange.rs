@@ -25,8 +25,6 @@ const MAX_IDENTITIES: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 pub struct Exchange {
     client: Client,
     identity_pool_id: String,
-    /// The key of `Logins`: the user pool's `cognito-idp.<region>.amazonaws.com/<pool id>`.
-    provider: String,
     credentials: CredentialCache,
     /// Identity ids by the token's `iss` and `sub`: GetId allows 25 requests a second in an account.
     identities: Mutex<LruCache<(String, String), String>>,
@@ -41,10 +39,10 @@ struct Claims {
 }
 
 impl Exchange {
-    /// For the users of one user pool.
-    pub fn new(client: Client, identity_pool_id: String, provider: String) -> Self {
+    /// For the users of every provider of one identity pool.
+    pub fn new(client: Client, identity_pool_id: String) -> Self {
         let identities = Mutex::new(LruCache::new(MAX_IDENTITIES));
-        Self { client, identity_pool_id, provider, credentials: CredentialCache::default(), identities }
+        Self { client, identity_pool_id, credentials: CredentialCache::default(), identities }
     }
 
     /// The credentials of the user whose ID token this is.
@@ -64,9 +62,10 @@ impl Exchange {
             return Ok(credentials);
         }
         note(Field::CredentialCache, "miss");
+        let provider = provider(&claims.iss).ok_or(StepError::TokenInvalid)?.to_owned();
         let user = (claims.iss, claims.sub);
-        let identity_id = self.identity_id(&user, token).await?;
-        let credentials = self.exchange(&identity_id, token).await.inspect_err(|error| {
+        let identity_id = self.identity_id(&user, &provider, token).await?;
+        let credentials = self.exchange(&identity_id, &provider, token).await.inspect_err(|error| {
             // `ResourceNotFoundException`: the identity was deleted since. The next try asks for the new one.
             if matches!(error, StepError::Misconfigured { .. }) {
                 self.identities.lock().unwrap_or_else(PoisonError::into_inner).pop(&user);
@@ -76,7 +75,7 @@ impl Exchange {
         Ok(credentials)
     }
 
-    async fn identity_id(&self, user: &(String, String), token: &SecretString) -> Result<String, StepError> {
+    async fn identity_id(&self, user: &(String, String), provider: &str, token: &SecretString) -> Result<String, StepError> {
         const OPERATION: &str = "cognito-identity:GetId";
         let known = self.identities.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
         if let Some(identity_id) = known {
@@ -86,7 +85,7 @@ impl Exchange {
             .client
             .get_id()
             .identity_pool_id(&self.identity_pool_id)
-            .logins(&self.provider, token.expose_secret())
+            .logins(provider, token.expose_secret())
             .send()
             .await
             .map_err(|error| refused(OPERATION, &error))?;
@@ -95,13 +94,13 @@ impl Exchange {
         Ok(identity_id)
     }
 
-    async fn exchange(&self, identity_id: &str, token: &SecretString) -> Result<Credentials, StepError> {
+    async fn exchange(&self, identity_id: &str, provider: &str, token: &SecretString) -> Result<Credentials, StepError> {
         const OPERATION: &str = "cognito-identity:GetCredentialsForIdentity";
         let answer = self
             .client
             .get_credentials_for_identity()
             .identity_id(identity_id)
-            .logins(&self.provider, token.expose_secret())
+            .logins(provider, token.expose_secret())
             .send()
             .await
             .map_err(|error| refused(OPERATION, &error))?;
@@ -111,6 +110,13 @@ impl Exchange {
         let expiration = given.expiration.and_then(|it| SystemTime::try_from(it).ok());
         Ok(Credentials::new(access_key_id, secret_key, given.session_token, expiration, "cognito-identity"))
     }
+}
+
+/// The key of `Logins`: the issuer without its scheme, for a user pool `cognito-idp.<region>.amazonaws.com/<pool id>` (Amazon
+/// Cognito Developer Guide, "Integrating a user pool with an identity pool" and "OpenID Connect (OIDC) providers"). A token
+/// that claims an issuer which the identity pool does not have is refused there.
+fn provider(issuer: &str) -> Option<&str> {
+    issuer.strip_prefix("https://").filter(|name| !name.is_empty())
 }
 
 /// Cognito refuses a token with `NotAuthorizedException`, whose message alone says whether it has expired.

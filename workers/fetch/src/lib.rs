@@ -1,9 +1,10 @@
-//! `GET /er7/{messageId}` and `GET /er7`: reads, with the credentials of whoever asks.
+//! Reads with the credentials of whoever asks: `GET /er7/{messageId}` and `GET /er7` of the caller's own institute,
+//! `GET /institutes/{source}/er7` and `GET /institutes/{source}/er7/{messageId}/status` of a named one.
 //!
 //! The worker's own role may write its log and nothing else. It exchanges the caller's ID token for the caller's AWS
-//! credentials, and with those it reads catalog and lake: what a caller may see is decided by IAM, which compares the claim
-//! `custom:read` with the catalog's partition and with the object's prefix and tag. A defect of this code cannot show a
-//! message to another institute.
+//! credentials, and with those it reads catalog and lake: what a caller may see is decided by IAM, for institutes' users by
+//! comparing their tag `read` with the catalog's partition and with the object's prefix and tag. A defect of this code
+//! cannot show a message to another institute.
 
 mod catalog;
 mod cursor;
@@ -11,12 +12,13 @@ mod lake;
 mod list;
 mod message;
 mod representation;
+mod status;
 
 use aws_credential_types::Credentials;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use domain::Source;
 use exchange::Exchange;
-use runtime::{Field, HttpProblem, StepError, claim, note, problem_response};
+use runtime::{Field, HttpProblem, Identity, StepError, note, problem_response};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -48,7 +50,8 @@ impl Fetch {
         let answer = match route {
             "GET /er7/{messageId}" => self.message(&request, true).await,
             "HEAD /er7/{messageId}" => self.message(&request, false).await,
-            "GET /er7" => self.list(&request).await,
+            "GET /er7" | "GET /institutes/{source}/er7" => self.list(&request).await,
+            "GET /institutes/{source}/er7/{messageId}/status" => self.status(&request).await,
             _ => return Err(StepError::InvalidInput { what: "a route of this worker" }),
         };
         let (outcome, mut response) = answer.unwrap_or_else(|problem| (problem.title, problem_response(&problem)));
@@ -64,21 +67,27 @@ impl Fetch {
     }
 }
 
-/// Who asks, by the claims that API Gateway's authorizer has verified.
+/// Who asks, and of which institute.
 struct Reader {
-    /// `custom:read`: whose messages.
+    /// Whose messages: the institute that the path names, or the one that the caller reads from.
     source: Source,
-    /// The ID token itself.
+    /// The ID token.
     token: SecretString,
 }
 
 impl Reader {
-    /// 401 without a verified ID token, 403 without an institute to read from.
+    /// 401 without a verified ID token, 403 without an institute to read from, 400 where the path names none.
     fn of(request: &ApiGatewayV2httpRequest) -> Result<Self, HttpProblem> {
-        let token = runtime::id_token(request)?;
-        let source = claim(request, "custom:read").and_then(|it| it.parse().ok());
-        let source = source.ok_or_else(|| HttpProblem::new(403, "Forbidden", "the caller has no institute in `custom:read`"))?;
-        note(Field::Source, &source);
-        Ok(Self { source, token })
+        let caller = Identity::of(request)?;
+        let source = match request.path_parameters.get("source") {
+            None => caller.reads_from()?.clone(),
+            Some(name) => {
+                let source =
+                    name.parse::<Source>().map_err(|error| HttpProblem::new(400, "Invalid institute", error.to_string()))?;
+                note(Field::Source, &source);
+                source
+            }
+        };
+        Ok(Self { source, token: caller.token })
     }
 }

@@ -1,4 +1,4 @@
-//! Lambda entry of `GET /er7/{messageId}` and `GET /er7`.
+//! Lambda entry of the API's reads, but for the status of one's own messages.
 
 use std::time::Duration;
 
@@ -21,11 +21,7 @@ async fn main() -> Result<(), Error> {
     let s3 = aws_sdk_s3::config::Builder::from(&sdk).interceptor(RequestLog).identity_cache(IdentityCache::no_cache()).build();
 
     let fetch = Fetch {
-        exchange: Exchange::new(
-            aws_sdk_cognitoidentity::Client::from_conf(cognito),
-            runtime::required_var("IDENTITY_POOL_ID")?,
-            runtime::required_var("USER_POOL_PROVIDER")?,
-        ),
+        exchange: Exchange::new(aws_sdk_cognitoidentity::Client::from_conf(cognito), runtime::required_var("IDENTITY_POOL_ID")?),
         catalog: Catalog::new(aws_sdk_dynamodb::Client::from_conf(dynamodb), runtime::required_var("CATALOG_TABLE")?),
         lake: Lake::new(aws_sdk_s3::Client::from_conf(s3)),
     };

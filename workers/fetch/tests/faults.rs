@@ -60,7 +60,7 @@ fn event(route: &str, token: &str, headers: &Value, query: &Value) -> Value {
         "queryStringParameters": query,
         "requestContext": {
             "http": { "method": route.split(' ').next() },
-            "authorizer": { "jwt": { "claims": { "token_use": "id", "custom:read": "general-hospital" } } },
+            "authorizer": { "lambda": { "issuer": "https://issuer", "subject": "user", "tokenUse": "id", "read": "general-hospital" } },
         },
         "isBase64Encoded": false,
     })
@@ -166,7 +166,7 @@ impl Aws {
         let s3 = mock_client!(aws_sdk_s3, RuleMode::MatchAny, [get_object, head_object], |conf| conf
             .retry_config(RetryConfig::disabled()));
         Fetch {
-            exchange: Exchange::new(cognito, "pool".to_owned(), "issuer".to_owned()),
+            exchange: Exchange::new(cognito, "pool".to_owned()),
             catalog: Catalog::new(dynamodb, "catalog".to_owned()),
             lake: Lake::new(s3),
         }

@@ -1,9 +1,8 @@
-//! The API's requests and answers: who calls, and JSON, bytes or an RFC 9457 problem document back.
+//! The API's answers: JSON, bytes or an RFC 9457 problem document.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
 use aws_lambda_events::http::{HeaderMap, HeaderValue};
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::StepError;
@@ -81,29 +80,6 @@ fn respond(status: u16, mut headers: HeaderMap, body: Option<Body>) -> ApiGatewa
     response
 }
 
-/// The caller's ID token, from `Authorization` with or without `Bearer`.
-///
-/// # Errors
-/// 401 when there is none, or when the token that API Gateway has verified is another one: an access token has no claims of
-/// the institute and cannot be exchanged.
-pub fn id_token(request: &ApiGatewayV2httpRequest) -> Result<SecretString, HttpProblem> {
-    let authorization = header(request, "authorization").ok_or_else(HttpProblem::unauthorized)?;
-    let token = match authorization.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        _ => authorization.trim(),
-    };
-    if claim(request, "token_use") != Some("id") {
-        return Err(HttpProblem::unauthorized());
-    }
-    Ok(token.into())
-}
-
-/// A claim of the ID token that API Gateway's JWT authorizer has verified. Empty counts as absent.
-pub fn claim<'a>(request: &'a ApiGatewayV2httpRequest, name: &str) -> Option<&'a str> {
-    let claims = &request.request_context.authorizer.as_ref()?.jwt.as_ref()?.claims;
-    claims.get(name).map(String::as_str).filter(|value| !value.is_empty())
-}
-
 /// A request header, if it is text.
 pub fn header<'a>(request: &'a ApiGatewayV2httpRequest, name: &str) -> Option<&'a str> {
     request.headers.get(name)?.to_str().ok()
@@ -135,31 +111,7 @@ impl HttpProblem {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
-
-    fn token(authorization: &str, token_use: &str) -> Result<String, u16> {
-        let event = json!({
-            "headers": { "authorization": authorization },
-            "requestContext": { "http": { "method": "GET" }, "authorizer": { "jwt": { "claims": { "token_use": token_use } } } },
-        });
-        let token = id_token(&serde_json::from_value(event).unwrap());
-        token.map(|it| it.expose_secret().to_owned()).map_err(|problem| problem.status)
-    }
-
-    #[test]
-    fn the_token_comes_with_or_without_bearer() {
-        for authorization in ["a.b.c", "Bearer a.b.c", "bearer  a.b.c"] {
-            assert_eq!(token(authorization, "id").as_deref(), Ok("a.b.c"));
-        }
-    }
-
-    #[test]
-    fn an_access_token_is_no_id_token() {
-        assert_eq!(token("a.b.c", "access"), Err(401));
-        assert_eq!(token("a.b.c", ""), Err(401));
-    }
 
     #[test]
     fn bytes_reach_the_caller_as_they_are() {

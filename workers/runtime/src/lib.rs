@@ -4,12 +4,14 @@ mod aws;
 mod env;
 mod error;
 mod http;
+mod identity;
 mod log;
 mod serve;
 
 pub use aws::{RequestLog, StripHostPrefix, sdk_config};
 pub use env::{EnvError, required_var, var_parsed};
 pub use error::StepError;
-pub use http::{HttpProblem, bytes_response, claim, header, id_token, json_response, problem_response};
+pub use http::{HttpProblem, bytes_response, header, json_response, problem_response};
+pub use identity::Identity;
 pub use log::{Field, note, note_message};
 pub use serve::{input, serve};

@@ -1,12 +1,12 @@
 //! `GET /er7/{messageId}/status`: how far a message has come.
 //!
 //! With the worker's own role, which reads the catalog and nothing else. Which institute's record the caller sees is
-//! decided by the claims that API Gateway has verified; the message itself is not here to be read.
+//! decided by what the API's authorizer has verified; the message itself is not here to be read.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use catalog::Catalog;
 use domain::{MessageId, Record, Source};
-use runtime::{Field, HttpProblem, StepError, claim, json_response, note, problem_response};
+use runtime::{Field, HttpProblem, Identity, StepError, json_response, note, problem_response};
 use serde_json::{Value, json};
 
 /// Answers one request: 200, or a problem document.
@@ -24,13 +24,12 @@ pub async fn answer(catalog: &Catalog, event: Value) -> Result<ApiGatewayV2httpR
 }
 
 async fn status(catalog: &Catalog, request: &ApiGatewayV2httpRequest) -> Result<Record, HttpProblem> {
-    let institutes = institutes(request);
+    let caller = Identity::of(request)?;
+    // Where they write, and where they read.
+    let mut institutes: Vec<Source> = [caller.write, caller.read].into_iter().flatten().collect();
+    institutes.dedup();
     if institutes.is_empty() {
-        return Err(HttpProblem::new(
-            403,
-            "Forbidden",
-            "the caller has neither `custom:write` nor `custom:read` of an institute",
-        ));
+        return Err(HttpProblem::new(403, "Forbidden", "the caller has no institute to submit for or to read from"));
     }
     let message_id = request.path_parameters.get("messageId").and_then(|it| it.parse::<MessageId>().ok());
     let message_id = message_id.ok_or_else(HttpProblem::invalid_message_id)?;
@@ -42,12 +41,4 @@ async fn status(catalog: &Catalog, request: &ApiGatewayV2httpRequest) -> Result<
         }
     }
     Err(HttpProblem::new(404, "Not found", "the institute has submitted no message with this id"))
-}
-
-/// The institutes whose records the caller may see: where they write, and where they read.
-fn institutes(request: &ApiGatewayV2httpRequest) -> Vec<Source> {
-    let claims = ["custom:write", "custom:read"];
-    let mut institutes: Vec<Source> = claims.iter().filter_map(|name| claim(request, name)?.parse().ok()).collect();
-    institutes.dedup();
-    institutes
 }

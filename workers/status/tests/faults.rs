@@ -13,16 +13,19 @@ use serde_json::{Value, json};
 async fn ask(rules: &[&Rule]) -> ApiGatewayV2httpResponse {
     let client = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, rules, |conf| conf.retry_config(RetryConfig::disabled()));
     let catalog = Catalog::new(client, "catalog".to_owned());
-    let claims = json!({ "token_use": "id", "custom:write": "writes-here", "custom:read": "reads-there" });
+    let caller = json!({
+        "provider": "institutes", "issuer": "https://issuer", "subject": "user", "tokenUse": "id",
+        "write": "writes-here", "read": "reads-there",
+    });
     let event = json!({
         "version": "2.0",
         "routeKey": "GET /er7/{messageId}/status",
         "rawPath": "/er7/0/status",
-        "headers": {},
+        "headers": { "authorization": "a.b.c" },
         "pathParameters": { "messageId": "0".repeat(64) },
         "requestContext": {
             "http": { "method": "GET", "path": "/er7/0/status" },
-            "authorizer": { "jwt": { "claims": claims, "scopes": null } },
+            "authorizer": { "lambda": caller },
         },
         "isBase64Encoded": false,
     });

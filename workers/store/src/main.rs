@@ -25,11 +25,7 @@ async fn main() -> Result<(), Error> {
         token_key_arn: runtime::required_var("TOKEN_KEY_ARN")?,
         own_s3: aws_sdk_s3::Client::from_conf(s3().build()),
         overflow_bucket: runtime::required_var("OVERFLOW_BUCKET")?,
-        exchange: Exchange::new(
-            aws_sdk_cognitoidentity::Client::from_conf(cognito),
-            runtime::required_var("IDENTITY_POOL_ID")?,
-            runtime::required_var("USER_POOL_PROVIDER")?,
-        ),
+        exchange: Exchange::new(aws_sdk_cognitoidentity::Client::from_conf(cognito), runtime::required_var("IDENTITY_POOL_ID")?),
         lake: Lake::new(aws_sdk_s3::Client::from_conf(as_caller), runtime::required_var("LAKE_BUCKET")?),
     };
 

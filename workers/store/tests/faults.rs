@@ -182,7 +182,7 @@ impl Aws {
             token_key_arn: "arn:aws:kms:eu-central-1:123456789012:key/token".to_owned(),
             own_s3: mock_client!(aws_sdk_s3, any, [fetch], |conf| conf.retry_config(retry.clone())),
             overflow_bucket: "overflow".to_owned(),
-            exchange: Exchange::new(cognito, "eu-central-1:pool".to_owned(), "cognito-idp/pool".to_owned()),
+            exchange: Exchange::new(cognito, "eu-central-1:pool".to_owned()),
             lake: Lake::new(lake, "lake".to_owned()),
         }
     }

@@ -1,20 +1,17 @@
 //! `POST /er7`: takes a message in, notes it in the catalog and puts it into the queue, with the caller's token sealed.
 //!
-//! Nothing is decided here about what the caller may write: the claim says which institute the message is queued for, and
-//! the caller's own AWS credentials are what stores it, or does not.
+//! Nothing is decided here about what the caller may write: the authorizer says which institute the message is queued for,
+//! and the caller's own AWS credentials are what stores it, or does not.
 
 mod body;
-mod caller;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use catalog::{Catalog, Noted};
 use domain::step::Subject;
 use domain::{Envelope, Er7, SubmissionId, Timestamp};
 use futures_util::future::try_join;
-use runtime::{Field, HttpProblem, StepError, json_response, note, problem_response};
+use runtime::{Field, HttpProblem, Identity, StepError, json_response, note, problem_response};
 use serde_json::{Value, json};
-
-use crate::caller::Caller;
 
 /// The clients and settings of the worker.
 #[derive(Debug)]
@@ -71,12 +68,11 @@ impl Submit {
 
     async fn submit(&self, mut request: ApiGatewayV2httpRequest) -> Result<Queued, HttpProblem> {
         let received_at = Timestamp::now();
-        let caller = Caller::of(&request)?;
-        note(Field::Source, &caller.source);
+        let caller = Identity::of(&request)?;
+        let source = caller.writes_for()?.clone();
         let message = body::message(&mut request, self.max_message_bytes)?;
         note(Field::SizeBytes, message.size_bytes());
-        let subject =
-            Subject { submission_id: SubmissionId::generate(), message_id: message.message_id(), source: caller.source.clone() };
+        let subject = Subject { submission_id: SubmissionId::generate(), message_id: message.message_id(), source };
         Field::note_subject(&subject);
 
         let noting = self.catalog.note_submission(&subject, received_at);
@@ -93,7 +89,7 @@ impl Submit {
         &self,
         subject: &Subject,
         received_at: Timestamp,
-        caller: Caller,
+        caller: Identity,
         token: String,
         message: &Er7,
     ) -> Result<(), StepError> {
