@@ -2,9 +2,10 @@
 
 Problem. MiniStack verifies signatures and evaluates IAM policies, but it does not give identity-pool credentials
 their principal tags, does not substitute policy variables, does not know several S3 and DynamoDB condition keys, and
-lets a user write attributes their app client may not write. The permissions of this project rest on exactly these, so
-without them a local run would refuse what AWS allows and allow what AWS refuses. And it lacks what a sign-up and a
-sign-in rest on: the post-confirmation trigger, and the sessions that tie a challenge to its user.
+lets a user write attributes their app client may not write. It gives everybody of an identity pool the same role, and
+believes any token of an OpenID Connect provider. The permissions of this project rest on exactly these, so without them
+a local run would refuse what AWS allows and allow what AWS refuses. And it lacks what a sign-up and a sign-in rest on:
+the post-confirmation trigger, and the sessions that tie a challenge to its user.
 
 Mechanism. Each function named in PATCHES replaces one or two MiniStack functions in memory, then MiniStack starts as
 `python -m ministack` would. Nothing on disk changes. A replacement wraps the original wherever that is possible.
@@ -13,6 +14,7 @@ Why here. The replacements reach into private functions, so they hold for one ve
 any other version, and any function that is not where it is expected, instead of running with a rule missing.
 """
 
+import base64
 import contextvars
 import importlib.metadata
 import ipaddress
@@ -22,6 +24,7 @@ import re
 import socketserver
 import sys
 import time
+import urllib.request
 import uuid
 
 MINISTACK_VERSION = "1.5.33"
@@ -70,6 +73,13 @@ def by_lower_name(prefix, tags):
 USER_POOL_DEFAULT_TAGS = {"username": "sub", "client": "aud"}
 
 
+def setting_name(pool, provider):
+    """What an identity pool's settings call the provider of a login: an OpenID Connect provider of IAM by its ARN, any
+    other as the login does."""
+    arns = pool.get("OpenIdConnectProviderARNs") or []
+    return next((arn for arn in arns if arn.partition(":oidc-provider/")[2] == provider), provider)
+
+
 def session_tags(cognito, pool, logins):
     """The session tags of these logins: per provider name, the mapped claims that the token has.
 
@@ -77,7 +87,7 @@ def session_tags(cognito, pool, logins):
     """
     tags = {}
     for provider, token in logins.items():
-        mapping = (pool.get("_principal_tags") or {}).get(provider)
+        mapping = (pool.get("_principal_tags") or {}).get(setting_name(pool, provider))
         if not mapping:
             continue
         if mapping.get("UseDefaults"):
@@ -205,6 +215,237 @@ def server_side_token_check():
         return identity_logins_error
 
     wrap(cognito, "_identity_logins_error", make_logins_error)
+
+
+# --- Which role -------------------------------------------------------------------------------------------------------
+
+_custom_role = contextvars.ContextVar("sluice_custom_role", default=None)
+
+RULE_MATCHES = {
+    "Equals": lambda found, value: found == value,
+    "NotEqual": lambda found, value: found != value,
+    "Contains": lambda found, value: value in found,
+    "StartsWith": lambda found, value: found.startswith(value),
+}
+
+
+def mapped_roles(pool, provider, claims):
+    """The roles that a login may have, the one that it gets first."""
+    default = [role for role in [(pool.get("_roles") or {}).get("authenticated")] if role]
+    mappings, name = pool.get("_role_mappings") or {}, setting_name(pool, provider)
+    mapping = mappings.get(f"{name}:{claims.get('aud')}") or mappings.get(name)
+    if not mapping:
+        return default
+    rules = (mapping.get("RulesConfiguration") or {}).get("Rules") or []
+    found = [rule["RoleARN"] for rule in rules if isinstance(claims.get(rule["Claim"]), str)
+             and RULE_MATCHES[rule["MatchType"]](claims[rule["Claim"]], rule["Value"])]
+    return found if found or mapping.get("AmbiguousRoleResolution") == "Deny" else default
+
+
+def role_mappings():
+    """An identity pool's role mappings of the type Rules choose the role; CustomRoleArn chooses only among what they give.
+
+    AWS, "Using role-based access control": rules are evaluated in order, and the role of the first that matches is used,
+    unless CustomRoleArn names another that matches. Where none does, AmbiguousRoleResolution says what happens. A mapping is
+    for a user pool's app client (`provider:client`) or for a provider; a provider without one gives the default role. AWS
+    does not say what becomes of a call with several logins. Here it may have any role that one of them gives: a trust policy
+    that holds in this reading holds in a narrower one. The texts of the refusals are ours.
+    """
+    from ministack.core.responses import error_response_json
+    from ministack.services import cognito, sts
+    from ministack.services.cloudformation import provisioners
+
+    class NoRole(Exception):
+        pass
+
+    def make_register(original):
+        def register_session(access_key, session):
+            pool = cognito._identity_pools.get(session.get("_identity_pool_id") or "")
+            logins = session.get("_logins") or {}
+            if pool is not None and logins:
+                roles = [role for provider, token in logins.items()
+                         for role in mapped_roles(pool, provider, cognito._token_claims(token))]
+                wanted = _custom_role.get()
+                if wanted or roles or pool.get("_role_mappings"):
+                    if not roles or (wanted and wanted not in roles):
+                        raise NoRole
+                    prefix, _, name = session["Arn"].partition(":assumed-role/")
+                    role = (wanted or roles[0]).rpartition("/")[2]
+                    session["Arn"] = f"{prefix}:assumed-role/{role}/{name.rpartition('/')[2]}"
+            return original(access_key, session)
+        return register_session
+
+    def make_credentials(original):
+        def get_credentials_for_identity(data):
+            token = _custom_role.set(data.get("CustomRoleArn"))
+            try:
+                return original(data)
+            except NoRole:
+                return error_response_json(
+                    "NotAuthorizedException", "The role mapping of this identity pool gives no such role.", 400)
+            finally:
+                _custom_role.reset(token)
+        return get_credentials_for_identity
+
+    def make_set_roles(original):
+        def set_identity_pool_roles(data):
+            pool = cognito._identity_pools.get(data.get("IdentityPoolId")) or {}
+            names = {f"{known.get('ProviderName')}:{known.get('ClientId')}"
+                     for known in pool.get("CognitoIdentityProviders") or []}
+            for setting in ("OpenIdConnectProviderARNs", "SamlProviderARNs", "SupportedLoginProviders"):
+                names.update(pool.get(setting) or [])
+            for name, mapping in (data.get("RoleMappings") or {}).items():
+                if pool and name not in names:
+                    return error_response_json(
+                        "InvalidParameterException",
+                        f"{name} is not a valid RoleMapping ProviderName or is not a configured provider.", 400)
+                rules = (mapping.get("RulesConfiguration") or {}).get("Rules") or []
+                known = mapping.get("Type") == "Rules" and all(rule.get("MatchType") in RULE_MATCHES for rule in rules)
+                if not known or mapping.get("AmbiguousRoleResolution") not in ("Deny", "AuthenticatedRole"):
+                    return error_response_json("InvalidParameterException", "No role mapping that is known here.", 400)
+            return original(data)
+        return set_identity_pool_roles
+
+    def make_apply(original):
+        def apply(properties):
+            # In a template the provider may stand beside the key, which cannot hold a name that only the deployment knows.
+            mappings = {mapping.get("IdentityProvider") or key:
+                        {name: value for name, value in mapping.items() if name != "IdentityProvider"}
+                        for key, mapping in (properties.get("RoleMappings") or {}).items()}
+            return original({**properties, "RoleMappings": mappings})
+        return apply
+
+    wrap(sts, "register_session", make_register)
+    wrap(cognito, "_get_credentials_for_identity", make_credentials)
+    wrap(cognito, "_set_identity_pool_roles", make_set_roles)
+    wrap(provisioners, "_cognito_identity_pool_role_attachment_apply", make_apply)
+
+
+# --- OpenID Connect providers -----------------------------------------------------------------------------------------
+
+LOOPBACK = re.compile(r"https?://(127\.0\.0\.1|localhost)(:\d+)?(/.*)?")
+LARGEST_DOCUMENT = 1 << 20
+
+
+def fetch_json(url):
+    """A provider's document. One on this machine is asked without TLS, for it has no certificate that anybody trusts."""
+    if LOOPBACK.fullmatch(url):
+        url = url.replace("https:", "http:", 1)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    elif url.startswith("https://"):
+        opener = urllib.request.build_opener()
+    else:
+        raise ValueError(f"{url} is no address of a provider's document")
+    with opener.open(url, timeout=5) as answer:
+        return json.loads(answer.read(LARGEST_DOCUMENT))
+
+
+def signing_key(issuer, kid):
+    """The provider's key of this id, as a JWK, or None when there is none or the provider cannot be asked."""
+    try:
+        keys = fetch_json(fetch_json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")["jwks_uri"])["keys"]
+        return next((key for key in keys if kid and key.get("kid") == kid and key.get("kty") == "RSA"), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def openid_connect_logins():
+    """A token of an OpenID Connect provider is verified before it is a login.
+
+    AWS, Cognito's "OIDC providers": the token's iss must be the name of the login, the signature verifiable by an RSA key of
+    the provider, azp one of the provider's client ids in IAM, or aud where there is no azp; five minutes of skew. The
+    provider's certificate is not looked at here. Its sub is then the user: the same one has the same identity.
+    """
+    from ministack.core.responses import error_response_json
+    from ministack.services import apigateway, cognito, iam
+
+    def provider_of(pool, login):
+        arn = setting_name(pool, login)
+        return iam._oidc_providers.get(arn) if arn != login else None
+
+    def refusal(known, token):
+        claims = cognito._token_claims(token)
+        if not claims or token.count(".") != 2:
+            return "Invalid login token. Not a valid OpenId Connect identity token."
+        if claims.get("iss") != known["Url"]:
+            return "Invalid login token. Issuer doesn't match providerName"
+        head = token.split(".")[0]
+        try:
+            head = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+            algorithm, kid = head.get("alg"), head.get("kid")
+        except (ValueError, AttributeError):
+            algorithm = kid = None
+        key = signing_key(known["Url"], kid) if algorithm == "RS256" else None
+        if key is None or not apigateway._verify_rs256_signature(token, key):
+            return "Invalid login token. Couldn't verify signed token."
+        parties = claims.get("azp", claims.get("aud"))
+        if not set(parties if isinstance(parties, list) else [parties]) & set(known["ClientIDList"]):
+            return "Invalid login token. Incorrect token audience."
+        now = time.time() - cognito._LOGIN_TOKEN_CLOCK_SKEW
+        if not isinstance(claims.get("exp"), (int, float)) or now >= claims["exp"]:
+            return "Invalid login token. Token expired."
+        if not isinstance(claims.get("sub"), str) or not claims["sub"]:
+            return "Invalid login token. Missing a required claim: sub"
+        return None
+
+    def make_logins_error(original):
+        def identity_logins_error(pool, identity_id, logins):
+            error = original(pool, identity_id, logins)
+            for login, token in ({} if error else logins or {}).items():
+                if setting_name(pool, login) == login:
+                    continue
+                known = provider_of(pool, login)
+                message = refusal(known, token) if known else "IAM has no such provider."
+                if message:
+                    return error_response_json("NotAuthorizedException", message, 400)
+            return error
+        return identity_logins_error
+
+    def make_owner(original):
+        def login_owner(pool, logins):
+            owner = original(pool, logins)
+            for login, token in ({} if owner or not isinstance(logins, dict) else logins).items():
+                user = provider_of(pool, login) and cognito._token_claims(token).get("sub")
+                for identity_id, identity in pool["_identities"].items():
+                    held = (identity.get("Logins") or {}).get(login)
+                    if user and held and cognito._token_claims(held).get("sub") == user:
+                        return identity_id
+            return owner
+        return login_owner
+
+    wrap(cognito, "_identity_logins_error", make_logins_error)
+    wrap(cognito, "_login_owner", make_owner)
+
+
+def openid_connect_providers_in_templates():
+    """AWS::IAM::OIDCProvider is a resource, whose Ref is the provider's ARN. Another Url makes another provider."""
+    from ministack.services import iam
+    from ministack.services.cloudformation import provisioners
+
+    def create(_id, properties, _stack):
+        parameters = {"Url": properties["Url"]}
+        for name, values in (("ClientIDList", properties.get("ClientIdList")),
+                             ("ThumbprintList", properties.get("ThumbprintList"))):
+            parameters.update({f"{name}.member.{n}": value for n, value in enumerate(values or [], start=1)})
+        status, _, body = iam._create_oidc_provider(parameters)
+        if status >= 400:
+            raise ValueError(f"AWS::IAM::OIDCProvider failed: {body!r}")
+        arn = next(arn for arn, known in iam._oidc_providers.items() if known["Url"] == properties["Url"])
+        return arn, {"Arn": arn}
+
+    def update(arn, old, properties, stack):
+        if properties["Url"] != old["Url"]:
+            created = create(arn, properties, stack)
+            delete(arn, old)
+            return created
+        iam._oidc_providers[arn].update(ClientIDList=properties.get("ClientIdList") or [],
+                                        ThumbprintList=properties.get("ThumbprintList") or [])
+        return arn, {"Arn": arn}
+
+    def delete(arn, _properties):
+        iam._delete_oidc_provider({"OpenIDConnectProviderArn": arn})
+
+    provisioners._RESOURCE_HANDLERS["AWS::IAM::OIDCProvider"] = {"create": create, "update": update, "delete": delete}
 
 
 # --- Policy variables -------------------------------------------------------------------------------------------------
@@ -1290,14 +1531,51 @@ def latency():
     wrap(lambda_runtime.Worker, "_drain_stderr_bounded", make_drain)
 
 
+# --- API Gateway ------------------------------------------------------------------------------------------------------
+
+_api_request = contextvars.ContextVar("sluice_api_request", default={})
+
+
+def authorizer_identity_sources():
+    """A REST API's REQUEST authorizer may have $context variables among its identity sources.
+
+    AWS, "Configure an API Gateway Lambda authorizer": request parameters of the types header, query string, stage variable
+    and $context. What they hold for a request is the key of the cached answer. MiniStack takes each $context variable for
+    one that the request lacks, and with a cache answers every request with 401.
+    """
+    from ministack.services import apigateway_v1
+
+    def make_authorize(original):
+        async def authorize_request_v1(api_id, stage_name, method_obj, method, request_path, resource, headers, *more):
+            _api_request.set({
+                "apiId": api_id, "stage": stage_name, "httpMethod": method, "path": f"/{stage_name}{request_path}",
+                "resourceId": resource["id"], "resourcePath": resource["path"], "identity.sourceIp": "127.0.0.1",
+                "identity.userAgent": apigateway_v1._header_ci(headers, "user-agent") or ""})
+            return await original(
+                api_id, stage_name, method_obj, method, request_path, resource, headers, *more)
+        return authorize_request_v1
+
+    def make_sources(original):
+        def request_identity_sources(identity_source, headers, query_params, stage):
+            sources = [source.strip() for source in (identity_source or "").split(",") if source.strip()]
+            values = [_api_request.get().get(source.removeprefix("context."), "") if source.startswith("context.")
+                      else original(source, headers, query_params, stage)[1][0] for source in sources]
+            return all(values), values
+        return request_identity_sources
+
+    wrap(apigateway_v1, "_authorize_request_v1", make_authorize)
+    wrap(apigateway_v1, "_request_identity_sources", make_sources)
+
+
 COGNITO_NUMBERS = ("MinimumLength", "TemporaryPasswordValidityDays", "IdTokenValidity", "AccessTokenValidity",
                    "RefreshTokenValidity")
 
 
 def numbers_in_templates():
     """A Number parameter of a template is a number: MiniStack keeps an event source's MaximumConcurrency as a string,
-    and its poller fails on it; likewise with the numbers of user pools and their app clients."""
+    and its poller fails on it; likewise with the numbers of user pools, their app clients, and an API's authorizers."""
     from ministack.services import cognito, lambda_svc
+    from ministack.services.cloudformation import provisioners
 
     def make_cognito(original):
         def store(data):
@@ -1309,6 +1587,18 @@ def numbers_in_templates():
 
     for name in ("_create_user_pool", "_update_user_pool", "_create_user_pool_client", "_update_user_pool_client"):
         wrap(cognito, name, make_cognito)
+
+    def make_authorizer(original):
+        def store(*arguments, **named):
+            ttl = "AuthorizerResultTtlInSeconds"
+            return original(*({**it, ttl: int(it[ttl])} if isinstance(it, dict) and it.get(ttl) else it
+                              for it in arguments), **named)
+        return store
+
+    for kind in ("AWS::ApiGatewayV2::Authorizer", "AWS::ApiGateway::Authorizer"):
+        handlers = provisioners._RESOURCE_HANDLERS[kind]
+        for step in ("create", "update"):
+            handlers[step] = make_authorizer(handlers[step])
 
     def make(original):
         def sqs_esm_concurrency(esm, *rest):
@@ -1339,6 +1629,9 @@ def origins_in_templates():
 PATCHES = (
     principal_tags,
     server_side_token_check,
+    role_mappings,
+    openid_connect_logins,
+    openid_connect_providers_in_templates,
     policy_variables,
     principal_arn,
     s3_condition_keys,
@@ -1356,6 +1649,7 @@ PATCHES = (
     challenge_sessions,
     identity_providers_in_templates,
     loopback_is_secure,
+    authorizer_identity_sources,
     numbers_in_templates,
     origins_in_templates,
     latency,

@@ -6,8 +6,10 @@ The requests are made with credentials that a signed-in user really exchanged, a
 import base64
 import contextlib
 import functools
+import hashlib
 import hmac
 import http.client
+import http.server
 import io
 import itertools
 import json
@@ -18,6 +20,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import types
 import urllib.parse
@@ -27,6 +30,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 EXTENSION = pathlib.Path(__file__).with_name("ministack_ext.py")
 REGION = "eu-west-1"
@@ -61,6 +66,37 @@ while True:
     failing = json.loads(text)["request"]["userAttributes"]["email"].startswith("failing")
     body = json.dumps({{"errorMessage": text.decode(), "errorType": "Failing"}}).encode() if failing else text
     api.request("POST", f"/2018-06-01/runtime/invocation/{{request}}/{{'error' if failing else 'response'}}", body=body)
+    api.getresponse().read()
+"""
+
+# An authorizer of an API: answers yes and writes down, in the API's context, how often it was asked. A caller who says
+# "a" may do what the request is about and nothing else.
+AUTHORIZER = f"""#!{sys.executable}
+import http.client, json, os
+api, asked = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"]), 0
+while True:
+    api.request("GET", "/2018-06-01/runtime/invocation/next")
+    answer = api.getresponse()
+    event, request, asked = json.loads(answer.read()), answer.getheader("Lambda-Runtime-Aws-Request-Id"), asked + 1
+    may = {{name.lower(): value for name, value in event["headers"].items()}}["authorization"] == "a"
+    statement = {{"Effect": "Allow" if may else "Deny", "Action": "execute-api:Invoke", "Resource": event.get("methodArn")}}
+    body = {{"isAuthorized": may, "context": {{"asked": str(asked)}}}} if "routeKey" in event else {{
+        "principalId": "a", "context": {{"asked": str(asked)}},
+        "policyDocument": {{"Version": "2012-10-17", "Statement": [statement]}}}}
+    api.request("POST", f"/2018-06-01/runtime/invocation/{{request}}/response", body=json.dumps(body).encode())
+    api.getresponse().read()
+"""
+
+# What is behind an API: answers with what the authorizer wrote down.
+BEHIND = f"""#!{sys.executable}
+import http.client, json, os
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+while True:
+    api.request("GET", "/2018-06-01/runtime/invocation/next")
+    answer = api.getresponse()
+    event, request = json.loads(answer.read()), answer.getheader("Lambda-Runtime-Aws-Request-Id")
+    body = json.dumps({{"statusCode": 200, "body": json.dumps(event["requestContext"].get("authorizer"))}})
+    api.request("POST", f"/2018-06-01/runtime/invocation/{{request}}/response", body=body.encode())
     api.getresponse().read()
 """
 
@@ -194,12 +230,30 @@ class World:
     @functools.cached_property
     def echo(self):
         """The ARN of a function that answers {} and prints nothing."""
+        return self.function("echo", BOOTSTRAP)
+
+    def function(self, name, text):
         lambda_ = self.client("lambda")
         arn = lambda_.create_function(
-            FunctionName="echo", Runtime="provided.al2023", Handler="bootstrap", Role=self.role(),
-            Code={"ZipFile": zipped("bootstrap", BOOTSTRAP)})["FunctionArn"]
-        lambda_.get_waiter("function_active_v2").wait(FunctionName="echo")
+            FunctionName=name, Runtime="provided.al2023", Handler="bootstrap", Role=self.role(),
+            Code={"ZipFile": zipped("bootstrap", text)})["FunctionArn"]
+        lambda_.get_waiter("function_active_v2").wait(FunctionName=name)
         return arn
+
+    def deploy(self, name, template, **parameters):
+        """Creates or updates a stack; gives its outputs."""
+        cloudformation = self.client("cloudformation")
+        arguments = {"StackName": name, "TemplateBody": json.dumps(template), "Capabilities": ["CAPABILITY_IAM"], "Parameters": [
+            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]}
+        try:
+            cloudformation.create_stack(**arguments)
+            step = "stack_create_complete"
+        except cloudformation.exceptions.AlreadyExistsException:
+            cloudformation.update_stack(**arguments)
+            step = "stack_update_complete"
+        cloudformation.get_waiter(step).wait(StackName=name, WaiterConfig={"Delay": 1})
+        outputs = cloudformation.describe_stacks(StackName=name)["Stacks"][0].get("Outputs", [])
+        return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
     def session(self, user, *statements, **options):
         """A session with the user's exchanged credentials, under a new role with these statements."""
@@ -389,6 +443,312 @@ def test_server_side_token_check(world, end):
     assert not allowed(identity.get_id, IdentityPoolId=pool, Logins=checked)
     assert not allowed(identity.get_credentials_for_identity, IdentityId=before, Logins=checked)
     assert allowed(identity.get_id, IdentityPoolId=pool, Logins=unchecked)
+
+
+# --- Which role -------------------------------------------------------------------------------------------------------
+
+def role_of(world, user, app, custom=None):
+    """The name of the role that a user has who signed in through this app client; None when there are no credentials."""
+    identity = world.client("cognito-identity")
+    logins = {world.provider: world.sign_in(user, app)["IdToken"]}
+    identity_id = identity.get_id(IdentityPoolId=world.identity_pool, Logins=logins)["IdentityId"]
+    options = {"CustomRoleArn": custom} if custom else {}
+    try:
+        given = identity.get_credentials_for_identity(IdentityId=identity_id, Logins=logins, **options)["Credentials"]
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == "NotAuthorizedException"
+        return None
+    session = boto3.Session(given["AccessKeyId"], given["SecretKey"], given["SessionToken"], region_name=REGION)
+    return world.client("sts", session).get_caller_identity()["Arn"].split("/")[1]
+
+
+def rule(role, claim="sub", match="StartsWith", value="a"):
+    return {"Claim": claim, "MatchType": match, "Value": value, "RoleARN": role}
+
+
+def mapping(*rules, otherwise="Deny"):
+    return {"Type": "Rules", "AmbiguousRoleResolution": otherwise, "RulesConfiguration": {"Rules": list(rules)}}
+
+
+def name_of(arn):
+    return arn.rpartition("/")[2]
+
+
+def test_a_role_mapping_chooses_the_role(world):
+    default, first, second, other = (world.role(tagged("read", "a")) for _ in range(4))
+
+    def map_roles(*rules, **options):
+        world.client("cognito-identity").set_identity_pool_roles(
+            IdentityPoolId=world.identity_pool, Roles={"authenticated": default},
+            RoleMappings={f"{world.provider}:{world.open_app}": mapping(*rules, **options)})
+
+    role = functools.partial(role_of, world, "alice", world.open_app)
+    map_roles(rule(first, "aud", "Equals", world.open_app), rule(second, "custom:read", "Contains", "a"))
+    assert role() == name_of(first), "the first rule that matches"
+    assert role(custom=second) == name_of(second), "another that matches, when it is asked for"
+    assert role(custom=other) is None
+    assert role(custom=default) is None
+    assert role_of(world, "alice", world.closed_app) == name_of(default), "an app client without a mapping"
+    assert role_of(world, "alice", world.closed_app, custom=first) is None
+    map_roles(rule(first, "aud", "Equals", world.closed_app), rule(second, "custom:read", "Equals", "a"))
+    assert role() == name_of(second)
+    assert role(custom=first) is None, "a rule that does not match"
+    for claim, match, value, expected in (
+            ("custom:read", "StartsWith", "a", True), ("custom:read", "StartsWith", "b", False),
+            ("custom:read", "Contains", "b", False), ("custom:read", "NotEqual", "b", True),
+            ("custom:read", "NotEqual", "a", False), ("custom:none", "NotEqual", "a", False)):
+        map_roles(rule(first, claim, match, value))
+        assert (role() == name_of(first)) is expected, (claim, match, value)
+
+
+def test_a_role_mapping_without_a_match(world):
+    default = world.role()
+    for otherwise, expected in (("Deny", None), ("AuthenticatedRole", name_of(default))):
+        world.client("cognito-identity").set_identity_pool_roles(
+            IdentityPoolId=world.identity_pool, Roles={"authenticated": default}, RoleMappings={
+                f"{world.provider}:{world.open_app}": mapping(rule(world.role(), value="none"), otherwise=otherwise)})
+        assert role_of(world, "alice", world.open_app) == expected
+
+
+def test_a_role_mapping_is_of_a_provider_of_the_pool(world):
+    role = world.role()
+
+    def set_roles(name, **more):
+        world.client("cognito-identity").set_identity_pool_roles(
+            IdentityPoolId=world.identity_pool, Roles={"authenticated": role},
+            RoleMappings={name: {**mapping(rule(role)), **more}})
+
+    set_roles(f"{world.provider}:{world.open_app}")
+    for name in (world.provider, f"https://{world.provider}:{world.open_app}", "idp.example"):
+        assert failure(set_roles, name)[0] == "InvalidParameterException", name
+    assert failure(set_roles, f"{world.provider}:{world.open_app}", Type="Token")[0] == "InvalidParameterException"
+
+
+# --- OpenID Connect providers -----------------------------------------------------------------------------------------
+
+def encoded(value):
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+class Provider:
+    """An OpenID Connect provider on this machine: its documents over HTTP, and any token."""
+
+    CLIENT = "lake"
+
+    def __init__(self):
+        self.key, self.keys_are_there = rsa.generate_private_key(public_exponent=65537, key_size=2048), True
+        numbers = self.key.public_key().public_numbers()
+        self.jwk = {"kty": "RSA", "kid": "1", "alg": "RS256", "use": "sig",
+                    "n": encoded(numbers.n.to_bytes(256, "big")), "e": encoded(numbers.e.to_bytes(3, "big"))}
+        provider = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                documents = {"/.well-known/openid-configuration": {"issuer": provider.issuer,
+                                                                   "jwks_uri": f"{provider.issuer}/keys"},
+                             "/keys": {"keys": [provider.jwk]}}
+                found = self.path in documents and provider.keys_are_there
+                body = json.dumps(documents[self.path]).encode() if found else b"<html>"
+                self.send_response(200 if found else 503)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.issuer = f"https://127.0.0.1:{self.server.server_port}"
+        self.login = self.issuer.removeprefix("https://")
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def token(self, key=None, head=(), **claims):
+        claims = {"iss": self.issuer, "aud": self.CLIENT, "sub": "jane", "exp": int(time.time()) + 600, **claims}
+        head = {"alg": "RS256", "kid": "1", **dict(head)}
+        signed = f"{encoded(head)}.{encoded({name: value for name, value in claims.items() if value is not None})}"
+        if head["alg"] == "HS256":
+            signature = hmac.new(json.dumps(self.jwk).encode(), signed.encode(), hashlib.sha256).digest()
+        elif head["alg"] == "none":
+            signature = b""
+        else:
+            signature = (key or self.key).sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{encoded(signature)}"
+
+
+@pytest.fixture
+def provider(world):
+    """A provider that IAM knows, and an identity pool of its own that takes it beside the user pool."""
+    provider = Provider()
+    iam, identity = world.client("iam"), world.client("cognito-identity")
+    provider.arn = iam.create_open_id_connect_provider(
+        Url=provider.issuer, ClientIDList=[provider.CLIENT])["OpenIDConnectProviderArn"]
+    provider.pool = identity.create_identity_pool(
+        IdentityPoolName="partners", AllowUnauthenticatedIdentities=False, OpenIdConnectProviderARNs=[provider.arn],
+        CognitoIdentityProviders=[{"ProviderName": world.provider, "ClientId": world.closed_app}])["IdentityPoolId"]
+
+    def exchange(token, login=None, more=(), **options):
+        logins = {login or provider.login: token, **dict(more)}
+        identity_id = identity.get_id(IdentityPoolId=provider.pool, Logins=logins)["IdentityId"]
+        given = identity.get_credentials_for_identity(IdentityId=identity_id, Logins=logins, **options)["Credentials"]
+        session = boto3.Session(given["AccessKeyId"], given["SecretKey"], given["SessionToken"], region_name=REGION)
+        return identity_id, session
+
+    def trusting(amr, *statements):
+        """A role for whoever signed in by this."""
+        arn = world.role(*statements)
+        iam.update_assume_role_policy(RoleName=name_of(arn), PolicyDocument=policy({
+            "Effect": "Allow", "Principal": {"Federated": "cognito-identity.amazonaws.com"},
+            "Action": ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"],
+            "Condition": {"StringEquals": {"cognito-identity.amazonaws.com:aud": provider.pool},
+                          "ForAnyValue:StringLike": {"cognito-identity.amazonaws.com:amr": amr}}}))
+        return arn
+
+    def set_roles(default, mappings=None):
+        identity.set_identity_pool_roles(IdentityPoolId=provider.pool, Roles={"authenticated": default},
+                                         RoleMappings=mappings or {})
+
+    provider.exchange, provider.trusting, provider.set_roles = exchange, trusting, set_roles
+    yield provider
+    identity.delete_identity_pool(IdentityPoolId=provider.pool)
+    iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=provider.arn)
+    provider.server.shutdown()
+
+
+def test_a_token_of_an_openid_connect_provider_is_verified(world, provider):
+    provider.set_roles(provider.trusting("authenticated"))
+    assert allowed(provider.exchange, token=provider.token())
+    assert allowed(provider.exchange, token=provider.token(exp=int(time.time()) - 200)), "within the skew"
+    assert allowed(provider.exchange, token=provider.token(aud=["other", provider.CLIENT]))
+    assert allowed(provider.exchange, token=provider.token(aud="other", azp=provider.CLIENT)), "azp counts where it is"
+    own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    for what, token in {
+        "another key": provider.token(key=own), "an unknown kid": provider.token(head={"kid": "2"}),
+        "no kid": provider.token(head={"kid": None}),
+        "no signature": provider.token(head={"alg": "none"}), "HMAC": provider.token(head={"alg": "HS256"}),
+        "another client": provider.token(aud="other"), "azp of another": provider.token(azp="other"),
+        "no client": provider.token(aud=None), "expired": provider.token(exp=int(time.time()) - 400),
+        "no end": provider.token(exp=None), "another issuer": provider.token(iss="https://idp.example"),
+        "its name": provider.token(iss=provider.login), "nobody": provider.token(sub=None), "nothing": "x.y.z",
+    }.items():
+        assert not allowed(provider.exchange, token=token), what
+    assert not allowed(provider.exchange, token=provider.token(), login="idp.example"), "no provider of the pool"
+    provider.keys_are_there = False
+    assert not allowed(provider.exchange, token=provider.token()), "without keys"
+
+
+def test_a_provider_that_is_gone_from_iam_gives_nothing(world, provider):
+    provider.set_roles(provider.trusting("authenticated"))
+    assert allowed(provider.exchange, token=provider.token())
+    world.client("iam").delete_open_id_connect_provider(OpenIDConnectProviderArn=provider.arn)
+    assert not allowed(provider.exchange, token=provider.token())
+    world.client("iam").create_open_id_connect_provider(Url=provider.issuer, ClientIDList=[provider.CLIENT])
+
+
+def test_the_provider_of_a_login_is_in_amr_and_its_settings_go_by_its_arn(world, provider):
+    role = provider.trusting(provider.login, tagged("partner", provider.CLIENT))
+    provider.set_roles(role)
+    _, session = provider.exchange(provider.token())
+    assert not allowed(world.client("s3", session).list_objects_v2, Bucket=BUCKET), "no tag"
+    for name, expected in ((provider.login, False), (provider.arn, True)):
+        world.client("cognito-identity").set_principal_tag_attribute_map(
+            IdentityPoolId=provider.pool, IdentityProviderName=name, PrincipalTags={"partner": "aud"})
+        _, session = provider.exchange(provider.token())
+        assert allowed(world.client("s3", session).list_objects_v2, Bucket=BUCKET) is expected, name
+    users = world.sign_in("alice")["IdToken"]
+    with pytest.raises(ClientError, match="Invalid identity pool configuration"):
+        provider.exchange(users, login=world.provider)
+    mapped = provider.trusting(provider.login)
+    provider.set_roles(role, mappings={provider.arn: mapping(rule(mapped, "aud", "Equals", provider.CLIENT))})
+    _, session = provider.exchange(provider.token())
+    assert name_of(mapped) in world.client("sts", session).get_caller_identity()["Arn"]
+    assert not allowed(provider.exchange, token=provider.token(aud="other", azp=provider.CLIENT))
+    assert not allowed(provider.exchange, token=provider.token(), CustomRoleArn=role)
+
+
+def test_a_user_of_a_provider_has_one_identity(world, provider):
+    provider.set_roles(provider.trusting("authenticated"))
+    jane, _ = provider.exchange(provider.token())
+    assert provider.exchange(provider.token(exp=int(time.time()) + 700))[0] == jane
+    john = provider.token(sub="john")
+    assert provider.exchange(john)[0] != jane
+    identity = world.client("cognito-identity")
+    assert not allowed(identity.get_credentials_for_identity, IdentityId=jane, Logins={provider.login: john})
+
+
+def test_two_logins_at_once(world, provider):
+    """Either role may be asked for, so that a trust policy has to keep them apart; and it can."""
+    users, partners = provider.trusting(world.provider), provider.trusting(provider.login)
+    provider.set_roles(users, mappings={provider.arn: mapping(rule(partners, "aud", "Equals", provider.CLIENT))})
+    both = {"token": provider.token(), "more": {world.provider: world.sign_in("alice")["IdToken"]}}
+
+    def role(custom):
+        _, session = provider.exchange(**both, CustomRoleArn=custom)
+        return world.client("sts", session).get_caller_identity()["Arn"].split("/")[1]
+
+    assert (role(users), role(partners)) == (name_of(users), name_of(partners))
+    _, session = provider.exchange(world.sign_in("alice")["IdToken"], login=world.provider)
+    assert name_of(users) in world.client("sts", session).get_caller_identity()["Arn"], "with one of the two"
+    assert not allowed(provider.exchange, token=provider.token(), CustomRoleArn=users)
+    trust = {"Effect": "Allow", "Principal": {"Federated": "cognito-identity.amazonaws.com"},
+             "Action": ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"], "Condition": {
+                 "ForAnyValue:StringLike": {"cognito-identity.amazonaws.com:amr": world.provider},
+                 "ForAllValues:StringNotLike": {"cognito-identity.amazonaws.com:amr": [provider.login, f"{provider.arn}*"]}}}
+    world.client("iam").update_assume_role_policy(RoleName=name_of(users), PolicyDocument=policy(trust))
+    with pytest.raises(ClientError, match="Invalid identity pool configuration"):
+        role(users)
+    provider.exchange(world.sign_in("alice")["IdToken"], login=world.provider)
+
+
+def test_a_provider_and_its_mapping_in_a_template(world):
+    provider, another = Provider(), Provider()
+    trust = {"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"Federated": "cognito-identity.amazonaws.com"},
+        "Action": ["sts:AssumeRoleWithWebIdentity"]}]}
+    rules = {"Rules": [{"Claim": "aud", "MatchType": "Equals", "Value": {"Ref": "Client"},
+                        "RoleARN": {"Fn::GetAtt": ["Role", "Arn"]}}]}
+    template = {
+        "Parameters": {"Client": {"Type": "String"}, "Issuer": {"Type": "String"}},
+        "Resources": {
+            "Provider": {"Type": "AWS::IAM::OIDCProvider", "Properties": {
+                "Url": {"Ref": "Issuer"}, "ClientIdList": [{"Ref": "Client"}]}},
+            "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": trust}},
+            "Pool": {"Type": "AWS::Cognito::IdentityPool", "Properties": {
+                "AllowUnauthenticatedIdentities": False, "OpenIdConnectProviderARNs": [{"Ref": "Provider"}]}},
+            "Roles": {"Type": "AWS::Cognito::IdentityPoolRoleAttachment", "Properties": {
+                "IdentityPoolId": {"Ref": "Pool"}, "Roles": {}, "RoleMappings": {"Partner": {
+                    "IdentityProvider": {"Ref": "Provider"}, "Type": "Rules", "AmbiguousRoleResolution": "Deny",
+                    "RulesConfiguration": rules}}}}},
+        "Outputs": {"Pool": {"Value": {"Ref": "Pool"}}, "Provider": {"Value": {"Fn::GetAtt": ["Provider", "Arn"]}}}}
+    identity, iam = world.client("cognito-identity"), world.client("iam")
+
+    def may(provider, pool, **claims):
+        logins = {provider.login: provider.token(**claims)}
+        try:
+            identity_id = identity.get_id(IdentityPoolId=pool, Logins=logins)["IdentityId"]
+            identity.get_credentials_for_identity(IdentityId=identity_id, Logins=logins)
+        except identity.exceptions.NotAuthorizedException:
+            return False
+        return True
+
+    def deploy(provider, client):
+        outputs = world.deploy("partner", template, Client=client, Issuer=provider.issuer)
+        assert outputs["Provider"].endswith(f":oidc-provider/{provider.login}")
+        return outputs["Pool"]
+
+    pool = deploy(provider, "lake")
+    assert may(provider, pool) and not may(provider, pool, aud="sea") and not may(another, pool)
+    assert deploy(provider, "sea") == pool
+    assert may(provider, pool, aud="sea") and not may(provider, pool)
+    deploy(another, "sea")
+    assert may(another, pool, aud="sea") and not may(provider, pool, aud="sea")
+    assert [known["Arn"] for known in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]
+            if known["Arn"].endswith((provider.login, another.login))] == [
+        f"arn:aws:iam::000000000000:oidc-provider/{another.login}"]
+    world.client("cloudformation").delete_stack(StackName="partner")
+    world.client("cloudformation").get_waiter("stack_delete_complete").wait(StackName="partner", WaiterConfig={"Delay": 1})
+    assert not any(known["Arn"].endswith(another.login)
+                   for known in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"])
 
 
 # --- Policy variables -------------------------------------------------------------------------------------------------
@@ -1309,6 +1669,133 @@ def test_origins_in_a_template(world):
 
     assert allowed_origin("https://a.example") == "https://a.example"
     assert allowed_origin("https://b.example") is None
+
+
+# --- API Gateway ------------------------------------------------------------------------------------------------------
+
+def ask(world, api, path, token=None):
+    """Status and, of a 200, what the authorizer wrote down."""
+    connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"), timeout=30)
+    connection.request("GET", f"/_aws/execute-api/{api}{path}", headers={"Authorization": token} if token else {})
+    answer = connection.getresponse()
+    body = answer.read()
+    return (200, json.loads(body)) if answer.status == 200 else (answer.status, None)
+
+
+def uri(arn):
+    return f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{arn}/invocations"
+
+
+def rest_api(sources, ttl):
+    """A REST API with the resources a and b behind a REQUEST authorizer with these identity sources."""
+    def resource(part):
+        return {"Type": "AWS::ApiGateway::Resource", "Properties": {
+            "RestApiId": {"Ref": "Api"}, "ParentId": {"Fn::GetAtt": ["Api", "RootResourceId"]}, "PathPart": part}}
+
+    def method(part):
+        return {"Type": "AWS::ApiGateway::Method", "Properties": {
+            "RestApiId": {"Ref": "Api"}, "ResourceId": {"Ref": part}, "HttpMethod": "GET", "AuthorizationType": "CUSTOM",
+            "AuthorizerId": {"Ref": "Authorizer"},
+            "Integration": {"Type": "AWS_PROXY", "IntegrationHttpMethod": "POST", "Uri": {"Ref": "Behind"}}}}
+
+    return {
+        "Parameters": {"Ask": {"Type": "String"}, "Behind": {"Type": "String"}, "Ttl": {"Type": "Number", "Default": ttl}},
+        "Resources": {
+            "Api": {"Type": "AWS::ApiGateway::RestApi", "Properties": {"Name": "clinic"}},
+            "A": resource("a"), "B": resource("b"), "GetA": method("A"), "GetB": method("B"),
+            "Authorizer": {"Type": "AWS::ApiGateway::Authorizer", "Properties": {
+                "RestApiId": {"Ref": "Api"}, "Name": "ask", "Type": "REQUEST", "AuthorizerUri": {"Ref": "Ask"},
+                "IdentitySource": sources, "AuthorizerResultTtlInSeconds": {"Ref": "Ttl"}}},
+            "Deployment": {"Type": "AWS::ApiGateway::Deployment", "DependsOn": ["GetA", "GetB"], "Properties": {
+                "RestApiId": {"Ref": "Api"}}},
+            "Stage": {"Type": "AWS::ApiGateway::Stage", "Properties": {
+                "RestApiId": {"Ref": "Api"}, "DeploymentId": {"Ref": "Deployment"}, "StageName": "dev"}}},
+        "Outputs": {"Api": {"Value": {"Ref": "Api"}}, "Authorizer": {"Value": {"Ref": "Authorizer"}}}}
+
+
+@pytest.fixture(scope="session")
+def functions(world):
+    """URIs of an authorizer and of what is behind it."""
+    return {"Ask": uri(world.function("ask", AUTHORIZER)), "Behind": uri(world.function("behind", BEHIND))}
+
+
+def test_a_rest_apis_authorizer_is_asked_for_each_path_and_caller(world, functions):
+    template = rest_api("method.request.header.Authorization,context.path,context.httpMethod", ttl=300)
+    outputs = world.deploy("rest", template, **functions)
+    get = functools.partial(ask, world, outputs["Api"])
+    assert get("/dev/a") == (401, None), "no header"
+    status, first = get("/dev/a", "a")
+    assert (status, first["principalId"]) == (200, "a")
+    assert get("/dev/a", "a") == (200, first), "the same answer, from the cache"
+    status, other = get("/dev/b", "a")
+    assert status == 200 and other != first, "another path asks again"
+    assert get("/dev/a", "b") == (403, None)
+    assert get("/dev/a", "a") == (200, first)
+    authorizer = world.client("apigateway").get_authorizer(
+        restApiId=outputs["Api"], authorizerId=outputs["Authorizer"])
+    assert authorizer["authorizerResultTtlInSeconds"] == 300, "a number"
+    # With the caller alone for a key, the answer for one path would be that for the other: refused, as on AWS.
+    template["Resources"]["Authorizer"]["Properties"]["IdentitySource"] = "method.request.header.Authorization"
+    world.deploy("rest", template, **functions, Ttl="200")
+    assert [get("/dev/a", "a")[0], get("/dev/b", "a")[0]] == [200, 403]
+    assert world.client("apigateway").get_authorizer(
+        restApiId=outputs["Api"], authorizerId=outputs["Authorizer"])["authorizerResultTtlInSeconds"] == 200
+
+
+def test_an_http_apis_routes_change_their_authorizer(world, functions):
+    """No patch: what a parameter that chooses the authorizer rests on."""
+    is_jwt = {"Fn::Equals": [{"Ref": "Authorization"}, "jwt"]}
+
+    def route(path):
+        return {"Type": "AWS::ApiGatewayV2::Route", "Properties": {
+            "ApiId": {"Ref": "Api"}, "RouteKey": f"GET /{path}", "Target": {"Fn::Sub": "integrations/${Integration}"},
+            "AuthorizationType": {"Fn::If": ["IsJwt", "JWT", "CUSTOM"]},
+            "AuthorizerId": {"Fn::If": ["IsJwt", {"Ref": "Jwt"}, {"Ref": "Request"}]}}}
+
+    template = {
+        "Parameters": {"Ask": {"Type": "String"}, "Behind": {"Type": "String"}, "Ttl": {"Type": "Number", "Default": 300},
+                       "Authorization": {"Type": "String"}},
+        "Conditions": {"IsJwt": is_jwt, "IsRequest": {"Fn::Not": [is_jwt]}},
+        "Resources": {
+            "Api": {"Type": "AWS::ApiGatewayV2::Api", "Properties": {"Name": "lake", "ProtocolType": "HTTP"}},
+            "Stage": {"Type": "AWS::ApiGatewayV2::Stage", "Properties": {
+                "ApiId": {"Ref": "Api"}, "StageName": "$default", "AutoDeploy": True}},
+            "Integration": {"Type": "AWS::ApiGatewayV2::Integration", "Properties": {
+                "ApiId": {"Ref": "Api"}, "IntegrationType": "AWS_PROXY", "IntegrationUri": {"Ref": "Behind"},
+                "PayloadFormatVersion": "2.0"}},
+            "Jwt": {"Type": "AWS::ApiGatewayV2::Authorizer", "Condition": "IsJwt", "Properties": {
+                "ApiId": {"Ref": "Api"}, "Name": "jwt", "AuthorizerType": "JWT",
+                "IdentitySource": ["$request.header.Authorization"],
+                "JwtConfiguration": {"Audience": [world.closed_app], "Issuer": f"https://{world.provider}"}}},
+            "Request": {"Type": "AWS::ApiGatewayV2::Authorizer", "Condition": "IsRequest", "Properties": {
+                "ApiId": {"Ref": "Api"}, "Name": "ask", "AuthorizerType": "REQUEST", "AuthorizerUri": {"Ref": "Ask"},
+                "AuthorizerPayloadFormatVersion": "2.0", "EnableSimpleResponses": True,
+                "AuthorizerResultTtlInSeconds": {"Ref": "Ttl"},
+                "IdentitySource": ["$request.header.Authorization", "$context.routeKey", "$context.path"]}},
+            "GetA": route("a"), "GetB": route("b"), "GetAny": route("any/{name}")},
+        "Outputs": {"Api": {"Value": {"Ref": "Api"}}}}
+    api = world.deploy("http", template, **functions, Authorization="unified")["Api"]
+    get, token = functools.partial(ask, world, api), world.sign_in("alice")["IdToken"]
+
+    def unified():
+        assert get("/a")[0] == 401
+        status, first = get("/a", "a")
+        assert status == 200
+        assert get("/a", "a") == (200, first), "the same answer, from the cache"
+        seen = [first["lambda"]["asked"], *(get(path, "a")[1]["lambda"]["asked"] for path in ("/b", "/any/a", "/any/b"))]
+        assert len(set(seen)) == 4, "each route and each path asks for itself"
+        assert get("/a", "b")[0] == 403
+        assert get("/a", token)[0] == 403
+        [authorizer] = world.client("apigatewayv2").get_authorizers(ApiId=api)["Items"]
+        assert authorizer["AuthorizerResultTtlInSeconds"] == 300, "a number"
+
+    unified()
+    assert world.deploy("http", template, **functions, Authorization="jwt")["Api"] == api
+    assert get("/a", "a")[0] == 401
+    assert get("/a", token)[1]["jwt"]["claims"]["custom:read"] == "a"
+    assert [get(path, f"{token}x")[0] for path in ("/a", "/b", "/any/a")] == [401, 401, 401]
+    world.deploy("http", template, **functions, Authorization="unified")
+    unified()
 
 
 # --- Latency ----------------------------------------------------------------------------------------------------------
