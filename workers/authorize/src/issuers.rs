@@ -103,11 +103,14 @@ impl FromStr for Issuers {
 }
 
 /// HTTPS, or plain HTTP to this very machine.
-fn is_secure(url: &str) -> bool {
+pub(crate) fn is_secure(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else { return false };
     match (url.scheme(), url.host_str()) {
         ("https", Some(_)) => true,
-        ("http", Some(host)) => host == "localhost" || host.parse().is_ok_and(|host: std::net::IpAddr| host.is_loopback()),
+        ("http", Some(host)) => {
+            let address = host.trim_start_matches('[').trim_end_matches(']');
+            host == "localhost" || address.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+        }
         _ => false,
     }
 }
@@ -148,6 +151,7 @@ mod tests {
             ("https://idp.example/keys", true),
             ("http://127.0.0.1:8080/keys", true),
             ("http://localhost:8080/keys", true),
+            ("http://[::1]:8080/keys", true),
             ("http://idp.example/keys", false),
             ("http://localhost.example/keys", false),
             ("file:///etc/keys", false),
