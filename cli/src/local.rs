@@ -43,12 +43,13 @@ pub const REGION: &str = "us-east-1";
 
 /// Template parameters that make sense only here: signing in with a password alone, short waits, no more executions at
 /// once than one Python process can run, and every way in that can be tried without another identity provider.
-const PARAMETERS: [(&str, &str); 9] = [
+const PARAMETERS: [(&str, &str); 10] = [
     ("PasswordSignIn", "true"),
     ("RetryBaseSeconds", "1"),
     ("MaximumConcurrency", "2"),
     ("SignUp", "domains"),
     ("MultiFactor", "OPTIONAL"),
+    ("StaffMultiFactor", "OPTIONAL"),
     ("DomainPrefix", "sluice-local"),
     ("CallbackUrls", "http://localhost:8080/callback"),
     ("AllowedOrigins", "http://localhost:8080"),
@@ -58,13 +59,50 @@ const PARAMETERS: [(&str, &str); 9] = [
 /// The template parameter with the address that answers name. The local API has no host name of its own.
 const PUBLIC_URL: &str = "PublicUrl";
 
+/// Who lets users in: the template parameter `Authorization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Authorization {
+    /// The worker `authorize`, by policies, for every identity provider.
+    Unified,
+    /// API Gateway's JWT authorizer, for the institutes' user pool.
+    Jwt,
+}
+
+impl Authorization {
+    /// The variable that says which, for tests and benchmarks as for the command line.
+    pub const VARIABLE: &str = "SLUICE_AUTHORIZATION";
+
+    /// What [`Authorization::VARIABLE`] says, or unified.
+    fn of_environment() -> Self {
+        let named = std::env::var_os(Self::VARIABLE);
+        if named.is_some_and(|name| name == Self::Jwt.name()) { Self::Jwt } else { Self::Unified }
+    }
+
+    /// As the parameter and the output of the API stack have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unified => "unified",
+            Self::Jwt => "jwt",
+        }
+    }
+}
+
 /// How to bring the local system up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct UpOptions {
     /// How the workers are built; benchmarks want release.
     pub profile: Profile,
+    /// Who lets users in.
+    pub authorization: Authorization,
     /// Who is told how far it is; nobody by default.
     pub reporter: Reporter,
+}
+
+impl Default for UpOptions {
+    fn default() -> Self {
+        Self { profile: Profile::Dev, authorization: Authorization::of_environment(), reporter: Reporter::default() }
+    }
 }
 
 /// What `local status` says.
@@ -144,14 +182,15 @@ impl Files {
 /// When this machine lacks Python, the workers do not build, or a stack fails; the local AWS may then be running all
 /// the same, and the next call goes on from there.
 pub async fn up(options: UpOptions) -> Result<Outputs> {
-    let UpOptions { profile, reporter } = options;
+    let UpOptions { profile, authorization, reporter } = options;
     let workspace = Workspace::find().await?;
     let files = Files::new(&workspace);
     std::fs::create_dir_all(&files.folder).with_context(|| format!("creating {}", files.folder.display()))?;
     let _lock = Lock::acquire(&files.folder, &reporter).await?;
 
+    let policies = workspace.policies();
     let (packages, mut state) = tokio::try_join!(
-        package::package(&workspace, Purpose::Local(profile), &reporter),
+        package::package(&workspace, Purpose::Local(profile), &policies, &reporter),
         emulator(&workspace, &files, &reporter)
     )?;
     let endpoint = state.emulator.endpoint_url();
@@ -159,6 +198,7 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
     let mut parameters: BTreeMap<String, String> =
         PARAMETERS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     parameters.insert("Architecture".to_owned(), Architecture::host().name().to_owned());
+    parameters.insert("Authorization".to_owned(), authorization.name().to_owned());
     let known = Outputs::read(&files.outputs()).ok().filter(|outputs| outputs.endpoint_url.as_ref() == Some(&endpoint));
     if let Some(outputs) = &known {
         parameters.insert(PUBLIC_URL.to_owned(), outputs.api_url.clone());

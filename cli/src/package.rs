@@ -1,11 +1,12 @@
 //! From the workers' source to the zips that Lambda runs.
 //!
-//! A zip holds one file, `bootstrap`, and is a function of that file alone: same binary, same bytes, same key
-//! `<worker>/<sha256>.zip`. So an upload is needed only where the key is not there yet, and a stack changes only when
-//! a worker did. Beside each zip lies a note with the size and time of the binary it was made from; while they agree,
-//! nothing is hashed or packed again.
+//! A zip holds `bootstrap`, for the authorizer its policies as well, and is a function of these files alone: same files,
+//! same bytes, same key `<worker>/<sha256>.zip`. So an upload is needed only where the key is not there yet, and a stack
+//! changes only when a worker did. Beside each zip lies a note with the size and time of the binary and the hash of the
+//! policies it was made from; while they agree, nothing is packed again.
 
 mod glibc;
+mod policy_files;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,10 +24,15 @@ use crate::error::Environment;
 use crate::output::{Reporter, Step};
 use crate::wait::within;
 use crate::workspace::{Workspace, cargo};
+use policy_files::PolicyFiles;
 
 /// The workers: each is a package of the workspace, its binary, and a function of the pipeline or, `enroll`, of the identity
-/// stack.
-pub const WORKERS: [&str; 9] = ["submit", "dispatch", "deduplicate", "parse", "store", "publish", "status", "fetch", "enroll"];
+/// and, `authorize`, of the API stack.
+pub const WORKERS: [&str; 10] =
+    ["submit", "dispatch", "deduplicate", "parse", "store", "publish", "status", "fetch", "enroll", AUTHORIZE];
+
+/// The worker whose zip holds policies.
+const AUTHORIZE: &str = "authorize";
 
 /// A build from nothing takes minutes on a small machine; this is for one that hangs.
 const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);
@@ -115,13 +121,38 @@ impl Package {
     }
 }
 
-/// Builds all workers and packs those that changed.
+/// Builds all workers and packs those that changed, the authorizer with the policies of a folder, which are validated first.
 ///
 /// # Errors
-/// When the build fails (with the compiler's words), a target is not installed, or a binary would not start on
-/// Amazon Linux 2023.
-pub async fn package(workspace: &Workspace, purpose: Purpose, reporter: &Reporter) -> Result<Vec<Package>> {
+/// When the policies do not validate (with the place of each error), the build fails (with the compiler's words), a target
+/// is not installed, or a binary would not start on Amazon Linux 2023.
+pub async fn package(workspace: &Workspace, purpose: Purpose, policies: &Path, reporter: &Reporter) -> Result<Vec<Package>> {
     let step = reporter.step("building the workers");
+    package_some(workspace, purpose, &WORKERS, &PolicyFiles::read(policies)?, step).await
+}
+
+/// Builds the authorizer alone and packs it with the policies of a folder, for an API of one's own.
+///
+/// # Errors
+/// As [`package`].
+pub async fn package_authorizer(
+    workspace: &Workspace,
+    purpose: Purpose,
+    policies: &Path,
+    reporter: &Reporter,
+) -> Result<Package> {
+    let step = reporter.step("building the authorizer");
+    let packages = package_some(workspace, purpose, &[AUTHORIZE], &PolicyFiles::read(policies)?, step).await?;
+    packages.into_iter().next().context("nothing was packed")
+}
+
+async fn package_some(
+    workspace: &Workspace,
+    purpose: Purpose,
+    workers: &[&'static str],
+    policies: &PolicyFiles,
+    step: Step,
+) -> Result<Vec<Package>> {
     let (profile, target) = match purpose {
         Purpose::Local(profile) => (profile, None),
         Purpose::Aws(architecture) => (Profile::Release, architecture.cross_target()),
@@ -129,7 +160,8 @@ pub async fn package(workspace: &Workspace, purpose: Purpose, reporter: &Reporte
     if let Some(target) = target {
         check_installed(target).await?;
     }
-    let binaries = within(BUILD_DEADLINE, "cargo build of the workers", build(workspace, profile, target, &step)).await?;
+    let building = build(workspace, profile, target, workers, &step);
+    let binaries = within(BUILD_DEADLINE, "cargo build of the workers", building).await?;
     step.at("packing");
 
     let folder = workspace.lambda().join(match (profile, target) {
@@ -139,14 +171,18 @@ pub async fn package(workspace: &Workspace, purpose: Purpose, reporter: &Reporte
     });
     let for_aws = matches!(purpose, Purpose::Aws(_));
     let mut tasks = Vec::new();
-    for worker in WORKERS {
+    for worker in workers.iter().copied() {
         let binary = binaries.get(worker).with_context(|| format!("cargo built no binary `{worker}`"))?.clone();
-        let folder = folder.clone();
+        let contents = match worker {
+            // Beside other policies' zips.
+            AUTHORIZE => Contents { folder: folder.join(AUTHORIZE).join(policies.short_hash()), beside: policies.clone() },
+            _ => Contents { folder: folder.clone(), beside: PolicyFiles::default() },
+        };
         tasks.push(tokio::task::spawn_blocking(move || {
             if for_aws {
                 glibc::check(worker, &binary)?;
             }
-            pack(worker, &binary, &folder, profile).with_context(|| format!("packing `{worker}`"))
+            pack(worker, &binary, &contents, profile).with_context(|| format!("packing `{worker}`"))
         }));
     }
     let mut packages = Vec::new();
@@ -179,14 +215,20 @@ async fn check_installed(target: &str) -> Result<()> {
 }
 
 /// Runs cargo and gives the path of each worker's binary.
-async fn build(workspace: &Workspace, profile: Profile, target: Option<&str>, step: &Step) -> Result<BTreeMap<String, PathBuf>> {
+async fn build(
+    workspace: &Workspace,
+    profile: Profile,
+    target: Option<&str>,
+    workers: &[&'static str],
+    step: &Step,
+) -> Result<BTreeMap<String, PathBuf>> {
     let mut command = Command::new(cargo());
     command
         .current_dir(workspace.root())
         .args(["build", "--message-format=json-render-diagnostics", "--bins"])
         .arg("--target-dir")
         .arg(workspace.target())
-        .args(WORKERS.iter().flat_map(|worker| ["--package", worker]))
+        .args(workers.iter().flat_map(|worker| ["--package", worker]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -253,10 +295,17 @@ fn executables(messages: &[u8]) -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
+/// Where a zip is made, and what is in it besides the binary.
+struct Contents {
+    folder: PathBuf,
+    beside: PolicyFiles,
+}
+
 /// What a zip was made from. While the binary has this size and time, the zip is its zip.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Note {
     format: u32,
+    policies: String,
     binary_bytes: u64,
     binary_modified_ns: u128,
     zip_bytes: u64,
@@ -264,15 +313,18 @@ struct Note {
 }
 
 /// Raise it when the zip of the same binary would come out otherwise.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
-fn pack(worker: &'static str, binary: &Path, folder: &Path, profile: Profile) -> Result<Package> {
+fn pack(worker: &'static str, binary: &Path, contents: &Contents, profile: Profile) -> Result<Package> {
+    let Contents { folder, beside } = contents;
+    let policies = beside.hash();
     let zip = folder.join(format!("{worker}.zip"));
     let note_path = folder.join(format!("{worker}.json"));
     let metadata = std::fs::metadata(binary)?;
     let binary_modified_ns = metadata.modified()?.duration_since(std::time::UNIX_EPOCH)?.as_nanos();
     let noted = std::fs::read(&note_path).ok().and_then(|text| serde_json::from_slice::<Note>(&text).ok()).filter(|note| {
         note.format == FORMAT
+            && note.policies == policies
             && note.binary_bytes == metadata.len()
             && note.binary_modified_ns == binary_modified_ns
             && std::fs::metadata(&zip).is_ok_and(|metadata| metadata.len() == note.zip_bytes)
@@ -287,9 +339,10 @@ fn pack(worker: &'static str, binary: &Path, folder: &Path, profile: Profile) ->
             };
             // A zip for this machine is unpacked right away: quickly made is better than small.
             let level = if profile == Profile::Dev { 1 } else { 9 };
-            let packed = zip_bootstrap(&bytes, level)?;
+            let packed = zip_files(&bytes, beside, level)?;
             let note = Note {
                 format: FORMAT,
+                policies,
                 binary_bytes: metadata.len(),
                 binary_modified_ns,
                 zip_bytes: packed.len() as u64,
@@ -303,8 +356,8 @@ fn pack(worker: &'static str, binary: &Path, folder: &Path, profile: Profile) ->
     Ok(Package { worker, key: format!("{worker}/{}.zip", note.sha256), zip, size_bytes: note.zip_bytes })
 }
 
-/// A zip with `bootstrap` as its one entry. The same bytes always give the same zip.
-fn zip_bootstrap(binary: &[u8], level: i64) -> Result<Vec<u8>> {
+/// A zip with `bootstrap`, and `policies/` if there are any. The same bytes always give the same zip.
+fn zip_files(binary: &[u8], policies: &PolicyFiles, level: i64) -> Result<Vec<u8>> {
     let options = zip::write::SimpleFileOptions::default()
         .compression_method(zip::CompressionMethod::Deflated)
         .compression_level(Some(level))
@@ -313,6 +366,10 @@ fn zip_bootstrap(binary: &[u8], level: i64) -> Result<Vec<u8>> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     writer.start_file("bootstrap", options)?;
     writer.write_all(binary)?;
+    for (name, content) in policies.iter() {
+        writer.start_file(format!("policies/{name}"), options.unix_permissions(0o644))?;
+        writer.write_all(content)?;
+    }
     Ok(writer.finish()?.into_inner())
 }
 
@@ -355,15 +412,15 @@ mod tests {
 
     #[test]
     fn the_same_binary_gives_the_same_zip() {
-        let first = zip_bootstrap(b"\x7fELF and so on", 9).unwrap();
+        let first = zip_files(b"\x7fELF and so on", &PolicyFiles::default(), 9).unwrap();
         std::thread::sleep(Duration::from_millis(2_100)); // longer than the two seconds a zip's clock counts in
-        assert_eq!(first, zip_bootstrap(b"\x7fELF and so on", 9).unwrap());
-        assert_ne!(first, zip_bootstrap(b"\x7fELF and so off", 9).unwrap());
+        assert_eq!(first, zip_files(b"\x7fELF and so on", &PolicyFiles::default(), 9).unwrap());
+        assert_ne!(first, zip_files(b"\x7fELF and so off", &PolicyFiles::default(), 9).unwrap());
     }
 
     #[test]
     fn a_zip_holds_one_executable_bootstrap() {
-        let zip = zip_bootstrap(b"content", 1).unwrap();
+        let zip = zip_files(b"content", &PolicyFiles::default(), 1).unwrap();
         let mut archive = zip::ZipArchive::new(std::io::Cursor::new(zip)).unwrap();
         assert_eq!(archive.len(), 1);
         let mut file = archive.by_name("bootstrap").unwrap();
@@ -379,13 +436,30 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let binary = folder.join("submit");
         std::fs::write(&binary, "one").unwrap();
-        let first = pack("submit", &binary, &folder, Profile::Release).unwrap();
+        let pack = |beside: &PolicyFiles| {
+            let contents = Contents { folder: folder.clone(), beside: beside.clone() };
+            pack("submit", &binary, &contents, Profile::Release).unwrap()
+        };
+        let none = PolicyFiles::default();
+        let first = pack(&none);
         let packed_at = std::fs::metadata(&first.zip).unwrap().modified().unwrap();
-        assert_eq!(pack("submit", &binary, &folder, Profile::Release).unwrap().key, first.key);
+        assert_eq!(pack(&none).key, first.key);
         assert_eq!(std::fs::metadata(&first.zip).unwrap().modified().unwrap(), packed_at);
 
         std::fs::write(&binary, "another").unwrap();
-        assert_ne!(pack("submit", &binary, &folder, Profile::Release).unwrap().key, first.key);
+        let second = pack(&none);
+        assert_ne!(second.key, first.key);
+
+        let policies = folder.join("policies");
+        std::fs::create_dir_all(&policies).unwrap();
+        std::fs::write(policies.join("a.cedar"), "permit (principal, action, resource);").unwrap();
+        std::fs::write(policies.join("README.md"), "no policy").unwrap();
+        let third = pack(&PolicyFiles::read(&policies).unwrap());
+        assert_ne!(third.key, second.key);
+        let archive = zip::ZipArchive::new(std::fs::File::open(&third.zip).unwrap()).unwrap();
+        assert_eq!(archive.file_names().map(|name| name.unwrap()).collect::<Vec<_>>(), ["bootstrap", "policies/a.cedar"]);
+        std::fs::write(policies.join("a.cedar"), "forbid (principal, action, resource);").unwrap();
+        assert_ne!(pack(&PolicyFiles::read(&policies).unwrap()).key, third.key);
         std::fs::remove_dir_all(folder).unwrap();
     }
 

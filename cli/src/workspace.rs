@@ -65,6 +65,12 @@ impl Workspace {
         self.target.join("local")
     }
 
+    /// The policies of the authorizer.
+    #[must_use]
+    pub fn policies(&self) -> PathBuf {
+        self.root.join("workers/authorize/policies")
+    }
+
     /// Where the zips of the workers are kept.
     #[must_use]
     pub fn lambda(&self) -> PathBuf {

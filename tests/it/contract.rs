@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use runtime::StepError;
 use serde_json::Value;
 
-use crate::logs::{ENROLL, WORKERS};
+use crate::logs::workers;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -99,7 +99,7 @@ fn every_task_has_a_timeout_a_catch_and_retries_with_full_jitter() -> Result<()>
 
 /// The templates that have workers, without their comments.
 fn worker_templates() -> Result<String> {
-    let text = read("infra/pipeline.yaml")? + &read("infra/identity.yaml")?;
+    let text = read("infra/pipeline.yaml")? + &read("infra/identity.yaml")? + &read("infra/api.yaml")?;
     let lines = text.lines().map(|line| line.split_once('#').map_or(line, |(code, _)| code).trim_end());
     Ok(lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"))
 }
@@ -140,6 +140,7 @@ fn timeouts_contain_each_other() -> Result<()> {
         assert!(timeout(worker)? < 30, "API Gateway waits for 30 seconds");
     }
     assert!(timeout("enroll")? <= 5, "Cognito waits for 5 seconds");
+    assert!(timeout("authorize")? < 10, "API Gateway waits for 10 seconds");
     Ok(())
 }
 
@@ -174,8 +175,45 @@ fn domain_knows_no_aws_and_no_worker_knows_another() -> Result<()> {
 
 #[test]
 fn no_worker_is_left_out_of_the_tests() {
-    let tested: Vec<_> = WORKERS.into_iter().chain([ENROLL]).map(str::to_lowercase).collect();
+    let tested: Vec<_> = workers().map(str::to_lowercase).collect();
     assert_eq!(tested, sluice::package::WORKERS);
+}
+
+#[test]
+fn the_output_says_which_issuers_the_authorizer_takes() -> Result<()> {
+    let template = read("infra/api.yaml")?;
+    let issuers = |behind: &str| -> Result<String> {
+        let (_, text) = template.split_once(behind).with_context(|| behind.to_owned())?;
+        let lines = text.lines().skip(1).map(str::trim).take_while(|line| line.starts_with(['{', '"']));
+        Ok(lines.collect::<Vec<_>>().join(" "))
+    };
+    let output = issuers("as its variable ISSUERS\n    Value: !Sub >-")?;
+    assert!(output.len() > 100, "{output}");
+    assert_eq!(output, issuers("          ISSUERS: !Sub >-")?);
+    Ok(())
+}
+
+#[test]
+fn no_answer_of_the_authorizer_is_remembered_for_another_request() -> Result<()> {
+    let template = read("infra/api.yaml")?;
+    let (_, sources) = template.split_once("      IdentitySource:\n").context("identity sources")?;
+    let sources: Vec<_> = sources.lines().map_while(|line| line.trim().strip_prefix("- ")).collect();
+    // The token, the route, and what the path names: all that a policy can be asked about.
+    assert_eq!(sources, ["$request.header.Authorization", "$context.routeKey", "$context.path"]);
+    Ok(())
+}
+
+#[test]
+fn no_answer_of_the_authorizer_outlives_its_token() -> Result<()> {
+    let template = read("infra/api.yaml")?;
+    // API Gateway remembers an answer for as long as the worker wants a token to live on.
+    assert!(template.contains("      AuthorizerResultTtlInSeconds: !Ref AuthorizerResultTtlSeconds\n"));
+    assert!(template.contains("          RESULT_TTL_SECONDS: !Ref AuthorizerResultTtlSeconds\n"));
+    let (_, parameter) = template.split_once("  AuthorizerResultTtlSeconds:\n").context("the parameter")?;
+    let (_, token) =
+        read("infra/identity.yaml")?.split_once("  IdTokenMinutes:\n").map(|(a, b)| (a.len(), b.to_owned())).context("tokens")?;
+    assert!(number(parameter, "MaxValue")? < 60 * number(&token, "MinValue")?, "the shortest token would never be taken");
+    Ok(())
 }
 
 #[test]

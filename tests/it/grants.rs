@@ -11,11 +11,11 @@ use serde_json::Value;
 use sluice::workspace::Workspace;
 use sluice_tests::Harness;
 
-use crate::logs::{ENROLL, WORKERS};
+use crate::logs::workers;
 use crate::permissions::{policies, roles, texts};
 
 /// Calls that need no grant in the worker's own role, and why.
-const WITHOUT_A_GRANT: [(&str, &str, &str); 10] = [
+const WITHOUT_A_GRANT: [(&str, &str, &str); 11] = [
     ("*", "s3:CreateSession", "the S3 client calls it for directory buckets, and there are none"),
     ("Store", "cognito-identity:GetId", "is not signed: the token is all it takes"),
     ("Store", "cognito-identity:GetCredentialsForIdentity", "is not signed"),
@@ -26,6 +26,7 @@ const WITHOUT_A_GRANT: [(&str, &str, &str); 10] = [
     ("Fetch", "dynamodb:Query", "as the caller"),
     ("Fetch", "s3:GetObject", "as the caller"),
     ("Fetch", "s3:HeadObject", "as the caller"),
+    ("Authorize", "verifiedpermissions:IsAuthorized", "is granted where there is a PolicyStoreId"),
 ];
 
 /// Grants that no code of ours calls, and why.
@@ -87,6 +88,7 @@ pub(crate) fn grants(policies: &[Value]) -> Result<BTreeSet<String>> {
 async fn worker_roles(it: &Harness) -> Result<BTreeMap<String, String>> {
     let mut workers = roles(it, "pipeline").await?;
     workers.extend(roles(it, "identity").await?);
+    workers.extend(roles(it, "api").await?);
     Ok(workers)
 }
 
@@ -95,7 +97,7 @@ async fn a_worker_is_granted_the_actions_that_its_binary_calls() -> Result<()> {
     let it = Harness::new()?;
     let workspace = Workspace::find().await?;
     let roles = worker_roles(&it).await?;
-    for worker in WORKERS.into_iter().chain([ENROLL]) {
+    for worker in workers() {
         let role = roles.get(&format!("{worker}Role")).with_context(|| format!("`{worker}` has no role of its own"))?;
         let granted = grants(&policies(&it, role).await?)?;
         let called = calls(&workspace, worker)?;

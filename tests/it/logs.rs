@@ -7,11 +7,19 @@ use aws_sdk_cloudwatchlogs::Client;
 use serde_json::Value;
 use sluice_tests::Harness;
 
-/// The workers that messages and their senders meet. Beside them there is only [`ENROLL`].
+/// The workers of the pipeline stack. Beside them there are [`ENROLL`] and [`AUTHORIZE`].
 pub(crate) const WORKERS: [&str; 8] = ["Submit", "Dispatch", "Deduplicate", "Parse", "Store", "Publish", "Status", "Fetch"];
 
 /// The worker of the identity stack.
 pub(crate) const ENROLL: &str = "Enroll";
+
+/// The worker of the API stack.
+pub(crate) const AUTHORIZE: &str = "Authorize";
+
+/// All workers.
+pub(crate) fn workers() -> impl Iterator<Item = &'static str> {
+    WORKERS.into_iter().chain([ENROLL, AUTHORIZE])
+}
 
 /// One log event.
 #[derive(Clone, Debug, PartialEq, Eq)]

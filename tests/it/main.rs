@@ -12,6 +12,7 @@
 )]
 
 mod attacks;
+mod authorize;
 mod canary;
 mod claim_model;
 mod clinic;

@@ -21,7 +21,7 @@ use sluice::aws::Aws;
 use sluice_tests::{Harness, adt, unique};
 
 use crate::grants::grants;
-use crate::logs::{ENROLL, WORKERS, group_of};
+use crate::logs::{AUTHORIZE, ENROLL, WORKERS, group_of, workers};
 use crate::{forge, logs};
 
 /// A role that somebody may assume whose policy is another role's.
@@ -132,7 +132,7 @@ macro_rules! calls {
 
         /// Every call there is.
         fn all() -> impl Iterator<Item = Call> {
-            let logs = WORKERS.into_iter().chain([ENROLL]).map(Log);
+            let logs = workers().map(Log);
             [$($call),*].into_iter().chain(logs)
         }
     };
@@ -150,7 +150,7 @@ calls! {
 }
 
 /// All that a worker may do of [`all`]; the rest it may not.
-const MAY: [(&str, &[Call]); 9] = [
+const MAY: [(&str, &[Call]); 10] = [
     ("Submit", &[Send, UpdateItem, Seal, SealLong, PutOverflow, Log("Submit")]),
     ("Dispatch", &[Send, Receive, Delete, Hide, Attributes, Run, Log("Dispatch")]),
     ("Deduplicate", &[UpdateItem, Log("Deduplicate")]),
@@ -161,6 +161,7 @@ const MAY: [(&str, &[Call]); 9] = [
     ("Fetch", &[Log("Fetch")]),
     // What else it may is about users and the enrollment table: `enroll`.
     (ENROLL, &[Log(ENROLL)]),
+    (AUTHORIZE, &[Log(AUTHORIZE)]),
 ];
 
 impl Call {
@@ -392,10 +393,11 @@ pub(crate) fn allowed<T, E: ProvideErrorMetadata + std::fmt::Debug>(result: Resu
 
 #[tokio::test]
 async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
-    assert!(MAY.iter().map(|(worker, _)| worker).eq(WORKERS.iter().chain([&ENROLL])));
+    assert!(MAY.iter().map(|(worker, _)| *worker).eq(workers()));
     let scene = Scene::new().await?;
     let mut roles = roles(&scene.it, "pipeline").await?;
     roles.extend(self::roles(&scene.it, "identity").await?);
+    roles.extend(self::roles(&scene.it, "api").await?);
     for call in all().filter(|call| !matches!(call, Run | RunAsync)) {
         assert!(scene.may(&scene.it.aws, call).await?, "{call:?} is something that the root may do");
     }

@@ -22,7 +22,7 @@ use crate::canary::{Canaries, Patient};
 use crate::failures::{REDRIVE, dead_letter};
 use crate::forge;
 use crate::listen::Listener;
-use crate::logs::{self, WORKERS};
+use crate::logs::{self, AUTHORIZE, WORKERS};
 
 /// A place and what was found there.
 type Evidence = Vec<(String, String)>;
@@ -139,7 +139,7 @@ impl Run {
         self.keep(&answer);
         for token in self.bad_tokens() {
             let answer = self.a.api.submit(text.clone().into_bytes(), ER7, Some(&token)).await?;
-            ensure!(answer.status == 401, "{}", answer.status);
+            ensure!(answer.status == self.a.bad_token(), "{}", answer.status);
             self.keep(&answer);
             let answer = self.a.api.status(&"0".repeat(64), Some(&token)).await?;
             self.keep(&answer);
@@ -457,6 +457,10 @@ impl Plant {
         for worker in WORKERS {
             let group = logs::group_of(&run.a, worker)?;
             assert!(logged.iter().any(|(place, text)| *place == group && text.contains(&run.a.institute)), "no line of {worker}");
+        }
+        if run.a.is_unified() {
+            let group = logs::group_of(&run.a, AUTHORIZE)?;
+            assert!(logged.iter().any(|(place, text)| *place == group && text.contains("\"policies\"")), "no decision is logged");
         }
         // And in the lake, where a message belongs, it is found.
         let key = run.a.record(&run.queued["duplicate"].message_id).await?.key.context("a key")?;

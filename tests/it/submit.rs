@@ -176,7 +176,8 @@ async fn without_an_institute_to_write_for_nothing_is_queued() -> Result<()> {
     let long = "x".repeat(65);
     for write in ["", "../x", "a/b", "*", long.as_str(), "${aws:PrincipalTag/read}"] {
         let answer = it.submit(&it.caller(&it.institute, write).await?, &adt("1", "DOE")).await?;
-        assert_eq!((answer.status.as_u16(), answer.text("title")), (403, "Forbidden".to_owned()), "{write:?}");
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(answer.status == 403 && text.contains("Forbidden"), "{write:?}: {} {text}", answer.status);
     }
     assert_eq!(it.records().await?, 0);
     Ok(())
@@ -209,14 +210,14 @@ async fn a_good_token_of_another_pool_or_app_client_is_none() -> Result<()> {
     for own_pool in [true, false] {
         let token = foreign_token(&it, own_pool).await?;
         let answer = it.api.submit(adt("1", "DOE").into_bytes(), ER7, Some(&token)).await?;
-        assert_eq!(answer.status, 401, "own pool: {own_pool}");
+        assert_eq!(answer.status, it.bad_token(), "own pool: {own_pool}");
     }
     assert_eq!(it.records().await?, 0);
     Ok(())
 }
 
 #[tokio::test]
-async fn without_a_good_token_there_is_401() -> Result<()> {
+async fn without_a_good_token_nothing_is_taken() -> Result<()> {
     let it = Harness::new()?;
     let good = it.admin().await?.token.expose_secret().to_owned();
     let parts: Vec<&str> = good.split('.').collect();
@@ -238,7 +239,7 @@ async fn without_a_good_token_there_is_401() -> Result<()> {
     for token in bad {
         let token = SecretString::from(token);
         let answer = it.api.submit(adt("1", "DOE").into_bytes(), ER7, Some(&token)).await?;
-        assert_eq!(answer.status, 401);
+        assert_eq!(answer.status, it.bad_token());
     }
     assert_eq!(it.api.submit(adt("1", "DOE").into_bytes(), ER7, None).await?.status, 401);
     // `Authorization` holds the token with or without `Bearer`.

@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use sluice::Outputs;
 use sluice::aws::Aws;
 use sluice::http::{Answer, Api};
-use sluice::local::{self, UpOptions};
+use sluice::local::{self, Authorization, UpOptions};
 use sluice::session::Deployment;
 
 /// How long a test waits for a message to come to its end.
@@ -63,6 +63,30 @@ impl Harness {
             api: Api::new(&outputs.api_url)?,
             institute: format!("test-{}", unique()),
         })
+    }
+
+    /// Whether the worker `authorize` lets users in. API Gateway's own authorizer does otherwise, in a run of the tests under
+    /// [`sluice::local::Authorization::VARIABLE`].
+    #[must_use]
+    pub fn is_unified(&self) -> bool {
+        self.outputs.stack_outputs.get("Authorization").is_some_and(|it| it == Authorization::Unified.name())
+    }
+
+    /// What API Gateway answers to a token that is no good: a Lambda authorizer can only say no, which is 403.
+    #[must_use]
+    pub fn bad_token(&self) -> u16 {
+        if self.is_unified() { 403 } else { 401 }
+    }
+
+    /// Whether this is how somebody is refused who has no right to a route: by the policies, or by the route's worker.
+    ///
+    /// # Errors
+    /// When it is not, with what it is.
+    pub fn is_refused_route(&self, answer: &Answer) -> Result<()> {
+        let says = if self.is_unified() { "Forbidden" } else { "no institute" };
+        let text = String::from_utf8_lossy(&answer.body);
+        anyhow::ensure!(answer.status == 403 && text.contains(says), "{}: {text}", answer.status);
+        Ok(())
     }
 
     /// A new user with these claims, signed in. Anything may be a claim; an empty one is left out.

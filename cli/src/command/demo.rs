@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::demo;
 use crate::error::ExitCode;
-use crate::local::{self, UpOptions};
+use crate::local::{self, Authorization, UpOptions};
 use crate::output::Output;
 use crate::package::Profile;
 
@@ -14,11 +14,15 @@ pub(crate) struct Args {
     /// Build the workers as for AWS.
     #[arg(long)]
     release: bool,
+    /// Who lets users in.
+    #[arg(long, value_enum, env = Authorization::VARIABLE, default_value = "unified")]
+    authorization: Authorization,
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    let authorization = args.authorization;
     let profile = if args.release { Profile::Release } else { Profile::Dev };
-    let outputs = local::up(UpOptions { profile, reporter: output.reporter.clone() }).await?;
+    let outputs = local::up(UpOptions { profile, authorization, reporter: output.reporter.clone() }).await?;
     let rows = demo::run(&outputs, &output.reporter).await?;
     let as_expected = rows.iter().all(|row| row.unexpected.is_none());
 

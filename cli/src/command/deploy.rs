@@ -1,5 +1,7 @@
 //! `sluice deploy --stack NAME`
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 
 use crate::aws::Aws;
@@ -21,6 +23,10 @@ pub(crate) struct Args {
     /// A template parameter, as often as needed; all others have the template's default.
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = name_and_value)]
     parameters: Vec<(String, String)>,
+    /// The policies that decide who may do what, instead of this checkout's workers/authorize/policies. To be given at each
+    /// deployment.
+    #[arg(long, value_name = "FOLDER")]
+    policies: Option<PathBuf>,
     /// Build quickly instead of well; for a stand-in for AWS (AWS_ENDPOINT_URL) on this machine.
     #[arg(long, hide = true)]
     dev: bool,
@@ -40,7 +46,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         (_, false) => Purpose::Aws(args.architecture),
         (None, true) => bail!("--dev is for a stand-in for AWS, and AWS_ENDPOINT_URL is not set"),
     };
-    let packages = package::package(&workspace, purpose, &output.reporter).await?;
+    let policies = args.policies.unwrap_or_else(|| workspace.policies());
+    let packages = package::package(&workspace, purpose, &policies, &output.reporter).await?;
     let sources = Sources::read(&workspace, packages)?;
     let mut parameters: std::collections::BTreeMap<_, _> = args.parameters.into_iter().collect();
     parameters.insert("Architecture".to_owned(), args.architecture.name().to_owned());

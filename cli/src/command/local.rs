@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::error::ExitCode;
-use crate::local::{self, UpOptions};
+use crate::local::{self, Authorization, UpOptions};
 use crate::output::Output;
 use crate::outputs::Outputs;
 use crate::package::Profile;
@@ -23,6 +23,9 @@ enum Action {
         /// Build the workers as for AWS: slow to build, quick to run.
         #[arg(long)]
         release: bool,
+        /// Who lets users in.
+        #[arg(long, value_enum, env = Authorization::VARIABLE, default_value = "unified")]
+        authorization: Authorization,
     },
     /// Stop it. Its messages and users are gone then.
     Down,
@@ -32,9 +35,9 @@ enum Action {
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     match args.action {
-        Action::Up { release } => {
+        Action::Up { release, authorization } => {
             let profile = if release { Profile::Release } else { Profile::Dev };
-            local::up(UpOptions { profile, reporter: output.reporter.clone() }).await?;
+            local::up(UpOptions { profile, authorization, reporter: output.reporter.clone() }).await?;
             status(output).await
         }
         Action::Down => {

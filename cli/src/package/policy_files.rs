@@ -1,0 +1,49 @@
+//! What lies beside the authorizer's binary in its zip.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::hex;
+
+/// The files of a policy folder, by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PolicyFiles(BTreeMap<String, Vec<u8>>);
+
+impl PolicyFiles {
+    /// Reads a folder whose policies validate.
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let mut files = BTreeMap::new();
+        let entries = std::fs::read_dir(folder).with_context(|| format!("reading the policies in {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let is_policy = path.extension().is_some_and(|it| ["cedar", "cedarschema", "json"].iter().any(|kind| it == *kind));
+            if let (true, Some(name)) = (is_policy, path.file_name().and_then(|name| name.to_str())) {
+                files.insert(name.to_owned(), std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
+            }
+        }
+        Ok(Self(files))
+    }
+
+    /// Names these files; empty for none.
+    pub(super) fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in self.0.iter().flat_map(|(name, content)| [name.as_bytes(), content]) {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        if self.0.is_empty() { String::new() } else { hex(&hash.finalize()) }
+    }
+
+    /// The same, short enough for the name of a folder.
+    pub(super) fn short_hash(&self) -> String {
+        self.hash().chars().take(12).collect()
+    }
+
+    /// Name and content of each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, content)| (name.as_str(), content.as_slice()))
+    }
+}
