@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use authorize::token::{Options, Verifier};
-use authorize::{Authorizer, Engine, Issuers, Policies};
+use authorize::{Authorizer, Decider, Engine, Issuers, Policies};
 use serde_json::{Value, json};
 
 use python::Python;
@@ -211,8 +211,8 @@ fn write_policies(folder: &Path, count: usize) -> Result<()> {
 fn authorizer(policies: &Path, issuers: &Value) -> Result<Authorizer> {
     let issuers: Issuers = issuers.to_string().parse()?;
     let policies = Policies::load(policies).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let verifier = Verifier::new(&issuers, Options::default())?;
-    Ok(Authorizer::new(verifier, policies, Engine::InProcess))
+    let verifier = Verifier::new(&issuers, &policies.token_uses(), &Options::default())?;
+    Ok(Authorizer::new(verifier, Decider::new(&issuers, policies, Engine::InProcess)))
 }
 
 /// The first decision of a process, one for each issuer, and what they ask the issuers for.
