@@ -1,3 +1,36 @@
 //! Lambda entry of the API's authorizer.
 
-fn main() {}
+use std::time::Duration;
+
+use authorize::token::Options;
+use authorize::{Authorizer, Engine, Issuers, Policies};
+use aws_sdk_verifiedpermissions::Client;
+use aws_sdk_verifiedpermissions::config::Builder;
+use lambda_runtime::Error;
+
+/// API Gateway waits ten seconds for the whole of it, and the issuer's keys may have to be fetched before.
+const ATTEMPT: Duration = Duration::from_secs(2);
+const OPERATION: Duration = Duration::from_secs(4);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let executable = std::env::current_exe()?;
+    let policies = Policies::load(&executable.with_file_name("policies"))?;
+    let issuers: Issuers = runtime::required_var("ISSUERS")?.parse()?;
+    let engine = match runtime::required_var("POLICY_STORE_ID")? {
+        none if none.is_empty() => Engine::InProcess,
+        policy_store_id => {
+            let sdk = runtime::sdk_config(ATTEMPT, OPERATION).await;
+            let client = Client::from_conf(Builder::from(&sdk).interceptor(runtime::RequestLog).build());
+            Engine::VerifiedPermissions { client, policy_store_id }
+        }
+    };
+    let options = Options {
+        cognito_endpoint: runtime::required_var("AWS_ENDPOINT_URL").ok(),
+        result_ttl: Duration::from_secs(runtime::var_parsed("RESULT_TTL_SECONDS")?),
+        ..Options::default()
+    };
+    let authorizer = Authorizer::new(&issuers, policies, engine, &options)?;
+
+    runtime::serve("authorize", |event| authorizer.answer(event)).await
+}

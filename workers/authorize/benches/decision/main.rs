@@ -20,8 +20,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use authorize::token::{Options, Verifier};
-use authorize::{Authorizer, Decider, Engine, Issuers, Policies};
+use authorize::token::Options;
+use authorize::{Authorizer, Engine, Issuers, Policies};
 use serde_json::{Value, json};
 
 use python::Python;
@@ -211,8 +211,7 @@ fn write_policies(folder: &Path, count: usize) -> Result<()> {
 fn authorizer(policies: &Path, issuers: &Value) -> Result<Authorizer> {
     let issuers: Issuers = issuers.to_string().parse()?;
     let policies = Policies::load(policies).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let verifier = Verifier::new(&issuers, &policies.token_uses(), &Options::default())?;
-    Ok(Authorizer::new(verifier, Decider::new(&issuers, policies, Engine::InProcess)))
+    Ok(Authorizer::new(&issuers, policies, Engine::InProcess, &Options::default())?)
 }
 
 /// The first decision of a process, one for each issuer, and what they ask the issuers for.

@@ -1,0 +1,110 @@
+//! The way of a request: event, token, decision, answer.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use runtime::{Field, StepError};
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::Issuers;
+use crate::decider::{Decider, Decision};
+use crate::engine::Engine;
+use crate::event::Asked;
+use crate::explain::Explanation;
+use crate::policies::Policies;
+use crate::token::{Options, Verified, Verifier, VerifierError, VerifyError};
+
+/// How much of a `sub` goes into the log. OpenID Connect allows 255.
+const LOGGED_SUBJECT_LENGTH: usize = 128;
+
+/// API Gateway's authorizer.
+pub struct Authorizer {
+    verifier: Verifier,
+    decider: Decider,
+}
+
+/// What an invocation tells of itself in its one line.
+type Line = Vec<(Field, String)>;
+
+impl Authorizer {
+    /// Takes the tokens of these issuers, as the policies' providers say, and decides by the policies.
+    ///
+    /// # Errors
+    /// [`VerifierError`] is a fault of the settings; an issuer that `providers.json` does not have is one.
+    pub fn new(issuers: &Issuers, policies: Policies, engine: Engine, options: &Options) -> Result<Self, VerifierError> {
+        let verifier = Verifier::new(issuers, &policies.token_uses(), options)?;
+        Ok(Self { verifier, decider: Decider::new(issuers, policies, engine) })
+    }
+
+    /// Answers an event of API Gateway: payload 2.0 with a simple response, payload 1.0 and REST APIs with an IAM policy on
+    /// exactly the method that was called. What is no such event is denied.
+    ///
+    /// # Errors
+    /// When nobody could decide: the issuer's keys, or Verified Permissions, are not to be had. API Gateway then answers 500
+    /// and caches nothing.
+    pub async fn answer(&self, event: Value) -> Result<Value, StepError> {
+        let asked = Asked::read(&event);
+        let (answer, line) = self.decide(&asked).await;
+        line.into_iter().for_each(|(field, value)| runtime::note(field, value));
+        answer
+    }
+
+    /// Explains what is decided about a request with this token, by the policies of the folder, in this process. `path` is a
+    /// real path, or that of a route key with any names in its braces.
+    ///
+    /// # Errors
+    /// When the token is no good, or nobody knows.
+    pub async fn explain(&self, token: &SecretString, method: &str, path: &str) -> Result<Explanation, VerifyError> {
+        let verified = self.verifier.verify(token).await?;
+        Ok(self.decider.explain(&verified, method, path))
+    }
+
+    async fn decide(&self, asked: &Asked) -> (Result<Value, StepError>, Line) {
+        let nobody = |outcome: &str, why: &str| {
+            let line = vec![(Field::Outcome, outcome.to_owned()), (Field::Detail, why.to_owned())];
+            (Ok(asked.answer(false, None, &BTreeMap::new())), line)
+        };
+        let route = match &asked.route {
+            Ok(route) => route,
+            Err(why) => return nobody("denied", why),
+        };
+        let token = match &asked.token {
+            Ok(token) => token,
+            Err(why) => return nobody("refused", why),
+        };
+        let verified = match self.verifier.verify(token).await {
+            Ok(verified) => verified,
+            Err(VerifyError::Refused(refused)) => return nobody("refused", &refused.to_string()),
+            Err(VerifyError::KeysUnavailable) => {
+                return (Err(StepError::Unavailable { operation: "issuer:GetKeys" }), Line::new());
+            }
+        };
+        match self.decider.decide(&verified, route, &asked.path).await {
+            Ok(decision) => {
+                let answer = asked.answer(decision.allowed, Some(&verified.subject), &decision.context);
+                (Ok(answer), line(&verified, route, &decision))
+            }
+            Err(error) => (Err(error), whose(&verified, route)),
+        }
+    }
+}
+
+/// What a decision leaves in the log: who, what, and by which policies. Of the claims only `sub`, and never the token.
+fn line(verified: &Verified, route: &str, decision: &Decision) -> Line {
+    let mut line = whose(verified, route);
+    line.push((Field::Outcome, if decision.allowed { "allowed" } else { "denied" }.to_owned()));
+    line.extend(decision.action.clone().map(|action| (Field::Action, action)));
+    if !decision.policies.is_empty() {
+        line.push((Field::Policies, decision.policies.join(",")));
+    }
+    line.extend(decision.detail.clone().map(|detail| (Field::Detail, detail)));
+    line
+}
+
+fn whose(verified: &Verified, route: &str) -> Line {
+    let subject = verified.subject.chars().take(LOGGED_SUBJECT_LENGTH).collect();
+    vec![(Field::Provider, verified.provider.clone()), (Field::Subject, subject), (Field::Route, route.to_owned())]
+}

@@ -1,0 +1,105 @@
+//! What is wrong with a policy folder, and where.
+
+use std::fmt;
+
+/// One thing that is wrong with a file of a policy folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyError {
+    /// The file's name in the folder.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// All that is wrong with a policy folder, in the order of files and lines. `Display` has one line for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyErrors(Vec<PolicyError>);
+
+impl PolicyErrors {
+    /// Each of them. There is at least one.
+    pub fn iter(&self) -> impl Iterator<Item = &PolicyError> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+        self.help.as_ref().map_or(Ok(()), |help| write!(f, " ({help})"))
+    }
+}
+
+impl fmt::Display for PolicyErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if index == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyErrors {}
+
+/// A file of the folder.
+pub(crate) struct SourceFile {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+/// What has been found so far. Reading goes on, so that all of it is told at once.
+#[derive(Default)]
+pub(crate) struct Problems(Vec<PolicyError>);
+
+impl Problems {
+    /// Notes a problem at a byte of a file.
+    pub(crate) fn at(&mut self, file: &SourceFile, offset: usize, message: impl fmt::Display, help: Option<String>) {
+        let before = file.text.get(..offset).unwrap_or(&file.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        self.at_line(&file.name, line, column, message, help);
+    }
+
+    /// Notes a problem at a line and column, from 1.
+    pub(crate) fn at_line(&mut self, file: &str, line: usize, column: usize, message: impl fmt::Display, help: Option<String>) {
+        let error = PolicyError {
+            file: file.to_owned(),
+            line: line.max(1),
+            column: column.max(1),
+            message: one_line(&message.to_string()),
+            help: help.map(|help| one_line(&help)),
+        };
+        if !self.0.contains(&error) {
+            self.0.push(error);
+        }
+    }
+
+    /// Notes all that one of Cedar's errors tells of, each at its own place, or at `otherwise` where Cedar has none.
+    pub(crate) fn cedar(&mut self, file: &SourceFile, otherwise: usize, error: &dyn miette::Diagnostic) {
+        let place = error.labels().and_then(|mut labels| labels.next()).map_or(otherwise, |label| label.offset());
+        self.at(file, place, error, error.help().map(|help| help.to_string()));
+        for related in error.related().into_iter().flatten() {
+            self.cedar(file, otherwise, related);
+        }
+    }
+
+    /// `value`, if nothing is wrong.
+    pub(crate) fn or<T>(mut self, value: Option<T>) -> Result<T, PolicyErrors> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => {
+                self.0.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+                Err(PolicyErrors(self.0))
+            }
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
