@@ -32,7 +32,7 @@ fn code_spans(page: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_test_that_a_page_names_exists() -> Result<()> {
     let mut named = 0;
-    for page in ["ARCHITECTURE", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS", "READING", "CLI"] {
+    for page in ["ARCHITECTURE", "AUTHORIZATION", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS", "READING", "CLI"] {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
             // `module::test` of the system or of the command, `crate: test` beside the code.
@@ -131,7 +131,10 @@ async fn openapi_describes_the_answers() -> Result<()> {
     assert_eq!(answers("HEAD /er7/{messageId}"), read);
     assert_eq!(answers("GET /er7/{messageId}"), &read | &BTreeSet::from([307, 500]));
     assert_eq!(answers("GET /er7"), BTreeSet::from([200, 400, 401, 403, 429, 503]));
-    assert_eq!(answers("GET /er7/{messageId}/status"), BTreeSet::from([200, 400, 401, 403, 404, 429, 503]));
+    let status = BTreeSet::from([200, 400, 401, 403, 404, 429, 503]);
+    assert_eq!(answers("GET /er7/{messageId}/status"), status);
+    assert_eq!(answers("GET /institutes/{source}/er7/{messageId}/status"), status);
+    assert_eq!(answers("GET /institutes/{source}/er7"), answers("GET /er7"));
 
     let it = Harness::new()?;
     let admin = it.admin().await?;
