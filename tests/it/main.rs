@@ -15,6 +15,7 @@ mod attacks;
 mod authorize;
 mod canary;
 mod claim_model;
+mod clinic;
 mod cognito;
 mod console;
 mod contract;
