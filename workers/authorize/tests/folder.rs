@@ -39,7 +39,7 @@ fn spoil(folder: &Path, file: &str, old: &str, new: &str) {
 /// The place (`line:column`) of a text in a file as it is now.
 fn place(folder: &Path, file: &str, text: &str) -> String {
     let all = fs::read_to_string(folder.join(file)).unwrap();
-    let before = &all[..all.find(text).unwrap_or_else(|| panic!("{file}: {text}"))];
+    let before = all.split_once(text).unwrap_or_else(|| panic!("{file}: {text}")).0;
     let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
     format!("{}:{column}", before.matches('\n').count() + 1)
 }
