@@ -52,7 +52,8 @@ impl Authorizer {
 
     async fn decide(&self, asked: &Asked) -> (Result<Value, StepError>, Line) {
         let nobody = |outcome: &str, why: &str| {
-            let line = vec![(Field::Outcome, outcome.to_owned()), (Field::Detail, why.to_owned())];
+            let mut line = vec![(Field::Outcome, outcome.to_owned()), (Field::Detail, why.to_owned())];
+            line.extend(asked.route.clone().map(|route| (Field::Route, route)));
             (Ok(asked.answer(false, None, &BTreeMap::new())), line)
         };
         let route = match &asked.route {
