@@ -86,8 +86,7 @@ impl<'a> Clinic<'a> {
             since: logs::now(),
         };
         let parameters = [("CodeBucket", bucket.as_str()), ("CodeKey", &key), ("Architecture", Architecture::host().name())];
-        let parameters =
-            parameters.map(|(name, value)| Parameter::builder().parameter_key(name).parameter_value(value).build());
+        let parameters = parameters.map(|(name, value)| Parameter::builder().parameter_key(name).parameter_value(value).build());
         aws_sdk_cloudformation::Client::new(it.aws.config())
             .create_stack()
             .stack_name(&clinic.stack)

@@ -390,7 +390,7 @@ impl Second {
 async fn the_parameters_say_who_gets_in() -> Result<()> {
     let it = Harness::new()?;
     let workspace = Workspace::find().await?;
-    let packages = package(&workspace, Purpose::Local(Profile::Dev), &Reporter::silent()).await?;
+    let packages = package(&workspace, Purpose::Local(Profile::Dev), &workspace.policies(), &Reporter::silent()).await?;
     let second = Second {
         aws: it.aws.clone(),
         sources: Sources::read(&workspace, packages)?,

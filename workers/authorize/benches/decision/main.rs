@@ -123,7 +123,8 @@ async fn measure(calls: usize) -> Result<()> {
     for case in &cases {
         ours.insert(case.name.clone(), times(case, &folder.path().join(&case.policies), &issuers, calls).await?);
     }
-    let listed = cases.iter().map(|it| json!({ "name": it.name, "policies": it.policies, "event": it.event, "allowed": it.allowed }));
+    let listed =
+        cases.iter().map(|it| json!({ "name": it.name, "policies": it.policies, "event": it.event, "allowed": it.allowed }));
     write("cases.json", &listed.collect())?;
     let mut theirs = python.measure(folder.path(), calls, WARM)?;
 

@@ -31,7 +31,9 @@ impl Python {
         }
         run(Command::new("python3").args(["-m", "venv"]).arg(place.join("venv")))?;
         let mut pip = Command::new(&it.python);
-        run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"]).arg(requirements))?;
+        run(pip
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"])
+            .arg(requirements))?;
         std::fs::write(stamp, wanted)?;
         Ok(it)
     }
