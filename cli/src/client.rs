@@ -1,6 +1,6 @@
 //! The API as the signed-in user sees it: under a token that is kept fresh, and asked again where that can help.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -29,15 +29,26 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// An API that wants to be left alone for longer is not waited for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
+/// A token that was got anew within so long is not the reason for a refusal. Many files that a user may not send are so
+/// refused for the price of one refresh a minute.
+const AS_GOOD_AS_NEW: Duration = Duration::from_secs(60);
+
 /// The API under a session.
 #[derive(Debug)]
 pub struct Client {
     api: Api,
     pool: UserPool,
     file: SessionFile,
-    session: Mutex<Session>,
+    state: Mutex<State>,
     /// Once true, a request is not sent again.
     hurry: watch::Receiver<bool>,
+}
+
+#[derive(Debug)]
+struct State {
+    session: Session,
+    /// When this process last got the tokens anew.
+    refreshed_at: Option<Instant>,
 }
 
 /// The refresh token is used up, or was revoked.
@@ -70,7 +81,7 @@ impl Client {
         let file = SessionFile::find()?;
         let session = file.signed_in()?;
         let (api, pool) = (Api::new(&session.deployment.api_url)?, UserPool::of(&session.deployment));
-        Ok(Self { api, pool, file, session: Mutex::new(session), hurry })
+        Ok(Self { api, pool, file, state: Mutex::new(State { session, refreshed_at: None }), hurry })
     }
 
     /// The session, under a token that will do for the next request.
@@ -78,12 +89,12 @@ impl Client {
     /// # Errors
     /// When the token needs to be refreshed and cannot be.
     pub async fn session(&self) -> Result<Session> {
-        let mut session = self.session.lock().await;
-        let left = Claims::of(&session.tokens.id).map_or(0, |claims| claims.seconds_left(Timestamp::now()));
+        let mut state = self.state.lock().await;
+        let left = Claims::of(&state.session.tokens.id).map_or(0, |claims| claims.seconds_left(Timestamp::now()));
         if left < LEAST_SECONDS_LEFT {
-            self.refresh(&mut session).await?;
+            self.refresh(&mut state).await?;
         }
-        Ok(session.clone())
+        Ok(state.session.clone())
     }
 
     /// Gives up a token that was not accepted. Does nothing when it is no longer the session's.
@@ -91,20 +102,34 @@ impl Client {
     /// # Errors
     /// When the session cannot be refreshed.
     pub async fn replace(&self, token: &SecretString) -> Result<()> {
-        let mut session = self.session.lock().await;
-        if session.tokens.id.expose_secret() == token.expose_secret() {
-            self.refresh(&mut session).await?;
+        let mut state = self.state.lock().await;
+        if state.session.tokens.id.expose_secret() == token.expose_secret() {
+            self.refresh(&mut state).await?;
         }
         Ok(())
     }
 
-    async fn refresh(&self, session: &mut Session) -> Result<()> {
-        session.tokens = self.pool.refresh(&session.tokens.refresh).await?.ok_or(SignInAgain)?;
-        self.file.refresh(session)
+    /// Whether there is another token to try in place of one that was refused.
+    async fn has_another(&self, token: &SecretString) -> Result<bool> {
+        let mut state = self.state.lock().await;
+        if state.session.tokens.id.expose_secret() == token.expose_secret() {
+            if state.refreshed_at.is_some_and(|at| at.elapsed() < AS_GOOD_AS_NEW) {
+                return Ok(false);
+            }
+            self.refresh(&mut state).await?;
+        }
+        Ok(true)
+    }
+
+    async fn refresh(&self, state: &mut State) -> Result<()> {
+        state.session.tokens = self.pool.refresh(&state.session.tokens.refresh).await?.ok_or(SignInAgain)?;
+        state.refreshed_at = Some(Instant::now());
+        self.file.refresh(&state.session)
     }
 
     /// Sends a request under the user's token until there is an answer that another try would not better. A token that
-    /// is not accepted is refreshed once.
+    /// is not accepted is refreshed once; so is one that the authorizer does not let in, since that too is what becomes of a
+    /// token that has ended.
     ///
     /// Sending a message again is safe: the API knows it by its content.
     ///
@@ -116,9 +141,9 @@ impl Client {
         loop {
             let token = self.session().await?.tokens.id;
             let answer = http::send(request(&self.api, &token)).await;
-            if answer.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) && !refreshed {
+            let refused = answer.as_ref().is_ok_and(|it| it.status == StatusCode::UNAUTHORIZED || it.is_shut_out());
+            if refused && !refreshed && self.has_another(&token).await? {
                 refreshed = true;
-                self.replace(&token).await?;
                 continue;
             }
             tries += 1;

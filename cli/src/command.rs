@@ -1,5 +1,6 @@
 //! The commands: arguments, the call into the library, and what is printed.
 
+pub(crate) mod authorize;
 pub(crate) mod credentials;
 pub(crate) mod demo;
 pub(crate) mod deploy;
@@ -10,6 +11,7 @@ pub(crate) mod list;
 pub(crate) mod local;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod policies;
 pub(crate) mod redrive;
 pub(crate) mod send;
 pub(crate) mod status;

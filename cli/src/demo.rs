@@ -1,4 +1,5 @@
-//! Real messages through the whole system, as four users of two institutes, and what became of each.
+//! Real messages through the whole system, as four users of two institutes and one of the lake's staff, and what became of
+//! each.
 //!
 //! Every row of the table says what was expected of it, so that the demo is a test as well: of storing and of refusing,
 //! of duplicates, of a message too large for the queue, of one that is no HL7, and, in the last rows, of what users can
@@ -14,6 +15,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use domain::MessageId;
 use jiff::Timestamp;
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
@@ -25,6 +27,7 @@ use crate::output::Reporter;
 use crate::outputs::Outputs;
 use crate::session::Deployment;
 use crate::sign_in::{exchange, sign_in};
+use crate::users::LOCAL_STAFF;
 use messages::Messages;
 
 /// A message is stored in half a second; a cold worker on a busy machine takes longer.
@@ -59,16 +62,18 @@ pub async fn run(outputs: &Outputs, reporter: &Reporter) -> Result<Vec<Row>> {
     let api = Api::new(&outputs.api_url)?;
 
     let step = reporter.step("signing in");
-    let (admin, reader, writer, elsewhere) = tokio::try_join!(
+    let (admin, reader, writer, elsewhere, staff) = tokio::try_join!(
         Actor::sign_in(&aws, outputs, "admin@general-hospital.example"),
         Actor::sign_in(&aws, outputs, "reader@general-hospital.example"),
         Actor::sign_in(&aws, outputs, "writer@general-hospital.example"),
         Actor::sign_in(&aws, outputs, "admin@st-elsewhere.example"),
+        sign_staff_in(&aws, outputs),
     )?;
-    step.done("4 users");
+    step.done("5 users");
 
     let Messages { admission, result, vaccination, lab_report, no_hl7 } = Messages::of_run(Timestamp::now());
     let tampered = admin.tampered();
+    let door = Door::of(outputs);
     let here = Sender { api: &api, catalog: &reader, reporter };
     let there = Sender { api: &api, catalog: &elsewhere, reporter };
 
@@ -79,19 +84,88 @@ pub async fn run(outputs: &Outputs, reporter: &Reporter) -> Result<Vec<Row>> {
         here.send(&admin, "vaccination (VXU)", Form::Er7, &vaccination, Expected::Stored("parsed")),
         here.send(&writer, "laboratory report with a PDF", Form::Json, &lab_report, Expected::Stored("parsed")),
         here.send(&writer, "not HL7 at all", Form::Json, &no_hl7, Expected::Stored("error")),
-        here.send(&reader, "admission, sent by a reader", Form::Er7, &admission, Expected::Refused(StatusCode::FORBIDDEN)),
-        here.send(&tampered, "admission, tampered token", Form::Er7, &admission, Expected::Refused(StatusCode::UNAUTHORIZED)),
+        here.send(&reader, "admission, sent by a reader", Form::Er7, &admission, Expected::Answered(StatusCode::FORBIDDEN)),
+        here.send(&tampered, "admission, tampered token", Form::Er7, &admission, Expected::Answered(door.tampered())),
     )?;
     // And what needs the first ones to be stored.
     let with_crlf = vaccination.replace('\r', "\r\n");
-    let (again, crlf, same_bytes, read, denied) = tokio::try_join!(
+    let admission_id = MessageId::of_canonical(admission.as_bytes());
+    let listed = format!("/institutes/{}/er7", admin.institute);
+    let withheld = format!("/er7/{admission_id}");
+    let (again, crlf, same_bytes, read, denied, listed, withheld) = tokio::try_join!(
         here.send(&writer, "laboratory result again", Form::Er7, &result, Expected::Duplicate),
         here.send(&admin, "vaccination, with CRLF", Form::Json, &with_crlf, Expected::Duplicate),
         there.send(&elsewhere, "same bytes as the admission", Form::Er7, &admission, Expected::Stored("parsed")),
         read_from_s3(&reader, "reads the admission from S3", outputs, &admitted.key, Some(&admission)),
         read_from_s3(&elsewhere, "reads that admission from S3", outputs, &admitted.key, None),
+        ask(&api, &staff, "lists the hospital's messages", &listed, door.list_by_staff(), Some(&admission_id)),
+        ask(&api, &staff, "reads the admission", &withheld, door.read_by_staff(), None),
     )?;
-    Ok(vec![admitted, resulted, vaccinated, reported, random, again, crlf, same_bytes, refused, unauthorized, read, denied])
+    let stored = [admitted, resulted, vaccinated, reported, random, again, crlf, same_bytes];
+    Ok(stored.into_iter().chain([refused, unauthorized, read, denied, listed, withheld]).collect())
+}
+
+/// Who lets users in, or not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// The worker `authorize`, which cannot have API Gateway say 401, and knows the lake's staff.
+    Unified,
+    /// API Gateway's own JWT authorizer, which knows the institutes' user pool only.
+    Jwt,
+}
+
+impl Door {
+    fn of(outputs: &Outputs) -> Self {
+        // Before there was the parameter, there was that authorizer.
+        if outputs.stack_outputs.get("Authorization").is_some_and(|it| it == "unified") { Self::Unified } else { Self::Jwt }
+    }
+
+    fn tampered(self) -> StatusCode {
+        if self == Self::Unified { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED }
+    }
+
+    fn list_by_staff(self) -> StatusCode {
+        if self == Self::Unified { StatusCode::OK } else { StatusCode::UNAUTHORIZED }
+    }
+
+    fn read_by_staff(self) -> StatusCode {
+        if self == Self::Unified { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED }
+    }
+}
+
+async fn sign_staff_in(aws: &Aws, outputs: &Outputs) -> Result<SecretString> {
+    let user = outputs.user(LOCAL_STAFF).with_context(|| format!("the local system has no user `{LOCAL_STAFF}`"))?;
+    sign_in(aws, outputs.staff_pool()?.1, user).await
+}
+
+/// Asks the API as one of the lake's staff. `listed` is a message that an answer 200 has to name.
+async fn ask(
+    api: &Api,
+    token: &SecretString,
+    message: &'static str,
+    path: &str,
+    expected: StatusCode,
+    listed: Option<&MessageId>,
+) -> Result<Row> {
+    let answer = api.get(path, Some(token)).await?;
+    let mut problems = differs(Expected::Answered(expected), answer.status, "", "", None);
+    if let Some(listed) = listed.filter(|_| answer.status == StatusCode::OK)
+        && !String::from_utf8_lossy(&answer.body).contains(listed.as_str())
+    {
+        problems.push("the message is not in the list".to_owned());
+    }
+    Ok(Row {
+        user: LOCAL_STAFF.to_owned(),
+        message,
+        answer: in_words(answer.status),
+        status: String::new(),
+        key: String::new(),
+        unexpected: (!problems.is_empty()).then(|| problems.join("; ")),
+    })
+}
+
+fn in_words(status: StatusCode) -> String {
+    format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default())
 }
 
 /// Somebody who does something.
@@ -165,8 +239,8 @@ enum Expected {
     Stored(&'static str),
     /// It is stored already: refused as such, or accepted and found out later.
     Duplicate,
-    /// It is not accepted.
-    Refused(StatusCode),
+    /// Nothing is accepted: this is the answer.
+    Answered(StatusCode),
 }
 
 struct Sender<'a> {
@@ -190,7 +264,7 @@ impl Sender<'_> {
         let mut row = Row {
             user: actor.email.clone(),
             message,
-            answer: format!("{} {}", answer.status.as_u16(), answer.status.canonical_reason().unwrap_or_default()),
+            answer: in_words(answer.status),
             status: String::new(),
             key: String::new(),
             unexpected: None,
@@ -238,7 +312,7 @@ fn differs(expected: Expected, answer: StatusCode, status: &str, state: &str, su
         }
     };
     match expected {
-        Expected::Refused(refusal) => expect(answer == refusal, format!("expected {refusal}, got {answer}")),
+        Expected::Answered(expected) => expect(answer == expected, format!("expected {expected}, got {answer}")),
         Expected::Stored(expected) => {
             expect(answer == StatusCode::ACCEPTED, format!("expected 202, got {answer}"));
             expect(status == "stored", format!("expected `stored`, got `{status}`"));
@@ -289,14 +363,14 @@ mod tests {
     fn what_is_as_expected_has_no_problem() {
         assert!(differs(Expected::Stored("error"), StatusCode::ACCEPTED, "stored", "error", Some(1)).is_empty());
         assert!(differs(Expected::Duplicate, StatusCode::CONFLICT, "stored", "parsed", Some(2)).is_empty());
-        assert!(differs(Expected::Refused(StatusCode::FORBIDDEN), StatusCode::FORBIDDEN, "", "", None).is_empty());
+        assert!(differs(Expected::Answered(StatusCode::FORBIDDEN), StatusCode::FORBIDDEN, "", "", None).is_empty());
     }
 
     #[test]
     fn what_is_not_as_expected_is_said() {
         let problems = differs(Expected::Stored("parsed"), StatusCode::ACCEPTED, "denied", "", Some(1));
         assert_eq!(problems, ["expected `stored`, got `denied`", "expected the state `parsed`, got ``"]);
-        let problems = differs(Expected::Refused(StatusCode::FORBIDDEN), StatusCode::ACCEPTED, "stored", "parsed", None);
+        let problems = differs(Expected::Answered(StatusCode::FORBIDDEN), StatusCode::ACCEPTED, "stored", "parsed", None);
         assert_eq!(problems, ["expected 403 Forbidden, got 202 Accepted"]);
         assert_eq!(differs(Expected::Duplicate, StatusCode::ACCEPTED, "stored", "parsed", Some(1)).len(), 1);
     }

@@ -14,7 +14,7 @@ pub enum ExitCode {
     Success = 0,
     /// The command ran, and the outcome is not the expected one: a demo row, a stack, a system that is not running.
     Failed = 1,
-    /// The command line is wrong (clap answers so by itself).
+    /// The command line is wrong: clap answers so by itself, and [`Misused`] what clap cannot know.
     Usage = 2,
     /// This machine or account lacks something the command needs: Python, a Rust target, AWS credentials, a checkout.
     Environment = 3,
@@ -26,6 +26,8 @@ impl ExitCode {
     pub fn of(error: &anyhow::Error) -> Self {
         if error.downcast_ref::<Environment>().is_some() || error.chain().any(|cause| cause.is::<Environment>()) {
             Self::Environment
+        } else if error.chain().any(|cause| cause.is::<Misused>()) {
+            Self::Usage
         } else {
             Self::Failed
         }
@@ -57,6 +59,25 @@ impl fmt::Display for Environment {
 
 impl std::error::Error for Environment {}
 
+/// What is wrong with a command line, in one sentence. The process then ends with [`ExitCode::Usage`].
+#[derive(Debug)]
+pub(crate) struct Misused(String);
+
+impl Misused {
+    /// `sentence` tells a person what cannot be asked for, and what can.
+    pub(crate) fn because(sentence: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self(sentence.into()))
+    }
+}
+
+impl fmt::Display for Misused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misused {}
+
 /// Turns a failed AWS call into one sentence: the operation, the service's code and message, and the request id to
 /// quote to AWS. A call without an answer gives its causes instead.
 pub fn explain<E, R>(operation: impl fmt::Display) -> impl FnOnce(SdkError<E, R>) -> anyhow::Error
@@ -82,13 +103,14 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{Environment, ExitCode};
+    use super::{Environment, ExitCode, Misused};
 
     #[test]
     fn what_the_machine_lacks_is_its_own_exit_code_under_any_context() {
         let lacks = || Environment::lacks("no Python");
         assert_eq!(ExitCode::of(&lacks()), ExitCode::Environment);
         assert_eq!(ExitCode::of(&lacks().context("bringing the local AWS up")), ExitCode::Environment);
+        assert_eq!(ExitCode::of(&Misused::because("no such thing")), ExitCode::Usage);
         assert_eq!(ExitCode::of(&anyhow::anyhow!("a stack failed")), ExitCode::Failed);
     }
 }

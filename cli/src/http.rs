@@ -13,6 +13,9 @@ pub const ER7: &str = "application/hl7-v2";
 /// The content type of `{"msg": "<base64>", "encoding": "utf-8"}`.
 pub const JSON: &str = "application/json";
 
+/// The content type of a problem document (RFC 9457).
+const PROBLEM: &str = "application/problem+json";
+
 /// The longest an API Gateway lets an integration take is 30 s.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
 /// For a request or an answer with a message in it, over the line of a small hospital.
@@ -43,9 +46,23 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// Whether it is the bare answer that API Gateway gives to a token that its authorizer does not let in: the token is no
+    /// good, or its user may not do this. An authorizer of an HTTP API cannot tell the two apart for the caller. What the API
+    /// itself refuses comes with a problem document.
+    #[must_use]
+    pub fn is_shut_out(&self) -> bool {
+        let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        self.status == StatusCode::FORBIDDEN
+            && !content_type.to_ascii_lowercase().starts_with(PROBLEM)
+            && self.text("message").eq_ignore_ascii_case("forbidden")
+    }
+
     /// What the API refuses with, in one line: the status, and what the problem document says (RFC 9457).
     #[must_use]
     pub fn problem(&self) -> String {
+        if self.is_shut_out() {
+            return format!("{}: not signed in any more, or not allowed: `sluice whoami` says who is signed in", self.status);
+        }
         // API Gateway itself answers `{"message": ...}`. A title that only says the status again is left out.
         let reason = self.status.canonical_reason().unwrap_or_default();
         let texts = ["title", "detail", "message"].map(|field| self.text(field));
@@ -178,5 +195,23 @@ mod tests {
         assert_eq!(problem(StatusCode::CONFLICT, r#"{"title":"Duplicate","detail":"again"}"#), "409 Conflict: Duplicate: again");
         assert_eq!(problem(StatusCode::UNAUTHORIZED, r#"{"message":"Unauthorized"}"#), "401 Unauthorized");
         assert_eq!(problem(StatusCode::BAD_GATEWAY, "<html>"), "502 Bad Gateway");
+        let shut_out = problem(StatusCode::FORBIDDEN, r#"{"message":"Forbidden"}"#);
+        assert!(shut_out.starts_with("403 Forbidden: not signed in any more, or not allowed: `sluice whoami`"), "{shut_out}");
+    }
+
+    #[test]
+    fn only_the_bare_answer_of_the_gateway_says_that_a_token_is_not_let_in() {
+        let shut_out = |status, content_type: &'static str, body: &str| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+            Answer { status, headers, body: body.into() }.is_shut_out()
+        };
+        let bare = r#"{"message":"Forbidden"}"#;
+        assert!(shut_out(StatusCode::FORBIDDEN, "application/json", bare));
+        assert!(shut_out(StatusCode::FORBIDDEN, "", bare));
+        assert!(!shut_out(StatusCode::FORBIDDEN, "application/problem+json", r#"{"title":"Forbidden","detail":"no right"}"#));
+        assert!(!shut_out(StatusCode::FORBIDDEN, "application/problem+json; charset=utf-8", bare));
+        assert!(!shut_out(StatusCode::FORBIDDEN, "text/html", "<html>a proxy</html>"));
+        assert!(!shut_out(StatusCode::FORBIDDEN, "application/json", r#"{"message":"another"}"#));
+        assert!(!shut_out(StatusCode::NOT_FOUND, "application/json", bare));
     }
 }

@@ -17,6 +17,7 @@ pub mod local;
 pub mod output;
 pub mod outputs;
 pub mod package;
+mod policies;
 mod private_file;
 pub mod read;
 pub mod redrive;
@@ -64,9 +65,9 @@ enum Command {
     Status(command::status::Args),
     /// Fetch a message of one's own institute.
     Get(command::get::Args),
-    /// List the messages of one's own institute, newest first.
+    /// List the messages of an institute, newest first.
     List(command::list::Args),
-    /// Send real messages through the local system as four users and show what became of each.
+    /// Send real messages through the local system as four users, look at them as the lake's staff, and show what became of each.
     Demo(command::demo::Args),
     /// Run the whole system on this machine, in the background.
     Local(command::local::Args),
@@ -78,6 +79,10 @@ enum Command {
     Users(command::users::Args),
     /// Say whose e-mail domain is whose: what a user who signs up may do.
     Domains(command::domains::Args),
+    /// Ask the policies whether a token may do something, and why.
+    Authorize(command::authorize::Args),
+    /// Check a folder of policies, pack it for an API of one's own, or make a policy store of it.
+    Policies(command::policies::Args),
     /// Bring the messages of the dead-letter queue back into the pipeline.
     Redrive(command::redrive::Args),
 }
@@ -100,6 +105,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Destroy(args) => command::destroy::run(args, &output).await,
         Command::Users(args) => command::users::run(args, &output).await,
         Command::Domains(args) => command::domains::run(args, &output).await,
+        Command::Authorize(args) => command::authorize::run(args, &output).await,
+        Command::Policies(args) => command::policies::run(args, &output).await,
         Command::Redrive(args) => command::redrive::run(args, &output).await,
     };
     result.unwrap_or_else(|error| {

@@ -66,6 +66,11 @@ impl Output {
     }
 }
 
+/// A text that somebody else has chosen, fit for a terminal and for one line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ").trim_end().to_owned()
+}
+
 /// Unlike `println!`, does not end the work when whoever read along has gone (`sluice deploy | head`).
 fn print(mut stream: impl Write, line: &str) {
     let _ = writeln!(stream, "{line}");

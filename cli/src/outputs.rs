@@ -24,6 +24,12 @@ pub struct Outputs {
     pub user_pool_id: String,
     /// The app client people sign in through.
     pub client_id: String,
+    /// The user pool of the lake's own staff; absent where a deployment is older than it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staff_user_pool_id: Option<String>,
+    /// The app client that the lake's staff sign in through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staff_client_id: Option<String>,
     /// The Cognito identity pool that exchanges ID tokens for AWS credentials.
     pub identity_pool_id: String,
     /// The lake bucket.
@@ -61,7 +67,16 @@ pub struct User {
     pub read: String,
     /// The institute the user may submit for; empty for none (`custom:write`).
     pub write: String,
+    /// [`LAKE_STAFF`] where that is the user's pool; absent where it is the institutes'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
 }
+
+/// The user pool of the lake's own staff, as providers are called in policies.
+pub const LAKE_STAFF: &str = "lake-staff";
+
+/// The user pool of the institutes' users, called likewise.
+pub const INSTITUTES: &str = "institutes";
 
 impl Outputs {
     /// Gathers the outputs of the four stacks. `users` is left empty.
@@ -90,6 +105,8 @@ impl Outputs {
             region: region.to_owned(),
             user_pool_id: output("UserPoolId")?,
             client_id: output("UserPoolClientId")?,
+            staff_user_pool_id: stack_outputs.get("StaffUserPoolId").cloned(),
+            staff_client_id: stack_outputs.get("StaffUserPoolClientId").cloned(),
             identity_pool_id: output("IdentityPoolId")?,
             bucket: output("LakeBucketName")?,
             overflow_bucket: output("OverflowBucketName")?,
@@ -120,6 +137,15 @@ impl Outputs {
     pub fn stack_output(&self, name: &str) -> Result<&str> {
         let value = self.stack_outputs.get(name);
         Ok(value.with_context(|| format!("no stack of `{}` has the output `{name}`", self.stack))?)
+    }
+
+    /// The id of the pool of the lake's own staff, and of the app client they sign in through.
+    ///
+    /// # Errors
+    /// When the deployment is older than that pool.
+    pub fn staff_pool(&self) -> Result<(&str, &str)> {
+        let names = self.staff_user_pool_id.as_deref().zip(self.staff_client_id.as_deref());
+        names.with_context(|| format!("`{}` has no user pool for the lake's staff: `sluice deploy` makes it", self.stack))
     }
 
     /// The user with this e-mail address.

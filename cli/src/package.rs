@@ -128,7 +128,7 @@ impl Package {
 /// is not installed, or a binary would not start on Amazon Linux 2023.
 pub async fn package(workspace: &Workspace, purpose: Purpose, policies: &Path, reporter: &Reporter) -> Result<Vec<Package>> {
     let step = reporter.step("building the workers");
-    package_some(workspace, purpose, &WORKERS, &PolicyFiles::read(policies)?, step).await
+    package_some(workspace, purpose, &WORKERS, &PolicyFiles::validated(policies)?, step).await
 }
 
 /// Builds the authorizer alone and packs it with the policies of a folder, for an API of one's own.
@@ -142,7 +142,7 @@ pub async fn package_authorizer(
     reporter: &Reporter,
 ) -> Result<Package> {
     let step = reporter.step("building the authorizer");
-    let packages = package_some(workspace, purpose, &[AUTHORIZE], &PolicyFiles::read(policies)?, step).await?;
+    let packages = package_some(workspace, purpose, &[AUTHORIZE], &PolicyFiles::validated(policies)?, step).await?;
     packages.into_iter().next().context("nothing was packed")
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use domain::catalog::MAX_PAGE;
 use domain::catalog::Problem;
-use domain::{MessageId, State, Status, Summary, Timestamp};
+use domain::{MessageId, Source, State, Status, Summary, Timestamp};
 use reqwest::header::{ACCEPT, LOCATION};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,8 @@ pub struct Query {
     pub to: Option<String>,
     /// `ADT`, or `ADT^A01`.
     pub message_type: Option<String>,
+    /// The institute whose messages these are, by its name; the caller's own without one.
+    pub institute: Option<Source>,
 }
 
 /// The two forms a message is kept in.
@@ -64,12 +66,18 @@ pub enum Format {
     Json,
 }
 
-/// How far a message is, or the answer that refuses to say.
+/// Where the messages of an institute are: of the one that is named, or else of the caller's own.
+fn messages_of(institute: Option<&Source>) -> String {
+    // A name of an institute needs no quoting in a path.
+    institute.map_or_else(|| "/er7".to_owned(), |institute| format!("/institutes/{institute}/er7"))
+}
+
+/// How far a message of an institute is, or the answer that refuses to say. Without an institute it is the caller's own.
 ///
 /// # Errors
 /// When the API does not answer.
-pub async fn status(client: &Client, message_id: &str) -> Result<Result<MessageStatus, Answer>> {
-    let path = format!("/er7/{message_id}/status");
+pub async fn status(client: &Client, institute: Option<&Source>, message_id: &str) -> Result<Result<MessageStatus, Answer>> {
+    let path = format!("{}/{message_id}/status", messages_of(institute));
     let answer = client.call(|api, token| api.request(Method::GET, &path, Some(token)).header(ACCEPT, JSON)).await?;
     if answer.status != StatusCode::OK {
         return Ok(Err(answer));
@@ -167,8 +175,9 @@ impl<'a> Pages<'a> {
             ("limit", Some(limit.as_str())),
         ];
         let query: Vec<_> = query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let path = messages_of(self.query.institute.as_ref());
         let request =
-            |api: &crate::http::Api, token: &secrecy::SecretString| api.request(Method::GET, "/er7", Some(token)).query(&query);
+            |api: &crate::http::Api, token: &secrecy::SecretString| api.request(Method::GET, &path, Some(token)).query(&query);
         let page: Page = parsed(&self.client.call(request).await?)?;
         self.ended = page.cursor.is_none();
         self.cursor = page.cursor;

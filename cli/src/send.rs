@@ -278,7 +278,7 @@ impl Sender<'_> {
         row.status = Some(entry.status);
         let mut pause = FIRST_LOOK;
         while self.goes_on() {
-            match read::status(self.client, &entry.message_id).await {
+            match read::status(self.client, None, &entry.message_id).await {
                 Ok(Ok(found)) => (row.status, row.state) = (Some(found.status), found.state),
                 Ok(Err(answer)) if answer.is_busy() => {
                     self.end(anyhow!("{}: {}", row.file, answer.problem()));

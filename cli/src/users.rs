@@ -8,5 +8,5 @@ pub(crate) mod directory;
 mod local;
 pub(crate) mod roster;
 
-pub(crate) use local::create_local_users;
 pub use local::create_user;
+pub(crate) use local::{LOCAL_STAFF, create_local_users};

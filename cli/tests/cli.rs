@@ -34,7 +34,20 @@ fn folder(name: &str) -> PathBuf {
 fn help_names_the_commands_and_the_exit_codes() {
     let output = check(&mut sluice(&["--help"]), 0, "");
     let help = String::from_utf8(output.stdout).unwrap();
-    for word in ["login", "send", "get", "list", "demo", "local", "deploy", "destroy", "redrive", "Exit codes: 0 as asked"] {
+    for word in [
+        "login",
+        "send",
+        "get",
+        "list",
+        "demo",
+        "local",
+        "deploy",
+        "destroy",
+        "redrive",
+        "authorize",
+        "policies",
+        "Exit codes: 0 as asked",
+    ] {
         assert!(help.contains(word), "{help}");
     }
 }
@@ -46,6 +59,27 @@ fn a_wrong_command_line_is_exit_code_2() {
     check(&mut sluice(&["deploy", "--stack", "Capital"]), 2, "lower-case");
     check(&mut sluice(&["deploy", "--stack", "one", "--parameter", "no-value"]), 2, "NAME=VALUE");
     check(&mut sluice(&["redrive", "--stack", "one", "--local"]), 2, "cannot be used with");
+}
+
+#[test]
+fn what_the_lakes_staff_cannot_have_is_exit_code_2_before_anything_is_asked() {
+    for arguments in [
+        ["users", "add", "--staff", "eve@lake.example", "--read", "west"].as_slice(),
+        &["users", "--staff", "add", "eve@lake.example", "--write", "west"],
+        &["users", "--staff", "set", "eve@lake.example", "--no-read"],
+        &["users", "--staff", "list", "--institute", "west"],
+    ] {
+        check(&mut sluice(arguments), 2, "the lake's staff have no institutes to read from or write for");
+    }
+    for action in ["pending", "reject"] {
+        let arguments = ["users", "--staff", action, "eve@lake.example"];
+        let arguments = if action == "pending" { &arguments[..3] } else { &arguments };
+        check(&mut sluice(arguments), 2, "nobody signs up as the lake's staff");
+    }
+    check(&mut sluice(&["users", "approve", "eve@lake.example", "--write", "west", "--staff"]), 2, "nobody signs up");
+    for action in ["import", "export"] {
+        check(&mut sluice(&["users", action, "--staff", "staff.csv"]), 2, "made one by one");
+    }
 }
 
 #[test]

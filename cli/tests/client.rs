@@ -55,6 +55,16 @@ impl Person {
         Self { home, outputs, email, password: user.password.expose_secret().to_owned(), institute }
     }
 
+    /// One of the lake's own staff, who has no institute; not signed in.
+    async fn of_staff(name: &str) -> Self {
+        let mut person = Self::new(name).await;
+        let pool = person.outputs.staff_user_pool_id.clone().unwrap();
+        person.email = format!("staff-{}", person.email);
+        let user = sluice::users::create_user(&root(&person.outputs), &pool, &person.email, "", "").await.unwrap();
+        person.password = user.password.expose_secret().to_owned();
+        person
+    }
+
     async fn signed_in(name: &str) -> Self {
         let person = Self::new(name).await;
         person.login(&[], &person.password).expect(0, "");
@@ -113,6 +123,20 @@ impl Person {
         let mut child = self.command(&arguments).stdin(Stdio::piped()).spawn().unwrap();
         writeln!(child.stdin.take().unwrap(), "{lines}").unwrap();
         self.ended(child.wait_with_output().unwrap())
+    }
+
+    /// Signs in without naming a deployment, beside the local system.
+    fn sign_in_again(&self, arguments: &[&str], password: &str) -> Ended {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let mut command = self.command(&[&["login", "--password-stdin"], arguments].concat());
+        let mut child = command.env("CARGO_TARGET_DIR", target).stdin(Stdio::piped()).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
+        self.ended(child.wait_with_output().unwrap())
+    }
+
+    /// From now on the API is there.
+    fn asks_at(&self, url: &str) {
+        self.change_session(|session| session["deployment"]["apiUrl"] = url.into());
     }
 
     fn message(&self, file: &str, family_name: &str) -> String {
@@ -217,13 +241,42 @@ async fn signing_in_again_needs_neither_the_address_nor_the_deployment() {
     let person = Person::signed_in("again").await;
     // A deployment on AWS, as far as the session knows; the local one is looked up anew.
     person.change_session(|session| session["deployment"]["clientId"] = "another".into());
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let mut command = person.command(&["login", "--password-stdin"]);
-    command.env("CARGO_TARGET_DIR", target).stdin(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    writeln!(child.stdin.take().unwrap(), "{}", person.password).unwrap();
-    person.ended(child.wait_with_output().unwrap()).expect(0, "");
+    person.sign_in_again(&[], &person.password).expect(0, "");
     assert_eq!(text(&person.session()["deployment"]["clientId"]), person.outputs.client_id);
+}
+
+#[tokio::test]
+async fn the_lakes_staff_sign_in_to_a_pool_of_their_own() {
+    let nurse = Person::new("nurse").await;
+    let staff = Person::of_staff("staff").await;
+    staff.login(&[], &staff.password).expect(1, "the sign-in was refused");
+    nurse.login(&["--staff"], &nurse.password).expect(1, "the sign-in was refused");
+    assert!(!staff.session_file().exists() && !nurse.session_file().exists());
+
+    let table = staff.login(&["--staff"], &staff.password).expect(0, "").text();
+    assert!(table.contains("lake staff, of no institute") && !table.contains("may read"), "{table}");
+    let who = staff.run(&["whoami", "--json"]).expect(0, "").json();
+    assert_eq!((text(&who["pool"]), text(&who["email"])), ("lake-staff", staff.email.as_str()));
+    let deployment = &staff.session()["deployment"];
+    assert_eq!(deployment["userPoolId"].as_str(), staff.outputs.staff_user_pool_id.as_deref());
+    // The tokens are renewed, exchanged and revoked at that pool.
+    let before = text(&staff.session()["idToken"]).to_owned();
+    staff.change_session(|session| session["idToken"] = with_end(&before, 1_000).into());
+    staff.run(&["whoami"]).expect(0, "");
+    assert!(text(&staff.session()["idToken"]) != before);
+    assert_eq!(staff.run(&["credentials"]).expect(0, "").json()["Version"], 1);
+
+    // Without a name, or with the same, it is that sign-in again; another account is sought among the institutes' users.
+    staff.sign_in_again(&[], &staff.password).expect(0, "");
+    staff.sign_in_again(&[&staff.email], &staff.password).expect(0, "");
+    assert_eq!(staff.run(&["whoami", "--json"]).expect(0, "").json()["pool"], "lake-staff");
+    staff.sign_in_again(&[&nurse.email], &nurse.password).expect(0, "");
+    let who = staff.run(&["whoami", "--json"]).expect(0, "").json();
+    assert_eq!((text(&who["pool"]), text(&who["read"])), ("institutes", nurse.institute.as_str()));
+    staff.sign_in_again(&[&staff.email], &staff.password).expect(1, "the sign-in was refused");
+    staff.sign_in_again(&[&staff.email, "--staff"], &staff.password).expect(0, "");
+    staff.run(&["logout"]).expect(0, "");
+    assert!(!staff.session_file().exists());
 }
 
 #[tokio::test]
@@ -510,6 +563,36 @@ async fn a_token_that_ends_is_renewed() {
     person.run(&["send", "b.hl7"]).expect(1, "error: the sign-in has ended: sign in again with `sluice login`");
 }
 
+#[tokio::test]
+async fn the_lakes_staff_see_what_became_of_an_institutes_messages_and_not_what_is_in_them() {
+    let (nurse, other) = (Person::signed_in("overseen").await, Person::signed_in("other").await);
+    nurse.message("a.hl7", "DOE");
+    let sent = nurse.run(&["send", "--wait", "--json", "a.hl7"]).expect(0, "").json();
+    let id = text(&sent["files"][0]["messageId"]);
+    let institute = nurse.institute.as_str();
+
+    let staff = Person::of_staff("overseer").await;
+    staff.login(&["--staff"], &staff.password).expect(0, "");
+    let is_unified = nurse.outputs.stack_output("Authorization").unwrap() == "unified";
+    // API Gateway's own authorizer knows the institutes' users only.
+    let shut_out = if is_unified { "403 Forbidden: not signed in any more, or not allowed" } else { "401 Unauthorized" };
+    let let_in: &[&Person] = if is_unified { &[&staff, &nurse] } else { &[&nurse] };
+    for person in let_in {
+        let listed = person.run(&["list", "--institute", institute, "--json"]).expect(0, "").text();
+        let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((listed.len(), text(&listed[0]["messageId"])), (1, id));
+        let status = person.run(&["status", "--institute", institute, id, "--json"]).expect(0, "").json();
+        assert_eq!((&status[0]["messageId"], &status[0]["status"]), (&json!(id), &json!("stored")));
+    }
+    staff.run(&["get", id]).expect(1, shut_out);
+    staff.run(&["list"]).expect(1, shut_out);
+    staff.message("b.hl7", "ROE");
+    staff.run(&["send", "b.hl7"]).expect(1, "0 accepted, 1 refused");
+    other.run(&["list", "--institute", institute]).expect(1, "403 Forbidden");
+    other.run(&["status", "--institute", institute, id]).expect(1, "");
+    staff.run(&["list", "--institute", "a/b"]).expect(2, "--institute");
+}
+
 /// An API that gives these answers, one a connection, and tells what it was asked.
 async fn scripted(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -543,6 +626,58 @@ fn accepted() -> String {
     json!({ "messageId": "0".repeat(64), "submissionId": "1", "status": "queued", "statusUrl": "http://x" }).to_string()
 }
 
+/// What API Gateway says where its authorizer does not let a token in.
+fn shut_out() -> String {
+    http("403 Forbidden", "Content-Type: application/json\r\n", r#"{"message":"Forbidden"}"#)
+}
+
+fn token_of(request: &str) -> Option<String> {
+    request.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization: ")).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_let_in_is_renewed_once_and_the_person_is_told_what_it_can_mean() {
+    let person = Person::signed_in("shutout").await;
+    // A token that has ended, though this machine's clock says otherwise.
+    let before = text(&person.session()["idToken"]).to_owned();
+    let (url, requests) = scripted(vec![shut_out(), http("200 OK", "", r#"{"messages":[]}"#)]).await;
+    person.asks_at(&url);
+    person.run_async(&["list"]).await.expect(0, "");
+    let tokens: Vec<_> = requests.await.unwrap().iter().map(|request| token_of(request).unwrap()).collect();
+    assert!(tokens.len() == 2 && tokens[0].ends_with(&before) && tokens[1] != tokens[0]);
+
+    // A user who may not do it: one more try, and no more than one for all of many files.
+    let means = "403 Forbidden: not signed in any more, or not allowed: `sluice whoami`";
+    let (url, requests) = scripted(vec![shut_out(); 2]).await;
+    person.asks_at(&url);
+    person.run_async(&["list"]).await.expect(1, means);
+    assert_eq!(requests.await.unwrap().len(), 2);
+    for file in ["a.hl7", "b.hl7", "c.hl7"] {
+        person.message(file, "DOE");
+    }
+    let (url, requests) = scripted(vec![shut_out(); 4]).await;
+    person.asks_at(&url);
+    let files = ["send", "--concurrency", "1", "a.hl7", "b.hl7", "c.hl7"];
+    let table = person.run_async(&files).await.expect(1, "0 accepted, 3 refused").text();
+    assert_eq!(table.matches(means).count(), 3, "{table}");
+    let tokens: Vec<_> = requests.await.unwrap().iter().map(|request| token_of(request).unwrap()).collect();
+    assert!(tokens.len() == 4 && tokens[0] != tokens[1] && tokens[1] == tokens[2] && tokens[2] == tokens[3]);
+
+    // What the API itself refuses is final: it knew the user.
+    let problem = r#"{"title":"Forbidden","status":403,"detail":"the user may not read"}"#;
+    let (url, requests) = scripted(vec![http("403 Forbidden", "Content-Type: application/problem+json\r\n", problem)]).await;
+    person.asks_at(&url);
+    person.run_async(&["list"]).await.expect(1, "403 Forbidden: the user may not read");
+    assert_eq!(requests.await.unwrap().len(), 1);
+
+    // Nobody is signed in any more, which the user pool says.
+    person.change_session(|session| session["refreshToken"] = "a.b.c".into());
+    let (url, requests) = scripted(vec![shut_out()]).await;
+    person.asks_at(&url);
+    person.run_async(&["list"]).await.expect(1, "the sign-in has ended: sign in again with `sluice login`");
+    assert_eq!(requests.await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn an_interrupted_wait_is_no_success_and_what_the_api_has_lost_is_sent_again() {
     let person = Person::signed_in("waits").await;
@@ -553,7 +688,7 @@ async fn an_interrupted_wait_is_no_success_and_what_the_api_has_lost_is_sent_aga
     };
     let gone = http("404 Not Found", "", r#"{"title":"Not found"}"#);
     let (url, requests) = scripted(vec![http("202 Accepted", "", &accepted()), status("queued")]).await;
-    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.asks_at(&url);
     let child = person.command(&["send", "--wait", "a.hl7"]).spawn().unwrap();
     requests.await.unwrap();
     signal(&child, Signal::INT);
@@ -580,7 +715,7 @@ async fn an_answer_of_something_else_is_no_acceptance() {
     let person = Person::signed_in("proxy").await;
     person.message("a.hl7", "DOE");
     let (url, _) = scripted(vec![http("409 Conflict", "", "{}")]).await;
-    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.asks_at(&url);
     let table = person.run_async(&["send", "a.hl7"]).await.expect(1, "0 accepted, 1 refused").text();
     assert!(table.contains("not an answer of the API"), "{table}");
     assert!(person.journal().is_empty());
@@ -594,7 +729,7 @@ async fn an_api_that_stays_busy_ends_the_sending() {
     }
     let busy = http("429 Too Many Requests", "Retry-After: 0\r\n", "");
     let (url, requests) = scripted(vec![busy.clone(); 7]).await;
-    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.asks_at(&url);
     let ended = person.run_async(&["send", "--concurrency", "1", "a.hl7", "b.hl7"]).await;
     assert!(ended.stderr.contains("0 accepted, 0 refused, 2 left"), "{}", ended.stderr);
     ended.expect(1, "error: a.hl7: 429 Too Many Requests");
@@ -603,7 +738,7 @@ async fn an_api_that_stays_busy_ends_the_sending() {
     // And while its outcome is waited for.
     let answers = [vec![http("202 Accepted", "", &accepted())], vec![busy; 7]].concat();
     let (url, requests) = scripted(answers).await;
-    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.asks_at(&url);
     person.run_async(&["send", "--wait", "a.hl7"]).await.expect(1, "error: a.hl7: 429 Too Many Requests");
     assert_eq!(requests.await.unwrap().len(), 8);
 }
@@ -659,7 +794,7 @@ async fn sending_waits_when_it_is_told_to_and_goes_on_after_a_lost_connection() 
         http("202 Accepted", "Content-Type: application/json\r\n", &accepted),
     ])
     .await;
-    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.asks_at(&url);
     let began = Instant::now();
     person.run_async(&["send", "a.hl7"]).await.expect(0, "1 accepted");
     assert!(began.elapsed() > Duration::from_millis(1_000 + 1_000 + 2_000), "no pause was made");
@@ -672,7 +807,7 @@ async fn an_interrupt_ends_a_pause_and_a_second_one_a_request() {
     let person = Person::signed_in("impatient").await;
     person.message("a.hl7", "DOE");
     let (url, requests) = scripted(vec![http("429 Too Many Requests", "Retry-After: 100\r\n", "")]).await;
-    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.asks_at(&url);
     let child = person.command(&["send", "a.hl7"]).spawn().unwrap();
     requests.await.unwrap();
     signal(&child, Signal::INT);
@@ -682,7 +817,7 @@ async fn an_interrupt_ends_a_pause_and_a_second_one_a_request() {
     // An API that does not answer: the connection is taken, and nothing comes.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.asks_at(&url);
     let mut child = person.command(&["send", "a.hl7"]).spawn().unwrap();
     let _connection = listener.accept().await.unwrap();
     signal(&child, Signal::INT);
@@ -713,7 +848,7 @@ async fn a_download_outlives_its_token() {
         http("200 OK", "", &message),
     ])
     .await;
-    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.asks_at(&url);
     let began = Instant::now();
     person.run_async(&["get", id.as_str(), "-o", "a.copy"]).await.expect(0, "a.copy");
     assert!(began.elapsed() > Duration::from_millis(1_500), "neither pause was made");
@@ -732,7 +867,7 @@ async fn a_download_outlives_its_token() {
 
     // Something else than the message that was asked for leaves nothing.
     let (url, _) = scripted(vec![http("200 OK", "", "MSH|another")]).await;
-    person.change_session(|session| session["deployment"]["apiUrl"] = url.as_str().into());
+    person.asks_at(&url);
     person.run_async(&["get", id.as_str(), "-o", "b.copy"]).await.expect(1, "what was received is not the message");
     assert!(!person.path("b.copy").exists());
     let names: Vec<_> = std::fs::read_dir(person.home.path()).unwrap().map(|it| it.unwrap().file_name()).collect();

@@ -103,7 +103,8 @@ impl Setting {
     async fn new(name: &str) -> Self {
         let outputs = up(UpOptions::default()).await.unwrap();
         let workspace = Workspace::find().await.unwrap();
-        let packages = package(&workspace, Purpose::Local(Profile::Dev), &Reporter::silent()).await.unwrap();
+        let packages =
+            package(&workspace, Purpose::Local(Profile::Dev), &workspace.policies(), &Reporter::silent()).await.unwrap();
         Self {
             aws: Aws::local(outputs.endpoint_url.as_deref().unwrap(), &outputs.region),
             sources: Sources::read(&workspace, packages).unwrap(),

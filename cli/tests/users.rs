@@ -114,7 +114,7 @@ impl Setting {
 
     async fn token(&self, address: &str) -> anyhow::Result<SecretString> {
         let password = SecretString::from(PASSWORD);
-        let user = User { email: address.to_owned(), password, read: String::new(), write: String::new() };
+        let user = User { email: address.to_owned(), password, read: String::new(), write: String::new(), pool: None };
         sign_in(&self.aws, &self.outputs.client_id, &user).await
     }
 
@@ -506,4 +506,47 @@ async fn a_domain_has_one_rule() {
     setting.refused(&["domains", "set", domain, "--institute", institute, "--yes"], 2, "--read");
     setting.refused(&["domains", "set", "jane@a.example", "--institute", institute, "--read"], 2, "an e-mail domain is");
     setting.refused(&["domains", "set", domain, "--institute", "a b", "--read"], 2, "not an institute");
+}
+
+#[tokio::test]
+async fn the_lakes_staff_are_users_of_a_pool_of_their_own() {
+    let setting = Setting::new().await;
+    let eve = setting.address("eve");
+    assert!(
+        setting.run(&["users", "add", "--staff", &eve, "--name", "Eve"]).contains("is one of the lake's staff: name none → Eve.")
+    );
+    assert_eq!(setting.mails(&eve).await.len(), 1);
+    setting.run(&["users", "invite", "--staff", &eve]);
+    assert_eq!(setting.mails(&eve).await.len(), 2);
+    // Two pools: neither knows the other's users.
+    assert!(!setting.users().contains_key(&eve));
+    setting.refused(&["users", "set", &eve, "--sign-out"], 1, "there is no user");
+    setting.run(&["users", "add", &setting.address("jane"), "--no-invitation"]);
+    let staff = || {
+        let listed = setting.json(&["users", "--staff", "list"]);
+        let of_test: Vec<_> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|it| it["email"].as_str().unwrap().ends_with(&setting.domain))
+            .cloned()
+            .collect();
+        assert_eq!(of_test.len(), 1, "{of_test:?}");
+        of_test[0].clone()
+    };
+    assert_eq!((&staff()["email"], &staff()["name"], &staff()["enabled"]), (&json!(eve), &json!("Eve"), &json!(true)));
+    let table = setting.run(&["users", "list", "--staff"]);
+    assert!(table.contains("lake staff") && table.contains(&eve) && !table.contains("write"), "{table}");
+
+    setting.run(&["users", "--staff", "disable", &eve]);
+    assert_eq!(staff()["enabled"], false);
+    setting.run(&["users", "enable", "--staff", &eve]);
+    let set = setting.json(&["users", "set", "--staff", &eve, "--name", "Eva", "--sign-out"]);
+    assert_eq!((&set["user"]["name"], &set["signedOut"], &set["user"]["enabled"]), (&json!("Eva"), &json!(true), &json!(true)));
+    // No attribute of that pool is an institute.
+    let pool = setting.outputs.staff_user_pool_id.as_deref().unwrap();
+    let right = AttributeType::builder().name("custom:read").value(&setting.institute).build().unwrap();
+    let update = setting.pool.admin_update_user_attributes().user_pool_id(pool).username(&eve).user_attributes(right);
+    assert!(update.send().await.is_err());
+    setting.pool.admin_delete_user().user_pool_id(pool).username(&eve).send().await.unwrap();
 }

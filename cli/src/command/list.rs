@@ -1,6 +1,7 @@
 //! `sluice list`
 
 use anyhow::Result;
+use domain::Source;
 use domain::catalog::MAX_PAGE;
 
 use crate::client::Client;
@@ -20,6 +21,9 @@ pub(crate) struct Args {
     /// Only of this type: ADT, or ADT^A01.
     #[arg(long = "type", value_name = "TYPE")]
     message_type: Option<String>,
+    /// Those of this institute, instead of one's own: for the lake's staff.
+    #[arg(long, value_name = "NAME")]
+    institute: Option<Source>,
     /// The newest so many.
     #[arg(long, default_value_t = 50, value_name = "COUNT")]
     limit: usize,
@@ -30,7 +34,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let client = Client::open()?;
-    let mut pages = Pages::new(&client, Query { from: args.from, to: args.to, message_type: args.message_type });
+    let query = Query { from: args.from, to: args.to, message_type: args.message_type, institute: args.institute };
+    let mut pages = Pages::new(&client, query);
     let limit = if args.all { usize::MAX } else { args.limit };
     let mut rows = Vec::new();
     let mut count = 0;

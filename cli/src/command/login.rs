@@ -21,6 +21,9 @@ pub(crate) struct Args {
     deployment: Option<PathBuf>,
     #[command(flatten)]
     place: super::DeploymentArgs,
+    /// Sign in as one of the lake's own staff, whose accounts are in a user pool of their own.
+    #[arg(long)]
+    staff: bool,
     /// Read what is asked for from stdin, a line each: the password first, then a new one or a code.
     #[arg(long)]
     password_stdin: bool,
@@ -34,6 +37,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     // One that cannot be read is about to be replaced.
     let last = file.read().ok().flatten();
     let deployment = deployment(&args, last.as_ref()).await?;
+    let as_staff = args.staff || as_staff_again(&args, last.as_ref());
+    let deployment = if as_staff { deployment.for_staff()? } else { deployment.for_institutes() };
     let last_here = last.filter(|last| last.deployment.user_pool_id == deployment.user_pool_id);
     let email = args.email.or_else(|| last_here.map(|last| last.email));
     let mut person: Box<dyn Asked> = if args.password_stdin {
@@ -72,6 +77,12 @@ async fn deployment(args: &Args, last: Option<&Session>) -> Result<Deployment> {
             Deployment::try_from(&outputs)
         }
     }
+}
+
+/// Whether the command repeats a sign-in of the lake's staff: it names no other account.
+fn as_staff_again(args: &Args, last: Option<&Session>) -> bool {
+    let last = last.filter(|last| last.deployment.is_for_staff() && args.deployment.is_none() && !args.place.is_named());
+    last.is_some_and(|last| args.email.as_ref().is_none_or(|email| *email == last.email))
 }
 
 fn ensure_terminal() -> Result<()> {

@@ -1,7 +1,7 @@
 //! `sluice status`
 
 use anyhow::{Result, anyhow};
-use domain::MessageId;
+use domain::{MessageId, Source};
 
 use crate::client::Client;
 use crate::error::ExitCode;
@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Ids of messages.
     #[arg(required = true, value_name = "ID")]
     ids: Vec<MessageId>,
+    /// They are of this institute, instead of one's own: for the lake's staff.
+    #[arg(long, value_name = "NAME")]
+    institute: Option<Source>,
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
@@ -21,7 +24,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let mut found = Vec::new();
     let mut code = ExitCode::Success;
     for id in &args.ids {
-        let status = read::status(&client, id.as_str()).await;
+        let status = read::status(&client, args.institute.as_ref(), id.as_str()).await;
         match status.and_then(|it| it.map_err(|answer| anyhow!(answer.problem()))) {
             Ok(status) => found.push(status),
             Err(error) => {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{DeploymentArgs, confirm};
 use crate::enrollment::Enrollment;
-use crate::error::ExitCode;
+use crate::error::{ExitCode, Misused};
 use crate::output::Output;
 use crate::private_file;
 use crate::users::address::Address;
@@ -28,6 +28,9 @@ const AT_ONCE: usize = 4;
 /// What to do with the users.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// The lake's own staff instead of the institutes' users: they have a user pool of their own, and no institutes.
+    #[arg(long, global = true)]
+    staff: bool,
     #[command(subcommand)]
     action: Action,
 }
@@ -181,38 +184,73 @@ struct Export {
     file: PathBuf,
 }
 
+/// Whose accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Institutes,
+    Staff,
+}
+
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    let whose = if args.staff { Whose::Staff } else { Whose::Institutes };
+    if let (Whose::Staff, Some(reason)) = (whose, args.action.is_not_for_staff()) {
+        return Err(Misused::because(reason));
+    }
     match args.action {
-        Action::Add(on) => add(&on.directory().await?, on.args, output).await,
-        Action::Set(on) => set(&on.directory().await?, on.args, output).await,
-        Action::Invite(on) => invite(&on.directory().await?, &on.args.user, output).await,
-        Action::Disable(on) => switch(&on.directory().await?, &on.args.user, false, output).await,
-        Action::Enable(on) => switch(&on.directory().await?, &on.args.user, true, output).await,
-        Action::List(on) => list(&on.directory().await?, on.args.institute.as_ref(), output).await,
+        Action::Add(on) => add(&on.directory(whose).await?, on.args, whose, output).await,
+        Action::Set(on) => set(&on.directory(whose).await?, on.args, whose, output).await,
+        Action::Invite(on) => invite(&on.directory(whose).await?, &on.args.user, output).await,
+        Action::Disable(on) => switch(&on.directory(whose).await?, &on.args.user, false, output).await,
+        Action::Enable(on) => switch(&on.directory(whose).await?, &on.args.user, true, output).await,
+        Action::List(on) => list(&on.directory(whose).await?, on.args.institute.as_ref(), whose, output).await,
         Action::Pending(on) => pending(&on.both().await?.1, output).await,
         Action::Approve(on) => {
             let (directory, enrollment) = on.both().await?;
             approve(&directory, &enrollment, on.args, output).await
         }
         Action::Reject(on) => reject(&on.both().await?.1, &on.args.user, output).await,
-        Action::Import(on) => import(&on.directory().await?, on.args, output).await,
-        Action::Export(on) => export(&on.directory().await?, &on.args.file, output).await,
+        Action::Import(on) => import(&on.directory(whose).await?, on.args, output).await,
+        Action::Export(on) => export(&on.directory(whose).await?, &on.args.file, output).await,
+    }
+}
+
+impl Action {
+    /// Why this cannot be done with the lake's staff, if so.
+    fn is_not_for_staff(&self) -> Option<&'static str> {
+        const NO_INSTITUTE: &str = "the lake's staff have no institutes to read from or write for: what they may do is in the \
+                                    policies, so --staff goes without --read, --write and --institute";
+        const NO_SIGN_UP: &str = "nobody signs up as the lake's staff: `sluice users add --staff EMAIL` makes them";
+        const NO_FILE: &str = "the lake's staff are made one by one: `sluice users add --staff EMAIL`";
+        match self {
+            Self::Add(on) => (on.args.read.is_some() || on.args.write.is_some()).then_some(NO_INSTITUTE),
+            Self::Set(On { args: Set { changes: it, .. }, .. }) => {
+                (it.read.is_some() || it.no_read || it.write.is_some() || it.no_write).then_some(NO_INSTITUTE)
+            }
+            Self::List(on) => on.args.institute.is_some().then_some(NO_INSTITUTE),
+            Self::Pending(_) | Self::Approve(_) | Self::Reject(_) => Some(NO_SIGN_UP),
+            Self::Import(_) | Self::Export(_) => Some(NO_FILE),
+            Self::Invite(_) | Self::Disable(_) | Self::Enable(_) => None,
+        }
     }
 }
 
 impl<A: clap::Args> On<A> {
-    async fn directory(&self) -> Result<Directory> {
+    async fn directory(&self, whose: Whose) -> Result<Directory> {
         let (aws, outputs) = self.deployment.find().await?;
-        Ok(Directory::new(&aws, &outputs))
+        let pool = match whose {
+            Whose::Institutes => &outputs.user_pool_id,
+            Whose::Staff => outputs.staff_pool()?.0,
+        };
+        Ok(Directory::new(&aws, pool))
     }
 
     async fn both(&self) -> Result<(Directory, Enrollment)> {
         let (aws, outputs) = self.deployment.find().await?;
-        Ok((Directory::new(&aws, &outputs), Enrollment::new(&aws, &outputs)?))
+        Ok((Directory::new(&aws, &outputs.user_pool_id), Enrollment::new(&aws, &outputs)?))
     }
 }
 
-async fn add(directory: &Directory, args: Add, output: &Output) -> Result<ExitCode> {
+async fn add(directory: &Directory, args: Add, whose: Whose, output: &Output) -> Result<ExitCode> {
     let wish = Wish {
         name: args.name,
         read: args.read.map(Right::from),
@@ -228,12 +266,19 @@ async fn add(directory: &Directory, args: Add, output: &Output) -> Result<ExitCo
         output.json(&directory.find(args.email.as_str()).await?)?;
     } else {
         let changes = described(&Account::absent().changes(&wish));
-        let changes = if changes.is_empty() { "without rights".to_owned() } else { changes };
-        output.line(format!("`{}` is a user: {changes}.", args.email));
+        output.line(match (whose, changes.as_str()) {
+            (Whose::Institutes, "") => format!("`{}` is a user: without rights.", args.email),
+            (Whose::Institutes, changes) => format!("`{}` is a user: {changes}.", args.email),
+            (Whose::Staff, "") => format!("`{}` is one of the lake's staff.", args.email),
+            (Whose::Staff, changes) => format!("`{}` is one of the lake's staff: {changes}.", args.email),
+        });
         output.line(match (args.no_invitation, known) {
             (false, _) => "Cognito sends them a temporary password.".to_owned(),
             (true, true) => "Nobody wrote to them: tell them the temporary password on a safe way.".to_owned(),
-            (true, false) => format!("Nobody wrote to them: `sluice users invite {}` does.", args.email),
+            (true, false) => {
+                let staff = if whose == Whose::Staff { "--staff " } else { "" };
+                format!("Nobody wrote to them: `sluice users invite {staff}{}` does.", args.email)
+            }
         });
     }
     Ok(ExitCode::Success)
@@ -247,7 +292,7 @@ fn password_line() -> Result<SecretString> {
     Ok(SecretString::from(password))
 }
 
-async fn set(directory: &Directory, args: Set, output: &Output) -> Result<ExitCode> {
+async fn set(directory: &Directory, args: Set, whose: Whose, output: &Output) -> Result<ExitCode> {
     let SetChanges { read, no_read, write, no_write, name, add_group, remove_group, sign_out } = args.changes;
     directory.require_groups(add_group.iter().chain(&remove_group)).await?;
     let account = directory.find(&args.user).await?;
@@ -270,7 +315,7 @@ async fn set(directory: &Directory, args: Set, output: &Output) -> Result<ExitCo
         });
         if sign_out {
             output.line("Signed out everywhere.");
-        } else if !changes.is_empty() {
+        } else if !changes.is_empty() && whose == Whose::Institutes {
             output.line(UNTIL_THEN);
         }
     }
@@ -303,7 +348,7 @@ async fn switch(directory: &Directory, user: &str, on: bool, output: &Output) ->
     Ok(ExitCode::Success)
 }
 
-async fn list(directory: &Directory, institute: Option<&Source>, output: &Output) -> Result<ExitCode> {
+async fn list(directory: &Directory, institute: Option<&Source>, whose: Whose, output: &Output) -> Result<ExitCode> {
     let mut accounts = directory.accounts().await?;
     if let Some(institute) = institute {
         accounts.retain(|account| account.read == institute.as_str() || account.write == institute.as_str());
@@ -314,9 +359,18 @@ async fn list(directory: &Directory, institute: Option<&Source>, output: &Output
         let rows = accounts.iter().map(|account| {
             let status = if account.enabled { account.status.clone() } else { format!("{}, disabled", account.status) };
             let groups = account.groups.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
-            [shown(account).to_owned(), account.name.clone(), account.read.clone(), account.write.clone(), groups, status]
+            (shown(account).to_owned(), account.name.clone(), account.read.clone(), account.write.clone(), groups, status)
         });
-        output.table(["user", "name", "read", "write", "groups", "status"], rows);
+        match whose {
+            Whose::Institutes => {
+                let rows = rows.map(|(user, name, read, write, groups, status)| [user, name, read, write, groups, status]);
+                output.table(["user", "name", "read", "write", "groups", "status"], rows);
+            }
+            Whose::Staff => {
+                let rows = rows.map(|(user, name, _, _, groups, status)| [user, name, groups, status]);
+                output.table(["lake staff", "name", "groups", "status"], rows);
+            }
+        }
     }
     Ok(ExitCode::Success)
 }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::client::Client;
 use crate::error::ExitCode;
 use crate::output::Output;
+use crate::outputs::{INSTITUTES, LAKE_STAFF};
 use crate::session::{Claims, Session};
 
 /// Who is signed in.
@@ -19,10 +20,12 @@ pub(crate) async fn run(_: Args, output: &Output) -> Result<ExitCode> {
 /// Prints what the ID token says. It is read here and not verified: the API and IAM do that.
 pub(crate) fn show(session: &Session, output: &Output) -> Result<ExitCode> {
     let claims = Claims::of(&session.tokens.id)?;
+    let is_staff = session.deployment.is_for_staff();
     if output.is_json() {
         output.json(&serde_json::json!({
             "email": claims.email,
             "subject": claims.sub,
+            "pool": if is_staff { LAKE_STAFF } else { INSTITUTES },
             "read": claims.read,
             "write": claims.write,
             "groups": claims.groups,
@@ -33,9 +36,15 @@ pub(crate) fn show(session: &Session, output: &Output) -> Result<ExitCode> {
     }
     let or_nothing = |text: &str| if text.is_empty() { "nothing".to_owned() } else { text.to_owned() };
     let left = SignedDuration::from_secs(claims.seconds_left(Timestamp::now()));
+    let [who, read, write] = if is_staff {
+        ["lake staff, of no institute".to_owned(), String::new(), String::new()]
+    } else {
+        [String::new(), or_nothing(&claims.read), or_nothing(&claims.write)]
+    };
     let rows = [
-        ("may read", or_nothing(&claims.read)),
-        ("may write", or_nothing(&claims.write)),
+        ("is", who),
+        ("may read", read),
+        ("may write", write),
         ("groups", claims.groups.join(", ")),
         ("API", session.deployment.api_url.clone()),
         ("token", format!("ends in {left:#}, and is renewed by itself")),

@@ -13,7 +13,12 @@ use super::hex;
 pub(super) struct PolicyFiles(BTreeMap<String, Vec<u8>>);
 
 impl PolicyFiles {
-    /// Reads a folder whose policies validate.
+    /// Reads a folder whose policies validate: what does not stops here, and not at the first request.
+    pub(super) fn validated(folder: &Path) -> Result<Self> {
+        crate::policies::check(folder)?;
+        Self::read(folder)
+    }
+
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();
         let entries = std::fs::read_dir(folder).with_context(|| format!("reading the policies in {}", folder.display()))?;

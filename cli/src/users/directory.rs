@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::address::Address;
 use crate::aws::Aws;
 use crate::error::explain;
-use crate::outputs::Outputs;
+use crate::output::one_line;
 
 /// Cognito's limit on changes of users is 25 a second for all of an account, so being told to wait is part of an import.
 /// No more than these, because the mails of a day being used up looks the same, and each of its rows waits in vain.
@@ -136,9 +136,9 @@ impl Account {
     }
 }
 
-/// A text that a user may have chosen, fit for a terminal and for one line of a file.
+/// A text that a user may have chosen.
 fn clean(text: &str) -> String {
-    text.replace(char::is_control, " ").trim().to_owned()
+    one_line(text).trim_start().to_owned()
 }
 
 /// The institute that a user may read from or write for, or none.
@@ -245,7 +245,7 @@ pub(crate) struct Invitation {
     pub(crate) temporary_password: Option<SecretString>,
 }
 
-/// The user pool of a deployment.
+/// A user pool of a deployment.
 #[derive(Debug)]
 pub(crate) struct Directory {
     client: Client,
@@ -253,10 +253,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(aws: &Aws, outputs: &Outputs) -> Self {
+    pub(crate) fn new(aws: &Aws, pool: &str) -> Self {
         let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS);
         let config = Builder::from(aws.config()).retry_config(retries).build();
-        Self::with_client(Client::from_conf(config), &outputs.user_pool_id)
+        Self::with_client(Client::from_conf(config), pool)
     }
 
     pub(crate) fn with_client(client: Client, pool: &str) -> Self {

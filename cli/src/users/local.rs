@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::aws::Aws;
 use crate::error::explain;
-use crate::outputs::{Outputs, User};
+use crate::outputs::{LAKE_STAFF, Outputs, User};
 use crate::wait::within;
 
 /// Who the demo and the tests act as: name, institute to read, institute to write.
@@ -24,12 +24,18 @@ const LOCAL_USERS: [(&str, &str, &str); 4] = [
     ("admin@st-elsewhere.example", "st-elsewhere", "st-elsewhere"),
 ];
 
+/// One of the lake's own staff, who are of no institute.
+pub(crate) const LOCAL_STAFF: &str = "staff@lake.example";
+
 /// Makes the users of the local system, with passwords of their own.
 pub(crate) async fn create_local_users(aws: &Aws, outputs: &Outputs) -> Result<Vec<User>> {
     let mut users = Vec::new();
     for (email, read, write) in LOCAL_USERS {
         users.push(create_user(aws, &outputs.user_pool_id, email, read, write).await?);
     }
+    let (pool, _) = outputs.staff_pool()?;
+    let staff = create_user(aws, pool, LOCAL_STAFF, "", "").await?;
+    users.push(User { pool: Some(LAKE_STAFF.to_owned()), ..staff });
     Ok(users)
 }
 
@@ -84,7 +90,7 @@ pub async fn create_user(aws: &Aws, user_pool_id: &str, email: &str, read: &str,
         Ok(())
     })
     .await?;
-    Ok(User { email: email.to_owned(), password, read: read.to_owned(), write: write.to_owned() })
+    Ok(User { email: email.to_owned(), password, read: read.to_owned(), write: write.to_owned(), pool: None })
 }
 
 /// 144 random bits, with a letter of each kind that password policies ask for.

@@ -6,14 +6,12 @@ mod tests;
 use std::collections::BTreeMap;
 
 use runtime::{Field, StepError};
-use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::Issuers;
 use crate::decider::{Decider, Decision};
 use crate::engine::Engine;
 use crate::event::Asked;
-use crate::explain::Explanation;
 use crate::policies::Policies;
 use crate::token::{Options, Verified, Verifier, VerifierError, VerifyError};
 
@@ -52,19 +50,10 @@ impl Authorizer {
         answer
     }
 
-    /// Explains what is decided about a request with this token, by the policies of the folder, in this process. `path` is a
-    /// real path, or that of a route key with any names in its braces.
-    ///
-    /// # Errors
-    /// When the token is no good, or nobody knows.
-    pub async fn explain(&self, token: &SecretString, method: &str, path: &str) -> Result<Explanation, VerifyError> {
-        let verified = self.verifier.verify(token).await?;
-        Ok(self.decider.explain(&verified, method, path))
-    }
-
     async fn decide(&self, asked: &Asked) -> (Result<Value, StepError>, Line) {
         let nobody = |outcome: &str, why: &str| {
-            let line = vec![(Field::Outcome, outcome.to_owned()), (Field::Detail, why.to_owned())];
+            let mut line = vec![(Field::Outcome, outcome.to_owned()), (Field::Detail, why.to_owned())];
+            line.extend(asked.route.clone().map(|route| (Field::Route, route)));
             (Ok(asked.answer(false, None, &BTreeMap::new())), line)
         };
         let route = match &asked.route {

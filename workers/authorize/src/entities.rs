@@ -89,10 +89,8 @@ impl KnownEntities {
 fn references(entity: &Entity) -> Vec<EntityUid> {
     let (_, _, parents) = entity.clone().into_inner();
     let mut found: Vec<EntityUid> = parents.into_iter().collect();
-    let attributes = entity.attrs().map(|(_, value)| value);
-    for value in attributes.chain(entity.tags().map(|(_, value)| value)).flatten() {
-        named_in(&value, &mut found);
-    }
+    let attributes = entity.attrs().chain(entity.tags());
+    attributes.filter_map(|(_, value)| value.ok()).for_each(|value| named_in(&value, &mut found));
     found
 }
 

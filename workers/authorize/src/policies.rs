@@ -72,8 +72,10 @@ impl Policies {
         let (Some((routes, routes_file)), Some((providers, providers_file))) = (routes, providers) else {
             return problems.or(None);
         };
+        let before = problems.count();
         let providers = Providers::resolve(providers, routes.namespace(), &providers_file, &schema, &mut problems);
-        let routes = routes.resolve(&routes_file, &schema, &providers, &mut problems);
+        let good_providers = (problems.count() == before).then_some(&providers);
+        let routes = routes.resolve(&routes_file, &schema, good_providers, &mut problems);
         let (Some(entities), Some(routes)) = (entities, routes) else { return problems.or(None) };
         let entities = entities.with_policies(&set);
         problems.or(Some(Self { schema, set, entities, routes, providers, sources }))

@@ -88,6 +88,10 @@ impl Problems {
         }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// `value`, if nothing is wrong.
     pub(crate) fn or<T>(mut self, value: Option<T>) -> Result<T, PolicyErrors> {
         match value {

@@ -44,7 +44,7 @@ pub(crate) enum Unasked {
     /// None of what could name the resource is there.
     NoResource(Vec<IdSource>),
     /// By the schema, nobody of that type does that.
-    NotForThem { principal: EntityTypeName, action: EntityUid, resource: EntityTypeName },
+    NotForThem { principal: String, action: String, resource: String },
 }
 
 impl fmt::Display for Unasked {
@@ -154,9 +154,9 @@ impl Question {
         };
         let request = Request::new(uid.clone(), route.action.clone(), resource.clone(), Context::empty(), Some(schema));
         let request = request.map_err(|_| Unasked::NotForThem {
-            principal: kind(),
-            action: route.action.clone(),
-            resource: route.resource.clone(),
+            principal: kind().to_string(),
+            action: route.action.to_string(),
+            resource: route.resource.to_string(),
         })?;
         // The folder's own have been checked: only the principal can fail this.
         let entities = Entities::from_entities(policies.entities.around(entity, &resource), Some(schema));

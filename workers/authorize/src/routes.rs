@@ -71,12 +71,13 @@ impl RoutesFile {
         &self.namespace
     }
 
-    /// The routes, if everything that they name is there.
+    /// The routes, if everything that they name is there. Without `providers`, which are wrong themselves then, nothing is
+    /// said of them here.
     pub(crate) fn resolve(
         self,
         file: &SourceFile,
         schema: &Schema,
-        providers: &Providers,
+        providers: Option<&Providers>,
         problems: &mut Problems,
     ) -> Option<Routes> {
         if type_name(&self.namespace, "Action").is_none() {
@@ -106,7 +107,7 @@ impl RouteEntry {
         key: &str,
         file: &SourceFile,
         schema: &Schema,
-        providers: &Providers,
+        providers: Option<&Providers>,
         problems: &mut Problems,
     ) -> Option<Route> {
         let mut wrong = |path: &[&str], message: String, help: Option<&str>| {
@@ -125,12 +126,15 @@ impl RouteEntry {
             wrong(&["action"], format!("the schema has no {action}"), None);
         }
         let resource = type_name(namespace, &self.resource.r#type).filter(|name| schema.has_type(name));
+        let done_by_some = |action: &EntityUid, resource: &EntityTypeName| {
+            providers.is_none_or(|providers| providers.principals().any(|it| schema.applies(action, it, resource)))
+        };
         match &resource {
             None => {
                 let message = format!("the schema has no entity type `{}`", self.resource.r#type);
                 wrong(&["resource", "type"], message, Some("types are those of `namespace`, if they are named without one"));
             }
-            Some(resource) if has_action && !providers.principals().any(|it| schema.applies(&action, it, resource)) => {
+            Some(resource) if has_action && !done_by_some(&action, resource) => {
                 let message = format!("by the schema no provider's principal does {action} to `{resource}`");
                 wrong(&["action"], message, Some("`appliesTo` of the action says who does what to what"));
             }
@@ -144,7 +148,9 @@ impl RouteEntry {
             let index = index.to_string();
             let place = ["resource", "id", &index];
             match source.split_once('.') {
-                Some(("principal", name)) if providers.has_text(name) => id.push(IdSource::Principal(name.to_owned())),
+                Some(("principal", name)) if providers.is_none_or(|providers| providers.has_text(name)) => {
+                    id.push(IdSource::Principal(name.to_owned()))
+                }
                 Some(("principal", name)) => {
                     wrong(&place, format!("no provider's principal has the text or entity `{name}`"), None);
                 }

@@ -39,7 +39,7 @@ fn spoil(folder: &Path, file: &str, old: &str, new: &str) {
 /// The place (`line:column`) of a text in a file as it is now.
 fn place(folder: &Path, file: &str, text: &str) -> String {
     let all = fs::read_to_string(folder.join(file)).unwrap();
-    let before = &all[..all.find(text).unwrap_or_else(|| panic!("{file}: {text}"))];
+    let before = all.split_once(text).unwrap_or_else(|| panic!("{file}: {text}")).0;
     let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
     format!("{}:{column}", before.matches('\n').count() + 1)
 }
@@ -194,6 +194,7 @@ fn all_that_is_wrong_is_said_at_once() {
     for file in ["partners.cedar", "lake-staff.cedar", "routes.json", "providers.json", "more.cedar"] {
         assert!(found.iter().any(|error| error.starts_with(file)), "{file}: {found:#?}");
     }
+    assert!(!found.iter().any(|error| error.contains("no provider")), "no error is said twice in other words: {found:#?}");
     let mut sorted = found.clone();
     sorted.sort_by_key(|error| error.split(':').next().unwrap().to_owned());
     assert_eq!(found, sorted);
@@ -281,4 +282,31 @@ fn the_store_has_the_schema_and_every_policy() {
     assert!(definition["Statement"].as_str().unwrap().starts_with("@id(\"institutes-submit\")"));
     assert_eq!(template["Outputs"]["PolicyStoreId"]["Value"], json!({ "Fn::GetAtt": ["PolicyStore", "PolicyStoreId"] }));
     assert!(resources.keys().all(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric())));
+}
+
+/// The blocks of a language in the folder's README.
+fn readme(language: &str) -> Vec<String> {
+    let text = fs::read_to_string(folder().join("README.md")).unwrap();
+    let blocks = text.split("```").skip(1).step_by(2);
+    blocks.filter_map(|block| Some(block.strip_prefix(language)?.strip_prefix('\n')?.to_owned())).collect()
+}
+
+#[test]
+fn what_the_readme_shows_is_a_good_folder() {
+    let folder = copy();
+    let [providers, routes, entities] = readme("json").try_into().unwrap();
+    for (name, text) in [("providers.json", providers), ("routes.json", routes), ("entities.json", entities)] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    spoil(
+        folder.path(),
+        "schema.cedarschema",
+        "entity InstituteUser =",
+        "entity UserGroup, Group;\nentity InstituteUser in [UserGroup, Group] =",
+    );
+    spoil(folder.path(), "schema.cedarschema", "read?: Institute,", "read?: Institute, department?: String,");
+    assert_eq!(errors(folder.path()), [""; 0]);
+    let policies = fs::read_to_string(folder.path().join("institutes.cedar")).unwrap();
+    let shown = readme("cedar");
+    assert!(shown.iter().all(|policy| policies.contains(policy)) && !shown.is_empty());
 }

@@ -310,7 +310,10 @@ async fn the_log_has_the_subject_and_nothing_else_of_the_token() {
             for secret in [CANARY, signature, "canary-institute", "custom:read\": "] {
                 assert!(!logged.contains(secret), "{claims}: {logged}");
             }
-            assert!(field(&line, Field::Subject).is_none_or(|subject| subject == SUBJECT || subject == &long[..128]), "{logged}");
+            assert!(
+                field(&line, Field::Subject).is_none_or(|subject| subject == SUBJECT || *subject == *"s".repeat(128)),
+                "{logged}"
+            );
         }
     }
 }

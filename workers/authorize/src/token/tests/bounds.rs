@@ -45,7 +45,7 @@ async fn an_answer_that_is_no_key_set_is_none() {
         ("a part", Answer::status("206 Partial Content", json, &good)),
         ("a page", ok(html, "<!doctype html><title>Sign in</title>")),
         ("nothing", ok(json, "")),
-        ("half a set", ok(json, &good[..good.len() / 2])),
+        ("half a set", ok(json, good.split_at(good.len() / 2).0)),
         ("a list", ok(json, &json!([jwk]).to_string())),
         ("another object", ok(json, "{\"issuer\": \"https://a.example\"}")),
         ("keys that are no list", ok(json, "{\"keys\": {}}")),
@@ -75,7 +75,7 @@ async fn an_answer_that_breaks_off_is_none() {
 async fn a_large_answer_is_not_read() {
     let megabytes = 10 * 1024 * 1024;
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {megabytes}\r\n\r\n");
-    locks_nobody_out_for_good("10 MB that never come", Answer::Bytes(head.clone().into_bytes())).await;
+    locks_nobody_out_for_good("10 MB that never come", Answer::Stuck(head.clone().into_bytes())).await;
     let whole = format!("{head}{{\"keys\": [{}]}}", " ".repeat(megabytes - 12)).into_bytes();
     locks_nobody_out_for_good("10 MB", Answer::Bytes(whole)).await;
     let chunked = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{megabytes:x}\r\n{}", " ".repeat(megabytes));
@@ -128,7 +128,7 @@ async fn an_issuer_that_hangs_or_drips_is_left_when_the_time_is_over() {
     let keys = Answer::keys(&[signer.jwk()]).bytes();
     let token = signer.token(&claims());
     let limit = Duration::from_millis(300);
-    for answer in [Answer::Nothing, Answer::Slowly(keys, Duration::from_millis(20))] {
+    for answer in [Answer::Stuck(Vec::new()), Answer::Slowly(keys, Duration::from_millis(20))] {
         let issuer = Issuer::answering(answer).await;
         let world = World::of(&issuer, &Options { request_timeout: limit, ..Options::default() });
         let began = Instant::now();

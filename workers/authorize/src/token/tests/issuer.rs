@@ -20,8 +20,8 @@ pub(super) enum Answer {
     AtTheGate(Vec<u8>),
     /// The same, but a byte at a time with this pause.
     Slowly(Vec<u8>, Duration),
-    /// No byte, ever.
-    Nothing,
+    /// These bytes, and then no more, ever.
+    Stuck(Vec<u8>),
     /// `200`, and chunks as long as anybody reads.
     Endless,
 }
@@ -128,13 +128,19 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
             stream.write_all(&bytes).await
         }
         Answer::Slowly(bytes, pause) => slowly(&mut stream, &bytes, pause).await,
-        Answer::Nothing => stream.read_u8().await.map(drop),
+        Answer::Stuck(bytes) => stuck(&mut stream, &bytes).await,
         Answer::Endless => endless(&mut stream).await,
     };
     match result {
         Ok(()) => drop(stream.shutdown().await),
         Err(_) => shared.left.add_permits(1),
     }
+}
+
+/// Ends when the client does.
+async fn stuck(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.read_u8().await.map(drop)
 }
 
 async fn slowly(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> std::io::Result<()> {
