@@ -69,3 +69,59 @@ pub(crate) async fn ask(folder: &Path, outputs: &Outputs, token: &SecretString, 
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use serde_json::json;
+
+    use super::*;
+    use crate::error::ExitCode;
+
+    #[tokio::test]
+    async fn keys_that_cannot_be_had_are_what_this_machine_lacks() {
+        const ISSUER: &str = "https://idp.example";
+        let part = |json: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
+        let now = jiff::Timestamp::now().as_second();
+        let claims = json!({ "iss": ISSUER, "aud": "client", "sub": "canary", "token_use": "id", "iat": now, "exp": now + 600 });
+        let token = format!("{}.{}.c2ln", part(json!({ "alg": "RS256", "kid": "1" })), part(claims));
+        // Nobody listens there.
+        let issuers =
+            json!({ "institutes": { "issuer": ISSUER, "audiences": ["client"], "jwksUri": "http://127.0.0.1:1/keys" } });
+        let outputs = outputs_of(&issuers.to_string());
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../workers/authorize/policies");
+        let token = SecretString::from(token);
+        let error = ask(&folder, &outputs, &token, "GET", "/er7").await.unwrap_err();
+        assert_eq!(ExitCode::of(&error), ExitCode::Environment);
+        let text = format!("{error:#}");
+        assert!(text.contains("the keys of the token's issuer") && !text.contains("canary"), "{text}");
+
+        let unfit = outputs_of("{\"strangers\": {\"issuer\": \"https://a.example\", \"audiences\": [\"1\"]}}");
+        let error = format!("{:#}", ask(&folder, &unfit, &token, "GET", "/er7").await.unwrap_err());
+        assert!(error.contains("do not fit the policies") && error.contains("`strangers`"), "{error}");
+    }
+
+    /// A deployment that has these issuers, and else nothing that is asked for here.
+    fn outputs_of(issuers: &str) -> Outputs {
+        let names = [
+            "stack",
+            "apiUrl",
+            "region",
+            "userPoolId",
+            "clientId",
+            "identityPoolId",
+            "bucket",
+            "overflowBucket",
+            "artifactBucket",
+            "table",
+            "topicArn",
+            "queueUrl",
+            "deadLetterQueueUrl",
+            "stateMachineArn",
+        ];
+        let mut outputs: serde_json::Map<_, _> = names.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
+        outputs.insert("stackOutputs".to_owned(), json!({ "Issuers": issuers }));
+        serde_json::from_value(outputs.into()).unwrap()
+    }
+}

@@ -33,6 +33,7 @@ const POLICIES: &str = r#"
     when { resource.owner has boss && principal == resource.owner.boss };
     @id("minutes") permit (principal, action == Action::"view", resource == Document::"minutes")
     when { principal == Document::"charter".owner };
+    @id("nameless") permit (principal, action == Action::"edit", resource == Document::"charter") unless { principal has name };
     @id("blocked") forbid (principal, action, resource) when { principal has tags && principal.tags.contains("blocked") };
 "#;
 
@@ -111,6 +112,10 @@ async fn claims_groups_and_known_entities_decide_together() {
         (may("secret", json!({ "username": "x", "level": 4, "tags": ["new", "blocked"] })), &["blocked"]),
         (may("secret", json!({ "username": "x", "level": 4, "tags": "blocked" })), &["blocked"]),
         (may("secret", json!({ "username": "x", "level": 4, "tags": [] })), &["level"]),
+        // An empty claim is none.
+        (edits("charter", json!({ "username": "x", "name": "" })), &["nameless"]),
+        (edits("charter", json!({ "username": "x", "name": null, "level": "" })), &["nameless"]),
+        (edits("charter", json!({ "username": "x", "name": "Jane" })), &[]),
         // Groups: one, several, none, and a group of groups that the folder knows.
         (edits("secret", json!({ "username": "x", "cognito:groups": ["reader", "editor"] })), &["role"]),
         (edits("secret", json!({ "username": "x", "cognito:groups": "editor" })), &["role"]),
