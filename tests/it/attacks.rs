@@ -11,7 +11,7 @@ mod judge;
 mod requests;
 mod rows;
 mod tokens;
-mod world;
+pub(crate) mod world;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -148,6 +148,8 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
     let it = Harness::new()?;
     let output = |name: &str| it.outputs.stack_output(name);
     let user_role = world::name_of(output("UserRoleArn")?);
+    let (users, staff) = (output("UserPoolProviderName")?, output("StaffUserPoolProviderName")?);
+    let staff_client = output("StaffUserPoolClientId")?;
     let mut allowed = BTreeSet::new();
     for policy in permissions::policies(&it, user_role).await? {
         for statement in policy["Statement"].as_array().context("statements")? {
@@ -178,21 +180,31 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
     let pool = &it.outputs.identity_pool_id;
     let role = aws_sdk_iam::Client::new(it.aws.config()).get_role().role_name(user_role).send().await?;
     let document = role.role().and_then(|it| it.assume_role_policy_document()).context("a trust policy")?;
-    assert_eq!(permissions::document(document)?, world::trust(pool));
+    assert_eq!(permissions::document(document)?, world::users_trust(pool, users, staff));
     let identity = aws_sdk_cognitoidentity::Client::new(it.aws.config());
     let settings = identity.describe_identity_pool().identity_pool_id(pool).send().await?;
     assert!(!settings.allow_unauthenticated_identities() && settings.allow_classic_flow() != Some(true));
     let roles = identity.get_identity_pool_roles().identity_pool_id(pool).send().await?;
-    let users = ("authenticated".to_owned(), output("UserRoleArn")?.to_owned());
-    assert_eq!(roles.roles().cloned(), Some([users].into()), "one role for everybody");
-    assert!(roles.role_mappings().is_none_or(|it| it.is_empty()), "whatever their claims say");
+    let default = ("authenticated".to_owned(), output("UserRoleArn")?.to_owned());
+    assert_eq!(roles.roles().cloned(), Some([default].into()), "one role for every institute's user, whatever their claims say");
+    // Another one for the staff's app client, and for it alone.
+    let mappings: Vec<_> = roles.role_mappings().context("a mapping")?.iter().collect();
+    let [(provider, mapping)] = mappings.as_slice() else { anyhow::bail!("one mapping: {mappings:?}") };
+    assert_eq!(**provider, format!("{staff}:{staff_client}"));
+    assert_eq!(mapping.ambiguous_role_resolution().map(|it| it.as_str()), Some("Deny"));
+    let rules = mapping.rules_configuration().context("rules")?.rules();
+    let [rule] = rules else { anyhow::bail!("one rule: {rules:?}") };
+    assert_eq!((rule.claim(), rule.match_type().as_str(), rule.value()), ("aud", "Equals", staff_client));
+    assert_eq!(rule.role_arn(), output("StaffRoleArn")?);
     // Whoever signs in through one of these cannot write the claims.
     let clients = settings.cognito_identity_providers();
-    assert!(!clients.is_empty());
+    let pools: BTreeSet<_> = clients.iter().filter_map(|it| it.provider_name()).collect();
+    assert_eq!(pools, BTreeSet::from([users, staff]));
     for client in clients {
         assert_eq!(client.server_side_token_check(), Some(true));
         // By hand, since the local AWS gives as texts what the SDK wants as numbers.
-        let describe = json!({ "UserPoolId": it.outputs.user_pool_id, "ClientId": client.client_id() });
+        let user_pool = client.provider_name().and_then(|it| it.rsplit('/').next());
+        let describe = json!({ "UserPoolId": user_pool, "ClientId": client.client_id() });
         let describe = Call::json("cognito-idp", "AWSCognitoIdentityProviderService.DescribeUserPoolClient", &describe);
         let answer = describe.send(it.aws.endpoint_url().context("an endpoint")?, &it.outputs.region, &world::root()).await?;
         let answer: Value = serde_json::from_str(&answer.body)?;

@@ -12,6 +12,7 @@
 )]
 
 mod attacks;
+mod audiences;
 mod authorize;
 mod canary;
 mod claim_model;

@@ -506,7 +506,7 @@ async fn no_worker_role_reaches_the_lake_bucket() -> Result<()> {
     assert!(seen > WORKERS.len(), "the workers' roles and the state machine's");
     // The same look at a role that does: the users'.
     let users = roles(&it, "identity").await?;
-    assert_eq!(users.keys().collect::<Vec<_>>(), ["EnrollRole", "UserRole"]);
+    assert_eq!(users.keys().collect::<Vec<_>>(), ["EnrollRole", "StaffRole", "UserRole"]);
     assert_eq!(reaching_the_lake(&policies(&it, &users["UserRole"]).await?, lake)?.len(), 2);
     let wide = json!({ "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::*" }] });
     assert_eq!(reaching_the_lake(&[wide], lake)?.len(), 1);

@@ -140,14 +140,23 @@ fn sample_policy(bucket: &str) -> Value {
     ]})
 }
 
-/// The trust of a role in an identity pool, as both the sample and we have it.
-pub(super) fn trust(identity_pool: &str) -> Value {
+/// The trust of a role in an identity pool, as the sample has it.
+pub(crate) fn trust(identity_pool: &str) -> Value {
     json!({ "Version": "2012-10-17", "Statement": [{
         "Effect": "Allow",
         "Principal": { "Federated": "cognito-identity.amazonaws.com" },
         "Action": ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"],
         "Condition": { "StringEquals": { "cognito-identity.amazonaws.com:aud": identity_pool },
                        "ForAnyValue:StringLike": { "cognito-identity.amazonaws.com:amr": "authenticated" } } }]})
+}
+
+/// The trust of the users' role in their identity pool: in their user pool's sign-ins, and in none with another beside it.
+pub(super) fn users_trust(identity_pool: &str, users: &str, staff: &str) -> Value {
+    let mut document = trust(identity_pool);
+    let condition = &mut document["Statement"][0]["Condition"];
+    condition["ForAnyValue:StringLike"]["cognito-identity.amazonaws.com:amr"] = json!(users);
+    condition["ForAllValues:StringNotLike"] = json!({ "cognito-identity.amazonaws.com:amr": [staff] });
+    document
 }
 
 impl World {

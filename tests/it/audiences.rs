@@ -1,0 +1,621 @@
+//! The audiences beside the institutes' users: what the lake's staff and a partner may do with AWS credentials of their own,
+//! and that nobody gets the role of another audience.
+
+mod deeds;
+mod provider;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_cognitoidentity::Client as Identity;
+use aws_sdk_cognitoidentityprovider::Client as Cognito;
+use aws_sdk_cognitoidentityprovider::error::ProvideErrorMetadata;
+use aws_sdk_cognitoidentityprovider::types::{AttributeType, AuthFlowType, ChallengeNameType};
+use aws_sdk_s3::config::Credentials;
+use aws_sdk_sts::Client as Sts;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use sluice::Outputs;
+use sluice::aws::Aws;
+use sluice::deploy::{self, Options, Sources, With};
+use sluice::output::Reporter;
+use sluice::outputs::User;
+use sluice::package::{Profile, Purpose, package};
+use sluice::workspace::Workspace;
+use sluice_tests::{Harness, adt, unique};
+
+use crate::{attacks, permissions};
+use deeds::Deed::{self, *};
+use deeds::Of::{Other, Own};
+use deeds::Scene;
+use provider::{CLIENT, Provider};
+
+/// All of [`deeds::ALL`] that each audience may do; the rest it may not.
+const STAFF: [Deed; 6] = [Record(Own), Record(Other), List(Own), List(Other), ListIndex(Own), ListIndex(Other)];
+const PARTNER: [Deed; 5] = [Record(Own), List(Own), ListIndex(Own), Put(Own, Own), Retag(Own, Own)];
+const USER: [Deed; 7] = [Record(Own), List(Own), ListIndex(Own), Put(Own, Own), Get(Own), GetVersion(Own), Retag(Own, Own)];
+
+/// One sign-in: a token, and whose the identity pool is told it is.
+#[derive(Clone)]
+struct Login {
+    provider: String,
+    token: SecretString,
+}
+
+impl Login {
+    async fn user(aws: &Aws, outputs: &Outputs, institute: &str) -> Result<Self> {
+        let email = format!("{}@test.example", unique());
+        let user = sluice::users::create_user(aws, &outputs.user_pool_id, &email, institute, institute).await?;
+        let token = sluice::sign_in::sign_in(aws, &outputs.client_id, &user).await?;
+        Ok(Self { provider: outputs.stack_output("UserPoolProviderName")?.to_owned(), token })
+    }
+
+    async fn staff(aws: &Aws, outputs: &Outputs) -> Result<Self> {
+        let user = staff_member(aws, outputs).await?;
+        let token = sluice::sign_in::sign_in(aws, outputs.stack_output("StaffUserPoolClientId")?, &user).await?;
+        Ok(Self { provider: outputs.stack_output("StaffUserPoolProviderName")?.to_owned(), token })
+    }
+
+    fn partner(provider: &Provider, claims: &Value) -> Self {
+        Self { provider: provider.login(), token: provider.token(claims) }
+    }
+}
+
+async fn staff_member(aws: &Aws, outputs: &Outputs) -> Result<User> {
+    let email = format!("{}@lake.example", unique());
+    sluice::users::create_user(aws, outputs.stack_output("StaffUserPoolId")?, &email, "", "").await
+}
+
+/// What these sign-ins, all in one call, are exchanged for: an AWS, or the code of the refusal.
+async fn exchange(outputs: &Outputs, logins: &[&Login], role: Option<&str>) -> Result<Result<Aws, String>> {
+    let client = Identity::new(Aws::anonymous(outputs.endpoint_url.as_deref(), &outputs.region).config());
+    let map = || logins.iter().map(|it| (it.provider.clone(), it.token.expose_secret().to_owned())).collect();
+    let got = client.get_id().identity_pool_id(&outputs.identity_pool_id).set_logins(Some(map())).send().await;
+    let got = match got.map_err(aws_sdk_cognitoidentity::Error::from) {
+        Ok(got) => got,
+        Err(error) => return Ok(Err(code(&error)?)),
+    };
+    let ask = client.get_credentials_for_identity().set_identity_id(got.identity_id).set_logins(Some(map()));
+    let given = ask.set_custom_role_arn(role.map(str::to_owned)).send().await;
+    let given = match given.map_err(aws_sdk_cognitoidentity::Error::from) {
+        Ok(given) => given.credentials.context("credentials")?,
+        Err(error) => return Ok(Err(code(&error)?)),
+    };
+    let (key, secret) = given.access_key_id.zip(given.secret_key).context("a key")?;
+    let credentials = Credentials::new(key, secret, given.session_token, None, "test");
+    let endpoint = outputs.endpoint_url.as_deref().context("an endpoint")?;
+    Ok(Ok(Aws::with_credentials(endpoint, &outputs.region, credentials)))
+}
+
+fn code(error: &aws_sdk_cognitoidentity::Error) -> Result<String> {
+    // Without a code there was no answer.
+    error.code().map(str::to_owned).with_context(|| format!("{error:?}"))
+}
+
+/// The AWS of one sign-in.
+async fn aws_of(outputs: &Outputs, login: &Login) -> Result<Aws> {
+    exchange(outputs, &[login], None).await?.map_err(|code| anyhow::anyhow!("the exchange was refused with {code}"))
+}
+
+/// The name of the role that these sign-ins get, `Err` for the code of the refusal.
+async fn role(outputs: &Outputs, logins: &[&Login], wanted: Option<&str>) -> Result<Result<String, String>> {
+    Ok(match exchange(outputs, logins, wanted).await? {
+        Ok(aws) => {
+            let caller = Sts::new(aws.config()).get_caller_identity().send().await?.arn.context("a caller")?;
+            Ok(caller.split('/').nth(1).context("a role")?.to_owned())
+        }
+        Err(code) => Err(code),
+    })
+}
+
+fn name_of(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or_default()
+}
+
+/// What Cognito says where somebody asks for a role that their sign-in does not give.
+fn refused(outcome: &Result<String, String>) -> bool {
+    matches!(outcome, Err(code) if code == "NotAuthorizedException" || code == "InvalidIdentityPoolConfigurationException")
+}
+
+/// Actions and resources that a role's policies allow, and the conditions on the caller's tags.
+async fn allowed(it: &Harness, role: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let (mut allowed, mut tags) = (BTreeSet::new(), BTreeSet::new());
+    for policy in permissions::policies(it, role).await? {
+        for statement in policy["Statement"].as_array().context("statements")? {
+            assert_eq!(statement["Effect"], "Allow");
+            for action in permissions::texts(&statement["Action"]) {
+                allowed.extend(permissions::texts(&statement["Resource"]).into_iter().map(|it| format!("{action} {it}")));
+            }
+            let equals = statement["Condition"]["StringEquals"].as_object().context("a condition in every statement")?;
+            let tag = equals.iter().find(|(key, _)| key.starts_with("aws:PrincipalTag/")).context("a tag in every statement")?;
+            tags.insert(format!("{} {}", tag.0, tag.1));
+        }
+    }
+    Ok((allowed, tags))
+}
+
+/// The condition of a role's trust policy.
+async fn trust(it: &Harness, role: &str) -> Result<Value> {
+    let found = aws_sdk_iam::Client::new(it.aws.config()).get_role().role_name(role).send().await?;
+    let document = found.role().and_then(|it| it.assume_role_policy_document()).context("a trust policy")?;
+    let document = permissions::document(document)?;
+    let [statement] = document["Statement"].as_array().context("statements")?.as_slice() else {
+        anyhow::bail!("one statement: {document}")
+    };
+    assert_eq!(statement["Principal"], json!({ "Federated": "cognito-identity.amazonaws.com" }));
+    Ok(statement["Condition"].clone())
+}
+
+#[tokio::test]
+async fn staff_see_the_records_of_every_institute_and_nothing_else() -> Result<()> {
+    let it = Harness::new()?;
+    // A real message, through the pipeline: its record they see, the message they do not.
+    let (message_id, _) = it.store(&it.admin().await?, &adt(&unique(), "DOE")).await?;
+    let staff = aws_of(it.outputs, &Login::staff(&it.aws, it.outputs).await?).await?;
+    let record = it.record(&message_id).await?;
+    let get = aws_sdk_dynamodb::Client::new(staff.config()).get_item().table_name(&it.outputs.table);
+    let get = get.key("source", aws_sdk_dynamodb::types::AttributeValue::S(it.institute.clone()));
+    let get = get.key("message_id", aws_sdk_dynamodb::types::AttributeValue::S(message_id.to_string()));
+    let key = record.key.context("a key")?;
+    let seen = get.send().await?.item.context("the record")?;
+    assert_eq!(seen.get("key").and_then(|it| it.as_s().ok()), Some(&key));
+    assert!(!permissions::allowed(staff.s3().get_object().bucket(&it.outputs.bucket).key(&key).send().await)?);
+
+    let scene = Scene::new(&it.aws, it.outputs, &it.institute).await?;
+    assert_eq!(scene.may(&staff).await?, STAFF);
+    let user = aws_of(it.outputs, &Login::user(&it.aws, it.outputs, &it.institute).await?).await?;
+    assert_eq!(scene.may(&user).await?, USER, "an institute's user, as ever");
+    scene.root_may_do_all().await
+}
+
+#[tokio::test]
+async fn nobody_gets_the_role_of_another_audience_for_the_asking() -> Result<()> {
+    let it = Harness::new()?;
+    let output = |name: &str| it.outputs.stack_output(name);
+    let (user_role, staff_role) = (output("UserRoleArn")?, output("StaffRoleArn")?);
+    let (user, staff) = (Login::user(&it.aws, it.outputs, &it.institute).await?, Login::staff(&it.aws, it.outputs).await?);
+    for (login, own, other) in [(&user, user_role, staff_role), (&staff, staff_role, user_role)] {
+        assert_eq!(role(it.outputs, &[login], None).await?, Ok(name_of(own).to_owned()));
+        assert_eq!(role(it.outputs, &[login], Some(own)).await?, Ok(name_of(own).to_owned()), "one's own may be asked for");
+        let outcome = role(it.outputs, &[login], Some(other)).await?;
+        assert!(refused(&outcome), "{outcome:?}");
+        // Not at STS either, with the token itself.
+        let assume = Sts::new(it.aws.config()).assume_role_with_web_identity().role_session_name("session");
+        for role in [own, other] {
+            let assume = assume.clone().role_arn(role).web_identity_token(login.token.expose_secret());
+            assert_eq!(assume.send().await.unwrap_err().code(), Some("AccessDenied"));
+        }
+    }
+    // One's token in the name of the other's provider.
+    for (login, provider) in [(&user, &staff.provider), (&staff, &user.provider)] {
+        let renamed = Login { provider: provider.clone(), ..login.clone() };
+        let outcome = role(it.outputs, &[&renamed], None).await?;
+        assert!(refused(&outcome), "{outcome:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_sign_ins_at_once_give_no_credentials_and_each_alone_its_own() -> Result<()> {
+    let it = Harness::new()?;
+    let output = |name: &str| it.outputs.stack_output(name);
+    let (user_role, staff_role) = (output("UserRoleArn")?, output("StaffRoleArn")?);
+    let (user, staff) = (Login::user(&it.aws, it.outputs, &it.institute).await?, Login::staff(&it.aws, it.outputs).await?);
+    for wanted in [None, Some(user_role), Some(staff_role)] {
+        let outcome = role(it.outputs, &[&user, &staff], wanted).await?;
+        assert!(refused(&outcome), "{wanted:?}: {outcome:?}");
+    }
+    // The two are one identity from now on, which may still do with each sign-in what that alone gives.
+    let scene = Scene::new(&it.aws, it.outputs, &it.institute).await?;
+    for (login, own, other, may) in [(&user, user_role, staff_role, &USER[..]), (&staff, staff_role, user_role, &STAFF[..])] {
+        assert_eq!(role(it.outputs, &[login], None).await?, Ok(name_of(own).to_owned()));
+        assert_eq!(scene.may(&aws_of(it.outputs, login).await?).await?, may);
+        let outcome = role(it.outputs, &[login], Some(other)).await?;
+        assert!(refused(&outcome), "{outcome:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn staff_who_were_signed_out_or_whose_account_is_closed_get_no_credentials() -> Result<()> {
+    let it = Harness::new()?;
+    let (pool, client) = (it.outputs.stack_output("StaffUserPoolId")?, it.outputs.stack_output("StaffUserPoolClientId")?);
+    let provider = it.outputs.stack_output("StaffUserPoolProviderName")?;
+    let cognito = Cognito::new(it.aws.config());
+    for end in ["signed out", "disabled", "deleted"] {
+        let user = staff_member(&it.aws, it.outputs).await?;
+        let token = sluice::sign_in::sign_in(&it.aws, client, &user).await?;
+        let login = Login { provider: provider.to_owned(), token };
+        assert!(role(it.outputs, &[&login], None).await?.is_ok());
+        match end {
+            "signed out" => {
+                cognito.admin_user_global_sign_out().user_pool_id(pool).username(&user.email).send().await?;
+            }
+            "disabled" => {
+                cognito.admin_disable_user().user_pool_id(pool).username(&user.email).send().await?;
+            }
+            _ => {
+                cognito.admin_delete_user().user_pool_id(pool).username(&user.email).send().await?;
+            }
+        }
+        assert_eq!(role(it.outputs, &[&login], None).await?, Err("NotAuthorizedException".to_owned()), "{end}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_makes_themselves_staff_and_staff_write_nothing_but_their_name() -> Result<()> {
+    let it = Harness::new()?;
+    let staff_client = it.outputs.stack_output("StaffUserPoolClientId")?;
+    let cognito = Cognito::new(it.aws.config());
+    let sign_up = async |client: &str| {
+        let (email, password) = (format!("{}@lake.example", unique()), format!("Aa1!{}", unique()));
+        let email_attribute = AttributeType::builder().name("email").value(&email).build()?;
+        let sign_up = cognito.sign_up().client_id(client).username(&email).password(password);
+        let answer = sign_up.user_attributes(email_attribute).send().await;
+        anyhow::Ok(answer.map(drop).map_err(|error| error.code().unwrap_or("none").to_owned()))
+    };
+    assert_eq!(sign_up(&it.outputs.client_id).await?, Ok(()), "where anybody may");
+    assert_eq!(sign_up(staff_client).await?, Err("NotAuthorizedException".to_owned()));
+
+    let user = staff_member(&it.aws, it.outputs).await?;
+    let auth = cognito.initiate_auth().client_id(staff_client).auth_flow(AuthFlowType::UserPasswordAuth);
+    let auth = auth.auth_parameters("USERNAME", &user.email).auth_parameters("PASSWORD", user.password.expose_secret());
+    let access = auth.send().await?.authentication_result.and_then(|it| it.access_token).context("an access token")?;
+    let write = async |name: &str| {
+        let attribute = AttributeType::builder().name(name).value("another@lake.example").build()?;
+        let answer = cognito.update_user_attributes().access_token(&access).user_attributes(attribute).send().await;
+        anyhow::Ok(answer.map(drop).map_err(|error| error.code().unwrap_or("none").to_owned()))
+    };
+    assert_eq!(write("name").await?, Ok(()));
+    assert_eq!(write("email").await?, Err("NotAuthorizedException".to_owned()));
+    assert_eq!(write("email_verified").await?, Err("NotAuthorizedException".to_owned()));
+    // There is no such thing in this pool.
+    assert_eq!(write("custom:write").await?, Err("InvalidParameterException".to_owned()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_staffs_role_allows_what_is_listed_here() -> Result<()> {
+    let it = Harness::new()?;
+    let output = |name: &str| it.outputs.stack_output(name);
+    let (table, key, client) = (output("CatalogTableArn")?, output("DataKeyArn")?, output("StaffUserPoolClientId")?);
+    let role = name_of(output("StaffRoleArn")?);
+    let expected = [
+        format!("dynamodb:GetItem {table}"),
+        format!("dynamodb:Query {table}"),
+        format!("dynamodb:Query {table}/index/*"),
+        format!("kms:Decrypt {key}"),
+    ];
+    let tags = [format!("aws:PrincipalTag/staff \"{client}\"")];
+    assert_eq!(allowed(&it, role).await?, (expected.into(), tags.into()));
+    let expected = json!({
+        "StringEquals": { "cognito-identity.amazonaws.com:aud": it.outputs.identity_pool_id },
+        "ForAnyValue:StringLike": { "cognito-identity.amazonaws.com:amr": output("StaffUserPoolProviderName")? },
+        "ForAllValues:StringNotLike": { "cognito-identity.amazonaws.com:amr": [output("UserPoolProviderName")?] },
+    });
+    assert_eq!(trust(&it, role).await?, expected);
+    Ok(())
+}
+
+/// A deployment of its own, with a partner in it.
+struct Second {
+    it: Harness,
+    provider: Provider,
+    sources: Sources,
+    stack: String,
+    institute: String,
+}
+
+impl Second {
+    async fn new() -> Result<Self> {
+        // First, for it packs the workers as well.
+        let it = Harness::new()?;
+        let workspace = Workspace::find().await?;
+        let packages = package(&workspace, Purpose::Local(Profile::Dev), &Reporter::silent()).await?;
+        Ok(Self {
+            institute: it.institute.clone(),
+            it,
+            provider: Provider::new()?,
+            sources: Sources::read(&workspace, packages)?,
+            stack: format!("partner{}", std::process::id()),
+        })
+    }
+
+    async fn deploy(&self, parameters: &[(&str, &str)]) -> Result<Outputs> {
+        let mut parameters: BTreeMap<_, _> = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        parameters.insert("PasswordSignIn".to_owned(), "true".to_owned());
+        let options = Options { stack: self.stack.clone(), parameters };
+        Ok(deploy::deploy(&self.it.aws, &self.sources, &options, &Reporter::silent()).await?.outputs)
+    }
+
+    /// As it comes: no partner, and no staff without a second factor.
+    async fn without_a_partner(&self) -> Result<()> {
+        let outputs = self.deploy(&[]).await?;
+        for name in ["PartnerIssuer", "PartnerClientId", "PartnerJwksUri", "PartnerInstitute", "PartnerRoleArn"] {
+            ensure!(outputs.stack_output(name)?.is_empty(), "{name}");
+        }
+        let login = Login::partner(&self.provider, &json!({}));
+        let outcome = role(&outputs, &[&login], None).await?;
+        ensure!(refused(&outcome), "{outcome:?}");
+
+        let user = staff_member(&self.it.aws, &outputs).await?;
+        let client = outputs.stack_output("StaffUserPoolClientId")?;
+        let auth = Cognito::new(self.it.aws.config()).initiate_auth().client_id(client);
+        let auth = auth.auth_flow(AuthFlowType::UserPasswordAuth).auth_parameters("USERNAME", &user.email);
+        let asked = auth.auth_parameters("PASSWORD", user.password.expose_secret()).send().await?;
+        ensure!(asked.challenge_name() == Some(&ChallengeNameType::MfaSetup), "{:?}", asked.challenge_name());
+        ensure!(asked.authentication_result().is_none());
+        Ok(())
+    }
+
+    /// A partner is whole or none, and its institute is a name.
+    async fn half_a_partner(&self) -> Result<()> {
+        let issuer = self.provider.issuer();
+        let whole = [("PartnerIssuer", issuer.as_str()), ("PartnerClientId", CLIENT), ("PartnerInstitute", "st-elsewhere")];
+        for (missing, _) in whole {
+            let rest: Vec<_> = whole.into_iter().filter(|(name, _)| *name != missing).collect();
+            let error = format!("{:#}", self.deploy(&rest).await.map(drop).unwrap_err());
+            ensure!(error.contains(&format!("A partner needs {missing}")), "{error}");
+        }
+        for (name, value) in [
+            ("PartnerInstitute", "*"),
+            ("PartnerInstitute", "a/b"),
+            ("PartnerInstitute", "${aws:userid}"),
+            ("PartnerIssuer", "http://idp.example"),
+            ("PartnerIssuer", "https://*.example"),
+            ("PartnerClientId", "a*"),
+        ] {
+            let changed: Vec<_> = whole.into_iter().map(|it| if it.0 == name { (name, value) } else { it }).collect();
+            let error = format!("{:#}", self.deploy(&changed).await.map(drop).unwrap_err());
+            ensure!(error.contains(name), "{value}: {error}");
+        }
+        Ok(())
+    }
+
+    async fn with_a_partner(&self) -> Result<Outputs> {
+        let issuer = self.provider.issuer();
+        self.deploy(&[
+            ("StaffMultiFactor", "OPTIONAL"),
+            ("PartnerIssuer", &issuer),
+            ("PartnerClientId", CLIENT),
+            ("PartnerInstitute", &self.institute),
+        ])
+        .await
+    }
+
+    /// It submits for its institute and sees what became of that, whatever its tokens say.
+    async fn its_rights(&self, outputs: &Outputs) -> Result<()> {
+        let other = "another-institute";
+        let scene = Scene::new(&self.it.aws, outputs, &self.institute).await?;
+        for claims in [
+            json!({}),
+            json!({ "sub": "a|user with ${aws:PrincipalTag/read}, * and ?" }),
+            json!({ "custom:write": other, "custom:read": other, "write": other, "read": other, "staff": "staff" }),
+            json!({ "custom:write": "*", "custom:read": self.institute, "read": self.institute }),
+            json!({ "cognito:groups": ["lake-staff"], "cognito:roles": [outputs.stack_output("StaffRoleArn")?],
+                "cognito:preferred_role": outputs.stack_output("UserRoleArn")? }),
+            json!({ "https://aws.amazon.com/tags": { "principal_tags": { "read": [other], "write": [other] } } }),
+            json!({ "token_use": "id", "cognito:username": "admin", "amr": ["authenticated"] }),
+        ] {
+            let aws = aws_of(outputs, &Login::partner(&self.provider, &claims)).await?;
+            let may = scene.may(&aws).await?;
+            ensure!(may == PARTNER, "with {claims} it may {may:?}");
+        }
+        scene.root_may_do_all().await
+    }
+
+    /// Only a token of its provider for this deployment is one.
+    async fn bad_tokens(&self, outputs: &Outputs) -> Result<()> {
+        ensure!(role(outputs, &[&Login::partner(&self.provider, &json!({}))], None).await?.is_ok());
+        for (what, token) in self.provider.bad_tokens()? {
+            let login = Login { provider: self.provider.login(), token };
+            let outcome = role(outputs, &[&login], None).await?;
+            ensure!(refused(&outcome), "{what}: {outcome:?}");
+        }
+        // A provider that nobody has told IAM about, with a token that is good in itself.
+        let stranger = Provider::new()?;
+        let outcome = role(outputs, &[&Login::partner(&stranger, &json!({}))], None).await?;
+        ensure!(refused(&outcome), "{outcome:?}");
+        // Nor does the deployment without a partner take this one's.
+        let outcome = role(self.it.outputs, &[&Login::partner(&self.provider, &json!({}))], None).await?;
+        ensure!(refused(&outcome), "{outcome:?}");
+        Ok(())
+    }
+
+    /// No role but one's own, by whatever sign-ins and by whatever wish.
+    async fn roles_stay_apart(&self, outputs: &Outputs) -> Result<()> {
+        let aws = &self.it.aws;
+        let logins = [
+            ("UserRoleArn", Login::user(aws, outputs, "user-institute").await?),
+            ("StaffRoleArn", Login::staff(aws, outputs).await?),
+            ("PartnerRoleArn", Login::partner(&self.provider, &json!({}))),
+        ];
+        let scene = Scene::new(aws, outputs, "user-institute").await?;
+        for linked in [false, true] {
+            for (own, login) in &logins {
+                for (name, _) in &logins {
+                    let wanted = outputs.stack_output(name)?;
+                    let outcome = role(outputs, &[login], Some(wanted)).await?;
+                    let good = if name == own { outcome == Ok(name_of(wanted).to_owned()) } else { refused(&outcome) };
+                    ensure!(good, "{own} asks for {name}, linked {linked}: {outcome:?}");
+                }
+                let may = scene.may(&aws_of(outputs, login).await?).await?;
+                let expected = match *own {
+                    "UserRoleArn" => &USER[..],
+                    "StaffRoleArn" => &STAFF[..],
+                    // It is an institute that the partner has nothing to do with.
+                    _ => &[],
+                };
+                ensure!(may == expected, "{own}, linked {linked}: {may:?}");
+            }
+            // Two at once, or all three: from then on they are one identity.
+            let [user, staff, partner] = logins.each_ref().map(|(_, login)| login);
+            for together in [&[user, partner][..], &[staff, partner], &[user, staff], &[user, staff, partner]] {
+                for wanted in [None].into_iter().chain(logins.iter().map(|(name, _)| Some(*name))) {
+                    let arn = wanted.map(|name| outputs.stack_output(name)).transpose()?;
+                    let outcome = role(outputs, together, arn).await?;
+                    ensure!(refused(&outcome), "{wanted:?} of {}: {outcome:?}", together.len());
+                }
+            }
+        }
+        // Not at STS either, with the partner's token itself: nothing trusts its provider but Cognito.
+        let token = self.provider.token(&json!({}));
+        for name in ["UserRoleArn", "StaffRoleArn", "PartnerRoleArn"] {
+            let assume = Sts::new(aws.config()).assume_role_with_web_identity().role_session_name("session");
+            let assume = assume.role_arn(outputs.stack_output(name)?).web_identity_token(token.expose_secret());
+            let refusal = assume.send().await.unwrap_err();
+            ensure!(refusal.code() == Some("AccessDenied"), "{name}: {refusal:?}");
+        }
+        Ok(())
+    }
+
+    /// With two of the three locks open, the third one holds. Nothing closes them again.
+    async fn each_lock_holds_alone(&self, outputs: &Outputs) -> Result<()> {
+        let aws = &self.it.aws;
+        let claims = json!({ "custom:read": "user-institute", "custom:write": "user-institute" });
+        let logins = [
+            ("UserRoleArn", Login::user(aws, outputs, "user-institute").await?, &USER[..]),
+            ("StaffRoleArn", Login::staff(aws, outputs).await?, &STAFF[..]),
+            ("PartnerRoleArn", Login::partner(&self.provider, &claims), &[]),
+        ];
+        let scene = Scene::new(aws, outputs, "user-institute").await?;
+        let (identity, iam) = (Identity::new(aws.config()), aws_sdk_iam::Client::new(aws.config()));
+        let pool = &outputs.identity_pool_id;
+        let mappings = identity.get_identity_pool_roles().identity_pool_id(pool).send().await?.role_mappings;
+        let set_roles = async |role: &str, mappings| {
+            let set = identity.set_identity_pool_roles().identity_pool_id(pool).roles("authenticated", role);
+            set.set_role_mappings(mappings).send().await
+        };
+
+        // No mapping: everybody gets the default role. Whose it is not, the trust policy refuses.
+        for (name, _, _) in &logins {
+            set_roles(outputs.stack_output(name)?, None).await?;
+            for (own, login, _) in &logins {
+                let outcome = role(outputs, &[login], None).await?;
+                ensure!(if own == name { outcome.is_ok() } else { refused(&outcome) }, "{own} has {name}: {outcome:?}");
+            }
+        }
+        // No trust policy either: the tags refuse.
+        for (name, _, _) in &logins {
+            let arn = outputs.stack_output(name)?;
+            let trusting = iam.update_assume_role_policy().role_name(name_of(arn));
+            trusting.policy_document(attacks::world::trust(pool).to_string()).send().await?;
+            set_roles(arn, None).await?;
+            for (own, login, may) in &logins {
+                let found = scene.may(&aws_of(outputs, login).await?).await?;
+                ensure!(found == if own == name { may.to_vec() } else { Vec::new() }, "{own} as {name} may {found:?}");
+            }
+        }
+        // The mapping alone.
+        set_roles(outputs.stack_output("UserRoleArn")?, mappings).await?;
+        for (own, login, _) in &logins {
+            for (name, _, _) in &logins {
+                let outcome = role(outputs, &[login], Some(outputs.stack_output(name)?)).await?;
+                ensure!(if own == name { outcome.is_ok() } else { refused(&outcome) }, "{own} asks for {name}: {outcome:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The role as it stands there, and what else says who gets it.
+    async fn its_role(&self, outputs: &Outputs) -> Result<()> {
+        let output = |name: &str| outputs.stack_output(name);
+        let (lake, table, key) = (output("LakeBucketArn")?, output("CatalogTableArn")?, output("DataKeyArn")?);
+        let institute = &self.institute;
+        let expected = [
+            format!("s3:PutObject {lake}/source={institute}/*"),
+            format!("s3:PutObjectTagging {lake}/source={institute}/*"),
+            format!("dynamodb:GetItem {table}"),
+            format!("dynamodb:Query {table}"),
+            format!("dynamodb:Query {table}/index/*"),
+            format!("kms:GenerateDataKey {key}"),
+            format!("kms:Decrypt {key}"),
+        ];
+        let tags = [format!("aws:PrincipalTag/partner \"{CLIENT}\"")];
+        let role = name_of(output("PartnerRoleArn")?);
+        ensure!(allowed(&self.it, role).await? == (expected.into(), tags.into()));
+        let role_policies = permissions::policies(&self.it, role).await?;
+        let statements = role_policies.iter().flat_map(|it| it["Statement"].as_array().into_iter().flatten());
+        for statement in statements.filter(|it| it["Action"].to_string().contains("dynamodb:")) {
+            let keys = &statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"];
+            ensure!(permissions::texts(keys) == [institute.as_str()], "{statement}");
+            ensure!(statement["Condition"]["Null"]["dynamodb:LeadingKeys"] == "false", "{statement}");
+        }
+
+        let (users, staff) = (output("UserPoolProviderName")?, output("StaffUserPoolProviderName")?);
+        let (login, aud) = (self.provider.login(), "cognito-identity.amazonaws.com:aud");
+        let account = output("UserRoleArn")?.split(':').nth(4).context("an account")?;
+        let arn = format!("arn:aws:iam::{account}:oidc-provider/{login}");
+        let partner = json!([login, format!("{arn}*")]);
+        for (name, own, others) in [
+            ("UserRoleArn", json!(users), json!([staff, partner[0], partner[1]])),
+            ("StaffRoleArn", json!(staff), json!([users, partner[0], partner[1]])),
+            ("PartnerRoleArn", json!([login, arn, format!("{arn}:*")]), json!([users, staff])),
+        ] {
+            let expected = json!({
+                "StringEquals": { aud: outputs.identity_pool_id },
+                "ForAnyValue:StringLike": { "cognito-identity.amazonaws.com:amr": own },
+                "ForAllValues:StringNotLike": { "cognito-identity.amazonaws.com:amr": others },
+            });
+            let found = trust(&self.it, name_of(output(name)?)).await?;
+            ensure!(found == expected, "{name}: {found}");
+        }
+
+        let identity = Identity::new(self.it.aws.config());
+        let roles = identity.get_identity_pool_roles().identity_pool_id(&outputs.identity_pool_id).send().await?;
+        let mappings: BTreeSet<&str> = roles.role_mappings().context("mappings")?.keys().map(String::as_str).collect();
+        let of_staff = format!("{staff}:{}", output("StaffUserPoolClientId")?);
+        ensure!(mappings == BTreeSet::from([of_staff.as_str(), &arn]), "{mappings:?}");
+        for (provider, expected) in [
+            (users, BTreeMap::from([("read", "custom:read"), ("write", "custom:write")])),
+            (staff, BTreeMap::from([("staff", "aud"), ("subject", "sub")])),
+            (&arn, BTreeMap::from([("partner", "aud")])),
+        ] {
+            let map = identity.get_principal_tag_attribute_map().identity_pool_id(&outputs.identity_pool_id);
+            let map = map.identity_provider_name(provider).send().await?;
+            let map = map.principal_tags().context("tags")?.iter().map(|(tag, claim)| (tag.as_str(), claim.as_str()));
+            ensure!(map.collect::<BTreeMap<_, _>>() == expected, "{provider}");
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_partner_submits_for_one_institute_and_sees_its_records_whatever_its_tokens_say() -> Result<()> {
+    let second = Second::new().await?;
+    let mut wrong = String::new();
+    let mut note = |what: &str, outcome: Result<()>| match outcome {
+        Ok(()) => Ok(()),
+        Err(error) => writeln!(wrong, "{what}: {error:#}"),
+    };
+    note("without a partner", second.without_a_partner().await)?;
+    note("half a partner", second.half_a_partner().await)?;
+    match second.with_a_partner().await {
+        Ok(outputs) => {
+            note("its rights", second.its_rights(&outputs).await)?;
+            note("bad tokens", second.bad_tokens(&outputs).await)?;
+            note("roles stay apart", second.roles_stay_apart(&outputs).await)?;
+            note("its role", second.its_role(&outputs).await)?;
+            note("each lock holds alone", second.each_lock_holds_alone(&outputs).await)?;
+            // The operator takes the partner away.
+            let gone = second.deploy(&[("PartnerIssuer", ""), ("PartnerClientId", ""), ("PartnerInstitute", "")]).await;
+            let login = Login::partner(&second.provider, &json!({}));
+            let outcome = match gone {
+                Ok(outputs) => role(&outputs, &[&login], None).await.map(|it| refused(&it)),
+                Err(error) => Err(error),
+            };
+            note("taken away", outcome.and_then(ensure_refused))?;
+        }
+        Err(error) => note("with a partner", Err(error))?,
+    }
+    deploy::destroy(&second.it.aws, &second.stack, With { users: true, data: true }, &Reporter::silent()).await?;
+    ensure!(wrong.is_empty(), "{wrong}");
+    Ok(())
+}
+
+fn ensure_refused(refused: bool) -> Result<()> {
+    ensure!(refused, "it still gets credentials");
+    Ok(())
+}
