@@ -313,7 +313,7 @@ impl Second {
         // First, for it packs the workers as well.
         let it = Harness::new()?;
         let workspace = Workspace::find().await?;
-        let packages = package(&workspace, Purpose::Local(Profile::Dev), &Reporter::silent()).await?;
+        let packages = package(&workspace, Purpose::Local(Profile::Dev), &workspace.policies(), &Reporter::silent()).await?;
         Ok(Self {
             institute: it.institute.clone(),
             it,
