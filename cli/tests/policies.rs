@@ -206,9 +206,9 @@ fn a_folder_that_does_not_validate_is_told_with_line_and_column() {
     let line = text.lines().position(|line| line.contains("principal is")).unwrap() + 1;
     run(here, &["policies", "check", "policies"], "").expect(1, &format!("lake-staff.cedar:{line}:"));
     let checked = run(here, &["policies", "check", "policies", "--json"], "").expect(1, "").json();
-    let error = &checked["errors"][0];
-    assert_eq!((&checked["valid"], error["file"].as_str()), (&Value::Bool(false), Some("lake-staff.cedar")));
-    assert_eq!(error["line"], line);
+    assert_eq!(checked["valid"], false);
+    let there = |error: &Value| error["file"] == "lake-staff.cedar" && error["line"] == line;
+    assert!(checked["errors"].as_array().unwrap().iter().any(there), "{checked}");
     // Nothing is built or made of it.
     run(here, &["policies", "package", "policies", "--output", "authorizer.zip"], "").expect(1, "do not validate");
     run(here, &["policies", "template", "policies"], "").expect(1, "do not validate");

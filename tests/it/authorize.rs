@@ -69,7 +69,7 @@ async fn lake_staff_see_how_messages_of_any_institute_fare_and_never_what_is_in_
     assert_eq!((found.status.as_u16(), found.text("status")), (200, "stored".to_owned()));
     let unknown = format!("/institutes/{}/er7/{}/status", it.institute, "0".repeat(64));
     assert_eq!(status_of(&it, &unknown, &staff).await?, 404);
-    assert_eq!(status_of(&it, "/institutes/..%2Fx/er7", &staff).await?, 400);
+    assert_eq!(status_of(&it, "/institutes/-west/er7", &staff).await?, 400);
 
     for (method, path) in [
         (Method::GET, format!("/er7/{message_id}")),

@@ -26,7 +26,7 @@ async fn main() -> Result<(), Error> {
         }
     };
     let options = Options {
-        cognito_endpoint: runtime::required_var("AWS_ENDPOINT_URL").ok(),
+        cognito_endpoint: runtime::endpoint_url(),
         result_ttl: Duration::from_secs(runtime::var_parsed("RESULT_TTL_SECONDS")?),
         ..Options::default()
     };

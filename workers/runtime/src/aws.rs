@@ -38,8 +38,13 @@ pub async fn sdk_config(attempt: Duration, operation: Duration) -> SdkConfig {
                 .operation_timeout(operation)
                 .build(),
         );
-    builder.set_endpoint_url(required_var("AWS_ENDPOINT_URL").ok());
+    builder.set_endpoint_url(endpoint_url());
     builder.build()
+}
+
+/// Where AWS is, if not at its own addresses (`AWS_ENDPOINT_URL`).
+pub fn endpoint_url() -> Option<String> {
+    required_var("AWS_ENDPOINT_URL").ok()
 }
 
 /// Notes the AWS request id of every attempt for the invocation's log line.

@@ -8,7 +8,7 @@ mod identity;
 mod log;
 mod serve;
 
-pub use aws::{RequestLog, StripHostPrefix, sdk_config};
+pub use aws::{RequestLog, StripHostPrefix, endpoint_url, sdk_config};
 pub use env::{EnvError, required_var, var_parsed};
 pub use error::StepError;
 pub use http::{HttpProblem, bytes_response, header, json_response, problem_response};
