@@ -28,21 +28,22 @@ impl KnownEntities {
         let values: Vec<Value> = json::read(file, problems)?;
         let mut known: HashMap<EntityUid, Known> = HashMap::new();
         for (index, value) in values.into_iter().enumerate() {
-            let place = json::locate(&file.text, &[&index.to_string()]);
+            // Looked for only when it is needed: every search begins at the file's first byte.
+            let place = || json::locate(&file.text, &[&index.to_string()]);
             let entity = match Entity::from_json_value(value, Some(&schema.cedar)) {
                 Ok(entity) => entity,
                 Err(error) => {
-                    problems.cedar(file, place, &error);
+                    problems.cedar(file, place(), &error);
                     continue;
                 }
             };
             // Cedar checks that an entity fits the schema when it becomes one of several.
             if let Err(error) = Entities::from_entities([entity.clone()], Some(&schema.cedar)) {
-                problems.cedar(file, place, &error);
+                problems.cedar(file, place(), &error);
             }
             let uid = entity.uid();
             if known.insert(uid.clone(), Known { refers_to: references(&entity), entity }).is_some() {
-                problems.at(file, place, format!("{uid} stands here twice"), None);
+                problems.at(file, place(), format!("{uid} stands here twice"), None);
             }
         }
         let all = known.values().map(|it| it.entity.clone());
