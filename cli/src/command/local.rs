@@ -75,12 +75,16 @@ async fn status(output: &Output) -> Result<ExitCode> {
 /// The outputs of a deployment as a table's rows.
 pub(crate) fn outputs_rows(outputs: &Outputs) -> Vec<[String; 2]> {
     let endpoint = outputs.endpoint_url.clone().unwrap_or_default();
+    let (staff_pool, staff_client) = outputs.staff_pool().unwrap_or_default();
+    let (staff_pool, staff_client) = (staff_pool.to_owned(), staff_client.to_owned());
     let rows = [
         ("API", &outputs.api_url),
         ("AWS endpoint", &endpoint),
         ("region", &outputs.region),
         ("user pool", &outputs.user_pool_id),
         ("app client", &outputs.client_id),
+        ("staff's user pool", &staff_pool),
+        ("staff's app client", &staff_client),
         ("identity pool", &outputs.identity_pool_id),
         ("lake bucket", &outputs.bucket),
         ("catalog table", &outputs.table),
