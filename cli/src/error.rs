@@ -14,7 +14,7 @@ pub enum ExitCode {
     Success = 0,
     /// The command ran, and the outcome is not the expected one: a demo row, a stack, a system that is not running.
     Failed = 1,
-    /// The command line is wrong: clap answers so by itself, and [`Misused`] what clap cannot know.
+    /// The command line is wrong: clap answers so by itself, and `Misused` what clap cannot know.
     Usage = 2,
     /// This machine or account lacks something the command needs: Python, a Rust target, AWS credentials, a checkout.
     Environment = 3,

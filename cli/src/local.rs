@@ -73,9 +73,14 @@ impl Authorization {
     pub const VARIABLE: &str = "SLUICE_AUTHORIZATION";
 
     /// What [`Authorization::VARIABLE`] says, or unified.
+    ///
+    /// # Panics
+    /// When it says something else: a run of the tests must not be of the other one unnoticed.
     fn of_environment() -> Self {
-        let named = std::env::var_os(Self::VARIABLE);
-        if named.is_some_and(|name| name == Self::Jwt.name()) { Self::Jwt } else { Self::Unified }
+        let Some(named) = std::env::var_os(Self::VARIABLE) else { return Self::Unified };
+        let known = [Self::Unified, Self::Jwt].into_iter().find(|it| named == it.name());
+        #[expect(clippy::expect_used, reason = "whoever set the variable has to know, and a default has no other way to say it")]
+        known.expect("SLUICE_AUTHORIZATION is unified or jwt")
     }
 
     /// As the parameter and the output of the API stack have it.

@@ -127,6 +127,9 @@ impl Package {
 /// When the policies do not validate (with the place of each error), the build fails (with the compiler's words), a target
 /// is not installed, or a binary would not start on Amazon Linux 2023.
 pub async fn package(workspace: &Workspace, purpose: Purpose, policies: &Path, reporter: &Reporter) -> Result<Vec<Package>> {
+    let template = workspace.root().join("infra/api.yaml");
+    let template = std::fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
+    crate::policies::check_for_api(policies, &template)?;
     let step = reporter.step("building the workers");
     package_some(workspace, purpose, &WORKERS, &PolicyFiles::validated(policies)?, step).await
 }
@@ -454,6 +457,7 @@ mod tests {
         std::fs::create_dir_all(&policies).unwrap();
         std::fs::write(policies.join("a.cedar"), "permit (principal, action, resource);").unwrap();
         std::fs::write(policies.join("README.md"), "no policy").unwrap();
+        std::fs::write(policies.join("outputs.json"), "{}").unwrap();
         let third = pack(&PolicyFiles::read(&policies).unwrap());
         assert_ne!(third.key, second.key);
         let archive = zip::ZipArchive::new(std::fs::File::open(&third.zip).unwrap()).unwrap();

@@ -1,8 +1,9 @@
 //! The policies of a folder, checked and asked in this process: all that the command knows of the crate `authorize`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use authorize::token::{Options, Refused, Verifier, VerifyError};
 use authorize::{Decider, Engine, Explanation, Issuers, Policies, PolicyErrors, store_template};
 use secrecy::SecretString;
@@ -25,6 +26,29 @@ pub(crate) enum Verdict {
 /// With everything that is wrong in it, a line each with its place.
 pub(crate) fn load(folder: &Path) -> Result<Policies> {
     Policies::load(folder).map_err(|errors| refusal(folder, &errors))
+}
+
+/// Validates a folder for Sluice's own API, whose template is `template`: it must know every provider that the template
+/// configures, or the authorizer would not start, and every route, or nobody could use it.
+///
+/// # Errors
+/// As [`load`], or with what the folder does not know.
+pub(crate) fn check_for_api(folder: &Path, template: &str) -> Result<()> {
+    let policies = load(folder)?;
+    let described = policies.token_uses();
+    let providers = template.split("\":{\"issuer\"").filter_map(|before| before.rsplit_once('"')).map(|(_, name)| name);
+    let providers = providers.filter(|name| template.contains(&format!("\"{name}\":{{\"issuer\"")));
+    let routes = template.lines().filter_map(|line| line.trim().strip_prefix("RouteKey: "));
+    let unknown: BTreeSet<String> = providers
+        .filter(|name| !described.contains_key(*name))
+        .map(|name| format!("providers.json lacks `{name}`"))
+        .chain(
+            routes.filter(|route| policies.routes().all(|it| it != *route)).map(|route| format!("routes.json lacks `{route}`")),
+        )
+        .collect();
+    let list = unknown.into_iter().collect::<Vec<_>>().join(", ");
+    ensure!(list.is_empty(), "the policies in {} do not fit infra/api.yaml: {list}", folder.display());
+    Ok(())
 }
 
 /// The same, with what is wrong as values.
@@ -123,5 +147,21 @@ mod tests {
         let mut outputs: serde_json::Map<_, _> = names.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
         outputs.insert("stackOutputs".to_owned(), json!({ "Issuers": issuers }));
         serde_json::from_value(outputs.into()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_does_not_know_the_apis_routes_and_providers_is_not_deployed() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let template = std::fs::read_to_string(root.join("infra/api.yaml")).unwrap();
+        check_for_api(&root.join("workers/authorize/policies"), &template).unwrap();
+        let error = check_for_api(&root.join("examples/veterinary-clinic/policies"), &template).unwrap_err().to_string();
+        for lacks in ["`institutes`", "`lake-staff`", "`partners`", "`POST /er7`", "`GET /institutes/{source}/er7`"] {
+            assert!(error.contains(&format!("lacks {lacks}")), "{error}");
+        }
     }
 }

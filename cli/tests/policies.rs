@@ -130,7 +130,10 @@ async fn a_decision_is_explained_by_the_policies() {
 
     // Another institute's list: the policy that is about it, and why it did not permit it.
     let text = user.about("GET /institutes/policies-east/er7").expect(1, "deny").stdout;
-    assert!(text.contains("Not by `institutes-read` (institutes.cedar), a permit: its conditions do not hold."), "{text}");
+    assert!(
+        text.contains("Not by `institutes-read` (institutes.cedar), a permit: its scope or its conditions do not hold."),
+        "{text}"
+    );
     user.about("GET /institutes/policies-west/er7").expect(0, "allow");
     user.about("DELETE /er7/{id}").expect(1, "deny");
 

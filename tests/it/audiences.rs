@@ -19,11 +19,12 @@ use serde_json::{Value, json};
 use sluice::Outputs;
 use sluice::aws::Aws;
 use sluice::deploy::{self, Options, Sources, With};
+use sluice::http::{self, Api};
 use sluice::output::Reporter;
 use sluice::outputs::User;
 use sluice::package::{Profile, Purpose, package};
 use sluice::workspace::Workspace;
-use sluice_tests::{Harness, adt, unique};
+use sluice_tests::{DEADLINE, Harness, adt, unique};
 
 use crate::{attacks, permissions};
 use deeds::Deed::{self, *};
@@ -375,14 +376,46 @@ impl Second {
     }
 
     async fn with_a_partner(&self) -> Result<Outputs> {
-        let issuer = self.provider.issuer();
+        let (issuer, keys) = (self.provider.issuer(), self.provider.keys());
         self.deploy(&[
             ("StaffMultiFactor", "OPTIONAL"),
             ("PartnerIssuer", &issuer),
+            ("PartnerJwksUri", &keys),
             ("PartnerClientId", CLIENT),
             ("PartnerInstitute", &self.institute),
         ])
         .await
+    }
+
+    /// The API takes its messages for its institute, whatever its tokens say, and gives back no content.
+    async fn through_the_api(&self, outputs: &Outputs) -> Result<()> {
+        let api = Api::new(&outputs.api_url)?;
+        let other = json!({ "custom:write": "another-institute", "custom:read": self.institute, "write": "another-institute" });
+        let token = self.provider.token(&other);
+        let message = adt(&unique(), "DOE");
+        let submitted = api.submit(message.into_bytes(), http::ER7, Some(&token)).await?;
+        ensure!(submitted.status == 202, "{}: {}", submitted.status, submitted.json());
+        let message_id = submitted.text("messageId");
+        let status = api.final_status(&message_id, &token, DEADLINE).await?;
+        ensure!(status["status"] == "stored", "{status}");
+        let listed = api.get(&format!("/institutes/{}/er7", self.institute), Some(&token)).await?;
+        ensure!(listed.json()["messages"][0]["messageId"] == message_id.as_str(), "{}: {}", listed.status, listed.json());
+        let statuses = format!("/institutes/{}/er7/{message_id}/status", self.institute);
+        ensure!(api.get(&statuses, Some(&token)).await?.status == 200);
+        for path in [
+            format!("/er7/{message_id}"),
+            "/er7".to_owned(),
+            "/institutes/another-institute/er7".to_owned(),
+            statuses.replace("test-", "rest-"),
+        ] {
+            let answer = api.get(&path, Some(&token)).await?;
+            ensure!(answer.status == 403, "{path}: {}", answer.status);
+        }
+        for (what, token) in self.provider.bad_tokens()? {
+            let answer = api.get(&statuses, Some(&token)).await?;
+            ensure!(answer.status == 403, "{what}: {}", answer.status);
+        }
+        Ok(())
     }
 
     /// It submits for its institute and sees what became of that, whatever its tokens say.
@@ -594,13 +627,16 @@ async fn a_partner_submits_for_one_institute_and_sees_its_records_whatever_its_t
     note("half a partner", second.half_a_partner().await)?;
     match second.with_a_partner().await {
         Ok(outputs) => {
+            note("through the API", second.through_the_api(&outputs).await)?;
             note("its rights", second.its_rights(&outputs).await)?;
             note("bad tokens", second.bad_tokens(&outputs).await)?;
             note("roles stay apart", second.roles_stay_apart(&outputs).await)?;
             note("its role", second.its_role(&outputs).await)?;
             note("each lock holds alone", second.each_lock_holds_alone(&outputs).await)?;
             // The operator takes the partner away.
-            let gone = second.deploy(&[("PartnerIssuer", ""), ("PartnerClientId", ""), ("PartnerInstitute", "")]).await;
+            let gone = second
+                .deploy(&[("PartnerIssuer", ""), ("PartnerClientId", ""), ("PartnerJwksUri", ""), ("PartnerInstitute", "")])
+                .await;
             let login = Login::partner(&second.provider, &json!({}));
             let outcome = match gone {
                 Ok(outputs) => role(&outputs, &[&login], None).await.map(|it| refused(&it)),

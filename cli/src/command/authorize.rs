@@ -9,7 +9,9 @@ use secrecy::SecretString;
 
 use crate::client::Client;
 use crate::error::ExitCode;
+use crate::local::Authorization;
 use crate::output::{Output, one_line};
+use crate::outputs::Outputs;
 use crate::policies::{self, Verdict};
 use crate::workspace::Workspace;
 
@@ -61,6 +63,9 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         None => Client::open()?.session().await?.tokens.id,
     };
     let (_, outputs) = args.deployment.find().await?;
+    if let Some(warning) = not_what_decides(&outputs) {
+        output.reporter.say(warning);
+    }
     match policies::ask(&folder, &outputs, &token, &args.route.method, &args.route.path).await? {
         Verdict::Decided(explanation) => {
             if output.is_json() {
@@ -82,6 +87,17 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     }
 }
 
+/// Where a deployment decides by something else than a folder of policies.
+fn not_what_decides(outputs: &Outputs) -> Option<&'static str> {
+    let output = |name: &str| outputs.stack_output(name).unwrap_or_default();
+    if output("Authorization") == Authorization::Jwt.name() {
+        return Some("This deployment has Authorization=jwt: it asks no policies. Under Authorization=unified it would be so:");
+    }
+    (!output("PolicyStoreId").is_empty()).then_some(
+        "This deployment decides by the policies of its store in Verified Permissions. By those of the folder it is so:",
+    )
+}
+
 /// Reads a token, as it is or as the header `Authorization` has it. No error quotes it.
 fn read_token(path: &Path) -> Result<SecretString> {
     let mut text = String::new();
@@ -100,11 +116,7 @@ fn read_token(path: &Path) -> Result<SecretString> {
 
 fn bare(text: &SecretString) -> &str {
     use secrecy::ExposeSecret;
-    let text = text.expose_secret().trim();
-    match text.split_once(char::is_whitespace) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        _ => text,
-    }
+    authorize::token::bearer(text.expose_secret())
 }
 
 /// For a person. Whatever a provider has put into its token commands no terminal.

@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::hex;
 
+/// Beside `*.cedar`.
+const FILES: [&str; 4] = ["schema.cedarschema", "providers.json", "routes.json", "entities.json"];
+
 /// The files of a policy folder, by name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PolicyFiles(BTreeMap<String, Vec<u8>>);
@@ -15,7 +18,7 @@ pub(super) struct PolicyFiles(BTreeMap<String, Vec<u8>>);
 impl PolicyFiles {
     /// Reads a folder whose policies validate: what does not stops here, and not at the first request.
     pub(super) fn validated(folder: &Path) -> Result<Self> {
-        crate::policies::check(folder)?;
+        crate::policies::load(folder)?;
         Self::read(folder)
     }
 
@@ -24,8 +27,9 @@ impl PolicyFiles {
         let entries = std::fs::read_dir(folder).with_context(|| format!("reading the policies in {}", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
-            let is_policy = path.extension().is_some_and(|it| ["cedar", "cedarschema", "json"].iter().any(|kind| it == *kind));
-            if let (true, Some(name)) = (is_policy, path.file_name().and_then(|name| name.to_str())) {
+            // What the authorizer reads, and nothing else that happens to lie there.
+            let is_read = |name: &&str| name.ends_with(".cedar") || FILES.contains(name);
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(is_read) {
                 files.insert(name.to_owned(), std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
             }
         }

@@ -107,7 +107,7 @@ async fn requests(it: &Harness, caller: &Caller) -> Result<()> {
     let (message_id, _) = post(it, caller).await?;
     it.queue_drained().await?;
     let mut by_operation: BTreeMap<String, usize> = BTreeMap::new();
-    for worker in WORKERS.iter().filter(|worker| !["status", "fetch", "enroll"].contains(worker)) {
+    for worker in WORKERS.iter().filter(|worker| !["status", "fetch", "enroll", "authorize"].contains(worker)) {
         let lines = log_lines(it, worker).await?;
         let of_message = |line: &&Value| line.to_string().contains(message_id.as_str());
         for line in lines.iter().filter(of_message) {

@@ -52,6 +52,11 @@ impl Provider {
         format!("https://{}", self.login())
     }
 
+    /// Where its keys are for whoever has no TLS on this machine.
+    pub(super) fn keys(&self) -> String {
+        format!("http://{}/keys", self.login())
+    }
+
     /// What the identity pool calls it in a login.
     pub(super) fn login(&self) -> String {
         format!("127.0.0.1:{}", self.port)

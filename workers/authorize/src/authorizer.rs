@@ -68,7 +68,8 @@ impl Authorizer {
             Ok(verified) => verified,
             Err(VerifyError::Refused(refused)) => return nobody("refused", &refused.to_string()),
             Err(VerifyError::KeysUnavailable) => {
-                return (Err(StepError::Unavailable { operation: "issuer:GetKeys" }), Line::new());
+                let line = vec![(Field::Route, route.clone())];
+                return (Err(StepError::Unavailable { operation: "issuer:GetKeys" }), line);
             }
         };
         match self.decider.decide(&verified, route, &asked.path).await {

@@ -90,11 +90,7 @@ fn token(event: &Value) -> Result<SecretString, &'static str> {
     if value.contains(',') {
         return Err("there are several values of `Authorization`");
     }
-    let value = value.trim();
-    let token = match value.split_once(char::is_whitespace) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        _ => value,
-    };
+    let token = runtime::bearer(value);
     if token.is_empty() || token.eq_ignore_ascii_case("bearer") { Err(NONE) } else { Ok(token.into()) }
 }
 

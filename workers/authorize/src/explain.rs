@@ -96,7 +96,7 @@ impl Decider {
             policy.not(if failed {
                 "it could not be evaluated: something that it asks for is not there"
             } else {
-                "its conditions do not hold"
+                "its scope or its conditions do not hold"
             })
         });
         explanation.considered = considered.collect();

@@ -102,7 +102,7 @@ fn cedar_files(folder: &Path, problems: &mut Problems) -> Vec<SourceFile> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
-            problems.at_line(".", 1, 1, format!("the policy folder cannot be read: {}", error.kind()), None);
+            problems.at_line(".", 1, 1, format!("the policy folder cannot be read: {error}"), None);
             return Vec::new();
         }
     };
@@ -130,7 +130,7 @@ fn required(folder: &Path, name: &str, problems: &mut Problems) -> Option<Source
         Ok(text) => Some(SourceFile { name: name.to_owned(), text }),
         Err(error) => {
             let help = "the folder's README says what belongs into it".to_owned();
-            problems.at_line(name, 1, 1, format!("the file cannot be read: {}", error.kind()), Some(help));
+            problems.at_line(name, 1, 1, format!("the file cannot be read: {error}"), Some(help));
             None
         }
     }

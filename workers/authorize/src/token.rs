@@ -21,14 +21,20 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
+use runtime::{Field, note};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
+
+pub use runtime::bearer;
 
 use crate::Issuers;
 use crate::issuers::is_secure;
 use fetch::Fetcher;
 use keys::KeyCache;
+
+/// The longest `sub` (OpenID Connect Core 1.0 §2).
+const MAX_SUBJECT_BYTES: usize = 255;
 
 /// What API Gateway lets through in all headers together.
 pub const MAX_TOKEN_BYTES: usize = 10_240;
@@ -110,7 +116,7 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// Why a token is no good. Permanent for this token; [`Refused::name`] goes to the log.
+/// Why a token is no good. Permanent for this token; its sentence goes to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Longer than [`MAX_TOKEN_BYTES`].
@@ -147,7 +153,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// One word for the log.
+    /// One word for programs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -254,7 +260,11 @@ impl Verifier {
         let token_use = provider.token_use(&header, &claims)?;
         provider.check_audience(&claims, token_use)?;
 
-        let keys = provider.keys.with(kid, &self.fetcher, &self.clock).await?;
+        let keys = provider.keys.with(kid, &self.fetcher, &self.clock).await.inspect_err(|error| {
+            if *error == VerifyError::KeysUnavailable {
+                note(Field::Provider, &provider.name);
+            }
+        })?;
         let mut fitting = keys.named(kid).filter(|key| key.algorithms.contains(&algorithm)).peekable();
         if fitting.peek().is_none() {
             return Err(Refused::Algorithm.into());
@@ -280,7 +290,9 @@ impl Verifier {
 
     /// `exp`, if it leaves enough time, and if the token is valid already.
     fn good_until(&self, claims: &Map<String, Value>) -> Result<u64, Refused> {
-        required_text(claims, "sub")?;
+        if required_text(claims, "sub")?.len() > MAX_SUBJECT_BYTES {
+            return Err(Refused::Malformed);
+        }
         let now = (self.clock)().as_secs();
         for name in ["nbf", "iat"] {
             if date(claims, name)?.is_some_and(|date| date.ceil() as u64 > now.saturating_add(CLOCK_SKEW.as_secs())) {
@@ -327,7 +339,13 @@ impl Provider {
             None if token_use == Some("access") => claims.get("client_id").and_then(Value::as_str).is_some_and(ours),
             None => false,
         };
-        if good { Ok(()) } else { Err(Refused::Audience) }
+        // The client that the token was made for, where the audiences are several (OpenID Connect Core 1.0 §2). The identity
+        // pool goes by it as well.
+        let for_us = match claims.get("azp") {
+            None => true,
+            Some(party) => ours(party.as_str().ok_or(Refused::Malformed)?),
+        };
+        if good && for_us { Ok(()) } else { Err(Refused::Audience) }
     }
 }
 

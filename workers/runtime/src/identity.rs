@@ -107,14 +107,17 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The token, from `Authorization` with or without `Bearer`.
 fn token(request: &ApiGatewayV2httpRequest) -> Option<SecretString> {
-    let authorization = header(request, "authorization")?;
-    let token = match authorization.split_once(' ') {
+    Some(bearer(header(request, "authorization")?).into())
+}
+
+/// The token of a header `Authorization`, which may have `Bearer` before it in any case (RFC 6750 §2.1).
+pub fn bearer(authorization: &str) -> &str {
+    let authorization = authorization.trim();
+    match authorization.split_once(char::is_whitespace) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        _ => authorization.trim(),
-    };
-    Some(token.into())
+        _ => authorization,
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_token_comes_with_or_without_bearer() {
-        for authorization in ["a.b.c", "Bearer a.b.c", "bearer  a.b.c"] {
+        for authorization in ["a.b.c", "Bearer a.b.c", "bearer  a.b.c", "BEARER\ta.b.c "] {
             let it = identity(authorization, &claims("id", "west")).unwrap();
             assert_eq!(it.token.expose_secret(), "a.b.c");
             assert!(!format!("{it:?}").contains("a.b.c"));

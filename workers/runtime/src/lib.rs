@@ -12,6 +12,6 @@ pub use aws::{RequestLog, StripHostPrefix, endpoint_url, sdk_config};
 pub use env::{EnvError, required_var, var_parsed};
 pub use error::StepError;
 pub use http::{HttpProblem, bytes_response, header, json_response, problem_response};
-pub use identity::Identity;
+pub use identity::{Identity, bearer};
 pub use log::{Field, note, note_message};
 pub use serve::{input, serve};
