@@ -148,11 +148,6 @@ mod tests {
         outputs.insert("stackOutputs".to_owned(), json!({ "Issuers": issuers }));
         serde_json::from_value(outputs.into()).unwrap()
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_folder_that_does_not_know_the_apis_routes_and_providers_is_not_deployed() {

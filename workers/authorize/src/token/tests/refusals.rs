@@ -321,6 +321,11 @@ async fn a_token_is_for_one_of_our_clients() {
     }
     let with_null = signer.sign_text(&signer.header().to_string(), &claims().to_string().replace("\"client\"", "null"));
     world.refuses(&with_null, Refused::Malformed).await;
+    // Whom it was made for counts as well, as it does for the identity pool.
+    let several = |azp: Value| signer.token(&claims_but(json!({ "aud": ["elsewhere", "client"], "azp": azp })));
+    assert_eq!(world.outcome(&several(json!("client"))).await, Ok(()));
+    world.refuses(&several(json!("elsewhere")), Refused::Audience).await;
+    world.refuses(&several(json!(["client"])), Refused::Malformed).await;
     // An ID token always has an audience.
     world.refuses(&signer.token(&claims_but(json!({ "aud": null, "client_id": "client" }))), Refused::Audience).await;
     assert_eq!(issuer.requests(), 1);
