@@ -261,3 +261,29 @@ fn an_authorizer_for_an_api_of_ones_own_is_a_zip_with_its_policies() {
     run(folder.path(), &["policies", "package", "policies"], "").expect(2, "--output");
     run(folder.path(), &["policies", "package", "policies", "-o", "a.zip", "--architecture", "arm64"], "").expect(2, "--release");
 }
+
+#[tokio::test]
+async fn a_folder_that_does_not_validate_stops_a_deployment_before_anything_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = copy_of_policies(&folder);
+    let workspace = sluice::workspace::Workspace::find().await.unwrap();
+    // A target folder in which there is nothing: whatever was built would be seen there.
+    let target = folder.path().join("target");
+    let workspace = workspace.with_target(target.clone());
+    let package = async || {
+        let purpose = sluice::package::Purpose::Local(sluice::package::Profile::Dev);
+        let packed = sluice::package::package(&workspace, purpose, &copy, &sluice::output::Reporter::silent()).await;
+        format!("{:#}", packed.unwrap_err())
+    };
+    fs::write(
+        copy.join("partners.cedar"),
+        "@id(\"broken\")\npermit (principal, action, resource)\nwhen { principal.nothing };\n",
+    )
+    .unwrap();
+    assert!(package().await.contains("partners.cedar:3:"), "{}", package().await);
+    fs::remove_file(copy.join("partners.cedar")).unwrap();
+    let routes = fs::read_to_string(copy.join("routes.json")).unwrap();
+    fs::write(copy.join("routes.json"), routes.replace("\"POST /er7\"", "\"POST /er8\"")).unwrap();
+    assert!(package().await.contains("routes.json lacks `POST /er7`"), "{}", package().await);
+    assert!(!target.exists());
+}

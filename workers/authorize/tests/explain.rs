@@ -48,7 +48,11 @@ fn a_denial_shows_the_policies_about_it_and_why_they_did_not_decide() {
     assert!(explanation.reason.contains("do not hold"), "{}", explanation.reason);
     assert!(explanation.policies.is_empty());
     let considered: Vec<_> = explanation.considered.iter().map(|it| (it.policy.id.as_str(), it.why.as_str())).collect();
-    assert_eq!(considered, [("institutes-status", "its scope or its conditions do not hold")], "the policies for others are not about it");
+    assert_eq!(
+        considered,
+        [("institutes-status", "its scope or its conditions do not hold")],
+        "the policies for others are not about it"
+    );
     let json = serde_json::to_value(&explanation.considered[0]).unwrap();
     assert_eq!((&json["id"], &json["file"]), (&json!("institutes-status"), &json!("institutes.cedar")));
 }
