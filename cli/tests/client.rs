@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+#[path = "client/person.rs"]
+mod person;
+#[path = "client/scripted.rs"]
+mod scripted;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use aws_sdk_cognitoidentityprovider::Client as Cognito;
@@ -17,172 +22,13 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use sluice::Outputs;
 use sluice::aws::Aws;
-use sluice::local::{UpOptions, up};
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use person::{Ended, Person, root};
+use scripted::{accepted, http, scripted, shut_out, token_of};
+
 const DEADLINE: Duration = Duration::from_secs(90);
-
-/// A person at a machine of their own, with an account of their own.
-struct Person {
-    home: TempDir,
-    outputs: Outputs,
-    email: String,
-    password: String,
-    institute: String,
-}
-
-/// What a command ended with.
-struct Ended {
-    code: Option<i32>,
-    stdout: Vec<u8>,
-    stderr: String,
-}
-
-impl Person {
-    /// With an account that reads and writes for an institute that nobody else is of; not signed in.
-    async fn new(name: &str) -> Self {
-        let outputs = up(UpOptions::default()).await.unwrap();
-        let aws = root(&outputs);
-        let home = tempfile::tempdir().unwrap();
-        let institute = format!("{name}-{}", unique(&home));
-        let email = format!("{institute}@test.example");
-        let user = sluice::users::create_user(&aws, &outputs.user_pool_id, &email, &institute, &institute).await.unwrap();
-        std::fs::write(home.path().join("deployment.json"), serde_json::to_string(&outputs).unwrap()).unwrap();
-        Self { home, outputs, email, password: user.password.expose_secret().to_owned(), institute }
-    }
-
-    /// One of the lake's own staff, who has no institute; not signed in.
-    async fn of_staff(name: &str) -> Self {
-        let mut person = Self::new(name).await;
-        let pool = person.outputs.staff_user_pool_id.clone().unwrap();
-        person.email = format!("staff-{}", person.email);
-        let user = sluice::users::create_user(&root(&person.outputs), &pool, &person.email, "", "").await.unwrap();
-        person.password = user.password.expose_secret().to_owned();
-        person
-    }
-
-    async fn signed_in(name: &str) -> Self {
-        let person = Self::new(name).await;
-        person.login(&[], &person.password).expect(0, "");
-        person
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    fn session_file(&self) -> PathBuf {
-        self.path("config/sluice/session.json")
-    }
-
-    fn session(&self) -> Value {
-        serde_json::from_slice(&std::fs::read(self.session_file()).unwrap()).unwrap()
-    }
-
-    fn change_session(&self, change: impl FnOnce(&mut Value)) {
-        let mut session = self.session();
-        change(&mut session);
-        std::fs::write(self.session_file(), session.to_string()).unwrap();
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-        command.args(arguments).env_clear().current_dir(self.home.path()).env("HOME", self.home.path());
-        command.env("XDG_CONFIG_HOME", self.path("config")).env("XDG_STATE_HOME", self.path("state"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    /// Runs a command to its end. Whatever it says, it says no secret.
-    fn run(&self, arguments: &[&str]) -> Ended {
-        self.ended(self.command(arguments).output().unwrap())
-    }
-
-    fn ended(&self, output: Output) -> Ended {
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        let mut secrets = vec![self.password.clone()];
-        if let Ok(text) = std::fs::read(self.session_file()) {
-            let session: Value = serde_json::from_slice(&text).unwrap();
-            let tokens = ["idToken", "accessToken", "refreshToken"].map(|name| session[name].as_str().unwrap().to_owned());
-            secrets.extend(tokens);
-        }
-        for secret in secrets {
-            assert!(!stderr.contains(&secret) && !String::from_utf8_lossy(&output.stdout).contains(&secret));
-        }
-        Ended { code: output.status.code(), stdout: output.stdout, stderr }
-    }
-
-    /// Signs in at the deployment, and answers with these lines.
-    fn login(&self, flags: &[&str], lines: &str) -> Ended {
-        let mut arguments = vec!["login", self.email.as_str(), "--password-stdin", "--deployment", "deployment.json"];
-        arguments.extend(flags);
-        let mut child = self.command(&arguments).stdin(Stdio::piped()).spawn().unwrap();
-        writeln!(child.stdin.take().unwrap(), "{lines}").unwrap();
-        self.ended(child.wait_with_output().unwrap())
-    }
-
-    /// Signs in without naming a deployment, beside the local system.
-    fn sign_in_again(&self, arguments: &[&str], password: &str) -> Ended {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let mut command = self.command(&[&["login", "--password-stdin"], arguments].concat());
-        let mut child = command.env("CARGO_TARGET_DIR", target).stdin(Stdio::piped()).spawn().unwrap();
-        writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
-        self.ended(child.wait_with_output().unwrap())
-    }
-
-    /// From now on the API is there.
-    fn asks_at(&self, url: &str) {
-        self.change_session(|session| session["deployment"]["apiUrl"] = url.into());
-    }
-
-    fn message(&self, file: &str, family_name: &str) -> String {
-        let control_id = format!("{}-{file}", self.institute);
-        let message = format!(
-            "MSH|^~\\&|HIS|WEST|LAKE|HUB|20260102030405||ADT^A01^ADT_A01|{control_id}|P|2.5.1\r\
-             PID|1||4711^^^HIS^MR||{family_name}^JANE||19800101|F\r"
-        );
-        std::fs::write(self.path(file), &message).unwrap();
-        message
-    }
-
-    /// The lines of the journal.
-    fn journal(&self) -> Vec<Value> {
-        let Ok(folder) = std::fs::read_dir(self.path("state/sluice/sent")) else { return Vec::new() };
-        let files = folder.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
-        files.flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()).collect()
-    }
-}
-
-impl Ended {
-    #[track_caller]
-    fn expect(self, code: i32, stderr: &str) -> Self {
-        let stdout = String::from_utf8_lossy(&self.stdout);
-        assert_eq!(self.code, Some(code), "{}{stdout}", self.stderr);
-        assert!(self.stderr.contains(stderr), "{}", self.stderr);
-        self
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap()
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.stdout.clone()).unwrap()
-    }
-}
-
-fn root(outputs: &Outputs) -> Aws {
-    Aws::local(outputs.endpoint_url.as_deref().unwrap(), &outputs.region)
-}
-
-fn unique(folder: &TempDir) -> String {
-    let name = folder.path().file_name().unwrap().to_string_lossy().trim_start_matches(".tmp").to_ascii_lowercase();
-    format!("{name}{}", std::process::id())
-}
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -593,48 +439,6 @@ async fn the_lakes_staff_see_what_became_of_an_institutes_messages_and_not_what_
     staff.run(&["list", "--institute", "a/b"]).expect(2, "--institute");
 }
 
-/// An API that gives these answers, one a connection, and tells what it was asked.
-async fn scripted(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let here = url.clone();
-    let serve = async move {
-        let mut requests = Vec::new();
-        for answer in answers {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(stream.read_u8().await.unwrap());
-            }
-            let request = String::from_utf8(request).unwrap();
-            let length = request.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-            stream.read_exact(&mut body).await.unwrap();
-            requests.push(request);
-            stream.write_all(answer.replace("HERE", &here).as_bytes()).await.unwrap();
-        }
-        requests
-    };
-    (url, tokio::spawn(serve))
-}
-
-fn http(status: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
-}
-
-fn accepted() -> String {
-    json!({ "messageId": "0".repeat(64), "submissionId": "1", "status": "queued", "statusUrl": "http://x" }).to_string()
-}
-
-/// What API Gateway says where its authorizer does not let a token in.
-fn shut_out() -> String {
-    http("403 Forbidden", "Content-Type: application/json\r\n", r#"{"message":"Forbidden"}"#)
-}
-
-fn token_of(request: &str) -> Option<String> {
-    request.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization: ")).map(str::to_owned)
-}
-
 #[tokio::test]
 async fn a_token_that_is_not_let_in_is_renewed_once_and_the_person_is_told_what_it_can_mean() {
     let person = Person::signed_in("shutout").await;
@@ -872,13 +676,6 @@ async fn a_download_outlives_its_token() {
     assert!(!person.path("b.copy").exists());
     let names: Vec<_> = std::fs::read_dir(person.home.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| !name.to_string_lossy().starts_with(".tmp")), "{names:?}");
-}
-
-impl Person {
-    /// The same as [`Person::run`] where this test answers as the API meanwhile.
-    async fn run_async(&self, arguments: &[&str]) -> Ended {
-        self.ended(tokio::process::Command::from(self.command(arguments)).output().await.unwrap())
-    }
 }
 
 /// The authenticator of a secret.

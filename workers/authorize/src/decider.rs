@@ -46,15 +46,15 @@ impl Decider {
     /// # Errors
     /// When Verified Permissions gives no answer. A token, route or parameter that nobody has thought of is a denial.
     pub async fn decide(&self, verified: &Verified, route: &str, path: &BTreeMap<String, String>) -> Result<Decision, StepError> {
-        let Some((_, route)) = self.policies.routes.get(route) else { return Ok(Decision::without_route()) };
+        let Some(route) = self.policies.routes.get(route) else { return Ok(Decision::denied(None, &Unasked::NoRoute)) };
         let action = Some(route.action.id().unescaped().to_owned());
         let principal = match self.principal(verified) {
             Ok(principal) => principal,
-            Err(unasked) => return Ok(Decision::denied(action, unasked.to_string())),
+            Err(unasked) => return Ok(Decision::denied(action, &unasked)),
         };
         let question = match Question::of(&principal, route, path, &self.policies) {
             Ok(question) => question,
-            Err(unasked) => return Ok(Decision::denied(action, unasked.to_string())),
+            Err(unasked) => return Ok(Decision::denied(action, &unasked)),
         };
         let ruling = self.engine.decide(&self.policies, &question).await?;
         let detail = detail(&ruling);
@@ -70,12 +70,8 @@ impl Decider {
 }
 
 impl Decision {
-    pub(crate) fn denied(action: Option<String>, detail: impl Into<String>) -> Self {
-        Self { allowed: false, action, policies: Vec::new(), detail: Some(detail.into()), context: BTreeMap::new() }
-    }
-
-    pub(crate) fn without_route() -> Self {
-        Self::denied(None, "routes.json does not have the route")
+    fn denied(action: Option<String>, why: &Unasked) -> Self {
+        Self { allowed: false, action, policies: Vec::new(), detail: Some(why.to_string()), context: BTreeMap::new() }
     }
 }
 

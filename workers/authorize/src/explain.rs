@@ -3,10 +3,10 @@
 use cedar_policy::RequestEnv;
 use serde::Serialize;
 
-use crate::decider::{Decider, Decision};
+use crate::decider::Decider;
 use crate::engine::decide_here;
 use crate::policies::PolicySource;
-use crate::question::Question;
+use crate::question::{Question, Unasked};
 use crate::token::Verified;
 
 /// A decision with its reasons.
@@ -76,7 +76,7 @@ impl Decider {
         };
         explanation.principal = Some(principal.entity.uid().to_string());
         let Some(found) = found else {
-            return Explanation { reason: Decision::without_route().detail.unwrap_or_default(), ..explanation };
+            return Explanation { reason: Unasked::NoRoute.to_string(), ..explanation };
         };
         let types = (principal.entity.uid().type_name().clone(), found.route.resource.clone());
         let about = RequestEnv::new(types.0, found.route.action.clone(), types.1);

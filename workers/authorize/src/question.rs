@@ -14,6 +14,10 @@ use crate::routes::{IdSource, Route};
 use crate::schema::Kind;
 use crate::token::Verified;
 
+/// Longest id of an entity that Verified Permissions takes (API reference, EntityIdentifier). It would refuse the whole request,
+/// as if we had written it wrongly, and a caller decides how long an id is.
+const MAX_ID_LENGTH: usize = 200;
+
 /// A question that fits the schema, with all that its answer depends on.
 pub(crate) struct Question {
     pub(crate) request: Request,
@@ -33,6 +37,8 @@ pub(crate) struct Principal {
 /// Why the policies are not even asked. Nobody gets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unasked {
+    /// `routes.json` does not have the route.
+    NoRoute,
     /// `providers.json` has no provider of that name.
     NoProvider,
     /// The claim that is the principal's id is no text.
@@ -43,6 +49,8 @@ pub(crate) enum Unasked {
     NoSuchPrincipal(EntityTypeName),
     /// None of what could name the resource is there.
     NoResource(Vec<IdSource>),
+    /// The principal or the resource has an id that not every engine takes.
+    BadId,
     /// By the schema, nobody of that type does that.
     NotForThem { principal: String, action: String, resource: String },
 }
@@ -50,6 +58,8 @@ pub(crate) enum Unasked {
 impl fmt::Display for Unasked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoRoute => f.write_str("routes.json does not have the route"),
+            Self::BadId => write!(f, "an id is longer than {MAX_ID_LENGTH} characters, or has control characters"),
             Self::NoProvider => f.write_str("providers.json does not have the provider"),
             Self::NoPrincipal { claim } => write!(f, "the token has no `{claim}` to name the principal"),
             Self::Misfit { claim, kind } => write!(f, "the token's `{claim}` is not {kind}"),
@@ -147,6 +157,9 @@ impl Question {
 
         let schema = &policies.schema.cedar;
         let uid = principal.entity.uid();
+        if !(is_good_id(&uid) && is_good_id(&resource)) {
+            return Err(Unasked::BadId);
+        }
         let kind = || uid.type_name().clone();
         let entity = match policies.entities.get(&uid) {
             Some(known) => merged(&principal.entity, known).ok_or_else(|| Unasked::NoSuchPrincipal(kind()))?,
@@ -163,6 +176,11 @@ impl Question {
         let entities = entities.map_err(|_| Unasked::NoSuchPrincipal(kind()))?;
         Ok(Self { request, principal: uid, resource, entities })
     }
+}
+
+fn is_good_id(uid: &EntityUid) -> bool {
+    let id: &str = uid.id().unescaped();
+    id.chars().count() <= MAX_ID_LENGTH && !id.contains(char::is_control)
 }
 
 fn uid(name: &EntityTypeName, id: &str) -> EntityUid {

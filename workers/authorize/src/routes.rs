@@ -175,8 +175,8 @@ pub(crate) struct Found<'a> {
 
 impl Routes {
     /// By API Gateway's route key, letter for letter.
-    pub(crate) fn get(&self, key: &str) -> Option<(&str, &Route)> {
-        self.0.get_key_value(key).map(|(key, route)| (key.as_str(), route))
+    pub(crate) fn get(&self, key: &str) -> Option<&Route> {
+        self.0.get(key)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Route)> {

@@ -15,7 +15,7 @@ pub fn store_template(policies: &Policies) -> Value {
     let store = json!({
         "Type": "AWS::VerifiedPermissions::PolicyStore",
         "Properties": {
-            "Description": "Sluice: who may do what",
+            "Description": "Who may do what",
             "ValidationSettings": { "Mode": "STRICT" },
             "Schema": { "CedarJson": policies.schema.json.to_string() },
         },
@@ -33,7 +33,7 @@ pub fn store_template(policies: &Policies) -> Value {
     }
     json!({
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "A policy store of Amazon Verified Permissions for Sluice's authorizer",
+        "Description": "A policy store of Amazon Verified Permissions for the authorizer",
         "Resources": resources,
         "Outputs": {
             "PolicyStoreId": {

@@ -23,13 +23,13 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use runtime::{Field, note};
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 pub use runtime::bearer;
 
 use crate::Issuers;
 use crate::issuers::is_secure;
+use crate::json::Unique;
 use fetch::Fetcher;
 use keys::KeyCache;
 
@@ -383,40 +383,12 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, Refused>
     }
 }
 
-/// A part of the token as a JSON object.
+/// A part of the token as a JSON object whose members all have names of their own: of two with one name, another reader may
+/// take the other.
 fn object(part: &str) -> Result<Map<String, Value>, Refused> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Malformed)?;
-    let Members(members) = serde_json::from_slice(&json).map_err(|_| Refused::Malformed)?;
-    Ok(members)
-}
-
-/// An object whose members all have names of their own. Of two with one name, another reader may take the other.
-struct Members(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Unique;
-
-        impl<'de> Visitor<'de> for Unique {
-            type Value = Members;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Members, A::Error> {
-                let mut members = Map::new();
-                while let Some((name, value)) = entries.next_entry::<String, Value>()? {
-                    if members.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a member is there twice"));
-                    }
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Unique)
-    }
+    let Unique(members) = serde_json::from_slice(&json).map_err(|_| Refused::Malformed)?;
+    Ok(members.into_iter().collect())
 }
 
 fn since_1970() -> Duration {

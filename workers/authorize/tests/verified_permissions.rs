@@ -237,7 +237,7 @@ async fn an_answer_that_does_not_come_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_name_that_it_does_not_take_is_denied_and_not_asked_about() {
+async fn a_name_that_it_does_not_take_is_denied_by_both_engines_and_not_asked_about() {
     let rule = answering(200, r#"{"decision":"ALLOW","determiningPolicies":[],"errors":[]}"#);
     let decider = decider(Some("a"), engine(&rule, &Wire::default()));
     let staff = token("lake-staff", json!({}));
@@ -246,5 +246,7 @@ async fn a_name_that_it_does_not_take_is_denied_and_not_asked_about() {
         let before = rule.num_calls();
         let decision = decider.decide(&staff, "GET /institutes/{source}/er7", &path).await.unwrap();
         assert_eq!((decision.allowed, rule.num_calls() > before), (asked, asked));
+        let here = common::decider(None, Engine::InProcess).decide(&staff, "GET /institutes/{source}/er7", &path).await.unwrap();
+        assert_eq!((here.allowed, &here.detail), (asked, &decision.detail));
     }
 }

@@ -1,0 +1,47 @@
+//! An API that says what a test wants it to say.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// An API that gives these answers, one a connection, and tells what it was asked.
+pub(crate) async fn scripted(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let here = url.clone();
+    let serve = async move {
+        let mut requests = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let request = String::from_utf8(request).unwrap();
+            let length = request.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+            stream.read_exact(&mut body).await.unwrap();
+            requests.push(request);
+            stream.write_all(answer.replace("HERE", &here).as_bytes()).await.unwrap();
+        }
+        requests
+    };
+    (url, tokio::spawn(serve))
+}
+
+pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+pub(crate) fn accepted() -> String {
+    json!({ "messageId": "0".repeat(64), "submissionId": "1", "status": "queued", "statusUrl": "http://x" }).to_string()
+}
+
+/// What API Gateway says where its authorizer does not let a token in.
+pub(crate) fn shut_out() -> String {
+    http("403 Forbidden", "Content-Type: application/json\r\n", r#"{"message":"Forbidden"}"#)
+}
+
+pub(crate) fn token_of(request: &str) -> Option<String> {
+    request.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization: ")).map(str::to_owned)
+}
