@@ -8,6 +8,7 @@
 
 pub mod backoff;
 pub mod catalog;
+mod charset;
 pub mod claim;
 pub mod enrollment;
 mod envelope;
@@ -15,15 +16,18 @@ mod er7;
 pub mod event;
 mod message_id;
 pub mod object;
+mod received;
 mod source;
 pub mod step;
 mod submission;
 mod timestamp;
 
 pub use catalog::{Progress, Record, State, Status, Stored, Summary};
+pub use charset::{Charset, Undecodable};
 pub use envelope::{Envelope, EnvelopeError, Payload, decode_inline};
 pub use er7::{EmptyMessage, Er7, MAX_MESSAGE_BYTES};
 pub use message_id::{InvalidMessageId, MessageId};
+pub use received::{Received, Unreceivable};
 pub use source::{InvalidSource, Source};
 pub use submission::{InvalidSubmissionId, SubmissionId};
 pub use timestamp::Timestamp;
