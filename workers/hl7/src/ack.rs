@@ -3,7 +3,7 @@
 use domain::{Charset, Er7};
 
 use crate::delimiters::{Delimiters, msh};
-use crate::split::{Part, Split, segment_of};
+use crate::split::{PartKind, Split, segment_of};
 
 /// HL7 table 0008.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,10 +249,11 @@ pub fn acknowledge_batch<'a>(
     let mut writer = Enclosing { text: &mut text, control_id, time, file: None, batch: None, in_batch: 0, batches: 0 };
     let mut message = 0;
     for part in split.parts() {
-        match part {
-            Part::FileHeader(range) => writer.open_file(body.get(range.clone()).unwrap_or_default(), charset),
-            Part::BatchHeader(range) => writer.open_batch(body.get(range.clone()).unwrap_or_default(), charset),
-            Part::Message(_) => {
+        let segment = body.get(part.range.clone()).unwrap_or_default();
+        match part.kind {
+            PartKind::FileHeader => writer.open_file(segment, charset),
+            PartKind::BatchHeader => writer.open_batch(segment, charset),
+            PartKind::Message => {
                 let (header, ack) = acks(message);
                 message += 1;
                 if header.wants(ack.code) {
@@ -261,8 +262,8 @@ pub fn acknowledge_batch<'a>(
                     write(&header, &ack, msh_18, writer.text);
                 }
             }
-            Part::BatchTrailer(_) => writer.close_batch(),
-            Part::FileTrailer(_) => writer.close_file(),
+            PartKind::BatchTrailer => writer.close_batch(),
+            PartKind::FileTrailer => writer.close_file(),
         }
     }
     writer.close_file();

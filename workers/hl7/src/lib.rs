@@ -14,5 +14,5 @@ mod summary;
 pub use ack::{Ack, AckCode, AckHeader, AckProblem, Condition, Severity, acknowledge, acknowledge_batch, acknowledge_in};
 pub use delimiters::{Delimiters, Unreadable};
 pub use rendition::write_json;
-pub use split::{BatchProblem, Part, Split, split};
+pub use split::{BatchProblem, Part, PartKind, Split, split};
 pub use summary::summarize;

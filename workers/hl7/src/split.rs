@@ -5,19 +5,28 @@ use std::ops::Range;
 use domain::Charset;
 use serde::Serialize;
 
-/// What stands in a body, in order. Ranges are of its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+/// What a part of a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
     /// FHS.
-    FileHeader(Range<usize>),
+    FileHeader,
     /// BHS.
-    BatchHeader(Range<usize>),
+    BatchHeader,
     /// From MSH up to what follows; or lines before any MSH, which are nobody's and so a message of their own.
-    Message(Range<usize>),
+    Message,
     /// BTS.
-    BatchTrailer(Range<usize>),
+    BatchTrailer,
     /// FTS.
-    FileTrailer(Range<usize>),
+    FileTrailer,
+}
+
+/// One part of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it is.
+    pub kind: PartKind,
+    /// Where it is, in bytes.
+    pub range: Range<usize>,
 }
 
 /// A body taken apart.
@@ -47,12 +56,12 @@ impl Split {
 
     /// Where the messages are.
     pub fn messages(&self) -> impl Iterator<Item = Range<usize>> {
-        self.parts.iter().filter_map(|part| if let Part::Message(range) = part { Some(range.clone()) } else { None })
+        self.parts.iter().filter(|part| part.kind == PartKind::Message).map(|part| part.range.clone())
     }
 
     /// Whether it is more than a message: it has a header or trailer, or more than one message.
     pub fn is_batch(&self) -> bool {
-        !matches!(self.parts.as_slice(), [Part::Message(_)] | [])
+        !matches!(self.parts.as_slice(), [Part { kind: PartKind::Message, .. }] | [])
     }
 
     /// Compares BTS-1 and FTS-1 with what is there, and headers with trailers. An empty count says nothing.
@@ -63,30 +72,28 @@ impl Split {
         let mut missing = |code, found| problems.push(BatchProblem { code, declared: None, found });
         let mut counted = Vec::new();
         for part in &self.parts {
-            match part {
-                Part::FileHeader(_) | Part::BatchHeader(_) | Part::FileTrailer(_) if batch => {
-                    missing("no-bts", messages);
-                    (batch, messages) = (false, 0);
-                    batches += 1;
-                }
-                _ => {}
+            let declared = || declared(body, &part.range, charset);
+            if batch && matches!(part.kind, PartKind::FileHeader | PartKind::BatchHeader | PartKind::FileTrailer) {
+                missing("no-bts", messages);
+                (batch, messages) = (false, 0);
+                batches += 1;
             }
-            match part {
-                Part::FileHeader(_) => {
+            match part.kind {
+                PartKind::FileHeader => {
                     if file {
                         missing("no-fts", batches);
                     }
                     (file, batches, messages) = (true, 0, 0);
                 }
-                Part::BatchHeader(_) => (batch, messages) = (true, 0),
-                Part::Message(_) => messages += 1,
-                Part::BatchTrailer(range) => {
-                    counted.push(("bts-count", declared(body, range, charset), messages));
+                PartKind::BatchHeader => (batch, messages) = (true, 0),
+                PartKind::Message => messages += 1,
+                PartKind::BatchTrailer => {
+                    counted.push(("bts-count", declared(), messages));
                     batches += 1;
                     (batch, messages) = (false, 0);
                 }
-                Part::FileTrailer(range) => {
-                    counted.push(("fts-count", declared(body, range, charset), batches));
+                PartKind::FileTrailer => {
+                    counted.push(("fts-count", declared(), batches));
                     (file, batches) = (false, 0);
                 }
             }
@@ -120,49 +127,33 @@ fn declared(body: &[u8], range: &Range<usize>, charset: Charset) -> Option<u64> 
 /// A body with headers and no message is one message, too, and so is kept by whoever keeps messages. Linear in the body.
 pub fn split(body: &[u8], charset: Charset) -> Split {
     let mut parts: Vec<Part> = Vec::new();
-    let mut has_message = false;
-    let mut open: Option<(fn(Range<usize>) -> Part, usize)> = None;
-    let mut push = |parts: &mut Vec<Part>, (make, start): (fn(Range<usize>) -> Part, usize), end: usize| {
-        let blank = body
-            .get(start..end)
-            .is_none_or(|it| it.iter().all(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' ' | b'\t' | 0x0b | 0x1c)));
-        let part = make(start..end);
-        if !blank || !matches!(part, Part::Message(_)) {
-            has_message |= matches!(part, Part::Message(_));
-            parts.push(part);
-        }
-    };
     for line in lines(body, charset) {
-        let make: fn(Range<usize>) -> Part = match name(body.get(line.clone()).unwrap_or_default(), charset) {
-            Some(b"MSH") => Part::Message,
-            Some(b"FHS") => Part::FileHeader,
-            Some(b"BHS") => Part::BatchHeader,
-            Some(b"BTS") => Part::BatchTrailer,
-            Some(b"FTS") => Part::FileTrailer,
-            _ => {
-                // A line of its own: of the message that is open, or of nobody.
-                match open {
-                    Some((make, start)) if !matches!(make(0..0), Part::Message(_)) => {
-                        push(&mut parts, (make, start), line.start);
-                        open = Some((Part::Message, line.start));
-                    }
-                    Some(_) => {}
-                    None => open = Some((Part::Message, line.start)),
+        let kind = match name(body.get(line.clone()).unwrap_or_default(), charset) {
+            Some(b"MSH") => PartKind::Message,
+            Some(b"FHS") => PartKind::FileHeader,
+            Some(b"BHS") => PartKind::BatchHeader,
+            Some(b"BTS") => PartKind::BatchTrailer,
+            Some(b"FTS") => PartKind::FileTrailer,
+            _ => match parts.last_mut() {
+                Some(open) if open.kind == PartKind::Message => {
+                    open.range.end = line.end;
+                    continue;
                 }
-                continue;
-            }
+                _ => PartKind::Message,
+            },
         };
-        if let Some(opened) = open.replace((make, line.start)) {
-            push(&mut parts, opened, line.start);
-        }
+        parts.push(Part { kind, range: line });
     }
-    if let Some(opened) = open {
-        push(&mut parts, opened, body.len());
-    }
-    if !has_message && !parts.is_empty() {
-        parts = vec![Part::Message(0..body.len())];
+    parts.retain(|part| part.kind != PartKind::Message || !is_blank(body.get(part.range.clone()).unwrap_or_default()));
+    if !parts.is_empty() && !parts.iter().any(|part| part.kind == PartKind::Message) {
+        parts = vec![Part { kind: PartKind::Message, range: 0..body.len() }];
     }
     Split { parts }
+}
+
+/// Nothing but line ends, blanks and framing, in UTF-16 or not.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' ' | b'\t' | 0x0b | 0x1c))
 }
 
 /// The lines of a body, each with its end. In UTF-16 a line end has two bytes.
@@ -174,23 +165,16 @@ fn lines(body: &[u8], charset: Charset) -> impl Iterator<Item = Range<usize>> {
         if start >= body.len() {
             return None;
         }
-        let mut end = start;
-        loop {
-            let step = match unit {
-                1 => memchr::memchr2(b'\r', b'\n', body.get(end..).unwrap_or_default()).map(|at| end + at),
-                _ => wide_line_end(body, end, big_endian),
-            };
-            let Some(at) = step else {
-                end = body.len();
-                break;
-            };
-            end = at + unit;
+        let line_end = match unit {
+            1 => memchr::memchr2(b'\r', b'\n', body.get(start..).unwrap_or_default()).map(|at| start + at),
+            _ => wide_line_end(body, start, big_endian),
+        };
+        let end = line_end.map_or(body.len(), |at| {
+            let character = |at| ascii_at(body, at, unit, big_endian);
             // CRLF is one line end.
-            if ascii_at(body, at, unit, big_endian) == Some(b'\r') && ascii_at(body, end, unit, big_endian) == Some(b'\n') {
-                end += unit;
-            }
-            break;
-        }
+            let is_crlf = character(at) == Some(b'\r') && character(at + unit) == Some(b'\n');
+            at + if is_crlf { 2 * unit } else { unit }
+        });
         let line = start..end.min(body.len());
         start = line.end;
         Some(line)
@@ -247,10 +231,8 @@ fn framing(line: &[u8], charset: Charset) -> usize {
 
 /// The first line of a message that is not blank, which is its MSH if it has one.
 pub(crate) fn segment_of(message: &[u8], charset: Charset) -> &[u8] {
-    let is_blank = |line: &Range<usize>| {
-        message.get(line.clone()).is_none_or(|it| it.iter().all(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' ' | b'\t' | 0x0b)))
-    };
-    lines(message, charset).find(|line| !is_blank(line)).and_then(|line| message.get(line)).unwrap_or_default()
+    let mut lines = lines(message, charset).filter_map(|line| message.get(line));
+    lines.find(|line| !is_blank(line)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -266,12 +248,12 @@ mod tests {
         split
             .parts()
             .iter()
-            .map(|part| match part {
-                Part::FileHeader(_) => 'F',
-                Part::BatchHeader(_) => 'B',
-                Part::Message(_) => 'M',
-                Part::BatchTrailer(_) => 'b',
-                Part::FileTrailer(_) => 'f',
+            .map(|part| match part.kind {
+                PartKind::FileHeader => 'F',
+                PartKind::BatchHeader => 'B',
+                PartKind::Message => 'M',
+                PartKind::BatchTrailer => 'b',
+                PartKind::FileTrailer => 'f',
             })
             .collect()
     }
@@ -338,14 +320,12 @@ mod tests {
         fn nothing_is_lost_and_the_order_stays(pieces in prop::collection::vec("(MSH\\|A|FHS\\||BHS\\||BTS\\|1|FTS|PID|x|\u{b}|\u{1c}| |\u{e9})(\r|\n|\r\n|)", 0..12)) {
             let body = pieces.concat();
             let split = split(body.as_bytes(), Charset::UTF_8);
-            let blank = |character| ['\r', '\n', ' ', '\u{b}', '\u{1c}'].contains(&character);
-            let mut end = 0;
-            for part in split.parts() {
-                let (Part::FileHeader(range) | Part::BatchHeader(range) | Part::Message(range) | Part::BatchTrailer(range) | Part::FileTrailer(range)) = part;
-                prop_assert!(body[end..range.start].trim_matches(blank).is_empty(), "{:?}", body);
+                        let mut end = 0;
+            for Part { range, .. } in split.parts() {
+                prop_assert!(is_blank(&body.as_bytes()[end..range.start]), "{:?}", body);
                 end = range.end;
             }
-            prop_assert!(body[end..].trim_matches(blank).is_empty());
+            prop_assert!(is_blank(&body.as_bytes()[end..]));
             let _ = split.problems(body.as_bytes(), Charset::UTF_8);
         }
 
