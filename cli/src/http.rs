@@ -13,6 +13,9 @@ pub const ER7: &str = "application/hl7-v2";
 /// The content type of `{"msg": "<base64>", "encoding": "utf-8"}`.
 pub const JSON: &str = "application/json";
 
+/// The content type of a message's bytes as they were received.
+pub const RAW: &str = "application/octet-stream";
+
 /// The content type of a problem document (RFC 9457).
 const PROBLEM: &str = "application/problem+json";
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 use catalog::{Catalog, Noted};
 use domain::claim::{Claim, Finish, GivenUp};
 use domain::step::Subject;
-use domain::{Er7, Record, State, Status, Stored, SubmissionId, Summary, Timestamp};
+use domain::{Charset, Er7, Record, State, Status, Stored, SubmissionId, Summary, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sluice_tests::{Harness, unique};
@@ -51,6 +51,8 @@ struct Model {
     claim: Option<usize>,
     lease_until: Option<i64>,
     newest: Option<usize>,
+    /// Whose bytes the record names.
+    stored_by: Option<usize>,
 }
 
 impl Model {
@@ -85,6 +87,7 @@ impl Model {
             (_, true) => {
                 self.status = Some(Status::Stored);
                 self.lease_until = None;
+                self.stored_by = Some(who);
                 "stored"
             }
             (_, false) => "lost",
@@ -173,6 +176,9 @@ impl Run {
             version_id: None,
             json_key: None,
             json_version_id: None,
+            raw_key: Some(self.subjects[who].submission_id.to_string()),
+            raw_version_id: None,
+            charset: Some(Charset::UTF_8),
             received_at: self.at(),
             stored_at: self.at(),
             summary: Summary::default(),
@@ -201,6 +207,9 @@ impl Run {
         assert_eq!(record.as_ref().map(|it| it.status), self.model.status);
         assert_eq!(record.as_ref().and_then(|it| it.claim_submission), self.model.claim.map(id));
         assert_eq!(record.as_ref().and_then(|it| it.lease_until), self.model.lease_until);
+        let received = record.as_ref().and_then(|it| it.raw_key.clone());
+        assert_eq!(received, self.model.stored_by.map(|who| id(who).to_string()), "what the finishing submission received");
+        assert_eq!(record.as_ref().and_then(|it| it.charset), self.model.stored_by.map(|_| Charset::UTF_8));
         let expires = record.as_ref().map(|it| it.expires_at.is_some());
         assert_eq!(expires, self.model.status.map(|status| status != Status::Stored), "only what is not stored expires");
         Ok(())

@@ -145,7 +145,8 @@ impl Catalog {
             .update(subject)
             .update_expression(
                 "SET #status = :stored, #state = :state, #bucket = :bucket, #key = :key, version_id = :version_id, \
-                 json_key = :json_key, json_version_id = :json_version_id, stored_at = :stored_at, summary = :summary, \
+                 json_key = :json_key, json_version_id = :json_version_id, raw_key = :raw_key, \
+                 raw_version_id = :raw_version_id, charset = :charset, stored_at = :stored_at, summary = :summary, \
                  #error = :error REMOVE lease_until, expires_at",
             )
             .condition_expression(format!("{NOT_STORED} AND {CLAIM_IS_MINE}"))
@@ -159,6 +160,9 @@ impl Catalog {
             .expression_attribute_values(":version_id", attribute(&stored.version_id)?)
             .expression_attribute_values(":json_key", attribute(&stored.json_key)?)
             .expression_attribute_values(":json_version_id", attribute(&stored.json_version_id)?)
+            .expression_attribute_values(":raw_key", attribute(&stored.raw_key)?)
+            .expression_attribute_values(":raw_version_id", attribute(&stored.raw_version_id)?)
+            .expression_attribute_values(":charset", attribute(&stored.charset)?)
             .expression_attribute_values(":stored_at", S(stored.stored_at.to_string()))
             .expression_attribute_values(":summary", attribute(&stored.summary)?)
             .expression_attribute_values(":error", attribute(&stored.error)?)
@@ -178,7 +182,7 @@ impl Catalog {
     /// # Errors
     /// [`StepError`] of the calls.
     pub async fn give_up(&self, subject: &Subject, to: Status, error: &str) -> Result<GivenUp, StepError> {
-        let problem = Some(Problem { code: error.to_owned(), detail: None });
+        let problem = Some(Problem::new(error));
         let mine = format!("{NOT_STORED} AND {CLAIM_IS_MINE}");
         let newest = format!("{mine} AND (attribute_not_exists(last_submission) OR last_submission = :me)");
         match self.write_given_up(subject, to, problem, newest).await {

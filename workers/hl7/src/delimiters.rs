@@ -39,7 +39,7 @@ impl Unreadable {
             Self::NoMsh => "no-msh",
             Self::Delimiters => "msh-delimiters",
         };
-        Problem { code: code.to_owned(), detail: Some(self.to_string()) }
+        Problem { detail: Some(self.to_string()), ..Problem::new(code) }
     }
 }
 

@@ -15,7 +15,8 @@ use serde_json::Value;
 pub async fn answer(s3: &Client, overflow_bucket: &str, event: Value) -> Result<Parsed, StepError> {
     let request: ParseRequest = runtime::input("a parse request", event)?;
     Field::note_subject(&request.subject);
-    let message = overflow::message(s3, overflow_bucket, &request.payload).await?;
+    let received = overflow::received(s3, overflow_bucket, &request.payload).await?;
+    let message = overflow::message(&received)?;
     note(Field::SizeBytes, message.size_bytes());
     if message.message_id() != request.subject.message_id {
         return Err(StepError::InvalidInput { what: "the message id, which is not that of the payload" });

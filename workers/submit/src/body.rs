@@ -1,11 +1,10 @@
-//! The three forms of a request body in, one canonical message out.
+//! The three forms of a request body in, one message out: as it was received, and in canonical form.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
-use domain::Er7;
-use encoding_rs::{DecoderResult, Encoding, UTF_8};
+use domain::{Charset, Er7, Received};
 use runtime::{HttpProblem, header};
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,7 +19,7 @@ const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
 ///
 /// 400 for what is empty or cannot be decoded, 413 over `max_bytes` as sent (after base64), 415 for another content type. No
 /// answer quotes the body.
-pub(crate) fn message(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -> Result<Er7, HttpProblem> {
+pub(crate) fn message(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -> Result<(Received, Er7), HttpProblem> {
     let content_type = header(request, "content-type").unwrap_or_default().to_owned();
     let (media_type, charset) = split_content_type(&content_type);
     let body = request.body.take().unwrap_or_default();
@@ -29,7 +28,7 @@ pub(crate) fn message(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -
     } else {
         Body::Text(body)
     };
-    let text = match media_type.as_str() {
+    let received = match media_type.as_str() {
         "application/json" => json_message(body, max_bytes)?,
         "application/hl7-v2" | "x-application/hl7-v2+er7" | "text/plain" => er7_message(body, charset.as_deref(), max_bytes)?,
         _ => {
@@ -37,7 +36,8 @@ pub(crate) fn message(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -
             return Err(HttpProblem::new(415, "Unsupported media type", accepted));
         }
     };
-    Er7::canonical(&text).map_err(|_| bad_request("the message is empty"))
+    let message = received.message().map_err(|error| bad_request(&error.to_string()))?;
+    Ok((received, message))
 }
 
 enum Body {
@@ -54,30 +54,30 @@ struct JsonBody {
     encoding: Option<Value>,
 }
 
-fn json_message(body: Body, max_bytes: usize) -> Result<String, HttpProblem> {
+fn json_message(body: Body, max_bytes: usize) -> Result<Received, HttpProblem> {
     let body: Result<JsonBody, _> = match &body {
         Body::Bytes(bytes) => serde_json::from_slice(bytes),
         Body::Text(text) => serde_json::from_str(text),
     };
     let body = body.map_err(|_| bad_request("the body is not a JSON object"))?;
     let Some(Value::String(mut msg)) = body.msg else { return Err(bad_request("`msg` must be the message in base64")) };
-    let encoding = match body.encoding {
-        None | Some(Value::Null) => UTF_8,
-        Some(Value::String(label)) => encoding(&label)?,
+    let charset = match body.encoding {
+        None | Some(Value::Null) => Charset::UTF_8,
+        Some(Value::String(label)) => known(&label)?,
         Some(_) => return Err(bad_request("`encoding` must be the name of an encoding")),
     };
     // MIME encoders break the lines (RFC 2045 §6.8).
     msg.retain(|character| !character.is_ascii_whitespace());
     let bytes = LENIENT_BASE64.decode(msg).map_err(|_| bad_request("`msg` is not base64"))?;
     within_limit(bytes.len(), max_bytes)?;
-    decode(encoding, bytes)
+    Ok(Received::new(bytes, charset))
 }
 
-fn er7_message(body: Body, charset: Option<&str>, max_bytes: usize) -> Result<String, HttpProblem> {
+fn er7_message(body: Body, charset: Option<&str>, max_bytes: usize) -> Result<Received, HttpProblem> {
     match body {
         Body::Bytes(bytes) => {
             within_limit(bytes.len(), max_bytes)?;
-            decode(charset.map_or(Ok(UTF_8), encoding)?, bytes)
+            Ok(Received::new(bytes, charset.map_or(Ok(Charset::UTF_8), known)?))
         }
         Body::Text(text) => {
             within_limit(text.len(), max_bytes)?;
@@ -85,7 +85,7 @@ fn er7_message(body: Body, charset: Option<&str>, max_bytes: usize) -> Result<St
             if text.contains(char::REPLACEMENT_CHARACTER) {
                 return Err(bad_request("the text is not UTF-8: name its charset, or send it as application/hl7-v2"));
             }
-            Ok(text)
+            Ok(Received::new(text.into_bytes(), Charset::UTF_8))
         }
     }
 }
@@ -97,31 +97,9 @@ fn within_limit(size_bytes: usize, max_bytes: usize) -> Result<(), HttpProblem> 
     Ok(())
 }
 
-/// Decodes without ever replacing anything.
-fn decode(encoding: &'static Encoding, bytes: Vec<u8>) -> Result<String, HttpProblem> {
-    if encoding == UTF_8 {
-        return String::from_utf8(bytes).map_err(|error| undecodable(encoding, error.utf8_error().valid_up_to()));
-    }
-    let mut decoder = encoding.new_decoder_without_bom_handling();
-    let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(bytes.len());
-    let mut text = String::with_capacity(capacity);
-    match decoder.decode_to_string_without_replacement(&bytes, &mut text, true) {
-        (DecoderResult::InputEmpty, _) => Ok(text),
-        (DecoderResult::Malformed(length, behind), read) => {
-            Err(undecodable(encoding, read.saturating_sub(usize::from(length) + usize::from(behind))))
-        }
-        // The buffer has the size that the decoder asked for.
-        (DecoderResult::OutputFull, read) => Err(undecodable(encoding, read)),
-    }
-}
-
-fn encoding(label: &str) -> Result<&'static Encoding, HttpProblem> {
+fn known(label: &str) -> Result<Charset, HttpProblem> {
     // The label is the caller's text and may be anything, so it is not repeated.
-    Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| bad_request("the encoding is not known"))
-}
-
-fn undecodable(encoding: &'static Encoding, offset: usize) -> HttpProblem {
-    bad_request(&format!("the message is not valid {}: byte {offset} cannot be decoded", encoding.name()))
+    Charset::for_label(label).ok_or_else(|| bad_request("the encoding is not known"))
 }
 
 fn bad_request(detail: &str) -> HttpProblem {
@@ -153,7 +131,7 @@ mod tests {
         event["headers"]["content-type"] = json!(content_type);
         event["body"] = json!(body);
         event["isBase64Encoded"] = json!(is_base64_encoded);
-        message(&mut serde_json::from_value(event).unwrap(), MAX_BYTES)
+        message(&mut serde_json::from_value(event).unwrap(), MAX_BYTES).map(|(_, message)| message)
     }
 
     fn post_json(body: &Value) -> Result<Er7, HttpProblem> {

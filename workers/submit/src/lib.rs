@@ -8,7 +8,7 @@ mod body;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use catalog::{Catalog, Noted};
 use domain::step::Subject;
-use domain::{Envelope, Er7, SubmissionId, Timestamp};
+use domain::{Envelope, Received, SubmissionId, Timestamp};
 use futures_util::future::try_join;
 use runtime::{Field, HttpProblem, Identity, StepError, json_response, note, problem_response};
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ impl Submit {
         let received_at = Timestamp::now();
         let caller = Identity::of(&request)?;
         let source = caller.writes_for()?.clone();
-        let message = body::message(&mut request, self.max_message_bytes)?;
+        let (received, message) = body::message(&mut request, self.max_message_bytes)?;
         note(Field::SizeBytes, message.size_bytes());
         let subject = Subject { submission_id: SubmissionId::generate(), message_id: message.message_id(), source };
         Field::note_subject(&subject);
@@ -81,7 +81,7 @@ impl Submit {
         if noted == Noted::AlreadyStored {
             return Err(already_stored(&subject));
         }
-        self.enqueue(&subject, received_at, caller, token, &message).await.map_err(|error| HttpProblem::of_step(&error))?;
+        self.enqueue(&subject, received_at, caller, token, &received).await.map_err(|error| HttpProblem::of_step(&error))?;
         Ok(Queued { subject })
     }
 
@@ -91,9 +91,9 @@ impl Submit {
         received_at: Timestamp,
         caller: Identity,
         token: String,
-        message: &Er7,
+        received: &Received,
     ) -> Result<(), StepError> {
-        let payload = overflow::payload(&self.s3, &self.overflow_bucket, &subject.source, subject.submission_id, message).await?;
+        let payload = overflow::payload(&self.s3, &self.overflow_bucket, subject, received).await?;
         let envelope = Envelope {
             v: Envelope::VERSION,
             submission_id: subject.submission_id,

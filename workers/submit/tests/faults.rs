@@ -21,7 +21,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use catalog::Catalog;
 use domain::step::Subject;
-use domain::{Envelope, Er7, Payload, SubmissionId};
+use domain::{Charset, Envelope, Er7, Payload, Received, SubmissionId};
 use runtime::StepError;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ async fn a_submission_is_noted_sealed_and_queued() {
     let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
     let message = Er7::canonical(ER7).unwrap();
     assert_eq!(envelope.message_id, message.message_id());
-    assert_eq!(envelope.payload, Payload::inline(&message));
+    assert_eq!(envelope.payload, Payload::inline(&Received::new(ER7.into(), Charset::UTF_8)));
     assert_eq!((envelope.source.to_string(), envelope.token.as_str()), ("general-hospital".to_owned(), "c2VhbGVk"));
 
     assert_eq!((response.status_code, response.headers.get("retry-after")), (202, None));
@@ -248,8 +248,8 @@ async fn a_large_message_is_put_aside_before_it_is_queued() {
     let aws = Aws::healthy();
     assert_eq!(aws.submit(post(&large())).await.status_code, 202);
     let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
-    let key = format!("general-hospital/{}.hl7", envelope.submission_id);
-    assert_eq!(envelope.payload, Payload::Overflow { bucket: "overflow".to_owned(), key });
+    let key = format!("general-hospital/{}/{}.hl7", envelope.submission_id, envelope.message_id);
+    assert_eq!(envelope.payload, Payload::Overflow { bucket: "overflow".to_owned(), key, charset: Charset::UTF_8 });
     assert_eq!(aws.put.num_calls(), 1);
 }
 
