@@ -236,26 +236,25 @@ pub fn acknowledge_in(header: &AckHeader, ack: &Ack<'_>, asked: Option<Charset>)
 /// The acknowledgment of a batch, in UTF-8: one for each message that wants one, in their order, under headers and trailers
 /// that mirror those of the batch. BHS-12 and FHS-12 name what they answer.
 ///
-/// `acks` gives that of the n-th message of `split`.
+/// `acks` are those of the messages of `split`.
 pub fn acknowledge_batch<'a>(
     body: &[u8],
     charset: Charset,
     split: &Split,
     control_id: &str,
     time: &str,
-    mut acks: impl FnMut(usize) -> (AckHeader, Ack<'a>),
+    acks: impl IntoIterator<Item = (AckHeader, Ack<'a>)>,
 ) -> Vec<u8> {
     let mut text = String::new();
     let mut writer = Enclosing { text: &mut text, control_id, time, file: None, batch: None, in_batch: 0, batches: 0 };
-    let mut message = 0;
+    let mut acks = acks.into_iter();
     for part in split.parts() {
         let segment = body.get(part.range.clone()).unwrap_or_default();
         match part.kind {
             PartKind::FileHeader => writer.open_file(segment, charset),
             PartKind::BatchHeader => writer.open_batch(segment, charset),
             PartKind::Message => {
-                let (header, ack) = acks(message);
-                message += 1;
+                let Some((header, ack)) = acks.next() else { continue };
                 if header.wants(ack.code) {
                     writer.in_batch += 1;
                     let (_, msh_18) = header.answer_charset(Some(Charset::UTF_8));
@@ -527,10 +526,8 @@ mod tests {
         let body = "FHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||F1\rBHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||B1\r\
                     MSH|^~\\&|LAB|HOSP|||1||ADT^A01|7|P|2.5\rPID|1\rMSH|^~\\&|LAB|HOSP|||1||ADT^A01|8|P|2.5|||NE\rBTS|2\rFTS|1\r";
         let split = split(body.as_bytes(), Charset::UTF_8);
-        let headers: Vec<_> = split.messages().map(|range| AckHeader::of(&body.as_bytes()[range])).collect();
-        let answer = acknowledge_batch(body.as_bytes(), Charset::UTF_8, &split, "S1", "T", |n| {
-            (headers[n].clone(), Ack { time: "T", ..ACCEPTED })
-        });
+        let acks = split.messages().map(|range| (AckHeader::of(&body.as_bytes()[range]), Ack { time: "T", ..ACCEPTED }));
+        let answer = acknowledge_batch(body.as_bytes(), Charset::UTF_8, &split, "S1", "T", acks);
         assert_eq!(
             String::from_utf8(answer).unwrap(),
             "FHS|^~\\&|LAKE|SLUICE|LAB|HOSP|T||||S1|F1\rBHS|^~\\&|LAKE|SLUICE|LAB|HOSP|T||||S1|B1\r\

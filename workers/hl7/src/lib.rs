@@ -7,12 +7,14 @@
 
 mod ack;
 mod delimiters;
+mod document;
 mod rendition;
 mod split;
 mod summary;
 
 pub use ack::{Ack, AckCode, AckHeader, AckProblem, Condition, Severity, acknowledge, acknowledge_batch, acknowledge_in};
-pub use delimiters::{Delimiters, Unreadable};
+pub use delimiters::{Delimiters, Place, Unreadable};
+pub use document::{NotARendition, read_json};
 pub use rendition::write_json;
 pub use split::{BatchProblem, Part, PartKind, Split, split};
 pub use summary::summarize;
