@@ -6,9 +6,11 @@
 //! by position. Only one thing must be readable, the delimiters in MSH ([`Delimiters::of`]).
 
 mod delimiters;
+mod dictionary;
 mod rendition;
 mod summary;
 
 pub use delimiters::{Delimiters, Unreadable};
+pub use dictionary::{DataType, Dictionary, Element, Item, Node, SegmentDefinition, Structure, Table, Usage};
 pub use rendition::write_json;
 pub use summary::summarize;
