@@ -141,7 +141,7 @@ impl Run {
             Step::Wait(ms) => self.now += ms,
             Step::Submit(who) => {
                 let noted = self.catalog.note_submission(&self.subjects[who], self.at()).await?;
-                assert_eq!(noted, self.model.submit(who));
+                assert_eq!(noted, self.model.submit(who, self.now));
             }
             Step::Claim(who) => {
                 self.claim(who).await?;

@@ -7,6 +7,7 @@
 
 mod ack;
 mod delimiters;
+mod dictionary;
 mod document;
 mod rendition;
 mod split;
@@ -14,6 +15,7 @@ mod summary;
 
 pub use ack::{Ack, AckCode, AckHeader, AckProblem, Condition, Severity, acknowledge, acknowledge_batch, acknowledge_in};
 pub use delimiters::{Delimiters, Place, Unreadable};
+pub use dictionary::{DataType, Dictionary, Element, Item, Node, SegmentDefinition, Structure, Table, Usage};
 pub use document::{NotARendition, read_json};
 pub use rendition::write_json;
 pub use split::{BatchProblem, Part, PartKind, Split, split};

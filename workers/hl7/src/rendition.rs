@@ -20,7 +20,7 @@ use std::io::{self, Write};
 use domain::Er7;
 
 use crate::delimiters::{Delimiters, segments};
-use crate::dictionary::{Component, Dictionary};
+use crate::dictionary::{DataType, Dictionary, Element};
 use crate::summary::summarize;
 
 /// Writes the rendition, without a line end. Holds one value in memory at a time.
@@ -81,18 +81,19 @@ impl<W: Write> Writer<'_, W> {
         let mut fields = segment.split(self.delimiters.field);
         let id = fields.next().unwrap_or_default();
         let definition = dictionary.segment(id);
-        let name = |index: usize| definition.and_then(|it| it.fields.get(index)).map(|it| it.name);
+        let element = |position: usize| definition.and_then(|it| it.field(position));
+        let name = |position: usize| element(position).map(|it| it.name);
         self.put("{\"segment\":")?;
         self.string(id)?;
         self.name(definition.map(|it| it.name))?;
         self.put(",\"fields\":[")?;
         let mut position = 0;
         if is_msh {
-            self.position(1, name(0))?;
+            self.position(1, name(1))?;
             self.put(",\"repetitions\":[[{\"position\":1,\"value\":")?;
             self.character(self.delimiters.field)?;
             self.put("}]]},")?;
-            self.position(2, name(1))?;
+            self.position(2, name(2))?;
             self.put(",\"repetitions\":[[{\"position\":1,\"value\":")?;
             self.string(fields.next().unwrap_or_default())?;
             self.put("}]]}")?;
@@ -108,12 +109,19 @@ impl<W: Write> Writer<'_, W> {
             if std::mem::replace(&mut listed, true) {
                 self.put(",")?;
             }
-            let definition = definition.and_then(|it| it.fields.get(position - 1));
-            self.position(position, definition.map(|it| it.name))?;
+            let element = element(position);
+            self.position(position, element.map(|it| it.name))?;
             if !field.is_empty() {
                 self.put(",\"repetitions\":[")?;
-                let components = definition.map_or(&[][..], |it| it.components());
-                self.repetitions(field, components)?;
+                let data_type = match element {
+                    // HL7 2.5.1 §7.4.2.2: OBX-2 names the type of OBX-5.
+                    Some(element) if element.varies => {
+                        segment.split(self.delimiters.field).nth(2).and_then(|obx_2| dictionary.data_type(obx_2))
+                    }
+                    Some(element) => element.data_type.as_deref(),
+                    None => None,
+                };
+                self.repetitions(field, data_type)?;
                 self.put("]")?;
             }
             self.put("}")?;
@@ -121,7 +129,7 @@ impl<W: Write> Writer<'_, W> {
         self.put("]}")
     }
 
-    fn repetitions(&mut self, field: &str, components: &'static [Component]) -> io::Result<()> {
+    fn repetitions(&mut self, field: &str, data_type: Option<&'static DataType>) -> io::Result<()> {
         for (i, repetition) in split(field, self.delimiters.repetition).enumerate() {
             self.put(if i > 0 { ",[" } else { "[" })?;
             let mut listed = false;
@@ -134,10 +142,10 @@ impl<W: Write> Writer<'_, W> {
                 if std::mem::replace(&mut listed, true) {
                     self.put(",")?;
                 }
-                let definition = components.get(index);
-                self.position(index + 1, definition.map(|it| it.name))?;
+                let element: Option<&'static Element> = data_type.and_then(|it| it.component(index + 1));
+                self.position(index + 1, element.map(|it| it.name))?;
                 if !part.is_empty() {
-                    self.component(part, definition.map_or(&[][..], |it| it.components()))?;
+                    self.component(part, element.and_then(|it| it.data_type.as_deref()))?;
                 }
                 self.put("}")?;
             }
@@ -146,7 +154,7 @@ impl<W: Write> Writer<'_, W> {
         Ok(())
     }
 
-    fn component(&mut self, component: &str, definitions: &'static [Component]) -> io::Result<()> {
+    fn component(&mut self, component: &str, data_type: Option<&'static DataType>) -> io::Result<()> {
         let mut parts = split(component, self.delimiters.subcomponent).enumerate().peekable();
         let first = parts.peek().map_or("", |(_, first)| *first);
         if first.len() == component.len() {
@@ -164,7 +172,7 @@ impl<W: Write> Writer<'_, W> {
             if std::mem::replace(&mut listed, true) {
                 self.put(",")?;
             }
-            self.position(index + 1, definitions.get(index).map(|it| it.name))?;
+            self.position(index + 1, data_type.and_then(|it| it.component(index + 1)).map(|it| it.name))?;
             if !part.is_empty() {
                 self.value(part, true)?;
             }
