@@ -37,17 +37,15 @@ impl Er7 {
             return Err(EmptyMessage);
         }
         let mut canonical = String::with_capacity(body.len() + 1);
-        let mut characters = body.chars().peekable();
-        while let Some(character) = characters.next() {
-            match character {
-                '\r' => {
-                    characters.next_if_eq(&'\n');
-                    canonical.push('\r');
-                }
-                '\n' => canonical.push('\r'),
-                other => canonical.push(other),
-            }
+        let mut rest = body;
+        while let Some((segment, behind)) =
+            memchr::memchr2(b'\r', b'\n', rest.as_bytes()).and_then(|at| rest.split_at_checked(at))
+        {
+            canonical.push_str(segment);
+            canonical.push('\r');
+            rest = behind.strip_prefix("\r\n").unwrap_or(behind.get(1..).unwrap_or_default());
         }
+        canonical.push_str(rest);
         canonical.push('\r');
         Ok(Self(canonical))
     }
@@ -68,18 +66,16 @@ impl Er7 {
     }
 }
 
-/// Cuts what may stand behind the last segment: its own end, blank segments, the MLLP end block.
+/// Cuts what may stand behind the last segment: its own end, blank segments, the MLLP end block. Looks at no byte more often
+/// than a few times, since all of a message may be end blocks.
 fn without_blank_end(text: &str) -> &str {
     let mut rest = text;
     loop {
         let cut = rest.trim_end_matches(['\r', '\n']);
         let cut = cut.trim_end_matches([' ', '\t']).strip_suffix(END_BLOCK).unwrap_or(cut);
         // A segment of blanks alone goes; blanks behind content stay, since they are content.
-        let last_segment_start = cut.rfind(['\r', '\n']).map_or(0, |end| end + 1);
-        let cut = match cut.split_at_checked(last_segment_start) {
-            Some((before, last)) if last.trim_matches([' ', '\t']).is_empty() => before,
-            _ => cut,
-        };
+        let before = cut.trim_end_matches([' ', '\t']);
+        let cut = if before.is_empty() || before.ends_with(['\r', '\n']) { before } else { cut };
         if cut.len() == rest.len() {
             return cut;
         }
