@@ -1,13 +1,14 @@
 //! The worst that may be sent, in any size. All but the last can be read.
 
 /// What there is.
-pub(crate) const NAMES: [&str; 24] = [
+pub(crate) const NAMES: [&str; 25] = [
     "`|`",
     "`~`",
     "`&`",
     "`^`",
     "`\\`",
     "a letter in every field",
+    "a letter in every field of CSR",
     "a letter in every component",
     "a letter in every subcomponent",
     "a letter in every repetition",
@@ -45,10 +46,13 @@ pub(crate) fn input(name: &str, size: usize) -> Vec<u8> {
         "`^`" => field("^"),
         "`\\`" => field("\\"),
         "a letter in every field" => field("a|"),
+        // The longest names there are, for the shortest values.
+        "a letter in every field of CSR" => {
+            fill(&format!("{}\r", MSH.replace("2.8.2", "2.4")), &format!("CSR{}\r", "|a".repeat(16)), "")
+        }
         "a letter in every component" => field("a^"),
         "a letter in every subcomponent" => field("a&"),
-        // The longest name of a first component.
-        "a letter in every repetition" => fill(&format!("{MSH}\rPID|||||||||||||||||||||||"), "a~", "\r"),
+        "a letter in every repetition" => field("a~"),
         "one value" => field("a"),
         "one value, no line end in it, of `MSH`" => fill(&format!("{MSH}|||||||||"), "MSH", "\r"),
         "segments of one letter" => fill(&format!("{MSH}\r"), "A\r", "A\r"),
