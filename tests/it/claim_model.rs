@@ -51,18 +51,21 @@ struct Model {
     claim: Option<usize>,
     lease_until: Option<i64>,
     newest: Option<usize>,
+    /// When it was first submitted or claimed.
+    first: Option<i64>,
     /// Whose bytes the record names.
     stored_by: Option<usize>,
 }
 
 impl Model {
-    fn submit(&mut self, who: usize) -> Noted {
+    fn submit(&mut self, who: usize, now: i64) -> Noted {
+        let first_received_at = Timestamp::from_millis(*self.first.get_or_insert(now)).unwrap();
         if self.status == Some(Status::Stored) {
-            return Noted::AlreadyStored;
+            return Noted { is_stored: true, first_received_at };
         }
         self.status = Some(Status::Queued);
         self.newest = Some(who);
-        Noted::Queued
+        Noted { is_stored: false, first_received_at }
     }
 
     fn claim(&mut self, who: usize, now: i64) -> &'static str {
@@ -73,6 +76,7 @@ impl Model {
         if !mine && self.lease_until.is_some_and(|until| until >= now) {
             return "in progress";
         }
+        self.first.get_or_insert(now);
         self.status = Some(Status::Processing);
         self.claim = Some(who);
         self.lease_until = Some(now + LEASE_MS);
@@ -137,7 +141,7 @@ impl Run {
             Step::Wait(ms) => self.now += ms,
             Step::Submit(who) => {
                 let noted = self.catalog.note_submission(&self.subjects[who], self.at()).await?;
-                assert_eq!(noted, self.model.submit(who));
+                assert_eq!(noted, self.model.submit(who, self.now));
             }
             Step::Claim(who) => {
                 self.claim(who).await?;

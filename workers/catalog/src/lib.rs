@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::AttributeValue::{self, N, S};
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use domain::catalog::Problem;
@@ -34,11 +34,12 @@ pub struct Catalog {
 
 /// What became of noting a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noted {
-    /// The record says `queued`; the submission may go into the queue.
-    Queued,
-    /// The message is stored already; the submission was counted and goes nowhere.
-    AlreadyStored,
+pub struct Noted {
+    /// The message is stored already: the submission was counted and goes nowhere. Else the record says `queued`, and it may go
+    /// into the queue.
+    pub is_stored: bool,
+    /// When the institute first submitted the message.
+    pub first_received_at: Timestamp,
 }
 
 impl Catalog {
@@ -68,13 +69,15 @@ impl Catalog {
             .expression_attribute_values(":expires_at", expires_at(received_at))
             .expression_attribute_values(":received_at", S(received_at.to_string()))
             .expression_attribute_values(":one", N("1".to_owned()))
+            .return_values(ReturnValue::UpdatedNew)
             .send()
             .await;
         match noted {
-            Ok(_) => Ok(Noted::Queued),
+            Ok(output) => Ok(Noted { is_stored: false, first_received_at: first_received_at(&output).unwrap_or(received_at) }),
             Err(error) => {
-                refusing_record(&error)?;
-                self.count_duplicate(subject).await.map(|()| Noted::AlreadyStored)
+                let record = refusing_record(&error)?;
+                self.count_duplicate(subject).await?;
+                Ok(Noted { is_stored: true, first_received_at: record.received_at })
             }
         }
     }
@@ -124,10 +127,7 @@ impl Catalog {
             .send()
             .await;
         match claimed {
-            Ok(output) => {
-                let first = output.attributes.as_ref().and_then(|it| it.get("received_at")?.as_s().ok()?.clone().try_into().ok());
-                Ok(Claim::New { received_at: first.unwrap_or(received_at) })
-            }
+            Ok(output) => Ok(Claim::New { received_at: first_received_at(&output).unwrap_or(received_at) }),
             Err(error) => {
                 let record = refusing_record(&error)?;
                 // A record that no longer refuses changed in between; the step is tried again.
@@ -255,6 +255,11 @@ impl Catalog {
             .expression_attribute_values(":stored", status(Status::Stored))
             .expression_attribute_values(":me", S(subject.submission_id.to_string()))
     }
+}
+
+/// What `if_not_exists(received_at, ...)` left there.
+fn first_received_at(output: &UpdateItemOutput) -> Option<Timestamp> {
+    output.attributes.as_ref()?.get("received_at")?.as_s().ok()?.clone().try_into().ok()
 }
 
 fn status(status: Status) -> AttributeValue {
