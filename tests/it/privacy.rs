@@ -14,7 +14,7 @@ use domain::{Envelope, Payload, Status};
 use futures_util::future::try_join_all;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use sluice::http::{Answer, ER7, JSON};
+use sluice::http::{Answer, ER7, JSON, RAW};
 use sluice_tests::{Caller, DEADLINE, Harness, unique};
 use tokio::time::{Instant, sleep};
 
@@ -98,6 +98,8 @@ impl Run {
             (self.adt.clone().into_bytes(), ER7),
             (self.patient.free_text().into_bytes(), "text/plain"),
             (long.into_bytes(), ER7),
+            // Kept as it was received, too.
+            (self.patient.adt().replace('\r', "\r\n").into_bytes(), "application/hl7-v2; charset=iso-8859-1"),
             (in_json.into_bytes(), JSON),
         ];
         for (body, content_type) in bodies {
@@ -161,7 +163,7 @@ impl Run {
             sluice::http::send(request.header("accept", accept).header("if-none-match", known)).await
         };
         let token = &self.admin.token;
-        for accept in [ER7, JSON] {
+        for accept in [ER7, JSON, RAW] {
             let message = ask(&path, token, accept, &name).await?;
             ensure!(String::from_utf8_lossy(&message.body).contains(&name), "not the message: {}", message.status);
         }
@@ -291,8 +293,8 @@ async fn histories(run: &Run) -> Result<Evidence> {
     let mut pages = sfn.list_executions().state_machine_arn(&run.a.outputs.state_machine_arn).into_paginator().items().send();
     while let Some(execution) = pages.next().await {
         let execution = execution?;
-        // `dispatch` names them by submission and receive.
-        if execution.name().rsplit_once('-').is_some_and(|(submission, _)| mine.contains(submission)) {
+        // `dispatch` names them by submission, message and receive.
+        if execution.name().split_once('-').is_some_and(|(submission, _)| mine.contains(submission)) {
             arns.push(execution.execution_arn().to_owned());
         }
     }
