@@ -9,6 +9,7 @@ mod delimiters;
 mod dictionary;
 mod rendition;
 mod summary;
+pub mod validate;
 
 pub use delimiters::{Delimiters, Unreadable};
 pub use dictionary::{DataType, Dictionary, Element, Item, Node, SegmentDefinition, Structure, Table, Usage};
