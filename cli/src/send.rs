@@ -15,13 +15,13 @@ use domain::{MAX_MESSAGE_BYTES, MessageId, State, Status};
 use futures_util::stream::{self, StreamExt};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::http::{Answer, ER7, TRANSFER_DEADLINE};
+use crate::http::{Answer, ER7, JSON, TRANSFER_DEADLINE};
 use crate::read;
 use crate::wait::pauses;
 pub use journal::{Content, Entry, Journal};
@@ -242,7 +242,7 @@ impl Sender<'_> {
         };
         let request = |api: &crate::http::Api, token: &secrecy::SecretString| {
             let request = api.request(Method::POST, "/er7", Some(token)).timeout(TRANSFER_DEADLINE);
-            request.header(CONTENT_TYPE, &content_type).body(message.clone())
+            request.header(CONTENT_TYPE, &content_type).header(ACCEPT, JSON).body(message.clone())
         };
         self.client.call(request).await
     }

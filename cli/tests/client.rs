@@ -331,6 +331,21 @@ async fn what_is_broken_off_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn the_bytes_that_were_sent_are_read_back() {
+    let person = Person::signed_in("raw").await;
+    let message = person.message("a.hl7", "M\u{fc}LLER");
+    let sent: Vec<u8> = message.replace('\r', "\r\n").chars().map(|character| character as u8).collect();
+    std::fs::write(person.path("a.hl7"), &sent).unwrap();
+    let answer = person.run(&["send", "--charset", "iso-8859-1", "--wait", "--json", "a.hl7"]).expect(0, "").json();
+    let id = text(&answer["files"][0]["messageId"]);
+    assert_eq!(person.run(&["get", id]).expect(0, "").text(), message);
+    assert_eq!(person.run(&["get", id, "--raw"]).expect(0, "").stdout, sent);
+    person.run(&["get", id, "--raw", "--json", "-o", "copy.bin"]).expect(0, "copy.bin");
+    assert_eq!(std::fs::read(person.path("copy.bin")).unwrap(), sent);
+    person.run(&["get", id, "--raw", "--format", "json"]).expect(2, "--format");
+}
+
+#[tokio::test]
 async fn messages_are_read_back() {
     let person = Person::signed_in("read").await;
     let message = person.message("a.hl7", "DOE");

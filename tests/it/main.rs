@@ -32,5 +32,6 @@ mod logs;
 mod permissions;
 mod privacy;
 mod read;
+mod received;
 mod snippets;
 mod submit;

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use crate::canary::{Canaries, Patient};
 use crate::failures::{REDRIVE, dead_letter};
 use crate::forge;
-use crate::listen::Listener;
+use crate::listen::{Listener, event_id};
 use crate::logs::{self, AUTHORIZE, WORKERS};
 
 /// A place and what was found there.
@@ -415,7 +415,7 @@ async fn neither_patient_nor_token_is_anywhere_but_where_they_belong() -> Result
     assert_eq!(found(&secrets, &histories), BTreeSet::new());
     // Nor is the sealed token, or the payload, in any state's output.
     for envelope in run.queued.values() {
-        let Payload::Inline { inline } = &envelope.payload else { panic!("not inline") };
+        let Payload::Inline { inline, .. } = &envelope.payload else { panic!("not inline") };
         assert!(!histories.iter().any(|(_, text)| text.contains(inline) || text.contains(&envelope.token)));
     }
 
@@ -505,7 +505,7 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
     let (submission_id, message_id) = (answer.text("submissionId"), answer.text("messageId"));
     it.api.final_status(&message_id, &admin.token, DEADLINE).await?;
     ensure!(it.api.get(&format!("/er7/{message_id}"), Some(&admin.token)).await?.status == 200, "the message is not read");
-    listener.hear_id(&format!("{submission_id}.stored")).await?;
+    listener.hear_id(&event_id(&submission_id, &message_id, "stored")).await?;
     let failing = forge::envelope(&it, &it.institute, "MSH|", &"no token".into()).await?;
     assert_eq!(forge::outcome(&it, &failing).await?, "denied");
 

@@ -152,6 +152,19 @@ impl Harness {
         self.catalog().get(&source, message_id).await?.context("the catalog has no such record")
     }
 
+    /// Changes one attribute of a record of this test's institute, as the account's root.
+    ///
+    /// # Errors
+    /// When DynamoDB refuses.
+    pub async fn set(&self, message_id: &MessageId, name: &str, value: &str) -> Result<()> {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let update = aws_sdk_dynamodb::Client::new(self.aws.config()).update_item().table_name(&self.outputs.table);
+        let update = update.key("source", text(&self.institute)).key("message_id", text(message_id.as_str()));
+        let update = update.update_expression("SET #name = :value").expression_attribute_names("#name", name);
+        update.expression_attribute_values(":value", text(value)).send().await?;
+        Ok(())
+    }
+
     /// How many records this test's institute has.
     ///
     /// # Errors

@@ -21,13 +21,17 @@ pub(crate) struct Args {
     /// The message as it is, or its rendition in JSON, which is also what `--json` gives.
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// The bytes as they were received, in whatever character set and framing.
+    #[arg(long, conflicts_with = "format")]
+    raw: bool,
     /// A file instead of stdout. It is there in whole or not at all.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
-    let format = args.format.unwrap_or(if output.is_json() { Format::Json } else { Format::Er7 });
+    let usual = if output.is_json() { Format::Json } else { Format::Er7 };
+    let format = if args.raw { Format::Raw } else { args.format.unwrap_or(usual) };
     let message = read::message(&Client::open()?, &args.id, format).await.with_context(|| args.id.to_string())?;
     match &args.output {
         Some(path) => {

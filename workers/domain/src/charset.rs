@@ -7,13 +7,49 @@ use encoding_rs::{
     ISO_8859_7, ISO_8859_8, ISO_8859_10, ISO_8859_13, ISO_8859_14, ISO_8859_15, SHIFT_JIS, UTF_8, UTF_16BE, UTF_16LE,
     WINDOWS_874, WINDOWS_1252, WINDOWS_1254,
 };
+use serde::{Deserialize, Serialize};
 
 /// A character set that messages come in: one of the WHATWG Encoding Standard's.
 ///
 /// The standard reads ISO 8859-1, -9 and -11 as windows-1252, -1254 and -874, which agree with them on every printable
 /// character. ASCII is read as UTF-8, which contains it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+///
+/// In JSON and in the catalog it is its [`Charset::name`].
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Charset(&'static Encoding);
+
+/// HL7 table 0211; of two names for one set, the first is the one to write.
+static HL7_NAMES: [(&str, &Encoding); 28] = [
+    ("UNICODE UTF-8", UTF_8),
+    ("UNICODE", UTF_8),
+    ("ASCII", UTF_8),
+    ("ISO IR6", UTF_8),
+    ("UNICODE UTF-16", UTF_16LE),
+    ("8859/1", WINDOWS_1252),
+    ("8859/2", ISO_8859_2),
+    ("8859/3", ISO_8859_3),
+    ("8859/4", ISO_8859_4),
+    ("8859/5", ISO_8859_5),
+    ("8859/6", ISO_8859_6),
+    ("8859/7", ISO_8859_7),
+    ("8859/8", ISO_8859_8),
+    ("8859/9", WINDOWS_1254),
+    ("8859/10", ISO_8859_10),
+    ("8859/11", WINDOWS_874),
+    ("8859/13", ISO_8859_13),
+    ("8859/14", ISO_8859_14),
+    ("8859/15", ISO_8859_15),
+    ("GB 18030-2000", GB18030),
+    ("GB 18030", GB18030),
+    ("KS X 1001", EUC_KR),
+    ("BIG-5", BIG5),
+    ("ISO IR87", ISO_2022_JP),
+    ("ISO IR14", ISO_2022_JP),
+    ("ISO IR159", ISO_2022_JP),
+    ("JIS X 0202-1990", ISO_2022_JP),
+    ("ISO IR13", SHIFT_JIS),
+];
 
 /// The bytes are not of the character set that they are said to be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +68,25 @@ pub enum Undecodable {
         /// Of the first byte that is not UTF-8, from 0.
         offset: usize,
     },
+}
+
+/// The text is no label of a character set. Does not quote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no label of a character set that is known here")]
+pub struct UnknownLabel;
+
+impl TryFrom<String> for Charset {
+    type Error = UnknownLabel;
+
+    fn try_from(label: String) -> Result<Self, UnknownLabel> {
+        Self::for_label(&label).ok_or(UnknownLabel)
+    }
+}
+
+impl From<Charset> for String {
+    fn from(charset: Charset) -> Self {
+        charset.name().to_owned()
+    }
 }
 
 impl Undecodable {
@@ -62,31 +117,8 @@ impl Charset {
     /// and `UNICODE UTF-32` are not known.
     pub fn for_hl7(value: &str) -> Option<Self> {
         let value = value.trim().to_ascii_uppercase();
-        let encoding = match value.as_str() {
-            "ASCII" | "ISO IR6" | "UNICODE" | "UNICODE UTF-8" => UTF_8,
-            "UNICODE UTF-16" => UTF_16LE,
-            "8859/1" => WINDOWS_1252,
-            "8859/2" => ISO_8859_2,
-            "8859/3" => ISO_8859_3,
-            "8859/4" => ISO_8859_4,
-            "8859/5" => ISO_8859_5,
-            "8859/6" => ISO_8859_6,
-            "8859/7" => ISO_8859_7,
-            "8859/8" => ISO_8859_8,
-            "8859/9" => WINDOWS_1254,
-            "8859/10" => ISO_8859_10,
-            "8859/11" => WINDOWS_874,
-            "8859/13" => ISO_8859_13,
-            "8859/14" => ISO_8859_14,
-            "8859/15" => ISO_8859_15,
-            "GB 18030-2000" | "GB 18030" => GB18030,
-            "KS X 1001" => EUC_KR,
-            "BIG-5" => BIG5,
-            "ISO IR14" | "ISO IR87" | "ISO IR159" | "JIS X 0202-1990" => ISO_2022_JP,
-            "ISO IR13" => SHIFT_JIS,
-            label => return Self::for_label(label),
-        };
-        Some(Self(encoding))
+        let named = HL7_NAMES.iter().find(|(name, _)| *name == value);
+        named.map(|(_, encoding)| Self(encoding)).or_else(|| Self::for_label(&value))
     }
 
     /// The character set that a message says it is in: its byte order mark, the zero bytes of UTF-16, else MSH-18
@@ -117,6 +149,11 @@ impl Charset {
     /// The name in the IANA registry.
     pub fn name(self) -> &'static str {
         self.0.name()
+    }
+
+    /// The name in HL7 table 0211, for MSH-18; that of the IANA registry where the table has none.
+    pub fn hl7_name(self) -> &'static str {
+        HL7_NAMES.iter().find(|(_, encoding)| *encoding == self.0).map_or(self.name(), |(name, _)| name)
     }
 
     /// How many bytes a character of ASCII takes: 2 in UTF-16, else 1.
@@ -175,10 +212,12 @@ impl fmt::Debug for Charset {
 
 /// UTF-16 without a byte order mark, by how the name of its first segment begins.
 fn utf_16_by_zero_bytes(bytes: &[u8]) -> Option<&'static Encoding> {
-    // MLLP's start block may stand before it, in one byte or in two.
+    // MLLP's start block may stand before it, in one byte or in two. `0b 00 4d 00` may be either; behind two bytes, all of it
+    // is units of two.
     let framed = bytes.strip_prefix(b"\x0b").unwrap_or(bytes);
     let framed_wide = bytes.strip_prefix(b"\x0b\0").or_else(|| bytes.strip_prefix(b"\0\x0b")).unwrap_or(bytes);
-    for start in [bytes, framed, framed_wide] {
+    let [first, second] = if bytes.len().is_multiple_of(2) { [framed_wide, framed] } else { [framed, framed_wide] };
+    for start in [bytes, first, second] {
         match start {
             [b'M' | b'F' | b'B', 0, b'S' | b'H', 0, ..] => return Some(UTF_16LE),
             [0, b'M' | b'F' | b'B', 0, b'S' | b'H', ..] => return Some(UTF_16BE),
@@ -284,6 +323,13 @@ mod tests {
             let marked = [mark, &bytes].concat();
             assert_eq!(Charset::of_message(&marked), Ok(Charset(charset)));
             assert_eq!(Charset(charset).decode(&marked).unwrap(), format!("\u{feff}{text}"));
+            let framed = format!("\u{b}{text}\u{1c}\r");
+            let bytes = Charset(charset).encode(&framed).unwrap();
+            assert_eq!(Charset::of_message(&bytes), Ok(Charset(charset)));
+            assert_eq!(Charset(charset).decode(&bytes).unwrap(), framed);
+            // Framed byte by byte, of which the message in it is told.
+            let framed = [b"\x0b", bytes.get(2..).unwrap()].concat();
+            assert_eq!(Charset::of_message(&framed), Ok(Charset(charset)));
         }
     }
 
@@ -310,6 +356,21 @@ mod tests {
         let error = Charset::of_message(&latin_1).unwrap_err();
         assert_eq!(error, Undecodable::UnknownCharset { offset: latin_1.len() - 2 });
         assert_eq!(Charset::for_hl7("UNICODE UTF-32"), None);
+    }
+
+    #[test]
+    fn a_name_reads_back_as_the_set() {
+        let utf_16 = ["UTF-16LE", "UTF-16BE"];
+        for name in TABLE.iter().map(|(_, charset, _)| *charset).chain(utf_16) {
+            let charset = Charset::for_label(name).unwrap();
+            let json = serde_json::to_string(&charset).unwrap();
+            assert_eq!(
+                (json.as_str(), serde_json::from_str::<Charset>(&json).unwrap()),
+                (format!("\"{name}\"").as_str(), charset)
+            );
+        }
+        let error = serde_json::from_str::<Charset>("\"SECRET\"").unwrap_err();
+        assert!(!error.to_string().contains("SECRET"), "{error}");
     }
 
     #[test]

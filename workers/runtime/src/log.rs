@@ -23,6 +23,8 @@ pub enum Field {
     HttpStatus,
     /// How large the message is.
     SizeBytes,
+    /// How many messages a batch has.
+    Messages,
     /// SQS's receive count.
     Receives,
     /// What the credential cache knew: `hit` or `miss`.
@@ -54,6 +56,7 @@ impl Field {
             Self::Outcome => "outcome",
             Self::HttpStatus => "httpStatus",
             Self::SizeBytes => "sizeBytes",
+            Self::Messages => "messageCount",
             Self::Receives => "receives",
             Self::CredentialCache => "credentialCache",
             Self::Provider => "provider",
