@@ -13,7 +13,7 @@ use std::fmt;
 use domain::Er7;
 use serde::Serialize;
 
-use crate::delimiters::{Delimiters, Unreadable, segments};
+use crate::delimiters::{Delimiters, Unreadable, first_segment, segments};
 use crate::dictionary::{DataType, Dictionary, Element, SegmentDefinition, Usage};
 use crate::summary::summarize;
 
@@ -204,19 +204,23 @@ pub fn validate(message: &Er7) -> Report {
 /// The report, and how many parts of the message and places of the structure were looked at.
 fn examine(message: &Er7) -> (Report, u64) {
     let mut report = Report { version: None, structure: None, findings: Vec::new(), more: 0 };
-    let read = Delimiters::of(message).and_then(|delimiters| Ok((delimiters, summarize(message)?)));
-    let (delimiters, summary) = match read {
-        Ok(read) => read,
+    let delimiters = match Delimiters::of(message) {
+        Ok(delimiters) => delimiters,
         Err(reason) => {
-            let code = if reason == Unreadable::NoMsh { Code::NoMsh } else { Code::MshDelimiters };
-            report.add(code, None, || reason.to_string());
+            let (code, place) = match reason {
+                Unreadable::NoMsh(place) => (Code::NoMsh, place),
+                Unreadable::Delimiters(place) => (Code::MshDelimiters, place),
+            };
+            let location = Location { number: place.position, ..Location::default() };
+            report.add(code, Some(location), || reason.to_string());
             return (report, 0);
         }
     };
+    let summary = summarize(message);
     let version = summary.hl7_version.as_deref().map(str::trim);
     let dictionary = Dictionary::of(version.unwrap_or_default());
     report.version = Some(dictionary.version());
-    let number = 1 + segments(message).take_while(|it| it.trim().is_empty()).count();
+    let number = first_segment(message).0.position;
     let msh = Location { segment: Some("MSH"), number, occurrence: Some(1), ..Location::default() };
     if version.is_some_and(|it| Dictionary::exactly(it).is_none()) {
         let location = Location { field: Some(12), repetition: Some(1), component: Some(1), ..msh };
@@ -675,8 +679,8 @@ mod tests {
 
     #[test]
     fn a_message_without_a_readable_msh() {
-        assert_eq!(findings("PID|1"), ["no-msh"]);
-        assert_eq!(findings("MSH|ABC|"), ["msh-delimiters"]);
+        assert_eq!(findings("PID|1"), ["no-msh segment 1"]);
+        assert_eq!(findings("\rMSH|ABC|"), ["msh-delimiters segment 2"]);
         assert_eq!(report("PID|1").version, None);
     }
 
