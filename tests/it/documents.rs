@@ -84,7 +84,7 @@ fn the_readme_shows_the_demo_as_it_is() -> Result<()> {
         let message = row.split("  ").map(str::trim).filter(|it| !it.is_empty()).nth(1).context("a message")?;
         assert!(demo.contains(message), "the demo has no row `{message}`");
     }
-    assert_eq!(rows.len(), 14);
+    assert_eq!(rows.len(), 15);
     Ok(())
 }
 
