@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use domain::SubmissionId;
+use domain::{Charset, Envelope, Payload, SubmissionId};
 use futures_util::future::try_join_all;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -170,6 +170,42 @@ async fn check_contents(a: &Harness, it: &Sent, heard: &BTreeMap<String, Heard>)
         let data = &heard[id].event["data"];
         assert_eq!((&data["error"]["code"], data.get("key"), data.get("summary")), (&json!(code), None, None));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_message_of_one_submission_is_stored_and_announced() -> Result<()> {
+    let it = Harness::new()?;
+    let admin = it.admin().await?;
+    let mut listener = Listener::new(&it, json!({ "source": [it.institute] }), &[&it.institute]).await?;
+    let patient = Patient::new();
+    let first = forge::envelope(&it, &it.institute, &patient.adt(), &admin.token).await?;
+    let mut envelopes = vec![first.clone()];
+    for message in [patient.oru(), patient.free_text(), patient.adt()] {
+        let other = forge::envelope(&it, &it.institute, &message, &admin.token).await?;
+        // The token was sealed once.
+        let mut envelope = Envelope { submission_id: first.submission_id, token: first.token.clone(), ..other };
+        let (bucket, key) = (it.outputs.overflow_bucket.clone(), domain::object::overflow_key(&forge::subject(&envelope)));
+        it.aws.s3().put_object().bucket(&bucket).key(&key).body(message.into_bytes().into()).send().await?;
+        envelope.payload = Payload::Overflow { bucket, key, charset: Charset::UTF_8 };
+        envelopes.push(envelope);
+    }
+    for envelope in &envelopes {
+        forge::enqueue(&it, envelope).await?;
+    }
+    let mut expected = Vec::new();
+    for envelope in &envelopes {
+        let status = it.api.final_status(envelope.message_id.as_str(), &admin.token, DEADLINE).await?;
+        assert_eq!(status["status"], "stored");
+        let record = it.record(&envelope.message_id).await?;
+        assert_eq!((record.claim_submission, record.submissions), (Some(first.submission_id), 1));
+        let kind = if status["state"] == "error" { "unparsable" } else { "stored" };
+        expected.push(event_id(first.submission_id, envelope.message_id.as_str(), kind));
+    }
+    listener.hear(expected.len()).await?;
+    expected.sort_unstable();
+    assert_eq!(listener.ids(), expected);
+    assert_eq!(it.dead_letters_of_institute().await?, 0);
     Ok(())
 }
 

@@ -11,6 +11,7 @@
     reason = "a test that panics has failed"
 )]
 
+mod acknowledgments;
 mod attacks;
 mod audiences;
 mod authorize;

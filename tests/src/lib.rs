@@ -3,6 +3,8 @@
 //! There is one local system for all tests of a checkout (`sluice local up`, which the first test calls), and a fresh
 //! institute for each test, so that they can run side by side and again.
 
+mod python;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use sluice::aws::Aws;
 use sluice::http::{Answer, Api};
 use sluice::local::{self, Authorization, UpOptions};
 use sluice::session::Deployment;
+
+pub use python::python;
 
 /// How long a test waits for a message to come to its end.
 pub const DEADLINE: Duration = Duration::from_secs(60);

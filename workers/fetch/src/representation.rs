@@ -1,21 +1,9 @@
 //! Which form of a message a caller gets, and whether they have it already (RFC 9110 §12.5.1 and §13.1.2).
 
 use domain::{Charset, MessageId, Received, Stored};
-use headers_accept::Accept;
-use mediatype::names::{APPLICATION, JSON, OCTET_STREAM, PLAIN, Q, TEXT};
-use mediatype::{MediaType, Name};
-
-/// The content types of ER7, the first by default: what `POST /er7` takes.
-static ER7: [MediaType; 3] = [
-    MediaType::new(APPLICATION, Name::new_unchecked("hl7-v2")),
-    MediaType::from_parts(
-        Name::new_unchecked("x-application"),
-        Name::new_unchecked("hl7-v2"),
-        Some(Name::new_unchecked("er7")),
-        &[],
-    ),
-    MediaType::new(TEXT, PLAIN),
-];
+use mediatype::MediaType;
+use mediatype::names::{APPLICATION, JSON, OCTET_STREAM};
+use runtime::media;
 
 /// The content type of the rendition.
 static RENDITION: MediaType = MediaType::new(APPLICATION, JSON);
@@ -66,11 +54,8 @@ impl Representation {
     /// message that did not parse has no rendition. The bytes as they were received are for who asks for them: of forms that are
     /// liked alike they are the last.
     pub(crate) fn negotiate(accept: Option<&str>, message_id: &MessageId, stored: &Stored) -> Option<Self> {
-        let available: Vec<_> = ER7.iter().chain(stored.json_key.is_some().then_some(&RENDITION)).chain([&RAW]).collect();
-        let chosen = match accept.map(str::trim).filter(|it| !it.is_empty()) {
-            None => available.first().copied(),
-            Some(accept) => readable(accept)?.negotiate(available),
-        }?;
+        let available: Vec<_> = media::ER7.iter().chain(stored.json_key.is_some().then_some(&RENDITION)).chain([&RAW]).collect();
+        let chosen = media::negotiate(accept, &available)?;
         Some(match &stored.json_key {
             Some(json_key) if chosen == &RENDITION => Self {
                 content_type: chosen.to_string(),
@@ -113,17 +98,6 @@ impl Representation {
         // No entity tag of ours has a comma in it.
         if_none_match.split(',').map(str::trim).any(|it| it == "*" || it.strip_prefix("W/").unwrap_or(it) == self.etag)
     }
-}
-
-/// The media ranges of an `Accept` header with their weights. What is none is passed over (Java's own client sends a bare `*`
-/// among good ones), and so are other parameters: all is UTF-8.
-fn readable(accept: &str) -> Option<Accept> {
-    let ranges = accept.split(',').filter_map(|range| MediaType::parse(range.trim()).ok());
-    let ranges = ranges.map(|range| {
-        let weight: Vec<_> = range.params.iter().filter(|(name, _)| *name == Q).cloned().collect();
-        MediaType { params: weight.into(), ..range }.to_string()
-    });
-    ranges.collect::<Vec<_>>().join(",").parse().ok()
 }
 
 #[cfg(test)]

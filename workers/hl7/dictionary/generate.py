@@ -39,6 +39,8 @@ SPELLING = {
     "type TX_CHALLENGE.2": "Nature of Challenge",  # as its table 0257
     "type XTN.1": "Telephone Number",  # the pattern of its value until 2.3.1
 }
+# Conditional in the text of every version, required in the schemas of some.
+CONDITIONAL = {"segment OBX.2", "segment OBX.4"}
 # hl7apy 1.3.5 lost the choices of 2.1, and the brackets around the last part of an order in 2.2 (HL7 2.1 and 2.2 §4.2).
 STRUCTURES = {
     ("2.1", "ORM_O01"): "MSH NTE* PATIENT(PID NTE* PV1?)? "
@@ -255,6 +257,7 @@ def version_entries(version, types, known, before, names):
             heading = SPELLING.get(f"{word} {name}", title(heading))
             for number, part in enumerate(parts, 1):
                 part["name"] = SPELLING.get(f"{word} {name}.{number}", part["name"])
+                part["usage"] = "O" if f"{word} {name}.{number}" in CONDITIONAL else part["usage"]
             entries[f"{word} {name}"] = [heading, *written(parts)]
     used = {it["table"] for parts in merged.values() for it in parts if it["type"] in ("ID", "IS")}
     entries |= tables_of(apy, used)

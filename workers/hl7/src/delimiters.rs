@@ -213,7 +213,7 @@ fn push_hexadecimal(digits: &str, out: &mut String) -> bool {
 }
 
 /// The first segment that is not blank, or the last one if there is no other.
-fn first_segment(message: &Er7) -> (Place, &str) {
+pub(crate) fn first_segment(message: &Er7) -> (Place, &str) {
     let mut place = Place { position: 0, offset: 0 };
     let mut last = "";
     for segment in segments(message) {

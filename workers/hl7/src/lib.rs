@@ -12,6 +12,7 @@ mod document;
 mod rendition;
 mod split;
 mod summary;
+pub mod validate;
 
 pub use ack::{Ack, AckCode, AckHeader, AckProblem, Condition, Severity, acknowledge, acknowledge_batch, acknowledge_in};
 pub use delimiters::{Delimiters, Place, Unreadable};
