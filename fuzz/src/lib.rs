@@ -4,16 +4,39 @@
 use domain::{Charset, Er7, MAX_MESSAGE_BYTES, Received};
 use sluice_hl7::{
     Ack, AckCode, AckHeader, AckProblem, Condition, Delimiters, Part, PartKind, Severity, acknowledge_batch, acknowledge_in,
-    read_json, split, summarize, write_json,
+    read_json, split, summarize, validate, write_json,
 };
 
 const TIME: &str = "20261121172300+0000";
 
 /// Labels of character sets that messages come in.
 const LABELS: [&str; 26] = [
-    "utf-8", "utf-16le", "utf-16be", "windows-1252", "iso-8859-2", "iso-8859-3", "iso-8859-4", "iso-8859-5", "iso-8859-6", "iso-8859-7",
-    "iso-8859-8", "windows-1254", "iso-8859-10", "windows-874", "iso-8859-13", "iso-8859-14", "iso-8859-15", "gb18030", "gbk", "big5",
-    "euc-kr", "euc-jp", "shift_jis", "iso-2022-jp", "koi8-r", "macintosh",
+    "utf-8",
+    "utf-16le",
+    "utf-16be",
+    "windows-1252",
+    "iso-8859-2",
+    "iso-8859-3",
+    "iso-8859-4",
+    "iso-8859-5",
+    "iso-8859-6",
+    "iso-8859-7",
+    "iso-8859-8",
+    "windows-1254",
+    "iso-8859-10",
+    "windows-874",
+    "iso-8859-13",
+    "iso-8859-14",
+    "iso-8859-15",
+    "gb18030",
+    "gbk",
+    "big5",
+    "euc-kr",
+    "euc-jp",
+    "shift_jis",
+    "iso-2022-jp",
+    "koi8-r",
+    "macintosh",
 ];
 
 /// Character sets: what a message says, and any.
@@ -124,4 +147,21 @@ pub fn ack(bytes: &[u8]) {
             round_trip(&message);
         }
     }
+}
+
+/// A message held against its version.
+pub fn validation(bytes: &[u8]) {
+    let Ok(charset) = Charset::of_message(bytes) else { return };
+    let Ok(message) = Received::new(bytes.to_vec(), charset).message() else { return };
+    let report = validate::validate(&message);
+    assert!(report.findings.len() <= validate::MOST_FINDINGS, "too many");
+    assert!(report.more == 0 || report.findings.len() == validate::MOST_FINDINGS, "more, and not full");
+    assert_eq!(report.version.is_some(), Delimiters::of(&message).is_ok());
+    let segments = message.as_str().matches('\r').count();
+    for finding in &report.findings {
+        assert_eq!(finding.severity, finding.code.severity());
+        assert!(finding.location.is_none_or(|it| (1..=segments).contains(&it.number)), "a place that is not there");
+        assert!(finding.detail.len() < 400 && !finding.detail.contains(char::is_control), "an odd sentence");
+    }
+    assert!(serde_json::to_string(&report).is_ok(), "not JSON");
 }

@@ -8,7 +8,7 @@ use sluice_hl7::{Delimiters, write_json};
 fn main() -> std::io::Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [folder, corpus] = arguments.as_slice() else { panic!("seed FOLDER CORPUS") };
-    for target in ["canonical", "rendition", "document", "batch", "ack"] {
+    for target in ["canonical", "rendition", "document", "batch", "ack", "validation"] {
         std::fs::create_dir_all(folder.join(target))?;
     }
     let write = |target: &str, n: usize, bytes: &[u8]| std::fs::write(folder.join(target).join(format!("seed-{n}")), bytes);
@@ -24,7 +24,8 @@ fn main() -> std::io::Result<()> {
         let text = "MSH|^~\\&|A|||||||||||||||UNICODE UTF-16\r\nPID|||||山田^太郎\r\n";
         messages.extend(Charset::for_label(label).and_then(|it| it.encode(text)));
     }
-    let children = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()).collect::<Vec<_>>();
+    let children =
+        |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()).collect::<Vec<_>>();
     for path in children(corpus).iter().flat_map(|project| children(project)) {
         // Small ones are mutated more often.
         messages.push(std::fs::read(path)?);
@@ -32,7 +33,7 @@ fn main() -> std::io::Result<()> {
     messages.sort_by_key(Vec::len);
     messages.truncate(400);
     for (n, bytes) in messages.iter().enumerate() {
-        for target in ["canonical", "rendition", "ack"] {
+        for target in ["canonical", "rendition", "ack", "validation"] {
             write(target, n, bytes)?;
         }
         let batch = [b"FHS|^~\\&|A\rBHS|^~\\&|A|B\r", &bytes[..], b"\r", bytes, b"\rBTS|2\rFTS|1\r"].concat();
