@@ -14,6 +14,7 @@ mod enrollment;
 pub mod error;
 pub mod http;
 pub mod local;
+mod messages;
 pub mod output;
 pub mod outputs;
 pub mod package;
@@ -59,7 +60,7 @@ enum Command {
     Whoami(command::whoami::Args),
     /// Print the signed-in user's own AWS credentials, as a `credential_process` of the AWS CLI and the SDKs.
     Credentials(command::credentials::Args),
-    /// Send files, one message each; the same command goes on where it was broken off.
+    /// Send the messages of files; the same command goes on where it was broken off.
     Send(command::send::Args),
     /// Say how far messages are.
     Status(command::status::Args),
