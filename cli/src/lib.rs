@@ -68,6 +68,8 @@ enum Command {
     Get(command::get::Args),
     /// List the messages of an institute, newest first.
     List(command::list::Args),
+    /// Read HL7v2 messages on this machine: as JSON and back, checked, answered. Nothing of AWS is needed.
+    Hl7(command::hl7::Args),
     /// Send real messages through the local system as four users, look at them as the lake's staff, and show what became of each.
     Demo(command::demo::Args),
     /// Run the whole system on this machine, in the background.
@@ -100,6 +102,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => command::status::run(args, &output).await,
         Command::Get(args) => command::get::run(args, &output).await,
         Command::List(args) => command::list::run(args, &output).await,
+        Command::Hl7(args) => command::hl7::run(args, &output),
         Command::Demo(args) => command::demo::run(args, &output).await,
         Command::Local(args) => command::local::run(args, &output).await,
         Command::Deploy(args) => command::deploy::run(args, &output).await,

@@ -62,7 +62,8 @@ impl Body {
         let charset = named.or_else(|| own.filter(|_| is_marked));
         let split = hl7::split(&bytes, charset.or(own).unwrap_or(Charset::UTF_8));
         // What is no batch is one message as a whole, whatever blanks stand before it.
-        let messages = if split.is_batch() { split.messages().collect() } else { Vec::from([0..bytes.len()]) };
+        let whole = 0..bytes.len();
+        let messages = if split.is_batch() { split.messages().collect() } else { std::iter::once(whole).collect() };
         Self { bytes, charset, split, messages }
     }
 

@@ -353,15 +353,7 @@ impl Sender<'_> {
 
 impl Row {
     fn left(file: String) -> Self {
-        Self {
-            file,
-            fate: Fate::Left,
-            answer: "not sent".to_owned(),
-            message_id: None,
-            status: None,
-            state: None,
-            entry: None,
-        }
+        Self { file, fate: Fate::Left, answer: "not sent".to_owned(), message_id: None, status: None, state: None, entry: None }
     }
 
     fn with(self, entry: Entry) -> Self {

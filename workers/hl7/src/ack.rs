@@ -177,6 +177,17 @@ impl AckHeader {
         }
     }
 
+    /// The same header of a sender that wants every acknowledgment.
+    #[must_use]
+    pub fn wanting_all(mut self) -> Self {
+        for number in [15, 16] {
+            if let Some(field) = self.fields.get_mut(number - 3) {
+                field.clear();
+            }
+        }
+        self
+    }
+
     /// A field of MSH, from 3 on.
     fn field(&self, number: usize) -> &str {
         number.checked_sub(3).and_then(|index| self.fields.get(index)).map_or("", String::as_str)
@@ -491,6 +502,7 @@ mod tests {
             let header = AckHeader::of(format!("MSH|^~\\&|||||||ADT|7|P|2.5|||{accept}|{application}").as_bytes());
             let found: Vec<_> = [CA, CE, CR, AA, AE, AR].into_iter().filter(|&code| header.wants(code)).collect();
             assert_eq!(found, wanted, "{accept} {application}");
+            assert!([CA, CE, CR, AA, AE, AR].into_iter().all(|code| header.clone().wanting_all().wants(code)));
         }
     }
 
