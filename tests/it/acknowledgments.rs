@@ -119,9 +119,9 @@ async fn each_message_of_a_file_is_stored_or_refused_by_itself() -> Result<()> {
     let known_text = sluice::http::send(it.api.request(Method::GET, &format!("/er7/{known}"), Some(&admin.token))).await?.body;
     let mut messages: Vec<String> = (0..12).map(|_| adt(&unique(), "DOE")).collect();
     messages.push(String::from_utf8(known_text)?);
-    messages.push("MSH|^~\\&|A|||||||bad|P|2.5||||||8859/6\rPID|1||\u{e000}\r".to_owned());
+    messages.push("MSH|^~\\&|A|||||||bad|P|2.5||||||8859/6\rPID|1||\u{a1}\r".to_owned());
     let body = batch(&messages).into_bytes();
-    // In UTF-8 the private character is three bytes, of which ISO 8859-6 has none.
+    // Its second byte in UTF-8 is none of ISO 8859-6.
     let answer = it.api.submit(body.clone(), ER7, Some(&admin.token)).await?;
     let found = answer.json();
     assert_eq!(

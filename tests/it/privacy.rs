@@ -117,6 +117,20 @@ impl Run {
         forge::enqueue(&self.a, &self.queued["duplicate"]).await
     }
 
+    /// Through the API: several messages in one body, of which one cannot be decoded, answered in HL7 and in JSON.
+    async fn post_several(&mut self) -> Result<()> {
+        let undecodable = [self.patient.free_text().as_bytes(), b"\rMSH|^~\\&|\rPID|\xff\r"].concat();
+        for accept in [ER7, JSON] {
+            let body = [self.patient.adt().as_bytes(), self.patient.adt().as_bytes(), &undecodable].concat();
+            let request = self.a.api.request(reqwest::Method::POST, "/er7", Some(&self.admin.token));
+            let answer = sluice::http::send(request.header("content-type", ER7).header("accept", accept).body(body)).await?;
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            ensure!(text.contains("byte ") && matches!(answer.status.as_u16(), 200 | 202), "{}: {text}", answer.status);
+            self.keep(&answer);
+        }
+        Ok(())
+    }
+
     /// Through the API: what is refused.
     async fn post_badly(&mut self) -> Result<()> {
         let (text, name) = (self.patient.free_text(), self.patient.name.clone());
@@ -377,6 +391,7 @@ async fn neither_patient_nor_token_is_anywhere_but_where_they_belong() -> Result
     let mut listener = Listener::new(&run.a, json!({ "source": sources }), &sources).await?;
     run.queue().await?;
     run.post().await?;
+    run.post_several().await?;
     run.post_badly().await?;
     run.read().await?;
     run.break_in().await?;

@@ -45,15 +45,18 @@ async fn the_bytes_come_back_exactly_as_they_were_received() -> Result<()> {
     let message = || adt(&unique(), "M\u{dc}LLER");
     let utf_16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
     let in_json = |bytes: &[u8]| json!({ "msg": BASE64_STANDARD.encode(bytes), "encoding": "iso-8859-1" }).to_string();
-    let (one, two, three, four, five) = (message(), message(), message(), message(), message());
+    let (one, two, three, four, five, six) = (message(), message(), message(), message(), message(), message());
     let crlf = two.replace('\r', "\r\n");
     let framed = format!("\u{b}{four}\u{1c}\r");
     let large = format!("{five}NTE|1||{}\r", "\u{e9}".repeat(200_000));
-    let table: [(&str, Vec<u8>, Vec<u8>, _, _); 5] = [
+    // MSH-18 says it; the canonical form keeps what stands there.
+    let by_msh_18 = six.replace("|P|2.5.1\r", "|P|2.5.1||||||8859/1\r");
+    let table: [(&str, Vec<u8>, Vec<u8>, _, _); 6] = [
         (&one, latin_1(&one), latin_1(&one), LATIN_1, "windows-1252"),
         (&two, crlf.clone().into(), crlf.into(), ER7, "UTF-8"),
         (&three, utf_16(&three), utf_16(&three), "application/hl7-v2; charset=utf-16le", "UTF-16LE"),
         (&four, latin_1(&framed), in_json(&latin_1(&framed)).into(), JSON, "windows-1252"),
+        (&by_msh_18, latin_1(&by_msh_18), latin_1(&by_msh_18), ER7, "windows-1252"),
         // Through the overflow bucket.
         (&large, latin_1(&large), latin_1(&large), LATIN_1, "windows-1252"),
     ];
@@ -77,7 +80,7 @@ async fn the_bytes_come_back_exactly_as_they_were_received() -> Result<()> {
         tags.sort_unstable();
         assert_eq!(tags, [("source", it.institute.as_str()), ("state", "parsed")]);
     }
-    assert_eq!(it.object_versions().await?.len(), 3 * 5);
+    assert_eq!(it.object_versions().await?.len(), 3 * 6);
     Ok(())
 }
 

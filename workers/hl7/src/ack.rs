@@ -116,8 +116,9 @@ pub struct AckHeader {
     fields: Vec<String>,
 }
 
-/// Longest field that an acknowledgment repeats, in characters; a longer one is left out. MSH-10 has at most 199 (HL7 2.7).
-const MAX_CHARACTERS: usize = 1000;
+/// Longest field that an acknowledgment repeats, in characters; a longer one is left out. MSH-10 has at most 199 (HL7 2.7), and
+/// MSH-3 227 (HL7 2.5.1).
+const MAX_CHARACTERS: usize = 250;
 
 /// MSH-18 of an acknowledgment in UTF-8.
 const UTF_8_IN_MSH_18: &str = "UNICODE UTF-8";

@@ -14,6 +14,9 @@ use runtime::{Field, HttpProblem, StepError, note, note_message};
 use crate::body::Incoming;
 use crate::{Submission, Submit, Taken};
 
+/// The most messages of a body. 4 MiB can hold a million that begin with `MSH|` and no more, and the answer names each.
+pub(crate) const MAX_MESSAGES: usize = 5000;
+
 /// How many calls are under way at once.
 const CONCURRENCY: usize = 32;
 

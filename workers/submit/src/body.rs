@@ -215,8 +215,8 @@ mod tests {
         assert_eq!(post("application/hl7-v2", &latin_1, true).unwrap().as_str(), text);
         assert_eq!(post_json(&json!({ "msg": latin_1 })).unwrap().as_str(), text);
         assert_eq!(post_json(&json!({ "msg": base64(text), "encoding": "utf-8" })).unwrap().as_str(), text);
-        check(post_json(&json!({ "msg": latin_1, "encoding": "utf-8" })), 400, "not valid UTF-8: byte 44 ");
-        check(post("application/hl7-v2; charset=utf-8", &latin_1, true), 400, "not valid UTF-8: byte 44 ");
+        check(post_json(&json!({ "msg": latin_1, "encoding": "utf-8" })), 400, "not valid UTF-8: byte 43 ");
+        check(post("application/hl7-v2; charset=utf-8", &latin_1, true), 400, "not valid UTF-8: byte 43 ");
         let unknown = base64(b"MSH|^~\\&|A|||||||||||||||KLINGON\rPID|\xdc\r");
         check(post("application/hl7-v2", &unknown, true), 400, "MSH-18 names no character set");
         let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();

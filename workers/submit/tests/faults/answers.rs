@@ -255,6 +255,19 @@ async fn a_message_that_the_queue_does_not_take_harms_no_other() {
 }
 
 #[tokio::test]
+async fn a_body_of_too_many_messages_is_refused_whole() {
+    let aws = Aws::healthy();
+    for (messages, status) in [(5001, 413), (domain::MAX_MESSAGE_BYTES / 5, 413)] {
+        let response = aws.submit(asking_json("MSH|\r".repeat(messages).as_bytes())).await;
+        assert_eq!(
+            (response.status_code, &body(&response)["detail"]),
+            (status, &json!("a body may hold at most 5000 messages: send it in parts"))
+        );
+    }
+    assert_eq!([&aws.note, &aws.seal, &aws.send_batch].map(Rule::num_calls), [0; 3]);
+}
+
+#[tokio::test]
 async fn a_batch_of_which_nothing_is_queued_has_the_status_of_its_messages() {
     let all = [adt("1"), adt("2")].concat();
     let down = Aws { note: noting(|| refusal(500, "InternalServerError")), ..Aws::healthy() };
