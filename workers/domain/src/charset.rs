@@ -121,6 +121,11 @@ impl Charset {
         named.map(|(_, encoding)| Self(encoding)).or_else(|| Self::for_label(&value))
     }
 
+    /// The character set of a byte order mark, which is meant for all that follows it.
+    pub fn of_mark(bytes: &[u8]) -> Option<Self> {
+        Encoding::for_bom(bytes).map(|(encoding, _)| Self(encoding))
+    }
+
     /// The character set that a message says it is in: its byte order mark, the zero bytes of UTF-16, else MSH-18
     /// (HL7 2.5.1 §2.15.9.18), else UTF-8.
     ///
@@ -130,8 +135,8 @@ impl Charset {
     /// # Errors
     /// [`Undecodable::UnknownCharset`].
     pub fn of_message(bytes: &[u8]) -> Result<Self, Undecodable> {
-        if let Some((encoding, _)) = Encoding::for_bom(bytes) {
-            return Ok(Self(encoding));
+        if let Some(charset) = Self::of_mark(bytes) {
+            return Ok(charset);
         }
         if let Some(encoding) = utf_16_by_zero_bytes(bytes) {
             return Ok(Self(encoding));

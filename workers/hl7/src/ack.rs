@@ -35,7 +35,8 @@ impl AckCode {
         }
     }
 
-    fn is_success(self) -> bool {
+    /// Whether it accepts the message.
+    pub fn is_success(self) -> bool {
         matches!(self, Self::CA | Self::AA)
     }
 }
@@ -87,6 +88,32 @@ pub struct AckProblem<'a> {
     pub location: Option<(&'a str, Option<usize>)>,
     /// A sentence for people.
     pub detail: &'a str,
+}
+
+impl<'a> AckProblem<'a> {
+    /// Of a message that is taken though its MSH cannot be read.
+    pub const MSH_UNREADABLE: AckProblem<'static> = AckProblem {
+        condition: Condition::SegmentSequence,
+        severity: Severity::Warning,
+        location: Some(("MSH", None)),
+        detail: "MSH is not readable: the message is kept as it came",
+    };
+
+    /// Of bytes that are not of their character set.
+    pub fn undecodable(detail: &'a str) -> Self {
+        let (condition, location) = (Condition::DataType, Some(("MSH", Some(18))));
+        Self { condition, severity: Severity::Error, location, detail }
+    }
+
+    /// Of bytes in which there is no message.
+    pub fn no_message(detail: &'a str) -> Self {
+        Self { condition: Condition::SegmentSequence, severity: Severity::Error, location: Some(("MSH", None)), detail }
+    }
+
+    /// Of everything that has no condition of its own.
+    pub fn internal(detail: &'a str) -> Self {
+        Self { condition: Condition::ApplicationInternal, severity: Severity::Error, location: None, detail }
+    }
 }
 
 /// An acknowledgment to be written.
