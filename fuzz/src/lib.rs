@@ -144,7 +144,9 @@ pub fn ack(bytes: &[u8]) {
             let mut msa = segments[1].split(delimiters.field);
             assert_eq!((msa.next(), msa.next()), (Some("MSA"), Some(code.as_str())));
             assert_eq!(msa.next().unwrap_or_default(), header.control_id(), "the control id");
-            round_trip(&message);
+            if asked.is_none() {
+                round_trip(&message);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use domain::MessageId;
 
 use crate::client::Client;
 use crate::error::ExitCode;
-use crate::output::Output;
+use crate::output::{Output, for_people};
 use crate::private_file;
 use crate::read::{self, Format};
 
@@ -42,27 +42,4 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         None => std::io::stdout().lock().write_all(&message).context("writing to stdout")?,
     }
     Ok(ExitCode::Success)
-}
-
-/// A message as a terminal can show it: a line for each segment, and what would command the terminal spelt out.
-fn for_people(message: &[u8]) -> String {
-    let mut text = String::with_capacity(message.len());
-    for character in String::from_utf8_lossy(message).trim_end().chars() {
-        match character {
-            '\r' | '\n' => text.push('\n'),
-            control if control.is_control() => text.extend(control.escape_default()),
-            other => text.push(other),
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::for_people;
-
-    #[test]
-    fn a_message_does_not_command_the_terminal() {
-        assert_eq!(for_people(b"MSH|^~\\&|A\rPID|1\x1b[2J|\xc3\xa9\r"), "MSH|^~\\&|A\nPID|1\\u{1b}[2J|é");
-    }
 }

@@ -36,9 +36,8 @@ pub enum NotARendition {
     Empty,
 }
 
-/// A position can be any number, and what stands before it is delimiters. Twice the largest message leaves room for one that
-/// grew in UTF-8.
-const MAX_BYTES: usize = 2 * domain::MAX_MESSAGE_BYTES;
+/// A position can be any number, and what stands before it is delimiters. A byte of a message can become three in UTF-8.
+const MAX_BYTES: usize = 3 * domain::MAX_MESSAGE_BYTES + 1;
 
 #[derive(Deserialize)]
 struct Document {

@@ -5,16 +5,13 @@ use std::borrow::Cow;
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use aws_lambda_events::http::{HeaderMap, HeaderValue};
 use domain::{Charset, SubmissionId, Timestamp};
-use hl7::{Ack, AckCode, AckHeader, AckProblem, Condition, Severity};
+use hl7::{Ack, AckCode, AckHeader, AckProblem, Condition};
 use runtime::{HttpProblem, bytes_response, json_response, problem_response};
 use serde_json::{Value, json};
 
 use crate::body::Incoming;
 use crate::format::Format;
 use crate::{Batch, Submitted, Taken};
-
-/// MSH-10 had 20 characters before HL7 2.7.
-const CONTROL_ID_CHARACTERS: usize = 20;
 
 /// Writes answers for one request.
 pub(crate) struct Answer<'a> {
@@ -30,7 +27,10 @@ impl Answer<'_> {
         match (submitted, self.format) {
             (Ok(Submitted::One(taken)), Format::Json) if taken.is_duplicate => problem_response(&already_stored(taken)),
             (Ok(Submitted::One(taken)), Format::Json) => json_response(202, &self.queued(taken)),
-            (Ok(Submitted::Batch(batch)), Format::Json) => json_response(status(batch), &self.batch(batch)),
+            (Ok(Submitted::Batch(batch)), Format::Json) => {
+                let (status, retry_after) = status(batch);
+                with_retry_after(json_response(status, &self.batch(batch)), retry_after)
+            }
             (Err(problem), Format::Json) => problem_response(problem),
             (Ok(Submitted::One(taken)), Format::Ack { content_type, charset }) => self.ack(Ok(taken), content_type, *charset),
             (Err(problem), Format::Ack { content_type, charset }) => self.ack(Err(problem), content_type, *charset),
@@ -57,10 +57,16 @@ impl Answer<'_> {
                 Ok(taken) => json!({
                     "messageId": taken.subject.message_id,
                     "controlId": control_id,
+                    "offset": message.range.start,
                     "status": if taken.is_duplicate { "duplicate" } else { "queued" },
                     "statusUrl": format!("{}/er7/{}/status", self.base_url, taken.subject.message_id),
                 }),
-                Err(problem) => json!({ "controlId": control_id, "status": "refused", "problem": problem.document() }),
+                Err(problem) => json!({
+                    "controlId": control_id,
+                    "offset": message.range.start,
+                    "status": "refused",
+                    "problem": problem.document(),
+                }),
             }
         });
         json!({
@@ -102,13 +108,18 @@ impl Answer<'_> {
             &incoming.bytes,
             incoming.charset_of(&incoming.bytes).unwrap_or(Charset::UTF_8),
             &batch.split,
-            &control_id_of(batch.submission_id),
+            &batch.submission_id.control_id(),
             &batch.received_at.hl7(),
             batch.messages.iter().zip(&facts).map(|(message, facts)| (self.header(message.range.clone()), facts.ack())),
         );
-        let status = if status(batch) == 409 { 200 } else { status(batch) };
-        let status = if status == 202 { 200 } else { status };
-        hl7_response(status, Some((content_type, Charset::UTF_8, bytes)), None)
+        // What is accepted in HL7 is 200, the first time and the next.
+        let (status, retry_after) = match status(batch) {
+            (202 | 409, _) if bytes.is_empty() => (204, None),
+            (202 | 409, retry_after) => (200, retry_after),
+            refused => refused,
+        };
+        let body = (!bytes.is_empty()).then_some((content_type, Charset::UTF_8, bytes));
+        hl7_response(status, body, retry_after)
     }
 }
 
@@ -128,28 +139,20 @@ impl<'a> Facts<'a> {
     /// That of a message which was taken depends on the message alone, so that the same message has the same one.
     fn of(outcome: Result<&'a Taken, &'a HttpProblem>) -> Self {
         let (control_id, time) = match outcome {
-            Ok(taken) => (taken.subject.message_id.prefix(CONTROL_ID_CHARACTERS).into(), taken.first_received_at),
-            Err(_) => (control_id_of(SubmissionId::generate()).into(), Timestamp::now()),
+            Ok(taken) => (taken.subject.message_id.control_id().into(), taken.first_received_at),
+            Err(_) => (SubmissionId::generate().control_id().into(), Timestamp::now()),
         };
         Self { outcome, control_id, time: time.hl7() }
     }
 
     fn ack(&self) -> Ack<'_> {
         let (code, problem) = match self.outcome {
-            Ok(taken) => (AckCode::CA, taken.is_unparsable.then_some(UNPARSABLE)),
+            Ok(taken) => (AckCode::CA, taken.is_unparsable.then_some(AckProblem::MSH_UNREADABLE)),
             Err(problem) => (code(problem), Some(self::problem(problem))),
         };
         Ack { code, problem, control_id: &self.control_id, time: &self.time }
     }
 }
-
-/// It is taken nonetheless, so it is a warning.
-const UNPARSABLE: AckProblem<'static> = AckProblem {
-    condition: Condition::SegmentSequence,
-    severity: Severity::Warning,
-    location: Some(("MSH", None)),
-    detail: "MSH is not readable: the message is kept as it came",
-};
 
 /// CE for what is wrong with the message, CR for everything else.
 fn code(problem: &HttpProblem) -> AckCode {
@@ -157,30 +160,24 @@ fn code(problem: &HttpProblem) -> AckCode {
 }
 
 fn problem(problem: &HttpProblem) -> AckProblem<'_> {
-    let (condition, location) = match problem.status {
-        400 if problem.title == crate::body::UNDECODABLE => (Condition::DataType, Some(("MSH", Some(18)))),
-        400 => (Condition::SegmentSequence, Some(("MSH", None))),
-        413 => (Condition::ValueTooLong, None),
-        _ => (Condition::ApplicationInternal, None),
-    };
-    AckProblem { condition, severity: Severity::Error, location, detail: &problem.detail }
-}
-
-/// The random end of a submission id.
-fn control_id_of(submission_id: SubmissionId) -> String {
-    let text = submission_id.to_string();
-    text.get(text.len().saturating_sub(CONTROL_ID_CHARACTERS)..).unwrap_or_default().to_owned()
-}
-
-/// 202 if anything was queued; else what the messages have in common, or the first refusal.
-fn status(batch: &Batch) -> u16 {
-    let queued = batch.messages.iter().any(|it| it.outcome.as_ref().is_ok_and(|taken| !taken.is_duplicate));
-    let refused = batch.messages.iter().find_map(|it| it.outcome.as_ref().err());
-    match (queued, refused) {
-        (true, _) => 202,
-        (false, Some(problem)) => problem.status,
-        (false, None) => 409,
+    let detail = &problem.detail;
+    match problem.status {
+        400 if problem.title == crate::body::UNDECODABLE => AckProblem::undecodable(detail),
+        400 => AckProblem::no_message(detail),
+        413 => AckProblem { condition: Condition::ValueTooLong, ..AckProblem::internal(detail) },
+        _ => AckProblem::internal(detail),
     }
+}
+
+/// 202 if anything was queued, 409 if all is stored already; else that of the refusals which another try may better, since the sender
+/// would give up on the others. With the longest that any of them asks to wait.
+fn status(batch: &Batch) -> (u16, Option<u32>) {
+    let queued = batch.messages.iter().any(|it| it.outcome.as_ref().is_ok_and(|taken| !taken.is_duplicate));
+    let refusals = || batch.messages.iter().filter_map(|it| it.outcome.as_ref().err());
+    let busy = refusals().filter(|it| it.retry_after_seconds.is_some()).max_by_key(|it| it.retry_after_seconds);
+    let retry_after = busy.and_then(|it| it.retry_after_seconds);
+    let refused = busy.or_else(|| refusals().next()).map(|it| it.status);
+    (if queued { 202 } else { refused.unwrap_or(409) }, retry_after)
 }
 
 fn already_stored(taken: &Taken) -> HttpProblem {
@@ -189,20 +186,20 @@ fn already_stored(taken: &Taken) -> HttpProblem {
     problem
 }
 
-fn hl7_response(
-    status: u16,
-    body: Option<(&str, Charset, Vec<u8>)>,
-    retry_after_seconds: Option<u32>,
-) -> ApiGatewayV2httpResponse {
+fn hl7_response(status: u16, body: Option<(&str, Charset, Vec<u8>)>, retry_after: Option<u32>) -> ApiGatewayV2httpResponse {
     let mut headers = HeaderMap::new();
-    if let Some(seconds) = retry_after_seconds {
-        headers.insert("retry-after", seconds.into());
-    }
     let body = body.map(|(content_type, charset, bytes)| {
         if let Ok(value) = HeaderValue::from_str(&format!("{content_type}; charset={}", charset.name())) {
             headers.insert("content-type", value);
         }
         bytes
     });
-    bytes_response(status, headers, body)
+    with_retry_after(bytes_response(status, headers, body), retry_after)
+}
+
+fn with_retry_after(mut response: ApiGatewayV2httpResponse, seconds: Option<u32>) -> ApiGatewayV2httpResponse {
+    if let Some(seconds) = seconds {
+        response.headers.insert("retry-after", seconds.into());
+    }
+    response
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use domain::step::Subject;
@@ -10,6 +10,7 @@ use domain::{Er7, MessageId, Received, SubmissionId, Timestamp};
 use futures_util::{StreamExt as _, stream};
 use hl7::{BatchProblem, Split};
 use runtime::{Field, HttpProblem, StepError, note, note_message};
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::Incoming;
 use crate::{Submission, Submit, Taken};
@@ -17,15 +18,18 @@ use crate::{Submission, Submit, Taken};
 /// The most messages of a body. 4 MiB can hold a million that begin with `MSH|` and no more, and the answer names each.
 pub(crate) const MAX_MESSAGES: usize = 5000;
 
-/// How many calls are under way at once.
-const CONCURRENCY: usize = 32;
+/// How many calls are under way at once: with ten milliseconds a call as many writes a second as DynamoDB takes of one partition.
+const CONCURRENCY: usize = 10;
+
+/// So many messages are noted, and then queued, at a time: what there is no time for leaves the others as they are.
+const CHUNK: usize = 100;
 
 /// SQS's own limits of SendMessageBatch; of its 1 MiB some is left for what SQS adds.
 const MAX_ENTRIES: usize = 10;
 const MAX_REQUEST_BYTES: usize = 1_000_000;
 
-/// API Gateway waits for 30 seconds. What is not begun by then is answered with 503, so that the sender sends it again.
-const BEGIN_WITHIN: Duration = Duration::from_secs(20);
+/// API Gateway waits for 30 seconds. What is not queued by then is answered with 503, so that the sender sends it again.
+const WITHIN: Duration = Duration::from_secs(25);
 
 /// The most messages of a batch that the log names, of those that were refused.
 const MAX_NOTED: usize = 100;
@@ -46,6 +50,13 @@ pub(crate) struct Message {
     /// Where it stands in the body.
     pub range: Range<usize>,
     pub outcome: Result<Taken, HttpProblem>,
+}
+
+/// What stands in a place of a batch.
+enum Content {
+    Message(Received, Er7),
+    /// Of the message in that place.
+    CopyOf(usize),
 }
 
 /// A message that is noted and not queued yet.
@@ -77,59 +88,59 @@ impl Submit {
         incoming: &Incoming,
         ranges: &[Range<usize>],
     ) -> Vec<Result<Taken, HttpProblem>> {
-        let begun = Instant::now();
-        let read = |range: &Range<usize>| incoming.received(incoming.bytes.get(range.clone()).unwrap_or_default());
-        let mut messages: Vec<Result<(Received, Er7), HttpProblem>> = ranges.iter().map(read).collect();
-
-        // The first of equal ones is taken, the others get its outcome.
-        let mut first_of: HashMap<MessageId, usize> = HashMap::new();
-        let mut copies: Vec<(usize, usize)> = Vec::new();
-        for (n, message) in messages.iter().enumerate() {
-            let Ok((_, message)) = message else { continue };
-            let first = *first_of.entry(message.message_id()).or_insert(n);
-            if first != n {
-                copies.push((n, first));
-            }
-        }
-
-        // One token, sealed once: its seal is bound to the submission, which all of them share.
-        let token = match messages.iter().flatten().next() {
-            Some((_, message)) => self.seal(submission, &submission.subject(message)).await,
-            None => Ok(String::new()),
-        };
-        let token = match token {
+        let deadline = Instant::now() + WITHIN;
+        // One token, sealed once: its seal is bound to the submission, which all messages share.
+        let token = match self.seal(submission).await {
             Ok(token) => token,
             Err(error) => {
                 let problem = HttpProblem::of_step(&error);
-                return messages.into_iter().map(|message| Err(message.err().unwrap_or_else(|| problem.clone()))).collect();
+                return ranges.iter().map(|_| Err(problem.clone())).collect();
             }
         };
-
-        for (copy, _) in &copies {
-            if let Some(message) = messages.get_mut(*copy) {
-                *message = Err(not_done());
-            }
-        }
-        let noting = messages.into_iter().map(async |message| {
-            let (received, message) = message?;
-            if begun.elapsed() > BEGIN_WITHIN {
-                return Err(not_done());
-            }
-            let taken = self.note(submission, &message).await.map_err(|error| HttpProblem::of_step(&error))?;
-            Ok(Noted { taken, received })
-        });
-        let noted: Vec<Result<Noted, HttpProblem>> = stream::iter(noting).buffered(CONCURRENCY).collect().await;
-        let mut outcomes = self.enqueue_all(submission, &token, noted, begun).await;
-        for (copy, first) in copies {
-            let mut outcome = outcomes.get(first).cloned().unwrap_or_else(|| Err(not_done()));
-            if let Ok(taken) = &mut outcome {
-                taken.is_duplicate = true;
-            }
-            if let Some(place) = outcomes.get_mut(copy) {
-                *place = outcome;
+        let mut outcomes: Vec<Result<Taken, HttpProblem>> = Vec::with_capacity(ranges.len());
+        let mut first_of: HashMap<MessageId, usize> = HashMap::new();
+        for chunk in ranges.chunks(CHUNK) {
+            let read = |range: &Range<usize>| incoming.received(incoming.bytes.get(range.clone()).unwrap_or_default());
+            let messages = chunk.iter().enumerate().map(|(n, range)| {
+                let (received, message) = read(range)?;
+                // The first of equal ones is taken, the others get its outcome.
+                let place = outcomes.len() + n;
+                let first = *first_of.entry(message.message_id()).or_insert(place);
+                Ok(if first == place { Content::Message(received, message) } else { Content::CopyOf(first) })
+            });
+            let messages: Vec<Result<Content, HttpProblem>> = messages.collect();
+            let copies: Vec<Option<usize>> =
+                messages.iter().map(|it| if let Ok(Content::CopyOf(first)) = it { Some(*first) } else { None }).collect();
+            let taken = timeout_at(deadline, self.chunk(submission, &token, messages)).await;
+            let taken = taken.unwrap_or_else(|_| chunk.iter().map(|_| Err(not_done())).collect());
+            for (outcome, copy) in taken.into_iter().zip(copies) {
+                let outcome = match copy.and_then(|first| outcomes.get(first)) {
+                    Some(Ok(first)) => Ok(Taken { is_duplicate: true, ..first.clone() }),
+                    Some(Err(problem)) => Err(problem.clone()),
+                    None => outcome,
+                };
+                outcomes.push(outcome);
             }
         }
         outcomes
+    }
+
+    /// Notes and queues some messages. What is no message keeps its problem, and a copy has none that counts.
+    async fn chunk(
+        &self,
+        submission: &Submission,
+        token: &str,
+        messages: Vec<Result<Content, HttpProblem>>,
+    ) -> Vec<Result<Taken, HttpProblem>> {
+        let noting = messages.into_iter().map(async |message| match message? {
+            Content::CopyOf(_) => Err(not_done()),
+            Content::Message(received, message) => {
+                let taken = self.note(submission, &message).await.map_err(|error| HttpProblem::of_step(&error))?;
+                Ok(Noted { taken, received })
+            }
+        });
+        let noted: Vec<Result<Noted, HttpProblem>> = stream::iter(noting).buffered(CONCURRENCY).collect().await;
+        self.enqueue_all(submission, token, noted).await
     }
 
     /// Queues what was noted and is not stored yet, in as few requests as SQS allows.
@@ -138,7 +149,6 @@ impl Submit {
         submission: &Submission,
         token: &str,
         noted: Vec<Result<Noted, HttpProblem>>,
-        begun: Instant,
     ) -> Vec<Result<Taken, HttpProblem>> {
         let is_new = |it: &Result<Noted, HttpProblem>| it.as_ref().is_ok_and(|noted| !noted.taken.is_duplicate);
         let new = noted.iter().enumerate().filter(|(_, it)| is_new(it)).filter_map(|(n, it)| Some((n, it.as_ref().ok()?)));
@@ -168,12 +178,7 @@ impl Submit {
                 }
             }
         }
-        let sending = requests.into_iter().map(async |request| {
-            if begun.elapsed() > BEGIN_WITHIN {
-                return request.into_iter().map(|(n, _)| (n, not_done())).collect();
-            }
-            self.send(request).await
-        });
+        let sending = requests.into_iter().map(async |request| self.send(request).await);
         let failed: Vec<Vec<(usize, HttpProblem)>> = stream::iter(sending).buffered(CONCURRENCY).collect().await;
         failures.extend(failed.into_iter().flatten());
         let outcome = |(n, noted): (usize, Result<Noted, HttpProblem>)| match failures.remove(&n) {

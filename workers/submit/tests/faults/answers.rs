@@ -140,6 +140,11 @@ async fn an_ack_that_is_not_wanted_is_a_status_alone() {
     assert_eq!((response.status_code, response.body), (204, None));
     let response = Aws::healthy().submit(post_as(HL7, errors.as_bytes())).await;
     assert_eq!((response.status_code, response.body), (204, None));
+    let several = none.replace("|7|", "|8|") + &none;
+    let response = Aws::healthy().submit(post_as(HL7, several.as_bytes())).await;
+    assert_eq!((response.status_code, response.body), (204, None));
+    let response = Aws::healthy().submit(post_as(HL7, &[several.as_bytes(), b"PID|\xff\r"].concat())).await;
+    assert!(response.status_code == 200 && ack(&response).matches("MSA|").count() == 1, "the one that was refused");
     let down = Aws { note: noting(|| refusal(500, "InternalServerError")), ..Aws::healthy() };
     let response = down.submit(post_as(HL7, none.as_bytes())).await;
     assert_eq!((response.status_code, response.body.is_none()), (503, true));
@@ -255,6 +260,17 @@ async fn a_message_that_the_queue_does_not_take_harms_no_other() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_is_meant_for_all_messages_of_a_body() {
+    let message = |id: &str| format!("{}|||||| 8859/1\rPID|1||7||M\u{dc}LLER\r", MSH.replace("|7|", &format!("|{id}|")));
+    let body_of = |mark: &str| format!("{mark}{}{}", message("1"), message("2"));
+    let aws = Aws::healthy();
+    let answer = body(&aws.submit(asking_json(body_of("\u{feff}").as_bytes())).await);
+    for (n, id) in ["1", "2"].iter().enumerate() {
+        assert_eq!(answer["messages"][n]["messageId"], json!(Er7::canonical(&message(id)).unwrap().message_id()));
+    }
+}
+
+#[tokio::test]
 async fn a_body_of_too_many_messages_is_refused_whole() {
     let aws = Aws::healthy();
     for (messages, status) in [(5001, 413), (domain::MAX_MESSAGE_BYTES / 5, 413)] {
@@ -273,6 +289,16 @@ async fn a_batch_of_which_nothing_is_queued_has_the_status_of_its_messages() {
     let down = Aws { note: noting(|| refusal(500, "InternalServerError")), ..Aws::healthy() };
     let response = down.submit(asking_json(all.as_bytes())).await;
     assert_eq!((response.status_code, &body(&response)["refused"]), (503, &json!(2)));
+    // One that nothing can better comes first, and must not make the sender give up on the other.
+    let mixed = [b"MSH|^~\\&|\rPID|\xff\r", adt("1").as_bytes()].concat();
+    for accept in ["application/json", HL7] {
+        let mut event = post_as(HL7, &mixed);
+        event["headers"]["accept"] = json!(accept);
+        let response = down.submit(event).await;
+        assert_eq!((response.status_code, response.headers["retry-after"].to_str().unwrap()), (503, "5"), "{accept}");
+    }
+    let response = Aws::healthy().submit(asking_json(&mixed[..mixed.len() - adt("1").len()].repeat(2))).await;
+    assert_eq!((response.status_code, response.headers.get("retry-after")), (400, None));
     let stored = Aws { note: having_stored(&[&adt("1"), &adt("2")]), ..Aws::healthy() };
     let response = stored.submit(asking_json(all.as_bytes())).await;
     assert_eq!((response.status_code, &body(&response)["duplicates"]), (409, &json!(2)));
