@@ -216,7 +216,8 @@ mod tests {
         assert_ne!(id("MSH|1", EventType::Stored), id("MSH|2", EventType::Stored));
         assert_ne!(id("MSH|1", EventType::Stored), id("MSH|1", EventType::Duplicate));
         // printf 'MSH\r' | sha256sum
-        assert_eq!(id("MSH", EventType::Denied), "01ARZ3NDEKTSV4RRFFQ69G5FAV.c313461aa2f84f86.denied");
+        let sha256 = "c313461aa2f84f863700d53d3e0d3fd02028a79b3346796cab06f905ecd7015d";
+        assert_eq!(id("MSH", EventType::Denied), format!("01ARZ3NDEKTSV4RRFFQ69G5FAV.{sha256}.denied"));
     }
 
     #[test]
