@@ -103,6 +103,16 @@ fn what_is_no_rendition_is_refused_without_being_quoted() {
             document(r#"[{"segment":"P","fields":[{"position":1,"repetitions":[[{"position":13000000}]]}]}]"#),
             NotARendition::TooLarge,
         ),
+        (
+            document(r#"[{"segment":"P","fields":[{"position":1,"repetitions":[[],[]]}]}]"#),
+            NotARendition::Delimiter { segment: 1 },
+        ),
+        (
+            document(
+                r#"[{"segment":"P","fields":[{"position":1,"repetitions":[[{"position":1,"subcomponents":[{"position":2}]}]]}]}]"#,
+            ),
+            NotARendition::Delimiter { segment: 1 },
+        ),
     ];
     for (json, expected) in table {
         let error = read_json(json.as_bytes()).unwrap_err();
