@@ -15,6 +15,38 @@ use encoding_rs::{
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Charset(&'static Encoding);
 
+/// HL7 table 0211; of two names for one set, the first is the one to write.
+static HL7_NAMES: [(&str, &Encoding); 28] = [
+    ("UNICODE UTF-8", UTF_8),
+    ("UNICODE", UTF_8),
+    ("ASCII", UTF_8),
+    ("ISO IR6", UTF_8),
+    ("UNICODE UTF-16", UTF_16LE),
+    ("8859/1", WINDOWS_1252),
+    ("8859/2", ISO_8859_2),
+    ("8859/3", ISO_8859_3),
+    ("8859/4", ISO_8859_4),
+    ("8859/5", ISO_8859_5),
+    ("8859/6", ISO_8859_6),
+    ("8859/7", ISO_8859_7),
+    ("8859/8", ISO_8859_8),
+    ("8859/9", WINDOWS_1254),
+    ("8859/10", ISO_8859_10),
+    ("8859/11", WINDOWS_874),
+    ("8859/13", ISO_8859_13),
+    ("8859/14", ISO_8859_14),
+    ("8859/15", ISO_8859_15),
+    ("GB 18030-2000", GB18030),
+    ("GB 18030", GB18030),
+    ("KS X 1001", EUC_KR),
+    ("BIG-5", BIG5),
+    ("ISO IR87", ISO_2022_JP),
+    ("ISO IR14", ISO_2022_JP),
+    ("ISO IR159", ISO_2022_JP),
+    ("JIS X 0202-1990", ISO_2022_JP),
+    ("ISO IR13", SHIFT_JIS),
+];
+
 /// The bytes are not of the character set that they are said to be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
@@ -62,31 +94,8 @@ impl Charset {
     /// and `UNICODE UTF-32` are not known.
     pub fn for_hl7(value: &str) -> Option<Self> {
         let value = value.trim().to_ascii_uppercase();
-        let encoding = match value.as_str() {
-            "ASCII" | "ISO IR6" | "UNICODE" | "UNICODE UTF-8" => UTF_8,
-            "UNICODE UTF-16" => UTF_16LE,
-            "8859/1" => WINDOWS_1252,
-            "8859/2" => ISO_8859_2,
-            "8859/3" => ISO_8859_3,
-            "8859/4" => ISO_8859_4,
-            "8859/5" => ISO_8859_5,
-            "8859/6" => ISO_8859_6,
-            "8859/7" => ISO_8859_7,
-            "8859/8" => ISO_8859_8,
-            "8859/9" => WINDOWS_1254,
-            "8859/10" => ISO_8859_10,
-            "8859/11" => WINDOWS_874,
-            "8859/13" => ISO_8859_13,
-            "8859/14" => ISO_8859_14,
-            "8859/15" => ISO_8859_15,
-            "GB 18030-2000" | "GB 18030" => GB18030,
-            "KS X 1001" => EUC_KR,
-            "BIG-5" => BIG5,
-            "ISO IR14" | "ISO IR87" | "ISO IR159" | "JIS X 0202-1990" => ISO_2022_JP,
-            "ISO IR13" => SHIFT_JIS,
-            label => return Self::for_label(label),
-        };
-        Some(Self(encoding))
+        let named = HL7_NAMES.iter().find(|(name, _)| *name == value);
+        named.map(|(_, encoding)| Self(encoding)).or_else(|| Self::for_label(&value))
     }
 
     /// The character set that a message says it is in: its byte order mark, the zero bytes of UTF-16, else MSH-18
@@ -117,6 +126,11 @@ impl Charset {
     /// The name in the IANA registry.
     pub fn name(self) -> &'static str {
         self.0.name()
+    }
+
+    /// The name in HL7 table 0211, for MSH-18; that of the IANA registry where the table has none.
+    pub fn hl7_name(self) -> &'static str {
+        HL7_NAMES.iter().find(|(_, encoding)| *encoding == self.0).map_or(self.name(), |(name, _)| name)
     }
 
     /// How many bytes a character of ASCII takes: 2 in UTF-16, else 1.

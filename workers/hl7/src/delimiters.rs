@@ -44,6 +44,16 @@ impl Unreadable {
 }
 
 impl Delimiters {
+    /// `|^~\&`, as nearly every message has them.
+    pub const USUAL: Self = Self {
+        field: '|',
+        component: Some('^'),
+        repetition: Some('~'),
+        escape: Some('\\'),
+        subcomponent: Some('&'),
+        truncation: None,
+    };
+
     /// The delimiters of a message, from its MSH.
     ///
     /// # Errors

@@ -5,10 +5,14 @@
 //! What hospitals send is taken as it is: unknown segments, names of any length and fields past the standard are kept
 //! by position. Only one thing must be readable, the delimiters in MSH ([`Delimiters::of`]).
 
+mod ack;
 mod delimiters;
 mod rendition;
+mod split;
 mod summary;
 
+pub use ack::{Ack, AckCode, AckHeader, AckProblem, Condition, Severity, acknowledge, acknowledge_batch, acknowledge_in};
 pub use delimiters::{Delimiters, Unreadable};
 pub use rendition::write_json;
+pub use split::{BatchProblem, Part, PartKind, Split, split};
 pub use summary::summarize;

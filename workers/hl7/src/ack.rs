@@ -1,0 +1,540 @@
+//! Acknowledgments: the ACK of a message and of a batch (HL7 2.5.1 §2.9, §2.10.3, §2.14.1).
+
+use domain::{Charset, Er7};
+
+use crate::delimiters::{Delimiters, msh};
+use crate::split::{PartKind, Split, segment_of};
+
+/// HL7 table 0008.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckCode {
+    /// Commit accept: it is in safe keeping, and the sender need not send it again.
+    CA,
+    /// Commit error: it cannot be taken as it is.
+    CE,
+    /// Commit reject: it is not taken, for a reason that does not lie in its content.
+    CR,
+    /// Application accept.
+    AA,
+    /// Application error.
+    AE,
+    /// Application reject.
+    AR,
+}
+
+impl AckCode {
+    /// As MSA-1 has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CA => "CA",
+            Self::CE => "CE",
+            Self::CR => "CR",
+            Self::AA => "AA",
+            Self::AE => "AE",
+            Self::AR => "AR",
+        }
+    }
+
+    fn is_success(self) -> bool {
+        matches!(self, Self::CA | Self::AA)
+    }
+}
+
+/// HL7 table 0357, message error condition codes, as far as they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// 100: a segment is missing, or stands where it must not.
+    SegmentSequence,
+    /// 101.
+    RequiredFieldMissing,
+    /// 102.
+    DataType,
+    /// 104.
+    ValueTooLong,
+    /// 207: everything that has no code of its own.
+    ApplicationInternal,
+}
+
+impl Condition {
+    fn code(self) -> (u16, &'static str) {
+        match self {
+            Self::SegmentSequence => (100, "Segment sequence error"),
+            Self::RequiredFieldMissing => (101, "Required field missing"),
+            Self::DataType => (102, "Data type error"),
+            Self::ValueTooLong => (104, "Value too long"),
+            Self::ApplicationInternal => (207, "Application internal error"),
+        }
+    }
+}
+
+/// HL7 table 0516.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The message was not taken.
+    Error,
+    /// It was, and something should be looked at.
+    Warning,
+}
+
+/// What ERR says. All of it is our own words: nothing of the message is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AckProblem<'a> {
+    /// What kind.
+    pub condition: Condition,
+    /// How bad.
+    pub severity: Severity,
+    /// Segment, and field of it: `("MSH", Some(18))`.
+    pub location: Option<(&'a str, Option<usize>)>,
+    /// A sentence for people.
+    pub detail: &'a str,
+}
+
+/// An acknowledgment to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack<'a> {
+    /// MSA-1.
+    pub code: AckCode,
+    /// ERR; always there with an error or a rejection.
+    pub problem: Option<AckProblem<'a>>,
+    /// MSH-10 of the acknowledgment itself.
+    pub control_id: &'a str,
+    /// MSH-7, `yyyymmddhhmmss+0000`.
+    pub time: &'a str,
+}
+
+/// What an acknowledgment takes over from the message: its delimiters, sender and receiver, control id, version.
+///
+/// There is one of every message, so that a sender gets an answer whatever it sent: what cannot be read is empty, without
+/// MSH the delimiters are `|^~\&` and the version is 2.5.1.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AckHeader {
+    charset: Charset,
+    delimiters: Delimiters,
+    /// MSH-2 as it stands.
+    encoding_characters: String,
+    /// From MSH-3 on, as they stand.
+    fields: Vec<String>,
+}
+
+/// Longest field that an acknowledgment repeats, in characters; a longer one is left out. MSH-10 has at most 199 (HL7 2.7).
+const MAX_CHARACTERS: usize = 1000;
+
+/// MSH-18 of an acknowledgment in UTF-8.
+const UTF_8_IN_MSH_18: &str = "UNICODE UTF-8";
+
+impl AckHeader {
+    /// Of a message as it was received, MLLP framing or not, in the character set that it says it is in.
+    pub fn of(message: &[u8]) -> Self {
+        Self::of_received(message, Charset::of_message(message).unwrap_or(Charset::UTF_8))
+    }
+
+    /// The same in a character set that the sender named elsewhere.
+    pub fn of_received(message: &[u8], charset: Charset) -> Self {
+        // Only the header is decoded: the rest may be large, or not decodable.
+        let header = segment_of(message, charset);
+        let text = charset
+            .decode(header)
+            .unwrap_or_else(|_| header.iter().filter(|it| it.is_ascii()).map(|&it| char::from(it)).collect());
+        let message = Er7::canonical(&text).ok();
+        let read = message.as_ref().and_then(|message| Some((msh(message)?, Delimiters::of(message).ok()?)));
+        let Some((msh, delimiters)) = read else { return Self::unknown(charset) };
+        let mut fields = msh.get(3..).unwrap_or_default().split(delimiters.field).skip(1).take(17);
+        let encoding_characters = fields.next().unwrap_or_default().to_owned();
+        let short = |field: &str| if field.chars().nth(MAX_CHARACTERS).is_none() { field.to_owned() } else { String::new() };
+        Self { charset, delimiters, encoding_characters, fields: fields.map(short).collect() }
+    }
+
+    fn unknown(charset: Charset) -> Self {
+        Self { charset, delimiters: Delimiters::USUAL, encoding_characters: "^~\\&".to_owned(), fields: Vec::new() }
+    }
+
+    /// MSH-10 as it stands; empty if there is none.
+    pub fn control_id(&self) -> &str {
+        self.field(10)
+    }
+
+    /// What the message is in.
+    pub fn charset(&self) -> Charset {
+        self.charset
+    }
+
+    /// Whether the sender wants that acknowledgment: MSH-15 decides for CA, CE and CR, MSH-16 for AA, AE and AR, each one of
+    /// `AL`, `NE`, `ER`, `SU` (HL7 table 0155). With both empty it is the original mode, in which every message is answered;
+    /// with one of them empty that one is `NE` (HL7 2.5.1 §2.9.3).
+    pub fn wants(&self, code: AckCode) -> bool {
+        let (accept, application) = (self.component(15, 0), self.component(16, 0));
+        if accept.is_empty() && application.is_empty() {
+            return true;
+        }
+        let asked = if matches!(code, AckCode::CA | AckCode::CE | AckCode::CR) { accept } else { application };
+        match asked {
+            "AL" => true,
+            "SU" => code.is_success(),
+            "ER" => !code.is_success(),
+            "NE" | "" | "\"\"" => false,
+            // A value that is not in the table asks for nothing that could be left out.
+            _ => true,
+        }
+    }
+
+    /// A field of MSH, from 3 on.
+    fn field(&self, number: usize) -> &str {
+        number.checked_sub(3).and_then(|index| self.fields.get(index)).map_or("", String::as_str)
+    }
+
+    fn component(&self, field: usize, index: usize) -> &str {
+        let text = self.field(field);
+        match self.delimiters.component {
+            Some(delimiter) => text.split(delimiter).nth(index).unwrap_or_default(),
+            None if index == 0 => text,
+            None => "",
+        }
+        .trim()
+    }
+
+    /// HL7 2.x of MSH-12, 2.5.1 if it does not say.
+    fn minor_version(&self) -> (u32, &str) {
+        let version = Some(self.component(12, 0)).filter(|it| !it.is_empty()).unwrap_or("2.5.1");
+        let minor = version.strip_prefix("2.").and_then(|it| it.split('.').next()?.parse().ok());
+        (minor.unwrap_or(5), version)
+    }
+
+    /// The character set and MSH-18 of an answer in `asked`, if all of the header can be said in it.
+    fn answer_charset(&self, asked: Option<Charset>) -> (Charset, &str) {
+        match asked {
+            None => (self.charset, self.field(18)),
+            Some(asked) if asked == self.charset => (asked, self.field(18)),
+            Some(asked) if asked == Charset::UTF_8 => (Charset::UTF_8, UTF_8_IN_MSH_18),
+            Some(asked) if self.fields.iter().all(|field| asked.encode(field).is_some()) => (asked, asked.hl7_name()),
+            Some(_) => (Charset::UTF_8, UTF_8_IN_MSH_18),
+        }
+    }
+}
+
+impl std::fmt::Debug for AckHeader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AckHeader").field("charset", &self.charset).finish_non_exhaustive()
+    }
+}
+
+/// The acknowledgment of one message, in the message's character set; segments ended by CR, no framing.
+pub fn acknowledge(header: &AckHeader, ack: &Ack<'_>) -> Vec<u8> {
+    acknowledge_in(header, ack, None).1
+}
+
+/// The same in a character set that the sender asks for, where it can be said in it; else in UTF-8. Gives what it is in.
+pub fn acknowledge_in(header: &AckHeader, ack: &Ack<'_>, asked: Option<Charset>) -> (Charset, Vec<u8>) {
+    let (charset, msh_18) = header.answer_charset(asked);
+    let mut text = String::with_capacity(256);
+    write(header, ack, msh_18, &mut text);
+    match charset.encode(&text) {
+        Some(bytes) => (charset, bytes),
+        None => (Charset::UTF_8, text.into_bytes()),
+    }
+}
+
+/// The acknowledgment of a batch, in UTF-8: one for each message that wants one, in their order, under headers and trailers
+/// that mirror those of the batch. BHS-12 and FHS-12 name what they answer.
+///
+/// `acks` gives that of the n-th message of `split`.
+pub fn acknowledge_batch<'a>(
+    body: &[u8],
+    charset: Charset,
+    split: &Split,
+    control_id: &str,
+    time: &str,
+    mut acks: impl FnMut(usize) -> (AckHeader, Ack<'a>),
+) -> Vec<u8> {
+    let mut text = String::new();
+    let mut writer = Enclosing { text: &mut text, control_id, time, file: None, batch: None, in_batch: 0, batches: 0 };
+    let mut message = 0;
+    for part in split.parts() {
+        let segment = body.get(part.range.clone()).unwrap_or_default();
+        match part.kind {
+            PartKind::FileHeader => writer.open_file(segment, charset),
+            PartKind::BatchHeader => writer.open_batch(segment, charset),
+            PartKind::Message => {
+                let (header, ack) = acks(message);
+                message += 1;
+                if header.wants(ack.code) {
+                    writer.in_batch += 1;
+                    let (_, msh_18) = header.answer_charset(Some(Charset::UTF_8));
+                    write(&header, &ack, msh_18, writer.text);
+                }
+            }
+            PartKind::BatchTrailer => writer.close_batch(),
+            PartKind::FileTrailer => writer.close_file(),
+        }
+    }
+    writer.close_file();
+    text.into_bytes()
+}
+
+/// The headers and trailers around a batch's acknowledgments.
+struct Enclosing<'a> {
+    text: &'a mut String,
+    control_id: &'a str,
+    time: &'a str,
+    /// Field delimiter of the header that is open.
+    file: Option<char>,
+    batch: Option<char>,
+    in_batch: usize,
+    batches: usize,
+}
+
+impl Enclosing<'_> {
+    fn open_file(&mut self, header: &[u8], charset: Charset) {
+        self.close_file();
+        self.file = Some(self.header("FHS", header, charset));
+    }
+
+    fn open_batch(&mut self, header: &[u8], charset: Charset) {
+        self.close_batch();
+        self.batch = Some(self.header("BHS", header, charset));
+    }
+
+    fn close_batch(&mut self) {
+        if let Some(field) = self.batch.take() {
+            self.batches += 1;
+            self.text.push_str(&format!("BTS{field}{}\r", self.in_batch));
+        }
+        self.in_batch = 0;
+    }
+
+    fn close_file(&mut self) {
+        self.close_batch();
+        if let Some(field) = self.file.take() {
+            self.text.push_str(&format!("FTS{field}{}\r", self.batches));
+        }
+        self.batches = 0;
+    }
+
+    /// FHS and BHS have sender and receiver where MSH has them, and a control id in field 11 (HL7 2.5.1 §2.15.2, §2.15.6).
+    fn header(&mut self, name: &str, segment: &[u8], charset: Charset) -> char {
+        let mut as_msh = Vec::with_capacity(segment.len());
+        let unit = charset.unit_bytes();
+        // The first three characters are the name; in UTF-16 the encoder gives them their width.
+        as_msh.extend(charset.encode("MSH").unwrap_or_default());
+        as_msh.extend(segment.get(3 * unit..).unwrap_or_default());
+        let header = AckHeader::of_received(&as_msh, charset);
+        let field = header.delimiters.field;
+        let values = [
+            header.field(5),
+            header.field(6),
+            header.field(3),
+            header.field(4),
+            self.time,
+            "",
+            "",
+            "",
+            self.control_id,
+            header.field(11),
+        ];
+        self.text.push_str(name);
+        self.text.push(field);
+        self.text.push_str(&header.encoding_characters);
+        push_fields(self.text, field, &values);
+        field
+    }
+}
+
+/// Appends fields, without the empty ones at the end, and ends the segment.
+fn push_fields(text: &mut String, field: char, values: &[&str]) {
+    let used = values.iter().rposition(|value| !value.is_empty()).map_or(0, |last| last + 1);
+    for value in values.iter().take(used) {
+        text.push(field);
+        text.push_str(value);
+    }
+    text.push('\r');
+}
+
+fn write(header: &AckHeader, ack: &Ack<'_>, msh_18: &str, text: &mut String) {
+    let Delimiters { field, component, subcomponent, .. } = header.delimiters;
+    // Where a message has no such delimiter, its receiver could not split on another one either.
+    let join = |delimiter: Option<char>, parts: &[&str]| match delimiter {
+        Some(delimiter) => parts.join(delimiter.encode_utf8(&mut [0; 4])),
+        None => parts.first().map(|&it| it.to_owned()).unwrap_or_default(),
+    };
+    let (minor, version) = header.minor_version();
+    let trigger = header.component(9, 1);
+    let message_type = match minor {
+        0..=2 => "ACK".to_owned(),
+        _ if trigger.is_empty() => "ACK".to_owned(),
+        3 if version == "2.3" => join(component, &["ACK", trigger]),
+        _ => join(component, &["ACK", trigger, "ACK"]),
+    };
+    let processing_id = Some(header.field(11)).filter(|it| !it.is_empty()).unwrap_or("P");
+    let version_field = Some(header.field(12)).filter(|it| !it.is_empty()).unwrap_or(version);
+    text.push_str("MSH");
+    text.push(field);
+    text.push_str(&header.encoding_characters);
+    let sender_and_receiver = [header.field(5), header.field(6), header.field(3), header.field(4)];
+    let msh_rest = [ack.time, "", &message_type, ack.control_id, processing_id, version_field, "", "", "", "", "", msh_18];
+    push_fields(text, field, &[&sender_and_receiver[..], &msh_rest].concat());
+
+    let mut escaped = String::new();
+    if let Some(problem) = ack.problem {
+        header.delimiters.escape(problem.detail, &mut escaped);
+    }
+    // MSA-3 is what receivers of older versions show; 2.7 took it away.
+    let msa_3 = if minor < 7 { escaped.as_str() } else { "" };
+    text.push_str("MSA");
+    push_fields(text, field, &[ack.code.as_str(), header.control_id(), msa_3]);
+
+    let Some(problem) = ack.problem else { return };
+    let (code, meaning) = problem.condition.code();
+    let code = code.to_string();
+    let (segment, number) = problem.location.unwrap_or_default();
+    let number = number.map(|it| it.to_string()).unwrap_or_default();
+    text.push_str("ERR");
+    if minor < 5 {
+        // ERR-1, code and location (ELD): withdrawn in 2.7, and all there was before 2.5.
+        let code_identifying_error = join(subcomponent, &[&code, meaning, "HL70357"]);
+        let sequence = if segment.is_empty() { "" } else { "1" };
+        push_fields(text, field, &[&join(component, &[segment, sequence, &number, &code_identifying_error])]);
+    } else {
+        let location = match (segment, number.as_str()) {
+            ("", _) => String::new(),
+            (segment, "") => join(component, &[segment, "1"]),
+            (segment, number) => join(component, &[segment, "1", number]),
+        };
+        let severity = if problem.severity == Severity::Warning { "W" } else { "E" };
+        let condition = join(component, &[&code, meaning, "HL70357"]);
+        push_fields(text, field, &["", &location, &condition, severity, "", "", "", &escaped]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split;
+
+    const ACCEPTED: Ack<'_> = Ack { code: AckCode::CA, problem: None, control_id: "S1", time: "20261121172300+0000" };
+    const REFUSED: Ack<'_> = Ack {
+        code: AckCode::CE,
+        problem: Some(AckProblem {
+            condition: Condition::DataType,
+            severity: Severity::Error,
+            location: Some(("MSH", Some(18))),
+            detail: "byte 9 | is none",
+        }),
+        ..ACCEPTED
+    };
+
+    fn text(message: &str, ack: &Ack<'_>) -> String {
+        String::from_utf8(acknowledge(&AckHeader::of(message.as_bytes()), ack)).unwrap()
+    }
+
+    #[test]
+    fn sender_and_receiver_change_places_and_the_rest_is_the_messages() {
+        let message = "\u{b}MSH|^~\\&|LAB^1.2^ISO|HOSP|LAKE|SLUICE|20260101||ORU^R01^ORU_R01|C\\T\\7|T^A|2.5.1^DEU||||||UNICODE UTF-8\nPID|1\n";
+        assert_eq!(
+            text(message, &ACCEPTED),
+            "MSH|^~\\&|LAKE|SLUICE|LAB^1.2^ISO|HOSP|20261121172300+0000||ACK^R01^ACK|S1|T^A|2.5.1^DEU||||||UNICODE UTF-8\r\
+             MSA|CA|C\\T\\7\r"
+        );
+    }
+
+    #[test]
+    fn a_refusal_has_an_err_segment_of_the_messages_version() {
+        let of = |version: &str| text(&format!("MSH|^~\\&|||||||ADT^A01|7|P|{version}"), &REFUSED);
+        let msh = |type_and_id: &str, version: &str| format!("MSH|^~\\&|||||20261121172300+0000||{type_and_id}|P|{version}\r");
+        assert_eq!(
+            of("2.5.1"),
+            msh("ACK^A01^ACK|S1", "2.5.1")
+                + "MSA|CE|7|byte 9 \\F\\ is none\rERR||MSH^1^18|102^Data type error^HL70357|E||||byte 9 \\F\\ is none\r"
+        );
+        assert_eq!(
+            of("2.8"),
+            msh("ACK^A01^ACK|S1", "2.8") + "MSA|CE|7\rERR||MSH^1^18|102^Data type error^HL70357|E||||byte 9 \\F\\ is none\r"
+        );
+        assert_eq!(
+            of("2.3"),
+            msh("ACK^A01|S1", "2.3") + "MSA|CE|7|byte 9 \\F\\ is none\rERR|MSH^1^18^102&Data type error&HL70357\r"
+        );
+        assert_eq!(of("2.2"), msh("ACK|S1", "2.2") + "MSA|CE|7|byte 9 \\F\\ is none\rERR|MSH^1^18^102&Data type error&HL70357\r");
+    }
+
+    #[test]
+    fn delimiters_are_the_messages() {
+        assert_eq!(
+            text("MSH$%*!@$A$B$C$D$1$$ADT%A01$77$P$2.6", &REFUSED),
+            "MSH$%*!@$C$D$A$B$20261121172300+0000$$ACK%A01%ACK$S1$P$2.6\rMSA$CE$77$byte 9 | is none\r\
+             ERR$$MSH%1%18$102%Data type error%HL70357$E$$$$byte 9 | is none\r"
+        );
+        assert!(text("MSH|^~\\&#|||||||ADT^A01|7|P|2.8", &ACCEPTED).starts_with("MSH|^~\\&#|||||2026"));
+    }
+
+    #[test]
+    fn whatever_was_sent_has_an_answer() {
+        let unknown = "MSH|^~\\&|||||20261121172300+0000||ACK|S1|P|2.5.1\rMSA|CA\r";
+        for message in ["", "hello", "MSH", "MSH|", "PID|1", "MSHABC|"] {
+            assert_eq!(text(message, &ACCEPTED), unknown, "{message:?}");
+        }
+        let long = format!("MSH|^~\\&|{}|||||||7|P|2.5", "x".repeat(1 << 20));
+        assert!(text(&long, &ACCEPTED).len() < 200);
+    }
+
+    #[test]
+    fn msh_15_and_16_say_which_are_wanted() {
+        use AckCode::{AA, AE, AR, CA, CE, CR};
+        let table: [(&str, &str, &[AckCode]); 8] = [
+            ("", "", &[CA, CE, CR, AA, AE, AR]),
+            ("AL", "NE", &[CA, CE, CR]),
+            ("NE", "AL", &[AA, AE, AR]),
+            ("NE", "NE", &[]),
+            ("ER", "SU", &[CE, CR, AA]),
+            ("SU", "ER", &[CA, AE, AR]),
+            ("AL", "", &[CA, CE, CR]),
+            ("\"\"", "AL", &[AA, AE, AR]),
+        ];
+        for (accept, application, wanted) in table {
+            let header = AckHeader::of(format!("MSH|^~\\&|||||||ADT|7|P|2.5|||{accept}|{application}").as_bytes());
+            let found: Vec<_> = [CA, CE, CR, AA, AE, AR].into_iter().filter(|&code| header.wants(code)).collect();
+            assert_eq!(found, wanted, "{accept} {application}");
+        }
+    }
+
+    #[test]
+    fn the_answer_is_in_the_messages_character_set_or_the_one_asked_for() {
+        let message = "MSH|^~\\&|M\u{fc}ller|H|||1||ADT^A01|7|P|2.5||||||8859/1\rPID|1\r";
+        let latin_1 = Charset::for_label("iso-8859-1").unwrap();
+        let header = AckHeader::of(&latin_1.encode(message).unwrap());
+        let answer = acknowledge(&header, &ACCEPTED);
+        let decoded = latin_1.decode(&answer).unwrap();
+        assert!(decoded.contains("|M\u{fc}ller|") && decoded.contains("||8859/1\r"), "{decoded}");
+        let asked = |label| {
+            let (charset, bytes) = acknowledge_in(&header, &ACCEPTED, Charset::for_label(label));
+            (charset.name(), charset.decode(&bytes).unwrap())
+        };
+        let (name, decoded) = asked("utf-8");
+        assert!(name == "UTF-8" && decoded.contains("|M\u{fc}ller|") && decoded.contains("|UNICODE UTF-8\r"), "{decoded}");
+        assert!(asked("iso-8859-2").1.contains("|8859/2\r"));
+        assert_eq!(asked("iso-8859-7").0, "UTF-8", "Greek has no \u{fc}");
+    }
+
+    #[test]
+    fn an_undecodable_message_is_answered_with_what_can_be_read() {
+        let header = AckHeader::of(b"MSH|^~\\&|M\xfcller|H|||1||ADT^A01|7|P|2.5||||||UNICODE UTF-8\rPID|\xff");
+        let answer = String::from_utf8(acknowledge(&header, &REFUSED)).unwrap();
+        assert!(answer.contains("|||Mller|H|") && answer.contains("MSA|CE|7|"), "{answer}");
+        let header = AckHeader::of(b"MSH|^~\\&|A|H|||1||ADT^A01|7|P|2.5\rPID|\xff");
+        assert_eq!(header.control_id(), "7");
+    }
+
+    #[test]
+    fn a_batch_is_answered_by_a_batch() {
+        let body = "FHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||F1\rBHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||B1\r\
+                    MSH|^~\\&|LAB|HOSP|||1||ADT^A01|7|P|2.5\rPID|1\rMSH|^~\\&|LAB|HOSP|||1||ADT^A01|8|P|2.5|||NE\rBTS|2\rFTS|1\r";
+        let split = split(body.as_bytes(), Charset::UTF_8);
+        let headers: Vec<_> = split.messages().map(|range| AckHeader::of(&body.as_bytes()[range])).collect();
+        let answer = acknowledge_batch(body.as_bytes(), Charset::UTF_8, &split, "S1", "T", |n| {
+            (headers[n].clone(), Ack { time: "T", ..ACCEPTED })
+        });
+        assert_eq!(
+            String::from_utf8(answer).unwrap(),
+            "FHS|^~\\&|LAKE|SLUICE|LAB|HOSP|T||||S1|F1\rBHS|^~\\&|LAKE|SLUICE|LAB|HOSP|T||||S1|B1\r\
+             MSH|^~\\&|||LAB|HOSP|T||ACK^A01^ACK|S1|P|2.5\rMSA|CA|7\rBTS|1\rFTS|1\r"
+        );
+    }
+}
