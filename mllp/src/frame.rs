@@ -173,10 +173,11 @@ impl Frames {
     fn keep(&mut self, content: &[u8]) {
         if !self.is_too_long && self.content.len() + content.len() > self.limit_bytes {
             self.is_too_long = true;
-            // What is here may be shorter than a head.
-            let missing = HEAD_BYTES.saturating_sub(self.content.len()).min(content.len());
-            let head = [self.content.get(..HEAD_BYTES).unwrap_or(&self.content), content.get(..missing).unwrap_or_default()];
-            self.content = head.concat();
+            // What is here may be shorter than a head. The buffer that may be as long as the limit goes.
+            let head = HEAD_BYTES.min(self.limit_bytes);
+            let missing = head.saturating_sub(self.content.len());
+            let parts = [self.content.get(..head).unwrap_or(&self.content), content.get(..missing).unwrap_or_default()];
+            self.content = parts.concat();
         } else if !self.is_too_long {
             self.content.extend_from_slice(content);
         }

@@ -26,6 +26,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -49,8 +50,8 @@ const WAITING_KIB: u32 = 64 * 1024;
 /// So many bytes are written at a time.
 const BUFFER_BYTES: usize = 1024 * 1024;
 
-/// Told what became of a message.
-pub type Waiter = oneshot::Sender<Fate>;
+/// Told what became of each message of a frame.
+pub type Waiter = oneshot::Sender<Vec<Fate>>;
 
 /// Why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +137,7 @@ pub enum Content {
 pub struct Spool {
     shared: Arc<Shared>,
     jobs: mpsc::UnboundedSender<Job>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -175,7 +177,7 @@ enum Job {
     Append { message: Vec<u8>, received_ms: u64, waiter: Option<Waiter>, reply: oneshot::Sender<Result<(), Unwritten>> },
     Done(Place),
     Tidy,
-    Close(oneshot::Sender<()>),
+    Close,
 }
 
 impl Index {
@@ -287,10 +289,11 @@ impl Spool {
             active: None,
             buffer: Vec::new(),
             unsynced: Vec::new(),
+            marks: BTreeMap::new(),
         };
         let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run(received));
-        thread.map_err(failed("starting a thread for", folder))?;
-        Ok((Self { shared, jobs }, recovery))
+        let thread = thread.map_err(failed("starting a thread for", folder))?;
+        Ok((Self { shared, jobs, writer: Mutex::new(Some(thread)) }, recovery))
     }
 
     /// Has a message written. The answer comes when it is on disk, or cannot be; this itself waits only when the disk is far
@@ -388,9 +391,12 @@ impl Spool {
 
     /// Writes what is on its way to the disk and ends the thread that does it.
     pub async fn close(&self) {
-        let (closed, end) = oneshot::channel();
-        let _ = self.jobs.send(Job::Close(closed));
-        let _ = end.await;
+        let _ = self.jobs.send(Job::Close);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // An error is a panic in one of the two, and there is nothing left to wait for.
+            let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        }
     }
 }
 
@@ -408,6 +414,9 @@ impl Shared {
     /// Reads all segments, and says which number is the highest in use.
     fn recover(&self) -> Result<(Recovery, u64), SpoolError> {
         let segments = self.segments();
+        for folder in ["refused", "damaged"] {
+            aside::clean(&self.folder.join(folder));
+        }
         let mut found = Recovery::default();
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(&segments).map_err(failed("reading", &segments))? {
@@ -499,6 +508,8 @@ struct Writer {
     buffer: Vec<u8>,
     /// Written to the buffer or the file, and not known to be on disk.
     unsynced: Vec<(Entry, oneshot::Sender<Result<(), Unwritten>>)>,
+    /// Of what is delivered, by segment, and not yet written.
+    marks: BTreeMap<u64, Vec<u8>>,
 }
 
 /// The segment file that is written to.
@@ -513,10 +524,9 @@ struct Active {
 
 impl Writer {
     fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
-        let mut marks: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         while let Some(first) = jobs.blocking_recv() {
             let mut next = Some(first);
-            let mut closed = None;
+            let mut closes = false;
             for _ in 0..GROUP {
                 match next.take().or_else(|| jobs.try_recv().ok()) {
                     Some(Job::Append { message, received_ms, waiter, reply }) => {
@@ -524,20 +534,16 @@ impl Writer {
                         self.append(&message, received_ms, waiter, reply);
                         self.shared.room.add_permits(usize::try_from(room).unwrap_or_default());
                     }
-                    Some(Job::Done(place)) => marks.entry(place.segment).or_default().extend(mark(place)),
+                    Some(Job::Done(place)) => self.marks.entry(place.segment).or_default().extend(mark(place)),
                     Some(Job::Tidy) => self.tidy(),
-                    Some(Job::Close(done)) => closed = Some(done),
+                    Some(Job::Close) => closes = true,
                     None => break,
                 }
             }
             self.sync();
-            for (segment, marks) in std::mem::take(&mut marks) {
-                self.delivered(segment, &marks);
-            }
-            if let Some(closed) = closed {
-                self.tidy();
-                let _ = closed.send(());
-                return;
+            self.write_marks();
+            if closes {
+                return self.tidy();
             }
         }
     }
@@ -554,10 +560,12 @@ impl Writer {
             return;
         };
         let bytes = u64::try_from(HEADER_BYTES + message.len()).unwrap_or(u64::MAX);
-        let unsynced = self.active.as_ref().map_or(0, |active| active.end - active.synced);
-        if self.shared.index().bytes() + unsynced + bytes > self.max_bytes {
-            let _ = reply.send(Err(Unwritten::Full));
-            return;
+        if self.is_full_with(bytes) {
+            self.write_marks();
+            if self.is_full_with(bytes) {
+                let _ = reply.send(Err(Unwritten::Full));
+                return;
+            }
         }
         if self.active.as_ref().is_some_and(|active| active.end > 0 && active.end + bytes > self.segment_bytes) {
             self.sync();
@@ -578,6 +586,17 @@ impl Writer {
         }
         if self.buffer.len() >= BUFFER_BYTES && self.write().is_err() {
             self.give_up();
+        }
+    }
+
+    fn is_full_with(&self, bytes: u64) -> bool {
+        let unsynced = self.active.as_ref().map_or(0, |active| active.end - active.synced);
+        self.shared.index().bytes() + unsynced + bytes > self.max_bytes
+    }
+
+    fn write_marks(&mut self) {
+        for (segment, marks) in std::mem::take(&mut self.marks) {
+            self.delivered(segment, &marks);
         }
     }
 

@@ -56,6 +56,15 @@ fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Removes what a process that died has left unfinished.
+pub(super) fn clean(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// How much is set aside. A folder that cannot be read counts as empty.
 pub(super) fn bytes(spool: &Path) -> u64 {
     let folders = ["refused", "damaged"].into_iter().filter_map(|folder| std::fs::read_dir(spool.join(folder)).ok());
