@@ -94,10 +94,10 @@ impl Subject {
     }
 
     /// Reads a frame as far as its answer needs it, or says why its content can never be stored.
-    pub(crate) fn of(message: Vec<u8>) -> Result<(Self, Vec<u8>), (Self, Complaint)> {
+    pub(crate) fn of(message: Vec<u8>) -> (Self, Result<Vec<u8>, Complaint>) {
         let charset = match Charset::of_message(&message) {
             Ok(charset) => charset,
-            Err(error) => return Err((Self::of_head(&message), undecodable(error.to_string()))),
+            Err(error) => return (Self::of_head(&message), Err(undecodable(error.to_string()))),
         };
         let received = Received::new(message, charset);
         if let Err(error) = received.message() {
@@ -105,12 +105,12 @@ impl Subject {
                 Unreceivable::Undecodable(error) => undecodable(error.to_string()),
                 Unreceivable::Empty(error) => Complaint::of_frame(Condition::SegmentSequence, error.to_string()),
             };
-            return Err((Self::of_head(received.bytes()), complaint));
+            return (Self::of_head(received.bytes()), Err(complaint));
         }
         let message = received.into_bytes();
         let split = hl7::split(&message, charset);
         if !split.is_batch() {
-            return Ok((Self { headers: vec![AckHeader::of_received(&message, charset)], batch: None }, message));
+            return (Self { headers: vec![AckHeader::of_received(&message, charset)], batch: None }, Ok(message));
         }
         let mut outline = Vec::new();
         let mut headers = Vec::new();
@@ -118,9 +118,10 @@ impl Subject {
             let part = message.get(range.clone()).unwrap_or_default();
             let line = first_line(part);
             if outline.len() + line.len() > MAX_HEADERS_BYTES {
-                let detail = "the batch has more messages than are answered at once, and none of it is kept: send them in several";
+                let detail =
+                    "the batch has more messages than are answered at once, and none of it is kept: send them in several";
                 let complaint = Complaint::of_frame(Condition::ApplicationInternal, detail);
-                return Err((Self::of_head(&message), complaint));
+                return (Self::of_head(&message), Err(complaint));
             }
             outline.extend_from_slice(line);
             if *kind == PartKind::Message {
@@ -129,7 +130,7 @@ impl Subject {
         }
         // Where the parts are in the outline is found as it was in the message.
         let split = hl7::split(&outline, charset);
-        Ok((Self { headers, batch: Some(Batch { outline, charset, split }) }, message))
+        (Self { headers, batch: Some(Batch { outline, charset, split }) }, Ok(message))
     }
 
     /// The kind of answer that the sender gets; `None` if it wants none. The first message of a batch speaks for all.
@@ -147,7 +148,8 @@ impl Subject {
     /// all.
     pub(crate) fn answer(&self, kind: Kind, verdicts: &[Verdict], ids: &ControlIds) -> Option<Vec<u8>> {
         let shared = verdicts.first()?;
-        let verdict = |nth: usize| if verdicts.len() == self.headers.len() { verdicts.get(nth).unwrap_or(shared) } else { shared };
+        let verdict =
+            |nth: usize| if verdicts.len() == self.headers.len() { verdicts.get(nth).unwrap_or(shared) } else { shared };
         let wanted = self.headers.iter().enumerate().any(|(nth, header)| header.wants(code(kind, verdict(nth))));
         if !wanted {
             return None;
@@ -262,7 +264,8 @@ mod tests {
     const MSH: &str = "MSH|^~\\&|A|B|C|D|20260101||ADT^A01|";
 
     fn answer(message: &str, mode: AckMode, verdicts: &[Verdict]) -> Option<String> {
-        let (subject, _) = Subject::of(message.as_bytes().to_vec()).map_err(|(_, complaint)| complaint).unwrap();
+        let (subject, content) = Subject::of(message.as_bytes().to_vec());
+        assert_eq!(content.as_deref(), Ok(message.as_bytes()));
         let answer = subject.answer(subject.kind(mode)?, verdicts, &ControlIds::new(1_700_000_000_000))?;
         Some(String::from_utf8(answer).unwrap())
     }
@@ -300,7 +303,8 @@ mod tests {
 
     #[test]
     fn a_batch_is_answered_by_a_batch_with_an_acknowledgment_for_each_message() {
-        let batch = format!("FHS|^~\\&|A\rBHS|^~\\&|A\r{MSH}1|P|2.5\rPID|1\r\r{MSH}2|P|2.5\rOBX|1|ST|{}\rBTS|2\rFTS|1\r", "x".repeat(99));
+        let batch =
+            format!("FHS|^~\\&|A\rBHS|^~\\&|A\r{MSH}1|P|2.5\rPID|1\r\r{MSH}2|P|2.5\rOBX|1|ST|{}\rBTS|2\rFTS|1\r", "x".repeat(99));
         let never = || Verdict::from(Fate::Ended(Outcome::Denied));
         let answered = answer(&batch, AckMode::Outcome, &[Verdict::Accepted, never()]).unwrap();
         assert_eq!(codes(&answered), [("AA", "1"), ("AE", "2")]);
@@ -308,15 +312,15 @@ mod tests {
         let answered = answer(&batch, AckMode::Queued, &[Verdict::Accepted]).unwrap();
         assert_eq!(codes(&answered), [("CA", "1"), ("CA", "2")]);
 
-        let (subject, message) = Subject::of(batch.into_bytes()).map_err(|_| ()).unwrap();
-        assert!(subject.batch.unwrap().outline.len() + 100 < message.len(), "the messages themselves are not kept");
+        let (subject, message) = Subject::of(batch.into_bytes());
+        assert!(subject.batch.unwrap().outline.len() + 100 < message.unwrap().len(), "the messages themselves are not kept");
         let many = format!("{MSH}1|P|2.5\r").repeat(40_000);
-        assert!(Subject::of(many.into_bytes()).is_err_and(|(_, complaint)| complaint.detail.contains("more messages")));
+        assert!(Subject::of(many.into_bytes()).1.is_err_and(|complaint| complaint.detail.contains("more messages")));
     }
 
     #[test]
     fn what_can_never_be_stored_is_said_with_its_place() {
-        let complaint = |message: &[u8]| Subject::of(message.to_vec()).map(|_| ()).unwrap_err().1;
+        let complaint = |message: &[u8]| Subject::of(message.to_vec()).1.unwrap_err();
         assert_eq!(complaint(b" \r\n").condition, Condition::SegmentSequence);
         let bad = complaint(b"MSH|^~\\&|A|\xff");
         assert_eq!((bad.location, bad.detail.contains("byte 11")), (Some(("MSH", Some(18))), true), "{bad:?}");

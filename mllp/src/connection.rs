@@ -93,7 +93,11 @@ struct Unanswered {
 enum State {
     Known(Verdict),
     /// To be known when the disk has answered, and then what `fate` waits for, if anything.
-    Spooled { stored: oneshot::Receiver<Result<(), Unwritten>>, fate: Option<oneshot::Receiver<Vec<Fate>>>, until: Instant },
+    Spooled {
+        stored: oneshot::Receiver<Result<(), Unwritten>>,
+        fate: Option<oneshot::Receiver<Vec<Fate>>>,
+        until: Instant,
+    },
 }
 
 impl Service {
@@ -181,8 +185,8 @@ impl Service {
             Frame::Whole(message) => message,
         };
         let (subject, message) = match Subject::of(message) {
-            Ok(read) => read,
-            Err((subject, complaint)) => return known(subject, complaint),
+            (subject, Ok(message)) => (subject, message),
+            (subject, Err(complaint)) => return known(subject, complaint),
         };
         let kind = subject.kind(self.mode);
         let until = Instant::now() + self.limits.outcome;

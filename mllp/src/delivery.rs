@@ -2,7 +2,7 @@
 //!
 //! The order of messages is not kept: a message that has to wait would hold up all others, and the lake does not depend on it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,7 +17,6 @@ use crate::spool::{Content, Entry, Reason, Spool, Waiter};
 
 /// The first pause when the API does not answer; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// An API that wants to be left alone for longer is asked earlier.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -27,7 +26,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 /// What became of one message, as far as its sender is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// The lake has come to an end with it.
     Ended(Outcome),
     /// The API does not take it, for this reason.
@@ -48,7 +47,10 @@ pub(crate) struct Delivery<L> {
 
 /// Keeps everybody from asking an API that cannot answer just now.
 #[derive(Debug)]
-pub(crate) struct Pace(Mutex<Pauses>);
+pub(crate) struct Pace {
+    longest: Duration,
+    pauses: Mutex<Pauses>,
+}
 
 #[derive(Debug)]
 struct Pauses {
@@ -58,23 +60,27 @@ struct Pauses {
 }
 
 impl Pace {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(Pauses { failures: 0, until: Instant::now() }))
+    pub(crate) fn new(longest: Duration) -> Self {
+        Self { longest, pauses: Mutex::new(Pauses { failures: 0, until: Instant::now() }) }
+    }
+
+    fn pauses(&self) -> MutexGuard<'_, Pauses> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn until(&self) -> Instant {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).until
+        self.pauses().until
     }
 
     /// Says whether it is the first failure after a success. Those that come while a pause is on were under way when it began, and
     /// count no further.
     fn failed(&self, after: Option<Duration>, now: Instant) -> bool {
-        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pauses = self.pauses();
         if now < pauses.until {
             return false;
         }
         pauses.failures = pauses.failures.saturating_add(1);
-        let doubled = FIRST_PAUSE.saturating_mul(1 << (pauses.failures - 1).min(10)).min(LONGEST_PAUSE);
+        let doubled = FIRST_PAUSE.saturating_mul(1 << (pauses.failures - 1).min(10)).min(self.longest);
         // Half of it at random, so that many gateways do not come at the same time.
         let pause = doubled.mul_f64(fastrand::f64().midpoint(1.0));
         pauses.until = now + after.map_or(pause, |after| pause.max(after.min(LONGEST_RETRY_AFTER)));
@@ -83,7 +89,7 @@ impl Pace {
 
     /// Says whether it is the first success after a failure.
     fn succeeded(&self) -> bool {
-        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pauses = self.pauses();
         std::mem::take(&mut pauses.failures) > 0
     }
 }
@@ -117,7 +123,10 @@ impl<L: Lake> Delivery<L> {
             Ok(Content::Message(body)) => body,
             Ok(Content::Damaged) => {
                 count(&self.counters.damaged);
-                self.log.say_seldom("damaged", json!({ "detail": "a record of the spool is not what was written: see its folder `damaged`" }));
+                self.log.say_seldom(
+                    "damaged",
+                    json!({ "detail": "a record of the spool is not what was written: see its folder `damaged`" }),
+                );
                 return;
             }
             Err(error) => {
@@ -151,7 +160,8 @@ impl<L: Lake> Delivery<L> {
                 refused_at: Timestamp::now().to_string(),
             };
             if let Err(error) = self.spool.refuse(body, reason).await {
-                self.log.say_seldom("disk", json!({ "detail": "a refused message cannot be set aside", "error": error.to_string() }));
+                self.log
+                    .say_seldom("disk", json!({ "detail": "a refused message cannot be set aside", "error": error.to_string() }));
                 self.later(entry, None);
                 return;
             }
@@ -220,18 +230,19 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_minute_and_end_with_a_success() {
-        let pace = Pace::new();
+        let longest = Duration::from_secs(60);
+        let pace = Pace::new(longest);
         let mut now = pace.until();
         let mut last = Duration::ZERO;
         for nth in 0..20 {
             assert_eq!(pace.failed(None, now), nth == 0);
             let pause = pace.until() - now;
-            let doubled = FIRST_PAUSE.saturating_mul(1 << nth.min(10)).min(LONGEST_PAUSE);
+            let doubled = FIRST_PAUSE.saturating_mul(1 << nth.min(10)).min(longest);
             assert!(doubled / 2 <= pause && pause <= doubled, "{nth}: {pause:?}");
             assert!(!pace.failed(None, now + pause / 2) && pace.until() == now + pause, "one that was under way");
             (now, last) = (pace.until(), pause);
         }
-        assert!(last >= LONGEST_PAUSE / 2);
+        assert!(last >= longest / 2);
         assert!(pace.succeeded() && !pace.succeeded());
         assert!(pace.failed(Some(Duration::from_secs(7)), now));
         assert_eq!(pace.until(), now + Duration::from_secs(7));

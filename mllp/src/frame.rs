@@ -13,17 +13,17 @@
 //! shows nothing before a frame is complete.
 
 /// Begins a frame.
-pub const START_BLOCK: u8 = 0x0b;
+pub(crate) const START_BLOCK: u8 = 0x0b;
 /// Ends a frame, with the CR behind it.
-pub const END_BLOCK: u8 = 0x1c;
+pub(crate) const END_BLOCK: u8 = 0x1c;
 const CARRIAGE_RETURN: u8 = b'\r';
 
 /// How much is kept of a frame that is too long: enough for its MSH, which the answer is made from.
-pub const HEAD_BYTES: usize = 4 * 1024;
+pub(crate) const HEAD_BYTES: usize = 4 * 1024;
 
 /// What a peer has sent.
 #[derive(PartialEq, Eq)]
-pub enum Frame {
+pub(crate) enum Frame {
     /// All of a frame's content.
     Whole(Vec<u8>),
     /// The beginning of a frame that is longer than the limit.
@@ -51,11 +51,14 @@ enum Place {
     /// Behind an FS of which it is not known yet whether it ends the frame.
     BehindEnd,
     /// Behind a VT of which it is not known yet whether it begins a frame; up to two bytes of a segment's name were read.
-    BehindStart { read: [u8; 2], length: u8 },
+    BehindStart {
+        read: [u8; 2],
+        length: u8,
+    },
 }
 
 /// Takes bytes in and gives frames out. It keeps no more than one frame.
-pub struct Frames {
+pub(crate) struct Frames {
     limit_bytes: usize,
     place: Place,
     content: Vec<u8>,
@@ -66,32 +69,32 @@ pub struct Frames {
 
 impl Frames {
     /// A reader of frames of at most so many bytes of content.
-    pub fn new(limit_bytes: usize) -> Self {
+    pub(crate) fn new(limit_bytes: usize) -> Self {
         Self { limit_bytes, place: Place::Between, content: Vec::new(), is_too_long: false, junk_bytes: 0, cut: 0 }
     }
 
     /// Whether a frame has begun that has not ended.
-    pub fn is_within(&self) -> bool {
+    pub(crate) fn is_within(&self) -> bool {
         self.place != Place::Between
     }
 
     /// Whether all of a frame is here but what makes its end certain.
-    pub fn is_behind_end(&self) -> bool {
+    pub(crate) fn is_behind_end(&self) -> bool {
         self.place == Place::BehindEnd
     }
 
     /// Bytes since the last frame that were none of one.
-    pub fn junk_bytes(&self) -> usize {
+    pub(crate) fn junk_bytes(&self) -> usize {
         self.junk_bytes
     }
 
     /// How many frames have begun and were given up for another; the count begins anew.
-    pub fn take_cut(&mut self) -> u64 {
+    pub(crate) fn take_cut(&mut self) -> u64 {
         std::mem::take(&mut self.cut)
     }
 
     /// Reads up to the end of a frame, and takes what it has read off `input`. `None` when all is read and no frame has ended.
-    pub fn next(&mut self, input: &mut &[u8]) -> Option<Frame> {
+    pub(crate) fn next(&mut self, input: &mut &[u8]) -> Option<Frame> {
         while let Some((&byte, rest)) = input.split_first() {
             match self.place {
                 Place::Between => match memchr::memchr(START_BLOCK, input) {
@@ -159,7 +162,7 @@ impl Frames {
     }
 
     /// The frame whose end block was read, when the peer sends nothing behind it.
-    pub fn end_if_silent(&mut self) -> Option<Frame> {
+    pub(crate) fn end_if_silent(&mut self) -> Option<Frame> {
         self.is_behind_end().then(|| self.end())
     }
 

@@ -35,13 +35,21 @@ pub struct Options {
     pub limits: Limits,
     /// How many frames are submitted at a time.
     pub submitters: usize,
+    /// The longest pause between two tries when the API does not answer; the first is half a second.
+    pub longest_pause: Duration,
     /// How often there is a [`Report`] in the log.
     pub report_every: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mode: AckMode::default(), limits: Limits::default(), submitters: 16, report_every: Duration::from_secs(60) }
+        Self {
+            mode: AckMode::default(),
+            limits: Limits::default(),
+            submitters: 16,
+            longest_pause: Duration::from_secs(60),
+            report_every: Duration::from_secs(60),
+        }
     }
 }
 
@@ -70,7 +78,7 @@ pub async fn run<L: Lake>(
         spool: Arc::clone(&spool),
         counters: Arc::clone(&counters),
         log: log.clone(),
-        pace: Pace::new(),
+        pace: Pace::new(options.longest_pause),
         stop: stopped,
     });
     let mut submitters = JoinSet::new();

@@ -22,7 +22,6 @@ mod tls;
 
 pub use answer::AckMode;
 pub use connection::Limits;
-pub use delivery::Fate;
 pub use frame::framed;
 pub use gateway::{Options, run};
 pub use lake::{Lake, Outcome, Part, Submission};

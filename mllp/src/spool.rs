@@ -33,7 +33,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::delivery::Fate;
 use record::{HEADER_BYTES, Header};
 
-pub use aside::Reason;
+pub(crate) use aside::Reason;
 
 /// A segment file gets no message when it is this long, unless the spool is small.
 const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
@@ -51,7 +51,7 @@ const WAITING_KIB: u32 = 64 * 1024;
 const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// Told what became of each message of a frame.
-pub type Waiter = oneshot::Sender<Vec<Fate>>;
+pub(crate) type Waiter = oneshot::Sender<Vec<Fate>>;
 
 /// Why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub enum SpoolError {
 
 /// Why a message was not written. It was not acknowledged, so its sender still has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unwritten {
+pub(crate) enum Unwritten {
     /// The spool has as much as it may have.
     #[error("the gateway's spool is full")]
     Full,
@@ -114,18 +114,18 @@ struct Place {
 
 /// A message that is not delivered.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     place: Place,
     length: u32,
     /// When it was received, in milliseconds since 1970.
-    pub received_ms: u64,
+    pub(crate) received_ms: u64,
     /// Somebody who waits for what becomes of it.
-    pub waiter: Option<Waiter>,
+    pub(crate) waiter: Option<Waiter>,
 }
 
 /// What a record turned out to be when it was read again.
 #[derive(Debug)]
-pub enum Content {
+pub(crate) enum Content {
     /// What was written.
     Message(Vec<u8>),
     /// Something else. It is in `damaged` now, and no longer in the spool.
@@ -300,7 +300,7 @@ impl Spool {
     /// behind.
     ///
     /// When the answer is an error and the process then dies, the message may be on disk all the same, and is sent.
-    pub async fn append(
+    pub(crate) async fn append(
         &self,
         message: Vec<u8>,
         received_ms: u64,
@@ -317,7 +317,7 @@ impl Spool {
     }
 
     /// The next message to deliver. It is the caller's until [`Spool::done`] or [`Spool::put_back`].
-    pub async fn take(&self) -> Entry {
+    pub(crate) async fn take(&self) -> Entry {
         loop {
             if let Ok(permit) = self.shared.available.acquire().await {
                 permit.forget();
@@ -334,7 +334,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub async fn read(&self, entry: &Entry) -> io::Result<Content> {
+    pub(crate) async fn read(&self, entry: &Entry) -> io::Result<Content> {
         let (shared, place, length) = (Arc::clone(&self.shared), entry.place, entry.length);
         let read = tokio::task::spawn_blocking(move || shared.read(place, length)).await.map_err(io::Error::other)??;
         if matches!(read, Content::Damaged) {
@@ -344,13 +344,13 @@ impl Spool {
     }
 
     /// Says that a message is delivered, or set aside: it is not sent again.
-    pub fn done(&self, entry: &Entry) {
+    pub(crate) fn done(&self, entry: &Entry) {
         // Without a writer the next gateway sends it again.
         let _ = self.jobs.send(Job::Done(entry.place));
     }
 
     /// Gives a message back, to be taken again when all others have been.
-    pub fn put_back(&self, entry: Entry) {
+    pub(crate) fn put_back(&self, entry: Entry) {
         let mut index = self.shared.index();
         index.in_hand.remove(&entry.place);
         index.push(entry);
@@ -362,7 +362,7 @@ impl Spool {
     ///
     /// # Errors
     /// When it cannot be written. It is still in the spool then.
-    pub async fn refuse(&self, message: Vec<u8>, reason: Reason) -> io::Result<()> {
+    pub(crate) async fn refuse(&self, message: Vec<u8>, reason: Reason) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
             let written = aside::refuse(&shared.folder.join("refused"), &message, &reason)?;
@@ -385,12 +385,12 @@ impl Spool {
     }
 
     /// Removes what is delivered, also where little is, and looks what is left of what was refused.
-    pub fn tidy(&self) {
+    pub(crate) fn tidy(&self) {
         let _ = self.jobs.send(Job::Tidy);
     }
 
     /// Writes what is on its way to the disk and ends the thread that does it.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let _ = self.jobs.send(Job::Close);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {

@@ -11,15 +11,15 @@ use super::{private_file, sync_folder};
 /// Why the API does not take a message. Words of ours and of the API; nothing of the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Reason {
+pub(crate) struct Reason {
     /// The HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// What the API says of it.
-    pub detail: String,
+    pub(crate) detail: String,
     /// When the message was received.
-    pub received_at: String,
+    pub(crate) received_at: String,
     /// When it was refused.
-    pub refused_at: String,
+    pub(crate) refused_at: String,
 }
 
 /// Writes a message and the reason, and says how many bytes those are. Both have the digest of the message for a name, so that
@@ -49,7 +49,8 @@ pub(super) fn damaged(folder: &Path, segment: u64, offset: usize, content: &[u8]
 fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let unfinished = folder.join(format!(".{name}.{:x}", fastrand::u64(..)));
     let mut file = private_file().create_new(true).open(&unfinished)?;
-    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&unfinished, folder.join(name)));
+    let written =
+        file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&unfinished, folder.join(name)));
     if written.is_err() {
         let _ = std::fs::remove_file(unfinished);
     }
