@@ -1056,6 +1056,22 @@ def retry_delay():
 
 # --- SQS --------------------------------------------------------------------------------------------------------------
 
+def queue_batch_actions():
+    """Who may send, delete or change a message may do so with ten at once: the batch operations have no action of their own
+    (Service Authorization Reference, "Actions, resources, and condition keys for Amazon SQS").
+    """
+    from ministack.core import iam_actions
+
+    def make(original):
+        def action_from_target(headers):
+            action = original(headers)
+            is_batch = headers.get("x-amz-target", "").startswith("AmazonSQS.") and (action or "").endswith("Batch")
+            return action.removesuffix("Batch") if is_batch else action
+        return action_from_target
+
+    wrap(iam_actions, "_action_from_target", make)
+
+
 def message_move_tasks():
     """StartMessageMoveTask moves the messages of a dead-letter queue back, and ListMessageMoveTasks tells about it.
 
@@ -1642,6 +1658,7 @@ PATCHES = (
     log_stream_arn,
     state_machine_role,
     retry_delay,
+    queue_batch_actions,
     message_move_tasks,
     identity_tokens,
     write_attributes,

@@ -1271,6 +1271,18 @@ def test_retry_delay(world, retrier, at_least, below):
 
 # --- SQS --------------------------------------------------------------------------------------------------------------
 
+def test_batch_actions(world):
+    url = world.client("sqs").create_queue(QueueName="batches")["QueueUrl"]
+    arn = world.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    send = {"QueueUrl": url, "Entries": [{"Id": "1", "MessageBody": "m"}]}
+    sender = world.client("sqs", world.session("alice", allow("sqs:SendMessage", arn)))
+    deleter = world.client("sqs", world.session("alice", allow("sqs:DeleteMessage", arn)))
+    assert allowed(sender.send_message_batch, **send)
+    assert not allowed(deleter.send_message_batch, **send)
+    delete = {"QueueUrl": url, "Entries": [{"Id": "1", "ReceiptHandle": "r"}]}
+    assert not allowed(sender.delete_message_batch, **delete)
+
+
 def test_message_move_task(world):
     sqs = world.client("sqs")
 

@@ -7,6 +7,7 @@ pub(crate) mod deploy;
 pub(crate) mod destroy;
 pub(crate) mod domains;
 pub(crate) mod get;
+pub(crate) mod hl7;
 pub(crate) mod list;
 pub(crate) mod local;
 pub(crate) mod login;

@@ -2,7 +2,7 @@
 //! each.
 //!
 //! Every row of the table says what was expected of it, so that the demo is a test as well: of storing and of refusing,
-//! of duplicates, of a message too large for the queue, of one that is no HL7, and, in the last rows, of what users can
+//! of duplicates, of a message too large for the queue, of one in another character set, of one that is no HL7, and, in the last rows, of what users can
 //! do who leave our API aside and go to S3 with the credentials their token gives them.
 
 mod messages;
@@ -15,9 +15,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use domain::MessageId;
+use domain::{Charset, MessageId};
 use jiff::Timestamp;
-use reqwest::StatusCode;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -71,18 +72,19 @@ pub async fn run(outputs: &Outputs, reporter: &Reporter) -> Result<Vec<Row>> {
     )?;
     step.done("5 users");
 
-    let Messages { admission, result, vaccination, lab_report, no_hl7 } = Messages::of_run(Timestamp::now());
+    let Messages { admission, result, vaccination, lab_report, transfer, no_hl7 } = Messages::of_run(Timestamp::now());
     let tampered = admin.tampered();
     let door = Door::of(outputs);
     let here = Sender { api: &api, catalog: &reader, reporter };
     let there = Sender { api: &api, catalog: &elsewhere, reporter };
 
     // Side by side, as hospitals would.
-    let (admitted, resulted, vaccinated, reported, random, refused, unauthorized) = tokio::try_join!(
+    let (admitted, resulted, vaccinated, reported, transferred, random, refused, unauthorized) = tokio::try_join!(
         here.send(&admin, "admission (ADT)", Form::Json, &admission, Expected::Stored("parsed")),
         here.send(&writer, "laboratory result (ORU)", Form::Er7, &result, Expected::Stored("parsed")),
         here.send(&admin, "vaccination (VXU)", Form::Er7, &vaccination, Expected::Stored("parsed")),
         here.send(&writer, "laboratory report with a PDF", Form::Json, &lab_report, Expected::Stored("parsed")),
+        here.send_as_engine(&writer, "transfer (ADT) in Latin-1", &transfer),
         here.send(&writer, "not HL7 at all", Form::Json, &no_hl7, Expected::Stored("error")),
         here.send(&reader, "admission, sent by a reader", Form::Er7, &admission, Expected::Answered(StatusCode::FORBIDDEN)),
         here.send(&tampered, "admission, tampered token", Form::Er7, &admission, Expected::Answered(door.tampered())),
@@ -101,7 +103,7 @@ pub async fn run(outputs: &Outputs, reporter: &Reporter) -> Result<Vec<Row>> {
         ask(&api, &staff, "lists the hospital's messages", &listed, door.list_by_staff(), Some(&admission_id)),
         ask(&api, &staff, "reads the admission", &withheld, door.read_by_staff(), None),
     )?;
-    let stored = [admitted, resulted, vaccinated, reported, random, again, crlf, same_bytes];
+    let stored = [admitted, resulted, vaccinated, reported, transferred, random, again, crlf, same_bytes];
     Ok(stored.into_iter().chain([refused, unauthorized, read, denied, listed, withheld]).collect())
 }
 
@@ -261,14 +263,7 @@ impl Sender<'_> {
             }
         };
         let answer = self.api.submit(body, content_type, Some(&actor.token)).await?;
-        let mut row = Row {
-            user: actor.email.clone(),
-            message,
-            answer: in_words(answer.status),
-            status: String::new(),
-            key: String::new(),
-            unexpected: None,
-        };
+        let mut row = row(actor, message, in_words(answer.status));
         let mut problems = Vec::new();
         if matches!(answer.status, StatusCode::ACCEPTED | StatusCode::CONFLICT) {
             step.at("accepted, waiting");
@@ -301,6 +296,41 @@ impl Sender<'_> {
         step.done(&row.answer);
         Ok(row)
     }
+
+    /// As an interface engine does: in the character set that MSH-18 names, with no word about it in HTTP, and with an
+    /// acknowledgment for an answer.
+    async fn send_as_engine(&self, actor: &Actor, message: &'static str, er7: &str) -> Result<Row> {
+        let step = self.reporter.step(message);
+        let latin_1 = Charset::for_hl7("8859/1").and_then(|it| it.encode(er7)).context("the message is not of Latin-1")?;
+        let request = self.api.request(Method::POST, "/er7", Some(&actor.token));
+        let answer = http::send(request.header(CONTENT_TYPE, http::ER7).body(latin_1)).await?;
+        let ack = String::from_utf8_lossy(&answer.body);
+        let msa = ack.split('\r').find(|segment| segment.starts_with("MSA|")).unwrap_or_default();
+        let mut fields = msa.split('|').skip(1);
+        let (code, control_id) = (fields.next().unwrap_or_default(), fields.next());
+        let mut row = row(actor, message, format!("{}, {code}", in_words(answer.status)));
+        let mut problems = Vec::new();
+        if code != "CA" || control_id != er7.split('|').nth(9) {
+            problems.push("expected its acknowledgment with CA".to_owned());
+        } else {
+            step.at("accepted, waiting");
+            let message_id = domain::Er7::canonical(er7)?.message_id();
+            let found = self.api.final_status(message_id.as_str(), &actor.token, DEADLINE).await?;
+            row.status = found.get("status").and_then(|it| it.as_str()).unwrap_or_default().to_owned();
+            if row.status == "stored" {
+                row.key = self.catalog.look_up(message_id.as_str()).await?;
+            } else {
+                problems.push(format!("expected `stored`, got `{}`", row.status));
+            }
+        }
+        row.unexpected = (!problems.is_empty()).then(|| problems.join("; "));
+        step.done(&row.answer);
+        Ok(row)
+    }
+}
+
+fn row(actor: &Actor, message: &'static str, answer: String) -> Row {
+    Row { user: actor.email.clone(), message, answer, status: String::new(), key: String::new(), unexpected: None }
 }
 
 /// What is not as expected, in words.
@@ -352,7 +382,7 @@ async fn read_from_s3(actor: &Actor, message: &'static str, outputs: &Outputs, k
             (format!("S3: {code}"), unexpected)
         }
     };
-    Ok(Row { user: actor.email.clone(), message, answer, status: String::new(), key: String::new(), unexpected })
+    Ok(Row { unexpected, ..row(actor, message, answer) })
 }
 
 #[cfg(test)]

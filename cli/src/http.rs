@@ -13,6 +13,9 @@ pub const ER7: &str = "application/hl7-v2";
 /// The content type of `{"msg": "<base64>", "encoding": "utf-8"}`.
 pub const JSON: &str = "application/json";
 
+/// The content type of a message's bytes as they were received.
+pub const RAW: &str = "application/octet-stream";
+
 /// The content type of a problem document (RFC 9457).
 const PROBLEM: &str = "application/problem+json";
 
@@ -100,12 +103,13 @@ impl Api {
         Ok(Self { url: api_url.trim_end_matches('/').to_owned(), client })
     }
 
-    /// `POST /er7` with a body of this content type.
+    /// `POST /er7` with a body of this content type, to be answered in JSON.
     ///
     /// # Errors
     /// When there was no answer; an answer that refuses is an answer.
     pub async fn submit(&self, body: Vec<u8>, content_type: &str, token: Option<&SecretString>) -> Result<Answer> {
-        let request = self.request(Method::POST, "/er7", token).header(CONTENT_TYPE, content_type).body(body);
+        let request =
+            self.request(Method::POST, "/er7", token).header(CONTENT_TYPE, content_type).header(ACCEPT, JSON).body(body);
         send(request).await.context("POST /er7")
     }
 

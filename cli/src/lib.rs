@@ -14,6 +14,7 @@ mod enrollment;
 pub mod error;
 pub mod http;
 pub mod local;
+mod messages;
 pub mod output;
 pub mod outputs;
 pub mod package;
@@ -59,7 +60,7 @@ enum Command {
     Whoami(command::whoami::Args),
     /// Print the signed-in user's own AWS credentials, as a `credential_process` of the AWS CLI and the SDKs.
     Credentials(command::credentials::Args),
-    /// Send files, one message each; the same command goes on where it was broken off.
+    /// Send the messages of files; the same command goes on where it was broken off.
     Send(command::send::Args),
     /// Say how far messages are.
     Status(command::status::Args),
@@ -67,6 +68,8 @@ enum Command {
     Get(command::get::Args),
     /// List the messages of an institute, newest first.
     List(command::list::Args),
+    /// Read HL7v2 messages on this machine: as JSON and back, checked, answered. Nothing of AWS is needed.
+    Hl7(command::hl7::Args),
     /// Send real messages through the local system as four users, look at them as the lake's staff, and show what became of each.
     Demo(command::demo::Args),
     /// Run the whole system on this machine, in the background.
@@ -99,6 +102,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => command::status::run(args, &output).await,
         Command::Get(args) => command::get::run(args, &output).await,
         Command::List(args) => command::list::run(args, &output).await,
+        Command::Hl7(args) => command::hl7::run(args, &output),
         Command::Demo(args) => command::demo::run(args, &output).await,
         Command::Local(args) => command::local::run(args, &output).await,
         Command::Deploy(args) => command::deploy::run(args, &output).await,

@@ -71,6 +71,19 @@ pub(crate) fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ").trim_end().to_owned()
 }
 
+/// A message as a terminal can show it: a line for each segment, and what would command the terminal spelt out.
+pub(crate) fn for_people(message: &[u8]) -> String {
+    let mut text = String::with_capacity(message.len());
+    for character in String::from_utf8_lossy(message).trim_end().chars() {
+        match character {
+            '\r' | '\n' => text.push('\n'),
+            control if control.is_control() => text.extend(control.escape_default()),
+            other => text.push(other),
+        }
+    }
+    text
+}
+
 /// Unlike `println!`, does not end the work when whoever read along has gone (`sluice deploy | head`).
 fn print(mut stream: impl Write, line: &str) {
     let _ = writeln!(stream, "{line}");
@@ -198,5 +211,15 @@ impl Drop for Step {
             self.clear();
             self.reporter.say(format!("✗ {}", self.what));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_people;
+
+    #[test]
+    fn a_message_does_not_command_the_terminal() {
+        assert_eq!(for_people(b"MSH|^~\\&|A\rPID|1\x1b[2J|\xc3\xa9\r"), "MSH|^~\\&|A\nPID|1\\u{1b}[2J|é");
     }
 }

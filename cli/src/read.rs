@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
 use crate::client::Client;
-use crate::http::{Answer, ER7, JSON, TRANSFER_DEADLINE};
+use crate::http::{Answer, ER7, JSON, RAW, TRANSFER_DEADLINE};
 
 /// How far a message is.
 #[skip_serializing_none]
@@ -57,13 +57,16 @@ pub struct Query {
     pub institute: Option<Source>,
 }
 
-/// The two forms a message is kept in.
+/// The forms a message is kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// The message itself.
     Er7,
     /// Its rendition in JSON; there is none of a message that did not parse.
     Json,
+    /// The bytes as they were received.
+    #[value(skip)]
+    Raw,
 }
 
 /// Where the messages of an institute are: of the one that is named, or else of the caller's own.
@@ -97,6 +100,7 @@ pub async fn message(client: &Client, message_id: &MessageId, format: Format) ->
     let accept = match format {
         Format::Er7 => ER7,
         Format::Json => JSON,
+        Format::Raw => RAW,
     };
     let mut refused = None;
     for _ in 0..2 {
@@ -122,7 +126,8 @@ pub async fn message(client: &Client, message_id: &MessageId, format: Format) ->
     bail!("S3 does not give the message out: {}", refused.unwrap_or_default())
 }
 
-/// The body, if it is the message that was asked for: its id is the digest of the text.
+/// The body, if it is the message that was asked for: its id is the digest of the text. What was received may be in any form;
+/// the API has compared it.
 fn whole(answer: Answer, message_id: &MessageId, format: Format) -> Result<Vec<u8>> {
     if format == Format::Er7 && MessageId::of_canonical(&answer.body) != *message_id {
         bail!("what was received is not the message");

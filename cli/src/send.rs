@@ -1,4 +1,6 @@
-//! Sends files, a message each, in a way that can be broken off and taken up again.
+//! Sends the messages of files in a way that can be broken off and taken up again.
+//!
+//! The messages of a batch are sent one by one, so that each has an answer and a place in the journal of its own.
 //!
 //! What the API accepts goes into a [`Journal`] at once, and what is there is not sent again. Only a machine that goes
 //! down between the answer and the journal makes a message be sent twice, and the API stores it once all the same.
@@ -6,22 +8,25 @@
 mod journal;
 
 use std::cell::RefCell;
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
-use domain::{MAX_MESSAGE_BYTES, MessageId, State, Status};
+use anyhow::{Result, anyhow, bail};
+use domain::{Charset, MAX_MESSAGE_BYTES, MessageId, State, Status};
 use futures_util::stream::{self, StreamExt};
+use hl7::BatchProblem;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::http::{Answer, ER7, TRANSFER_DEADLINE};
+use crate::http::{Answer, ER7, JSON, TRANSFER_DEADLINE};
+use crate::messages::{Body, TOO_LARGE};
 use crate::read;
 use crate::wait::pauses;
 pub use journal::{Content, Entry, Journal};
@@ -33,7 +38,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// How to send.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What the files are encoded in; UTF-8 when nothing is said.
+    /// What the files are encoded in; what each message says when nothing is said.
     pub charset: Option<String>,
     /// How many messages are under way at a time.
     pub concurrency: usize,
@@ -43,7 +48,7 @@ pub struct Options {
     pub wait: Option<Duration>,
 }
 
-/// What became of a file.
+/// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fate {
@@ -55,11 +60,11 @@ pub enum Fate {
     Left,
 }
 
-/// One file.
+/// One message, or a file that cannot be read.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
-    /// Its name, as given; `-` is stdin.
+    /// The file's name, as given, and in a batch the message's number: `batch.hl7#3`. `-` is stdin.
     pub file: String,
     /// What became of it.
     pub fate: Fate,
@@ -79,17 +84,29 @@ pub struct Row {
     entry: Option<Entry>,
 }
 
-/// What became of all files, in their order.
+/// What is wrong with a batch, though each of its messages may be well.
+#[derive(Debug, Clone, Serialize)]
+pub struct Doubt {
+    /// The file.
+    pub file: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub problem: BatchProblem,
+}
+
+/// What became of everything, in the order in which it was named.
 #[derive(Debug)]
 pub struct Report {
-    /// A row for each file.
+    /// A row for each message; one for a file that was not come to.
     pub rows: Vec<Row>,
+    /// Batches that may be incomplete.
+    pub doubts: Vec<Doubt>,
     /// Why sending ended early, when it did by itself.
     pub error: Option<anyhow::Error>,
 }
 
 impl Report {
-    /// How many files met this fate.
+    /// How many met this fate.
     #[must_use]
     pub fn count(&self, fate: Fate) -> usize {
         self.rows.iter().filter(|row| row.fate == fate).count()
@@ -103,31 +120,6 @@ impl Report {
     }
 }
 
-/// The files that are meant by what is on the command line: of a folder those directly in it, by name, without hidden ones.
-///
-/// # Errors
-/// When a folder cannot be listed, or there is nothing to send.
-pub fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for argument in arguments {
-        if argument.is_dir() {
-            let listed =
-                std::fs::read_dir(argument).and_then(|it| it.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>());
-            let mut inside = listed.with_context(|| format!("listing {}", argument.display()))?;
-            let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            inside.retain(|path| path.is_file() && !is_hidden(path));
-            inside.sort();
-            files.append(&mut inside);
-        } else {
-            files.push(argument.clone());
-        }
-    }
-    if files.is_empty() {
-        bail!("there are no files to send");
-    }
-    Ok(files)
-}
-
 /// Sends the files. Ends early, with what is under way, once `hurry` is true.
 pub async fn send(
     client: &Client,
@@ -137,21 +129,35 @@ pub async fn send(
     hurry: &watch::Receiver<bool>,
     progress: &ProgressBar,
 ) -> Report {
-    let sender = Sender { client, journal, options, hurry, error: RefCell::new(None) };
+    let sender = Sender { client, journal, options, hurry, error: RefCell::default(), doubts: RefCell::default() };
     progress.set_length(files.len() as u64);
     let sending = stream::iter(files.iter().enumerate())
         .take_while(|_| std::future::ready(sender.goes_on()))
-        .map(|(index, file)| {
+        // One after the other: a file is read when there is room for its first message.
+        .then(|(index, file)| {
             let sender = &sender;
             async move {
-                let row = sender.send(file).await;
+                let items = sender.open(file).await;
+                progress.inc_length((items.len() as u64).saturating_sub(1));
+                stream::iter(items.into_iter().enumerate().map(move |(number, item)| ((index, number), item)))
+            }
+        })
+        .flatten()
+        .map(|(place, item)| {
+            let sender = &sender;
+            async move {
+                let row = sender.send(item).await;
                 progress.inc(1);
-                (index, row)
+                (place, row)
             }
         })
         .buffer_unordered(options.concurrency);
-    let mut rows: Vec<Row> = files.iter().map(|file| Row::left(file)).collect();
-    put_into(&mut rows, sending.collect().await);
+    // By file, and by message of it.
+    let mut found: BTreeMap<(usize, usize), Row> = sending.collect().await;
+    for (index, file) in files.iter().enumerate() {
+        found.entry((index, 0)).or_insert_with(|| Row::left(file.display().to_string()));
+    }
+    let mut rows: Vec<Row> = found.into_values().collect();
 
     if let Some(limit) = options.wait {
         let accepted: Vec<_> = rows.iter().enumerate().filter(|(_, row)| row.fate == Fate::Accepted).collect();
@@ -169,19 +175,25 @@ pub async fn send(
                 }
             })
             .buffer_unordered(options.concurrency);
-        let waited = waiting.collect().await;
-        put_into(&mut rows, waited);
-    }
-    progress.finish_and_clear();
-    Report { rows, error: sender.error.into_inner() }
-}
-
-fn put_into(rows: &mut [Row], found: Vec<(usize, Row)>) {
-    for (index, row) in found {
-        if let Some(place) = rows.get_mut(index) {
-            *place = row;
+        let waited: Vec<(usize, Row)> = waiting.collect().await;
+        for (index, row) in waited {
+            if let Some(place) = rows.get_mut(index) {
+                *place = row;
+            }
         }
     }
+    progress.finish_and_clear();
+    Report { rows, doubts: sender.doubts.into_inner(), error: sender.error.into_inner() }
+}
+
+/// A message to be sent.
+struct Item {
+    /// Of its row.
+    name: String,
+    /// Or why there is none.
+    body: Result<Rc<Body>, String>,
+    /// Of the body, from 1.
+    number: usize,
 }
 
 struct Sender<'a> {
@@ -191,6 +203,7 @@ struct Sender<'a> {
     hurry: &'a watch::Receiver<bool>,
     /// What made it end: no answer for one message means none for the others.
     error: RefCell<Option<anyhow::Error>>,
+    doubts: RefCell<Vec<Doubt>>,
 }
 
 impl Sender<'_> {
@@ -202,23 +215,46 @@ impl Sender<'_> {
         self.error.borrow_mut().get_or_insert(error);
     }
 
-    async fn send(&self, file: &Path) -> Row {
-        let left = Row::left(file);
-        let path = file.to_owned();
-        let read = tokio::task::spawn_blocking(move || read_message(&path)).await;
-        let message = match read {
-            Ok(Ok(message)) => message,
-            Ok(Err(problem)) => return Row { fate: Fate::Refused, answer: problem, ..left },
+    /// The messages of a file; nothing where it is not known whether it has any.
+    async fn open(&self, file: &Path) -> Vec<Item> {
+        let (path, named) = (file.to_owned(), self.options.charset.as_deref().and_then(Charset::for_label));
+        let name = file.display().to_string();
+        let body = match tokio::task::spawn_blocking(move || Body::read_for_api(&path, named)).await {
+            Ok(Ok(body)) => Rc::new(body),
+            Ok(Err(problem)) => return Vec::from([Item { name, body: Err(problem), number: 1 }]),
             Err(error) => {
                 self.end(error.into());
-                return left;
+                return Vec::new();
             }
         };
-        let content = Content::of(&message, self.options.charset.as_deref());
+        let doubts = body.problems().into_iter().map(|problem| Doubt { file: name.clone(), problem });
+        self.doubts.borrow_mut().extend(doubts);
+        let item = |number| Item { name: body.name(&name, number), body: Ok(Rc::clone(&body)), number };
+        (1..=body.count()).map(item).collect()
+    }
+
+    async fn send(&self, item: Item) -> Row {
+        let left = Row::left(item.name);
+        if !self.goes_on() {
+            return left;
+        }
+        let refused = |problem: String| Row { fate: Fate::Refused, answer: problem, ..left.clone() };
+        let body = match item.body {
+            Ok(body) => body,
+            Err(problem) => return refused(problem),
+        };
+        let Some(message) = body.message(item.number) else { return left };
+        if message.bytes.len() > MAX_MESSAGE_BYTES {
+            return refused(TOO_LARGE.to_owned());
+        }
+        // Of a file with a byte order mark only the first message has it.
+        let marked = message.inherited_charset().filter(|_| item.number > 1).map(|it| it.name().to_owned());
+        let charset = self.options.charset.clone().or(marked);
+        let content = Content::of(message.bytes, charset.as_deref());
         if let Some(entry) = self.journal.accepted(&content).filter(|_| !self.options.again) {
             return Row { fate: Fate::Accepted, answer: "sent before".to_owned(), ..left }.with(entry);
         }
-        match self.post(message).await {
+        match self.post(message.bytes, charset.as_deref()).await {
             Ok(answer) => match self.answered(&left, content, &answer) {
                 Ok(row) => row,
                 Err(error) => {
@@ -235,14 +271,14 @@ impl Sender<'_> {
         }
     }
 
-    async fn post(&self, message: Vec<u8>) -> Result<Answer> {
-        let content_type = match &self.options.charset {
+    async fn post(&self, message: &[u8], charset: Option<&str>) -> Result<Answer> {
+        let content_type = match charset {
             Some(charset) => format!("{ER7}; charset={charset}"),
             None => ER7.to_owned(),
         };
         let request = |api: &crate::http::Api, token: &secrecy::SecretString| {
             let request = api.request(Method::POST, "/er7", Some(token)).timeout(TRANSFER_DEADLINE);
-            request.header(CONTENT_TYPE, &content_type).body(message.clone())
+            request.header(CONTENT_TYPE, &content_type).header(ACCEPT, JSON).body(message.to_vec())
         };
         self.client.call(request).await
     }
@@ -316,67 +352,11 @@ impl Sender<'_> {
 }
 
 impl Row {
-    fn left(file: &Path) -> Self {
-        Self {
-            file: file.display().to_string(),
-            fate: Fate::Left,
-            answer: "not sent".to_owned(),
-            message_id: None,
-            status: None,
-            state: None,
-            entry: None,
-        }
+    fn left(file: String) -> Self {
+        Self { file, fate: Fate::Left, answer: "not sent".to_owned(), message_id: None, status: None, state: None, entry: None }
     }
 
     fn with(self, entry: Entry) -> Self {
         Self { message_id: Some(entry.message_id.clone()), entry: Some(entry), ..self }
-    }
-}
-
-/// Reads a file, or says why it cannot be sent. Of a large one no more than is needed to know that it is.
-fn read_message(path: &Path) -> Result<Vec<u8>, String> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let source: Box<dyn Read> =
-            if path.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(path)?) };
-        let mut message = Vec::new();
-        source.take(MAX_MESSAGE_BYTES as u64 + 1).read_to_end(&mut message)?;
-        Ok(message)
-    };
-    match read() {
-        Ok(message) if message.len() > MAX_MESSAGE_BYTES => Err("too large: a message may have at most 4 MiB".to_owned()),
-        Ok(message) if message.is_empty() => Err("the file is empty".to_owned()),
-        Ok(message) => Ok(message),
-        Err(error) => Err(format!("cannot be read: {error}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_means_the_files_in_it() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["b.hl7", "a.hl7", ".hidden"] {
-            std::fs::write(folder.path().join(name), "MSH").unwrap();
-        }
-        std::fs::create_dir(folder.path().join("deeper")).unwrap();
-        let found = files(&[PathBuf::from("-"), folder.path().to_owned(), PathBuf::from("not there")]).unwrap();
-        assert_eq!(found, [Path::new("-"), &folder.path().join("a.hl7"), &folder.path().join("b.hl7"), Path::new("not there")]);
-        assert!(files(&[folder.path().join("deeper")]).is_err());
-    }
-
-    #[test]
-    fn what_cannot_be_sent_is_known_before_it_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("large.hl7");
-        // Sparse: 4 GiB that are not on the disk, and must not be in memory.
-        std::fs::File::create(&path).unwrap().set_len(4 << 30).unwrap();
-        assert_eq!(read_message(&path), Err("too large: a message may have at most 4 MiB".to_owned()));
-        std::fs::File::create(&path).unwrap().set_len(MAX_MESSAGE_BYTES as u64).unwrap();
-        assert_eq!(read_message(&path).unwrap().len(), MAX_MESSAGE_BYTES);
-        std::fs::File::create(&path).unwrap();
-        assert_eq!(read_message(&path), Err("the file is empty".to_owned()));
-        assert!(read_message(&folder.path().join("none")).unwrap_err().contains("cannot be read"));
     }
 }

@@ -39,6 +39,7 @@ fn help_names_the_commands_and_the_exit_codes() {
         "send",
         "get",
         "list",
+        "hl7",
         "demo",
         "local",
         "deploy",

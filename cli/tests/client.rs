@@ -331,6 +331,21 @@ async fn what_is_broken_off_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn the_bytes_that_were_sent_are_read_back() {
+    let person = Person::signed_in("raw").await;
+    let message = person.message("a.hl7", "M\u{fc}LLER");
+    let sent: Vec<u8> = message.replace('\r', "\r\n").chars().map(|character| character as u8).collect();
+    std::fs::write(person.path("a.hl7"), &sent).unwrap();
+    let answer = person.run(&["send", "--charset", "iso-8859-1", "--wait", "--json", "a.hl7"]).expect(0, "").json();
+    let id = text(&answer["files"][0]["messageId"]);
+    assert_eq!(person.run(&["get", id]).expect(0, "").text(), message);
+    assert_eq!(person.run(&["get", id, "--raw"]).expect(0, "").stdout, sent);
+    person.run(&["get", id, "--raw", "--json", "-o", "copy.bin"]).expect(0, "copy.bin");
+    assert_eq!(std::fs::read(person.path("copy.bin")).unwrap(), sent);
+    person.run(&["get", id, "--raw", "--format", "json"]).expect(2, "--format");
+}
+
+#[tokio::test]
 async fn messages_are_read_back() {
     let person = Person::signed_in("read").await;
     let message = person.message("a.hl7", "DOE");
@@ -480,6 +495,58 @@ async fn a_token_that_is_not_let_in_is_renewed_once_and_the_person_is_told_what_
     person.asks_at(&url);
     person.run_async(&["list"]).await.expect(1, "the sign-in has ended: sign in again with `sluice login`");
     assert_eq!(requests.await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_messages_of_a_batch_are_sent_one_by_one() {
+    let person = Person::signed_in("batch").await;
+    let messages = ["a.hl7", "b.hl7", "c.hl7"].map(|file| person.message(file, "DOE"));
+    let batch = format!("FHS|^~\\&\rBHS|^~\\&\r{}BTS|4\rFTS|1\r", messages.concat());
+    std::fs::write(person.path("batch.hl7"), batch).unwrap();
+    let refusal = r#"{"title":"Bad request","status":400,"detail":"not this one"}"#;
+    let took = http("202 Accepted", "", &accepted());
+    let refused = http("400 Bad Request", "Content-Type: application/problem+json\r\n", refusal);
+    let (url, requests) = scripted(vec![took.clone(), refused, took.clone(), took]).await;
+    person.asks_at(&url);
+
+    let send = ["send", "--json", "--concurrency", "1", "batch.hl7"];
+    let first = person.run_async(&send).await.expect(1, "").json();
+    let rows = first["files"].as_array().unwrap();
+    let found: Vec<_> = rows.iter().map(|row| (text(&row["file"]), text(&row["fate"]))).collect();
+    assert_eq!(found, [("batch.hl7#1", "accepted"), ("batch.hl7#2", "refused"), ("batch.hl7#3", "accepted")]);
+    assert_eq!((&first["accepted"], &first["refused"], &first["left"]), (&json!(2), &json!(1), &json!(0)));
+    let problem = json!({ "file": "batch.hl7", "code": "bts-count", "declared": 4, "found": 3 });
+    assert_eq!(first["batchProblems"], json!([problem]));
+
+    // The same command goes on with what is left, and a message of a batch is known in a file of its own, too.
+    let files = ["send", "--concurrency", "1", "batch.hl7", "a.hl7"];
+    let ended = person.run_async(&files).await.expect(0, "4 accepted, 0 refused, 0 left");
+    assert!(ended.stderr.contains("Look at batch.hl7: BTS-1 says that the batch has 4 messages; found: 3."), "{}", ended.stderr);
+    assert_eq!(ended.text().matches("sent before").count(), 3, "{}", ended.text());
+    let requests = requests.await.unwrap();
+    for (request, message) in requests.iter().zip([&messages[0], &messages[1], &messages[2], &messages[1]]) {
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        // MSH-18 says what it is in.
+        assert!(head.contains("content-type: application/hl7-v2\r\n"), "{head}");
+        assert_eq!(body, message);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_stored_message_by_message() {
+    let person = Person::signed_in("batches").await;
+    let messages = ["one", "two"].map(|file| person.message(file, "M\u{fc}LLER"));
+    // Of a file with a byte order mark all messages are in UTF-8, whatever MSH-18 says.
+    let batch = messages.concat().replace("|2.5.1\r", "|2.5.1||||||8859/1\r");
+    std::fs::write(person.path("marked.hl7"), format!("\u{feff}{batch}")).unwrap();
+    std::fs::write(person.path("large.hl7"), format!("{}NTE|{}\r{}", messages[0], "x".repeat(4 << 20), messages[1])).unwrap();
+    let sent = person.run(&["send", "--wait", "--json", "marked.hl7"]).expect(0, "").json();
+    for (row, message) in sent["files"].as_array().unwrap().iter().zip(batch.split_inclusive("F\r")) {
+        assert_eq!((&row["status"], &row["state"]), (&json!("stored"), &json!("parsed")));
+        assert_eq!(person.run(&["get", text(&row["messageId"])]).expect(0, "").text(), message);
+    }
+    let large = person.run(&["send", "--json", "large.hl7"]).expect(1, "").json();
+    assert_eq!(large["files"][0]["answer"], "too large: a message may have at most 4 MiB");
 }
 
 #[tokio::test]

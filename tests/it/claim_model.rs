@@ -10,7 +10,7 @@ use anyhow::Result;
 use catalog::{Catalog, Noted};
 use domain::claim::{Claim, Finish, GivenUp};
 use domain::step::Subject;
-use domain::{Er7, Record, State, Status, Stored, SubmissionId, Summary, Timestamp};
+use domain::{Charset, Er7, Record, State, Status, Stored, SubmissionId, Summary, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sluice_tests::{Harness, unique};
@@ -51,16 +51,21 @@ struct Model {
     claim: Option<usize>,
     lease_until: Option<i64>,
     newest: Option<usize>,
+    /// When it was first submitted or claimed.
+    first: Option<i64>,
+    /// Whose bytes the record names.
+    stored_by: Option<usize>,
 }
 
 impl Model {
-    fn submit(&mut self, who: usize) -> Noted {
+    fn submit(&mut self, who: usize, now: i64) -> Noted {
+        let first_received_at = Timestamp::from_millis(*self.first.get_or_insert(now)).unwrap();
         if self.status == Some(Status::Stored) {
-            return Noted::AlreadyStored;
+            return Noted { is_stored: true, first_received_at };
         }
         self.status = Some(Status::Queued);
         self.newest = Some(who);
-        Noted::Queued
+        Noted { is_stored: false, first_received_at }
     }
 
     fn claim(&mut self, who: usize, now: i64) -> &'static str {
@@ -71,6 +76,7 @@ impl Model {
         if !mine && self.lease_until.is_some_and(|until| until >= now) {
             return "in progress";
         }
+        self.first.get_or_insert(now);
         self.status = Some(Status::Processing);
         self.claim = Some(who);
         self.lease_until = Some(now + LEASE_MS);
@@ -85,6 +91,7 @@ impl Model {
             (_, true) => {
                 self.status = Some(Status::Stored);
                 self.lease_until = None;
+                self.stored_by = Some(who);
                 "stored"
             }
             (_, false) => "lost",
@@ -134,7 +141,7 @@ impl Run {
             Step::Wait(ms) => self.now += ms,
             Step::Submit(who) => {
                 let noted = self.catalog.note_submission(&self.subjects[who], self.at()).await?;
-                assert_eq!(noted, self.model.submit(who));
+                assert_eq!(noted, self.model.submit(who, self.now));
             }
             Step::Claim(who) => {
                 self.claim(who).await?;
@@ -173,6 +180,9 @@ impl Run {
             version_id: None,
             json_key: None,
             json_version_id: None,
+            raw_key: Some(self.subjects[who].submission_id.to_string()),
+            raw_version_id: None,
+            charset: Some(Charset::UTF_8),
             received_at: self.at(),
             stored_at: self.at(),
             summary: Summary::default(),
@@ -201,6 +211,9 @@ impl Run {
         assert_eq!(record.as_ref().map(|it| it.status), self.model.status);
         assert_eq!(record.as_ref().and_then(|it| it.claim_submission), self.model.claim.map(id));
         assert_eq!(record.as_ref().and_then(|it| it.lease_until), self.model.lease_until);
+        let received = record.as_ref().and_then(|it| it.raw_key.clone());
+        assert_eq!(received, self.model.stored_by.map(|who| id(who).to_string()), "what the finishing submission received");
+        assert_eq!(record.as_ref().and_then(|it| it.charset), self.model.stored_by.map(|_| Charset::UTF_8));
         let expires = record.as_ref().map(|it| it.expires_at.is_some());
         assert_eq!(expires, self.model.status.map(|status| status != Status::Stored), "only what is not stored expires");
         Ok(())

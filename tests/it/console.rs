@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sluice_tests::Harness;
 
 use crate::forge;
-use crate::listen::Listener;
+use crate::listen::{Listener, event_id};
 
 /// The one block that stands behind the mark, as it is.
 fn pasted() -> Result<String> {
@@ -32,7 +32,7 @@ async fn the_input_in_the_manual_works_as_pasted() -> Result<()> {
     for _ in 0..2 {
         assert_eq!(forge::outcome(&it, &input).await?, "denied");
     }
-    let denied = listener.hear_id(&format!("{}.denied", envelope.submission_id)).await?;
+    let denied = listener.hear_id(&event_id(envelope.submission_id, envelope.message_id.as_str(), "denied")).await?;
     assert_eq!(denied.event["data"]["error"]["code"], "TokenInvalid");
     let record = it.catalog().get(&envelope.source, &envelope.message_id).await?.context("a record")?;
     assert_eq!(record.status, Status::Denied);

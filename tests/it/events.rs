@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use domain::SubmissionId;
+use domain::{Charset, Envelope, Payload, SubmissionId};
 use futures_util::future::try_join_all;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use sluice_tests::{Caller, DEADLINE, Harness};
 
 use crate::canary::{Canaries, Patient};
 use crate::forge;
-use crate::listen::{Heard, Listener};
+use crate::listen::{Heard, Listener, event_id};
 
 /// Two institutes and what they sent, by the ids of the events that tell of it.
 struct Sent {
@@ -29,14 +29,14 @@ async fn post(it: &Harness, caller: &Caller, message: &str, event: &str) -> Resu
     let answer = it.submit(caller, message).await?;
     anyhow::ensure!(answer.status == 202, "{}", answer.json());
     it.api.final_status(&answer.text("messageId"), &caller.token, DEADLINE).await?;
-    Ok(format!("{}.{event}", answer.text("submissionId")))
+    Ok(event_id(answer.text("submissionId"), &answer.text("messageId"), event))
 }
 
 /// Queues an envelope and names the event that should tell of it.
 async fn queue(it: &Harness, source: &str, message: &str, token: &SecretString, event: &str) -> Result<String> {
     let envelope = forge::envelope(it, source, message, token).await?;
     forge::enqueue(it, &envelope).await?;
-    Ok(format!("{}.{event}", envelope.submission_id))
+    Ok(event_id(envelope.submission_id, envelope.message_id.as_str(), event))
 }
 
 async fn send_everything(a: &Harness, b: &Harness, patient: &Patient) -> Result<Sent> {
@@ -118,7 +118,7 @@ fn check_cloud_event(event: &Value) {
     assert_eq!(event["subject"], data["messageId"]);
     assert_eq!(
         event["id"],
-        format!("{}.{}", data["submissionId"].as_str().unwrap(), event["type"].as_str().unwrap()),
+        event_id(data["submissionId"].as_str().unwrap(), data["messageId"].as_str().unwrap(), event["type"].as_str().unwrap()),
         "the id names the submission and what happened, so that a repeated step makes the same one"
     );
     assert!(domain::Timestamp::try_from(event["time"].as_str().unwrap().to_owned()).is_ok());
@@ -174,6 +174,42 @@ async fn check_contents(a: &Harness, it: &Sent, heard: &BTreeMap<String, Heard>)
 }
 
 #[tokio::test]
+async fn each_message_of_one_submission_is_stored_and_announced() -> Result<()> {
+    let it = Harness::new()?;
+    let admin = it.admin().await?;
+    let mut listener = Listener::new(&it, json!({ "source": [it.institute] }), &[&it.institute]).await?;
+    let patient = Patient::new();
+    let first = forge::envelope(&it, &it.institute, &patient.adt(), &admin.token).await?;
+    let mut envelopes = vec![first.clone()];
+    for message in [patient.oru(), patient.free_text(), patient.adt()] {
+        let other = forge::envelope(&it, &it.institute, &message, &admin.token).await?;
+        // The token was sealed once.
+        let mut envelope = Envelope { submission_id: first.submission_id, token: first.token.clone(), ..other };
+        let (bucket, key) = (it.outputs.overflow_bucket.clone(), domain::object::overflow_key(&forge::subject(&envelope)));
+        it.aws.s3().put_object().bucket(&bucket).key(&key).body(message.into_bytes().into()).send().await?;
+        envelope.payload = Payload::Overflow { bucket, key, charset: Charset::UTF_8 };
+        envelopes.push(envelope);
+    }
+    for envelope in &envelopes {
+        forge::enqueue(&it, envelope).await?;
+    }
+    let mut expected = Vec::new();
+    for envelope in &envelopes {
+        let status = it.api.final_status(envelope.message_id.as_str(), &admin.token, DEADLINE).await?;
+        assert_eq!(status["status"], "stored");
+        let record = it.record(&envelope.message_id).await?;
+        assert_eq!((record.claim_submission, record.submissions), (Some(first.submission_id), 1));
+        let kind = if status["state"] == "error" { "unparsable" } else { "stored" };
+        expected.push(event_id(first.submission_id, envelope.message_id.as_str(), kind));
+    }
+    listener.hear(expected.len()).await?;
+    expected.sort_unstable();
+    assert_eq!(listener.ids(), expected);
+    assert_eq!(it.dead_letters_of_institute().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_repeated_execution_repeats_its_event_and_stores_nothing_more() -> Result<()> {
     let it = Harness::new()?;
     let other = Harness::new()?;
@@ -211,11 +247,12 @@ async fn even_our_own_code_cannot_misfile_a_message() -> Result<()> {
     let (in_a, in_b) = (a.admin().await?, b.admin().await?);
     let mut listener = Listener::new(&b, json!({ "source": [b.institute] }), &[&b.institute]).await?;
     // What a defect of `submit` would make: the token of A's user in an envelope of B, well sealed.
-    let envelope = forge::envelope(&a, &b.institute, &Patient::new().adt(), &in_a.token).await?;
+    let message = Patient::new().adt();
+    let envelope = forge::envelope(&a, &b.institute, &message, &in_a.token).await?;
     forge::enqueue(&a, &envelope).await?;
 
     let message_id = envelope.message_id.to_string();
-    let denied = listener.hear_id(&format!("{}.denied", envelope.submission_id)).await?;
+    let denied = listener.hear_id(&event_id(envelope.submission_id, &message_id, "denied")).await?;
     assert_eq!(denied.event["data"]["error"]["code"], "Denied");
     let status = b.api.final_status(&message_id, &in_b.token, DEADLINE).await?;
     assert_eq!((&status["status"], &status["error"]["code"]), (&json!("denied"), &json!("Denied")));
@@ -223,17 +260,9 @@ async fn even_our_own_code_cannot_misfile_a_message() -> Result<()> {
     assert_eq!((a.object_versions().await?.len(), b.object_versions().await?.len()), (0, 0));
 
     // And what B then sends itself is none the worse for it.
-    let message = domain::decode_inline(inline(&envelope.payload)).unwrap();
-    let (_, status) = b.store(&in_b, message.as_str()).await?;
+    let (_, status) = b.store(&in_b, &message).await?;
     assert_eq!((&status["status"], status.get("error")), (&json!("stored"), None));
     Ok(())
-}
-
-fn inline(payload: &domain::Payload) -> &str {
-    match payload {
-        domain::Payload::Inline { inline } => inline,
-        domain::Payload::Overflow { .. } => panic!("not inline"),
-    }
 }
 
 async fn status_of(api: &Api, message_id: &str, caller: &Caller) -> Result<u16> {
@@ -269,7 +298,7 @@ async fn a_token_that_cannot_be_used_is_recorded_and_announced() -> Result<()> {
     }))
     .await?;
     for (envelope, outcome, code) in &cases {
-        let heard = listener.hear_id(&format!("{}.{outcome}", envelope.submission_id)).await?;
+        let heard = listener.hear_id(&event_id(envelope.submission_id, envelope.message_id.as_str(), outcome)).await?;
         assert_eq!(heard.event["data"]["error"]["code"], *code);
     }
     assert_eq!(it.object_versions().await?, []);

@@ -6,14 +6,14 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_sqs::Client as Sqs;
 use aws_sdk_sqs::types::{Message, MessageAttributeValue, SendMessageBatchRequestEntry};
 use domain::claim::{Claim, Finish};
-use domain::{Envelope, Payload, Status, Timestamp};
+use domain::{Charset, Envelope, Payload, Status, Timestamp};
 use serde_json::{Value, json};
 use sluice::output::Reporter;
 use sluice_tests::{DEADLINE, Harness, adt, unique};
 use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep};
 
-use crate::listen::Listener;
+use crate::listen::{Listener, event_id};
 use crate::{forge, logs};
 
 /// Waits until what `dispatch` has logged about a submission is enough, and gives it in the order of the receives.
@@ -89,15 +89,14 @@ async fn look_for_dead_letter(it: &Harness, is_it: impl Fn(&Message) -> bool, ta
 /// An envelope of this test's institute whose overflow object is not the message that it is said to be.
 async fn with_a_wrong_overflow_object(it: &Harness, message: &str) -> Result<Envelope> {
     let mut envelope = forge::envelope(it, &it.institute, message, &it.admin().await?.token).await?;
-    let source = envelope.source.clone();
-    let key = domain::object::overflow_key(&source, envelope.submission_id);
-    envelope.payload = Payload::Overflow { bucket: it.outputs.overflow_bucket.clone(), key };
+    let key = domain::object::overflow_key(&forge::subject(&envelope));
+    envelope.payload = Payload::Overflow { bucket: it.outputs.overflow_bucket.clone(), key, charset: Charset::UTF_8 };
     put_overflow(it, &envelope, &adt(&unique(), "SOMEBODY ELSE")).await?;
     Ok(envelope)
 }
 
 async fn put_overflow(it: &Harness, envelope: &Envelope, message: &str) -> Result<()> {
-    let Payload::Overflow { bucket, key } = &envelope.payload else { panic!("not in the overflow bucket") };
+    let Payload::Overflow { bucket, key, .. } = &envelope.payload else { panic!("not in the overflow bucket") };
     it.aws.s3().put_object().bucket(bucket).key(key).body(message.to_owned().into_bytes().into()).send().await?;
     Ok(())
 }
@@ -110,6 +109,7 @@ async fn a_failing_message_is_tried_five_times_ever_later_then_lies_dead_and_com
     let message = adt(&unique(), "DOE");
     let envelope = with_a_wrong_overflow_object(&it, &message).await?;
     let submission = envelope.submission_id.to_string();
+    let event = |kind| event_id(&submission, envelope.message_id.as_str(), kind);
     forge::enqueue(&it, &envelope).await?;
 
     // After the first try the message waits for the next one, and so does whoever asks.
@@ -129,7 +129,7 @@ async fn a_failing_message_is_tried_five_times_ever_later_then_lies_dead_and_com
     let record = it.record(&envelope.message_id).await?;
     assert_eq!((record.status, record.lease_until), (Status::Failed, None));
     assert_eq!(record.error.map(|it| it.code).as_deref(), Some("InvalidInput"));
-    let failed = listener.hear_id(&format!("{submission}.failed")).await?;
+    let failed = listener.hear_id(&event("failed")).await?;
     assert_eq!(failed.event["data"]["error"]["code"], "InvalidInput");
     // Byte for byte.
     dead_letter(&it, &serde_json::to_string(&envelope)?, false).await?;
@@ -140,11 +140,11 @@ async fn a_failing_message_is_tried_five_times_ever_later_then_lies_dead_and_com
     let redriving = REDRIVE.write().await;
     redrive_until(&it, &envelope, Status::Stored).await?;
     drop(redriving);
-    listener.hear_id(&format!("{submission}.stored")).await?;
+    listener.hear_id(&event("stored")).await?;
     let stored = it.record(&envelope.message_id).await?.stored().context("stored")?;
     let object = it.aws.s3().get_object().bucket(&stored.bucket).key(&stored.key).send().await?;
     assert_eq!(object.body.collect().await?.into_bytes(), message.as_bytes());
-    assert_eq!(listener.ids(), [format!("{submission}.failed"), format!("{submission}.stored")]);
+    assert_eq!(listener.ids(), [event("failed"), event("stored")]);
     Ok(())
 }
 
@@ -238,6 +238,7 @@ async fn a_submission_waits_for_another_ones_live_claim_and_ends_as_its_duplicat
     let answer = it.submit(&it.admin().await?, &message).await?;
     assert_eq!(answer.status, 202);
     let second = answer.text("submissionId");
+    let message_id = first.message_id.as_str();
 
     let waiting = dispatched(&it, &second, since, |tries| !tries.is_empty()).await?;
     assert_eq!(waiting[0].outcome, "in-progress");
@@ -245,11 +246,11 @@ async fn a_submission_waits_for_another_ones_live_claim_and_ends_as_its_duplicat
     // The first one goes on: its claim is recognised as its own.
     assert_eq!(forge::outcome(&it, &first).await?, "stored");
 
-    listener.hear_id(&format!("{second}.duplicate")).await?;
+    listener.hear_id(&event_id(&second, message_id, "duplicate")).await?;
     let record = it.record(&first.message_id).await?;
     assert_eq!((record.status, record.claim_submission), (Status::Stored, Some(first.submission_id)));
     listener.hear(2).await?;
-    let mut expected = [format!("{}.stored", first.submission_id), format!("{second}.duplicate")];
+    let mut expected = [event_id(first.submission_id, message_id, "stored"), event_id(&second, message_id, "duplicate")];
     expected.sort_unstable();
     assert_eq!(listener.ids(), expected);
     assert_eq!(it.object_versions().await?.len(), 2);

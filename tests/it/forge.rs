@@ -6,7 +6,7 @@ use aws_sdk_sfn::operation::start_sync_execution::StartSyncExecutionOutput;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use domain::step::Subject;
-use domain::{Envelope, Er7, Payload, SubmissionId, Timestamp};
+use domain::{Charset, Envelope, Er7, Payload, Received, SubmissionId, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sluice_tests::{Harness, unique};
@@ -24,7 +24,7 @@ pub(crate) async fn envelope(it: &Harness, source: &str, message: &str, token: &
         received_at: Timestamp::now(),
         subject: "a-subject".to_owned(),
         issuer: "an-issuer".to_owned(),
-        payload: Payload::inline(&message),
+        payload: Payload::inline(&Received::new(message.as_str().into(), Charset::UTF_8)),
     })
 }
 

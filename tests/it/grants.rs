@@ -15,7 +15,7 @@ use crate::logs::workers;
 use crate::permissions::{policies, roles, texts};
 
 /// Calls that need no grant in the worker's own role, and why.
-const WITHOUT_A_GRANT: [(&str, &str, &str); 11] = [
+const WITHOUT_A_GRANT: [(&str, &str, &str); 12] = [
     ("*", "s3:CreateSession", "the S3 client calls it for directory buckets, and there are none"),
     ("Store", "cognito-identity:GetId", "is not signed: the token is all it takes"),
     ("Store", "cognito-identity:GetCredentialsForIdentity", "is not signed"),
@@ -26,6 +26,7 @@ const WITHOUT_A_GRANT: [(&str, &str, &str); 11] = [
     ("Fetch", "dynamodb:Query", "as the caller"),
     ("Fetch", "s3:GetObject", "as the caller"),
     ("Fetch", "s3:HeadObject", "as the caller"),
+    ("Submit", "sqs:SendMessageBatch", "is allowed by sqs:SendMessage"),
     ("Authorize", "verifiedpermissions:IsAuthorized", "is granted where there is a PolicyStoreId"),
 ];
 

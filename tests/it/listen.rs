@@ -1,6 +1,7 @@
 //! Subscribers: an SQS queue each, subscribed to the topic with a filter policy and raw delivery.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_sns::Client as Sns;
@@ -30,6 +31,11 @@ pub(crate) struct Heard {
     pub(crate) event: Value,
     /// The message attributes.
     pub(crate) attributes: BTreeMap<String, String>,
+}
+
+/// The id of the event that tells what became of a message of a submission.
+pub(crate) fn event_id(submission_id: impl Display, message_id: &str, kind: &str) -> String {
+    format!("{submission_id}.{}.{kind}", &message_id[..16])
 }
 
 impl Heard {

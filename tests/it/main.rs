@@ -11,6 +11,7 @@
     reason = "a test that panics has failed"
 )]
 
+mod acknowledgments;
 mod attacks;
 mod audiences;
 mod authorize;
@@ -32,5 +33,6 @@ mod logs;
 mod permissions;
 mod privacy;
 mod read;
+mod received;
 mod snippets;
 mod submit;

@@ -214,7 +214,7 @@ impl Scene {
         let (message_id, _) = it.store(&admin, &adt(&unique(), "DOE")).await?;
         let lake_key = it.record(&message_id).await?.key.context("a key")?;
         let envelope = forge::envelope(&it, &it.institute, "MSH|", &admin.token).await?;
-        let overflow_key = format!("{}/{}.hl7", it.institute, envelope.submission_id);
+        let overflow_key = domain::object::overflow_key(&forge::subject(&envelope));
         let body = b"MSH|".to_vec().into();
         it.aws.s3().put_object().bucket(&it.outputs.overflow_bucket).key(&overflow_key).body(body).send().await?;
         let data_key = it.outputs.stack_outputs.get("DataKeyArn").context("a data key")?;

@@ -14,14 +14,14 @@ use domain::{Envelope, Payload, Status};
 use futures_util::future::try_join_all;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use sluice::http::{Answer, ER7, JSON};
+use sluice::http::{Answer, ER7, JSON, RAW};
 use sluice_tests::{Caller, DEADLINE, Harness, unique};
 use tokio::time::{Instant, sleep};
 
 use crate::canary::{Canaries, Patient};
 use crate::failures::{REDRIVE, dead_letter};
 use crate::forge;
-use crate::listen::Listener;
+use crate::listen::{Listener, event_id};
 use crate::logs::{self, AUTHORIZE, WORKERS};
 
 /// A place and what was found there.
@@ -98,6 +98,8 @@ impl Run {
             (self.adt.clone().into_bytes(), ER7),
             (self.patient.free_text().into_bytes(), "text/plain"),
             (long.into_bytes(), ER7),
+            // Kept as it was received, too.
+            (self.patient.adt().replace('\r', "\r\n").into_bytes(), "application/hl7-v2; charset=iso-8859-1"),
             (in_json.into_bytes(), JSON),
         ];
         for (body, content_type) in bodies {
@@ -113,6 +115,20 @@ impl Run {
         ensure!(duplicate.status == 409, "{}", duplicate.status);
         self.keep(&duplicate);
         forge::enqueue(&self.a, &self.queued["duplicate"]).await
+    }
+
+    /// Through the API: several messages in one body, of which one cannot be decoded, answered in HL7 and in JSON.
+    async fn post_several(&mut self) -> Result<()> {
+        let undecodable = [self.patient.free_text().as_bytes(), b"\rMSH|^~\\&|\rPID|\xff\r"].concat();
+        for accept in [ER7, JSON] {
+            let body = [self.patient.adt().as_bytes(), self.patient.adt().as_bytes(), &undecodable].concat();
+            let request = self.a.api.request(reqwest::Method::POST, "/er7", Some(&self.admin.token));
+            let answer = sluice::http::send(request.header("content-type", ER7).header("accept", accept).body(body)).await?;
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            ensure!(text.contains("byte ") && matches!(answer.status.as_u16(), 200 | 202), "{}: {text}", answer.status);
+            self.keep(&answer);
+        }
+        Ok(())
     }
 
     /// Through the API: what is refused.
@@ -161,7 +177,7 @@ impl Run {
             sluice::http::send(request.header("accept", accept).header("if-none-match", known)).await
         };
         let token = &self.admin.token;
-        for accept in [ER7, JSON] {
+        for accept in [ER7, JSON, RAW] {
             let message = ask(&path, token, accept, &name).await?;
             ensure!(String::from_utf8_lossy(&message.body).contains(&name), "not the message: {}", message.status);
         }
@@ -291,8 +307,8 @@ async fn histories(run: &Run) -> Result<Evidence> {
     let mut pages = sfn.list_executions().state_machine_arn(&run.a.outputs.state_machine_arn).into_paginator().items().send();
     while let Some(execution) = pages.next().await {
         let execution = execution?;
-        // `dispatch` names them by submission and receive.
-        if execution.name().rsplit_once('-').is_some_and(|(submission, _)| mine.contains(submission)) {
+        // `dispatch` names them by submission, message and receive.
+        if execution.name().split_once('-').is_some_and(|(submission, _)| mine.contains(submission)) {
             arns.push(execution.execution_arn().to_owned());
         }
     }
@@ -375,6 +391,7 @@ async fn neither_patient_nor_token_is_anywhere_but_where_they_belong() -> Result
     let mut listener = Listener::new(&run.a, json!({ "source": sources }), &sources).await?;
     run.queue().await?;
     run.post().await?;
+    run.post_several().await?;
     run.post_badly().await?;
     run.read().await?;
     run.break_in().await?;
@@ -415,7 +432,7 @@ async fn neither_patient_nor_token_is_anywhere_but_where_they_belong() -> Result
     assert_eq!(found(&secrets, &histories), BTreeSet::new());
     // Nor is the sealed token, or the payload, in any state's output.
     for envelope in run.queued.values() {
-        let Payload::Inline { inline } = &envelope.payload else { panic!("not inline") };
+        let Payload::Inline { inline, .. } = &envelope.payload else { panic!("not inline") };
         assert!(!histories.iter().any(|(_, text)| text.contains(inline) || text.contains(&envelope.token)));
     }
 
@@ -505,7 +522,7 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
     let (submission_id, message_id) = (answer.text("submissionId"), answer.text("messageId"));
     it.api.final_status(&message_id, &admin.token, DEADLINE).await?;
     ensure!(it.api.get(&format!("/er7/{message_id}"), Some(&admin.token)).await?.status == 200, "the message is not read");
-    listener.hear_id(&format!("{submission_id}.stored")).await?;
+    listener.hear_id(&event_id(&submission_id, &message_id, "stored")).await?;
     let failing = forge::envelope(&it, &it.institute, "MSH|", &"no token".into()).await?;
     assert_eq!(forge::outcome(&it, &failing).await?, "denied");
 

@@ -171,15 +171,6 @@ async fn a_message_that_is_not_stored_is_404_and_says_how_far_it_has_come() -> R
     Ok(())
 }
 
-/// Changes one attribute of a record, as the account's root.
-async fn set(it: &Harness, message_id: &MessageId, name: &str, value: &str) -> Result<()> {
-    let update = aws_sdk_dynamodb::Client::new(it.aws.config()).update_item().table_name(&it.outputs.table);
-    let update = update.key("source", S(it.institute.clone())).key("message_id", S(message_id.to_string()));
-    let update = update.update_expression("SET #name = :value").expression_attribute_names("#name", name);
-    update.expression_attribute_values(":value", S(value.to_owned())).send().await?;
-    Ok(())
-}
-
 #[tokio::test]
 async fn content_that_is_not_the_message_is_never_shown() -> Result<()> {
     let it = Harness::new()?;
@@ -192,7 +183,7 @@ async fn content_that_is_not_the_message_is_never_shown() -> Result<()> {
     let put = put.tagging(format!("source={}&state=parsed", it.institute)).send().await?;
     assert_eq!(MessageId::of_canonical(&get(&it, &admin, &message_id, ER7).await?.body), message_id);
     // And if even the catalog were wrong, the hash is not.
-    set(&it, &message_id, "version_id", put.version_id().context("a version")?).await?;
+    it.set(&message_id, "version_id", put.version_id().context("a version")?).await?;
     let answer = get(&it, &admin, &message_id, ER7).await?;
     check_problem(&answer, 500, "not the message");
     assert!(!String::from_utf8_lossy(&answer.body).contains("forged"));

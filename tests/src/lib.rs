@@ -3,6 +3,8 @@
 //! There is one local system for all tests of a checkout (`sluice local up`, which the first test calls), and a fresh
 //! institute for each test, so that they can run side by side and again.
 
+mod python;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use sluice::aws::Aws;
 use sluice::http::{Answer, Api};
 use sluice::local::{self, Authorization, UpOptions};
 use sluice::session::Deployment;
+
+pub use python::python;
 
 /// How long a test waits for a message to come to its end.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -150,6 +154,19 @@ impl Harness {
     pub async fn record(&self, message_id: &MessageId) -> Result<Record> {
         let source: Source = self.institute.parse()?;
         self.catalog().get(&source, message_id).await?.context("the catalog has no such record")
+    }
+
+    /// Changes one attribute of a record of this test's institute, as the account's root.
+    ///
+    /// # Errors
+    /// When DynamoDB refuses.
+    pub async fn set(&self, message_id: &MessageId, name: &str, value: &str) -> Result<()> {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let update = aws_sdk_dynamodb::Client::new(self.aws.config()).update_item().table_name(&self.outputs.table);
+        let update = update.key("source", text(&self.institute)).key("message_id", text(message_id.as_str()));
+        let update = update.update_expression("SET #name = :value").expression_attribute_names("#name", name);
+        update.expression_attribute_values(":value", text(value)).send().await?;
+        Ok(())
     }
 
     /// How many records this test's institute has.

@@ -8,7 +8,7 @@ use domain::MessageId;
 
 use crate::client::Client;
 use crate::error::ExitCode;
-use crate::output::Output;
+use crate::output::{Output, for_people};
 use crate::private_file;
 use crate::read::{self, Format};
 
@@ -21,13 +21,17 @@ pub(crate) struct Args {
     /// The message as it is, or its rendition in JSON, which is also what `--json` gives.
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// The bytes as they were received, in whatever character set and framing.
+    #[arg(long, conflicts_with = "format")]
+    raw: bool,
     /// A file instead of stdout. It is there in whole or not at all.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
-    let format = args.format.unwrap_or(if output.is_json() { Format::Json } else { Format::Er7 });
+    let usual = if output.is_json() { Format::Json } else { Format::Er7 };
+    let format = if args.raw { Format::Raw } else { args.format.unwrap_or(usual) };
     let message = read::message(&Client::open()?, &args.id, format).await.with_context(|| args.id.to_string())?;
     match &args.output {
         Some(path) => {
@@ -38,27 +42,4 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         None => std::io::stdout().lock().write_all(&message).context("writing to stdout")?,
     }
     Ok(ExitCode::Success)
-}
-
-/// A message as a terminal can show it: a line for each segment, and what would command the terminal spelt out.
-fn for_people(message: &[u8]) -> String {
-    let mut text = String::with_capacity(message.len());
-    for character in String::from_utf8_lossy(message).trim_end().chars() {
-        match character {
-            '\r' | '\n' => text.push('\n'),
-            control if control.is_control() => text.extend(control.escape_default()),
-            other => text.push(other),
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::for_people;
-
-    #[test]
-    fn a_message_does_not_command_the_terminal() {
-        assert_eq!(for_people(b"MSH|^~\\&|A\rPID|1\x1b[2J|\xc3\xa9\r"), "MSH|^~\\&|A\nPID|1\\u{1b}[2J|é");
-    }
 }

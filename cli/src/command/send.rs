@@ -10,20 +10,21 @@ use tokio::sync::watch;
 
 use crate::client::Client;
 use crate::error::ExitCode;
+use crate::messages::{self, describe};
 use crate::output::{Output, Reporter};
 use crate::send::{self, Fate, Journal, Options, Report, Row};
 use crate::session::{Claims, state_folder};
 
-/// Of more files than these a table shows only what is not accepted, or not stored.
+/// Of more messages than these a table shows only what is not accepted, or not stored.
 const MOST_ROWS: usize = 50;
 
 /// What to send, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files of one ER7 message each; a folder means the files directly in it, `-` means stdin.
+    /// Files of ER7, one message or several each; a folder means the files directly in it, `-` means stdin.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The encoding of the files, as MSH-18 may name it or not; UTF-8 by default.
+    /// The encoding of the files, whatever MSH-18 says. By default a byte order mark says it, else MSH-18, else it is UTF-8.
     #[arg(long, value_parser = charset)]
     charset: Option<String>,
     /// How many messages are under way at a time.
@@ -38,7 +39,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
-    let files = send::files(&args.files)?;
+    let files = messages::files(&args.files)?;
     let (hurry, hurried) = watch::channel(false);
     let client = Client::open_until(hurried.clone())?;
     let session = client.session().await?;
@@ -75,7 +76,9 @@ async fn interrupted_twice(interrupts: &mut Signal, hurry: &watch::Sender<bool>,
 fn print(report: &Report, output: &Output) -> Result<()> {
     let [accepted, refused, left] = [Fate::Accepted, Fate::Refused, Fate::Left].map(|fate| report.count(fate));
     if output.is_json() {
-        let counts = serde_json::json!({ "files": report.rows, "accepted": accepted, "refused": refused, "left": left });
+        let counts = serde_json::json!({
+            "files": report.rows, "accepted": accepted, "refused": refused, "left": left, "batchProblems": report.doubts,
+        });
         return output.json(&counts);
     }
     // Of many, only those that somebody has to look at.
@@ -88,6 +91,9 @@ fn print(report: &Report, output: &Output) -> Result<()> {
         .map(|row| [row.file.clone(), row.message_id.clone().unwrap_or_default(), row.answer.clone(), outcome(row)]);
     output.table(["file", "message", "answer", "outcome"], cells);
     output.reporter.say(format!("{accepted} accepted, {refused} refused, {left} left."));
+    for doubt in &report.doubts {
+        output.reporter.say(format!("Look at {}: {}.", doubt.file, describe(&doubt.problem)));
+    }
     if left > 0 {
         output.reporter.say("The same command goes on with those that are left.");
     }

@@ -15,6 +15,8 @@ pub(super) struct Messages {
     pub(super) result: String,
     pub(super) vaccination: String,
     pub(super) lab_report: String,
+    /// MSH-18 says ISO 8859-1, and its text can be said in it.
+    pub(super) transfer: String,
     pub(super) no_hl7: String,
 }
 
@@ -34,6 +36,7 @@ impl Messages {
             result: fill(include_str!("oru_r01.hl7"), 2),
             vaccination: fill(include_str!("vxu_v04.hl7"), 3),
             lab_report: fill(include_str!("lab_report.hl7"), 4).replace("{pdf}", &report),
+            transfer: fill(include_str!("adt_a02.hl7"), 5),
             no_hl7: format!("I'm just a random number: {run}"),
         }
     }
@@ -43,9 +46,9 @@ impl Messages {
 mod tests {
     use super::*;
 
-    fn all(messages: &Messages) -> [&String; 5] {
-        let Messages { admission, result, vaccination, lab_report, no_hl7 } = messages;
-        [admission, result, vaccination, lab_report, no_hl7]
+    fn all(messages: &Messages) -> [&String; 6] {
+        let Messages { admission, result, vaccination, lab_report, transfer, no_hl7 } = messages;
+        [admission, result, vaccination, lab_report, transfer, no_hl7]
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// An API that gives these answers, one a connection, and tells what it was asked.
+/// An API that gives these answers, one a connection, and tells what it was asked: the head of each request, and its body.
 pub(crate) async fn scripted(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -21,7 +21,7 @@ pub(crate) async fn scripted(answers: Vec<String>) -> (String, tokio::task::Join
             let length = request.lines().find_map(|line| line.strip_prefix("content-length: "));
             let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
             stream.read_exact(&mut body).await.unwrap();
-            requests.push(request);
+            requests.push(request + &String::from_utf8_lossy(&body));
             stream.write_all(answer.replace("HERE", &here).as_bytes()).await.unwrap();
         }
         requests

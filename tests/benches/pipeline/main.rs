@@ -55,6 +55,7 @@ async fn main() -> Result<()> {
     side_by_side(&it, &caller).await?;
     to_stored(&it, &caller).await?;
     requests(&it, &caller).await?;
+    batch(&it, &caller).await?;
     sustained(&it, &caller, &args).await?;
     zips(&it).await
 }
@@ -120,6 +121,36 @@ async fn requests(it: &Harness, caller: &Caller) -> Result<()> {
     let total: usize = by_operation.values().sum();
     let list: Vec<String> = by_operation.iter().map(|(operation, count)| format!("{operation} × {count}")).collect();
     println!("| AWS requests of the workers for a message, warm | {total}: {} |", list.join(", "));
+    Ok(())
+}
+
+/// A file of 4 MiB with 2,000 messages: how long its POST takes, and until all of them are stored.
+async fn batch(it: &Harness, caller: &Caller) -> Result<()> {
+    const MESSAGES: usize = 2000;
+    let before = stored(it).await?;
+    let (head, end) = ("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r", format!("BTS|{MESSAGES}\r"));
+    let room = (domain::MAX_MESSAGE_BYTES - head.len() - end.len()) / MESSAGES;
+    let messages = (0..MESSAGES).map(|_| {
+        let message = adt(&unique(), "DOE");
+        let note = format!("NTE|1||{}\r", "x".repeat(room - message.len() - "NTE|1||\r".len()));
+        message + &note
+    });
+    let body = [head, &messages.collect::<String>(), &end].concat();
+    let size_mib = body.len() as f64 / 1024.0 / 1024.0;
+    let began = Instant::now();
+    let answer = it.submit(caller, &body).await?;
+    let answered = began.elapsed();
+    let queued = answer.json().get("queued").and_then(Value::as_u64);
+    ensure!(queued == Some(MESSAGES as u64), "{}: {queued:?} queued", answer.status);
+    // The deadline of one wait is shorter than this takes.
+    while it.queue_drained().await.is_err() && began.elapsed() < Duration::from_secs(900) {}
+    let all = began.elapsed();
+    ensure!(stored(it).await? - before == MESSAGES, "not all messages of the file were stored");
+    println!(
+        "| a file of {size_mib:.1} MiB with {MESSAGES} messages | answered in {:.1} s, all stored after {:.0} s |",
+        answered.as_secs_f64(),
+        all.as_secs_f64()
+    );
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::AttributeValue::{self, N, S};
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use domain::catalog::Problem;
@@ -34,11 +34,12 @@ pub struct Catalog {
 
 /// What became of noting a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noted {
-    /// The record says `queued`; the submission may go into the queue.
-    Queued,
-    /// The message is stored already; the submission was counted and goes nowhere.
-    AlreadyStored,
+pub struct Noted {
+    /// The message is stored already: the submission was counted and goes nowhere. Else the record says `queued`, and it may go
+    /// into the queue.
+    pub is_stored: bool,
+    /// When the institute first submitted the message.
+    pub first_received_at: Timestamp,
 }
 
 impl Catalog {
@@ -68,13 +69,15 @@ impl Catalog {
             .expression_attribute_values(":expires_at", expires_at(received_at))
             .expression_attribute_values(":received_at", S(received_at.to_string()))
             .expression_attribute_values(":one", N("1".to_owned()))
+            .return_values(ReturnValue::UpdatedNew)
             .send()
             .await;
         match noted {
-            Ok(_) => Ok(Noted::Queued),
+            Ok(output) => Ok(Noted { is_stored: false, first_received_at: first_received_at(&output).unwrap_or(received_at) }),
             Err(error) => {
-                refusing_record(&error)?;
-                self.count_duplicate(subject).await.map(|()| Noted::AlreadyStored)
+                let record = refusing_record(&error)?;
+                self.count_duplicate(subject).await?;
+                Ok(Noted { is_stored: true, first_received_at: record.received_at })
             }
         }
     }
@@ -124,10 +127,7 @@ impl Catalog {
             .send()
             .await;
         match claimed {
-            Ok(output) => {
-                let first = output.attributes.as_ref().and_then(|it| it.get("received_at")?.as_s().ok()?.clone().try_into().ok());
-                Ok(Claim::New { received_at: first.unwrap_or(received_at) })
-            }
+            Ok(output) => Ok(Claim::New { received_at: first_received_at(&output).unwrap_or(received_at) }),
             Err(error) => {
                 let record = refusing_record(&error)?;
                 // A record that no longer refuses changed in between; the step is tried again.
@@ -145,7 +145,8 @@ impl Catalog {
             .update(subject)
             .update_expression(
                 "SET #status = :stored, #state = :state, #bucket = :bucket, #key = :key, version_id = :version_id, \
-                 json_key = :json_key, json_version_id = :json_version_id, stored_at = :stored_at, summary = :summary, \
+                 json_key = :json_key, json_version_id = :json_version_id, raw_key = :raw_key, \
+                 raw_version_id = :raw_version_id, charset = :charset, stored_at = :stored_at, summary = :summary, \
                  #error = :error REMOVE lease_until, expires_at",
             )
             .condition_expression(format!("{NOT_STORED} AND {CLAIM_IS_MINE}"))
@@ -159,6 +160,9 @@ impl Catalog {
             .expression_attribute_values(":version_id", attribute(&stored.version_id)?)
             .expression_attribute_values(":json_key", attribute(&stored.json_key)?)
             .expression_attribute_values(":json_version_id", attribute(&stored.json_version_id)?)
+            .expression_attribute_values(":raw_key", attribute(&stored.raw_key)?)
+            .expression_attribute_values(":raw_version_id", attribute(&stored.raw_version_id)?)
+            .expression_attribute_values(":charset", attribute(&stored.charset)?)
             .expression_attribute_values(":stored_at", S(stored.stored_at.to_string()))
             .expression_attribute_values(":summary", attribute(&stored.summary)?)
             .expression_attribute_values(":error", attribute(&stored.error)?)
@@ -178,7 +182,7 @@ impl Catalog {
     /// # Errors
     /// [`StepError`] of the calls.
     pub async fn give_up(&self, subject: &Subject, to: Status, error: &str) -> Result<GivenUp, StepError> {
-        let problem = Some(Problem { code: error.to_owned(), detail: None });
+        let problem = Some(Problem::new(error));
         let mine = format!("{NOT_STORED} AND {CLAIM_IS_MINE}");
         let newest = format!("{mine} AND (attribute_not_exists(last_submission) OR last_submission = :me)");
         match self.write_given_up(subject, to, problem, newest).await {
@@ -251,6 +255,11 @@ impl Catalog {
             .expression_attribute_values(":stored", status(Status::Stored))
             .expression_attribute_values(":me", S(subject.submission_id.to_string()))
     }
+}
+
+/// What `if_not_exists(received_at, ...)` left there.
+fn first_received_at(output: &UpdateItemOutput) -> Option<Timestamp> {
+    output.attributes.as_ref()?.get("received_at")?.as_s().ok()?.clone().try_into().ok()
 }
 
 fn status(status: Status) -> AttributeValue {

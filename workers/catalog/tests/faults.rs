@@ -37,6 +37,9 @@ fn stored() -> Stored {
         version_id: None,
         json_key: None,
         json_version_id: None,
+        raw_key: None,
+        raw_version_id: None,
+        charset: None,
         received_at: at(0),
         stored_at: at(1),
         summary: Summary::default(),
@@ -128,7 +131,10 @@ async fn a_throttled_write_is_repeated_by_the_sdk() {
         .output(|| UpdateItemOutput::builder().build())
         .build();
     let retry = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
-    assert_eq!(catalog_with(&rule, retry).note_submission(&subject(), at(0)).await, Ok(Noted::Queued));
+    assert_eq!(
+        catalog_with(&rule, retry).note_submission(&subject(), at(0)).await,
+        Ok(Noted { is_stored: false, first_received_at: at(0) })
+    );
     assert_eq!(rule.num_calls(), 3);
 }
 
@@ -202,7 +208,7 @@ async fn a_duplicate_that_cannot_be_counted_is_an_error() {
 
     let rule = first(refused_by(&record("stored", ANOTHER, None)), done);
     let noted = catalog(&rule).note_submission(&subject(), at(0)).await;
-    assert_eq!((noted, rule.num_calls()), (Ok(Noted::AlreadyStored), 2));
+    assert_eq!((noted, rule.num_calls()), (Ok(Noted { is_stored: true, first_received_at: at(0) }), 2));
 }
 
 #[tokio::test]

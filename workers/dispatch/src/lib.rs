@@ -133,7 +133,8 @@ impl Dispatch {
             .sfn
             .start_sync_execution()
             .state_machine_arn(&self.state_machine_arn)
-            .name(format!("{}-{receives}", envelope.submission_id))
+            // A submission may have brought many messages. At most 80 characters.
+            .name(format!("{}-{}-{receives}", envelope.submission_id, envelope.message_id.prefix(12)))
             .input(input.to_string())
             .send()
             .await

@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -226,8 +226,19 @@ async fn the_execution_knows_the_last_attempt() {
         let mut envelope: Value = serde_json::from_str(message("stored", receives)["body"].as_str().unwrap()).unwrap();
         envelope["lastAttempt"] = input["lastAttempt"].clone();
         assert_eq!(input, envelope);
-        assert_eq!(started[0].name(), Some(format!("01ARZ3NDEKTSV4RRFFQ69G5FAV-{receives}").as_str()));
+        assert_eq!(started[0].name(), Some(format!("01ARZ3NDEKTSV4RRFFQ69G5FAV-000000000000-{receives}").as_str()));
     }
+}
+
+#[tokio::test]
+async fn each_message_of_one_submission_has_an_execution_of_its_own_name() {
+    let aws = Aws::new();
+    let other = message("stored", u32::MAX)["body"].as_str().unwrap().replace(&"0".repeat(64), &"f".repeat(64));
+    aws.batch(&[message("stored", u32::MAX), record("other", u32::MAX, &other)]).await.unwrap();
+    let started = aws.started.lock().unwrap();
+    let names: BTreeSet<_> = started.iter().map(|it| it.name().unwrap()).collect();
+    assert_eq!(names.len(), 2);
+    assert!(names.iter().all(|name| name.len() <= 80), "{names:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use crate::{MessageId, Source, SubmissionId, Timestamp};
+use crate::{Charset, MessageId, Source, SubmissionId, Timestamp};
 
 /// How far a message has come. `duplicate` is the outcome of a submission, never the status of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,62 @@ pub struct Problem {
     pub code: String,
     /// One sentence.
     pub detail: Option<String>,
+    /// The segment that it is about.
+    pub segment: Option<SegmentId>,
+    /// Which segment of the message that is, from 1.
+    pub position: Option<usize>,
+    /// Where it is in the canonical message, in bytes from 0.
+    pub offset: Option<usize>,
+}
+
+impl Problem {
+    /// A problem of which no more is known than its name.
+    pub fn new(code: impl Into<String>) -> Self {
+        Self { code: code.into(), detail: None, segment: None, position: None, offset: None }
+    }
+}
+
+/// The id of a segment, `MSH`: a capital letter and two capital letters or digits (HL7 2.5.1 §2.5.2). No other text of a
+/// message gets into a [`Problem`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SegmentId(String);
+
+/// The text is not the id of a segment. Does not quote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a segment: expected a capital letter and two capital letters or digits")]
+pub struct InvalidSegmentId;
+
+impl SegmentId {
+    /// The three characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SegmentId {
+    type Error = InvalidSegmentId;
+
+    fn try_from(text: String) -> Result<Self, InvalidSegmentId> {
+        match text.as_bytes() {
+            [b'A'..=b'Z', b'A'..=b'Z' | b'0'..=b'9', b'A'..=b'Z' | b'0'..=b'9'] => Ok(Self(text)),
+            _ => Err(InvalidSegmentId),
+        }
+    }
+}
+
+impl std::str::FromStr for SegmentId {
+    type Err = InvalidSegmentId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSegmentId> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<SegmentId> for String {
+    fn from(id: SegmentId) -> Self {
+        id.0
+    }
 }
 
 /// Where and as what a message was stored: the part of the record that is written once, at the end.
@@ -117,6 +173,12 @@ pub struct Stored {
     pub json_key: Option<String>,
     /// Its version, as with `version_id`.
     pub json_version_id: Option<String>,
+    /// Key of the bytes as they were received; absent if they are those of the ER7 object.
+    pub raw_key: Option<String>,
+    /// Their version, as with `version_id`.
+    pub raw_version_id: Option<String>,
+    /// What they are in.
+    pub charset: Option<Charset>,
     /// When the message first arrived.
     pub received_at: Timestamp,
     /// When it was stored.
@@ -161,6 +223,12 @@ pub struct Record {
     pub json_key: Option<String>,
     /// Version of the JSON rendition.
     pub json_version_id: Option<String>,
+    /// Key of the bytes as they were received; absent if they are those of the ER7 object.
+    pub raw_key: Option<String>,
+    /// Version of these.
+    pub raw_version_id: Option<String>,
+    /// What they are in.
+    pub charset: Option<Charset>,
     /// What MSH says, once stored.
     pub summary: Option<Summary>,
     /// Why it was not parsed or not stored.
@@ -209,10 +277,42 @@ impl Record {
             version_id: self.version_id.clone(),
             json_key: self.json_key.clone(),
             json_version_id: self.json_version_id.clone(),
+            raw_key: self.raw_key.clone(),
+            raw_version_id: self.raw_version_id.clone(),
+            charset: self.charset,
             received_at: self.received_at,
             stored_at: self.stored_at?,
             summary: self.summary.clone().unwrap_or_default(),
             error: self.error.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_a_segment_and_never_another_text() {
+        for id in ["MSH", "PV1", "ZZ9", "Z01"] {
+            assert_eq!(id.parse::<SegmentId>().unwrap().as_str(), id);
+        }
+        for other in ["", "MS", "MSHX", "msh", "1SH", "M H", "DÖ", "M|H", "DOE^JANE"] {
+            assert_eq!(other.parse::<SegmentId>(), Err(InvalidSegmentId), "{other}");
+        }
+        let read = |json| serde_json::from_str::<Problem>(json);
+        assert!(read(r#"{"code":"c","segment":"PID","position":3,"offset":71}"#).is_ok());
+        assert!(!read(r#"{"code":"c","segment":"SECRET"}"#).unwrap_err().to_string().contains("SECRET"));
+    }
+
+    #[test]
+    fn a_problem_says_what_is_known_of_it() {
+        let json = |problem: &Problem| serde_json::to_string(problem).unwrap();
+        let plain = Problem::new("no-msh");
+        assert_eq!(json(&plain), r#"{"code":"no-msh"}"#);
+        let segment = "PID".parse().ok();
+        let placed = Problem { segment, position: Some(3), offset: Some(71), ..plain };
+        assert_eq!(json(&placed), r#"{"code":"no-msh","segment":"PID","position":3,"offset":71}"#);
+        assert_eq!(serde_json::from_str::<Problem>(&json(&placed)).unwrap(), placed);
     }
 }

@@ -7,12 +7,16 @@ use encoding_rs::{
     ISO_8859_7, ISO_8859_8, ISO_8859_10, ISO_8859_13, ISO_8859_14, ISO_8859_15, SHIFT_JIS, UTF_8, UTF_16BE, UTF_16LE,
     WINDOWS_874, WINDOWS_1252, WINDOWS_1254,
 };
+use serde::{Deserialize, Serialize};
 
 /// A character set that messages come in: one of the WHATWG Encoding Standard's.
 ///
 /// The standard reads ISO 8859-1, -9 and -11 as windows-1252, -1254 and -874, which agree with them on every printable
 /// character. ASCII is read as UTF-8, which contains it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+///
+/// In JSON and in the catalog it is its [`Charset::name`].
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Charset(&'static Encoding);
 
 /// HL7 table 0211; of two names for one set, the first is the one to write.
@@ -64,6 +68,25 @@ pub enum Undecodable {
         /// Of the first byte that is not UTF-8, from 0.
         offset: usize,
     },
+}
+
+/// The text is no label of a character set. Does not quote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no label of a character set that is known here")]
+pub struct UnknownLabel;
+
+impl TryFrom<String> for Charset {
+    type Error = UnknownLabel;
+
+    fn try_from(label: String) -> Result<Self, UnknownLabel> {
+        Self::for_label(&label).ok_or(UnknownLabel)
+    }
+}
+
+impl From<Charset> for String {
+    fn from(charset: Charset) -> Self {
+        charset.name().to_owned()
+    }
 }
 
 impl Undecodable {
@@ -189,10 +212,12 @@ impl fmt::Debug for Charset {
 
 /// UTF-16 without a byte order mark, by how the name of its first segment begins.
 fn utf_16_by_zero_bytes(bytes: &[u8]) -> Option<&'static Encoding> {
-    // MLLP's start block may stand before it, in one byte or in two.
+    // MLLP's start block may stand before it, in one byte or in two. `0b 00 4d 00` may be either; behind two bytes, all of it
+    // is units of two.
     let framed = bytes.strip_prefix(b"\x0b").unwrap_or(bytes);
     let framed_wide = bytes.strip_prefix(b"\x0b\0").or_else(|| bytes.strip_prefix(b"\0\x0b")).unwrap_or(bytes);
-    for start in [bytes, framed, framed_wide] {
+    let [first, second] = if bytes.len().is_multiple_of(2) { [framed_wide, framed] } else { [framed, framed_wide] };
+    for start in [bytes, first, second] {
         match start {
             [b'M' | b'F' | b'B', 0, b'S' | b'H', 0, ..] => return Some(UTF_16LE),
             [0, b'M' | b'F' | b'B', 0, b'S' | b'H', ..] => return Some(UTF_16BE),
@@ -298,6 +323,13 @@ mod tests {
             let marked = [mark, &bytes].concat();
             assert_eq!(Charset::of_message(&marked), Ok(Charset(charset)));
             assert_eq!(Charset(charset).decode(&marked).unwrap(), format!("\u{feff}{text}"));
+            let framed = format!("\u{b}{text}\u{1c}\r");
+            let bytes = Charset(charset).encode(&framed).unwrap();
+            assert_eq!(Charset::of_message(&bytes), Ok(Charset(charset)));
+            assert_eq!(Charset(charset).decode(&bytes).unwrap(), framed);
+            // Framed byte by byte, of which the message in it is told.
+            let framed = [b"\x0b", bytes.get(2..).unwrap()].concat();
+            assert_eq!(Charset::of_message(&framed), Ok(Charset(charset)));
         }
     }
 
@@ -324,6 +356,21 @@ mod tests {
         let error = Charset::of_message(&latin_1).unwrap_err();
         assert_eq!(error, Undecodable::UnknownCharset { offset: latin_1.len() - 2 });
         assert_eq!(Charset::for_hl7("UNICODE UTF-32"), None);
+    }
+
+    #[test]
+    fn a_name_reads_back_as_the_set() {
+        let utf_16 = ["UTF-16LE", "UTF-16BE"];
+        for name in TABLE.iter().map(|(_, charset, _)| *charset).chain(utf_16) {
+            let charset = Charset::for_label(name).unwrap();
+            let json = serde_json::to_string(&charset).unwrap();
+            assert_eq!(
+                (json.as_str(), serde_json::from_str::<Charset>(&json).unwrap()),
+                (format!("\"{name}\"").as_str(), charset)
+            );
+        }
+        let error = serde_json::from_str::<Charset>("\"SECRET\"").unwrap_err();
+        assert!(!error.to_string().contains("SECRET"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::{Er7, MessageId, Source, SubmissionId, Timestamp};
+use crate::{Charset, MessageId, Received, Source, SubmissionId, Timestamp};
 
 /// One submission on its way: the body of the queue's message and the input of the state machine, as JSON.
 ///
@@ -16,7 +16,7 @@ use crate::{Er7, MessageId, Source, SubmissionId, Timestamp};
 pub struct Envelope {
     /// The version of this shape, [`Envelope::VERSION`].
     pub v: u32,
-    /// The POST that brought it.
+    /// The POST that brought it, perhaps with others.
     pub submission_id: SubmissionId,
     /// The id of the message's content.
     pub message_id: MessageId,
@@ -30,26 +30,41 @@ pub struct Envelope {
     pub issuer: String,
     /// The caller's ID token, sealed by KMS with the encryption context `{submissionId, source}`.
     pub token: String,
-    /// The message, or where it lies.
+    /// The message as it was received, or where it lies.
     pub payload: Payload,
 }
 
-/// The message itself when it is small, else a pointer: Step Functions carries at most 256 KiB from state to state.
+/// The bytes of a message as they were received when they are few, else a pointer: Step Functions carries at most 256 KiB
+/// from state to state. The character set is left out where it is UTF-8.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Payload {
-    /// The canonical message, base64: SQS and JSON do not carry every byte.
+    /// In base64: SQS and JSON do not carry every byte.
     Inline {
-        /// Base64 of the canonical form.
+        /// Base64 of the bytes.
         inline: String,
+        /// What they are in.
+        #[serde(default = "utf_8", skip_serializing_if = "is_utf_8")]
+        charset: Charset,
     },
     /// An object of the overflow bucket, which is removed after a day.
     Overflow {
         /// The overflow bucket.
         bucket: String,
-        /// `<source>/<submission id>.hl7`.
+        /// `<source>/<submission id>/<message id>.hl7`.
         key: String,
+        /// What the object's bytes are in.
+        #[serde(default = "utf_8", skip_serializing_if = "is_utf_8")]
+        charset: Charset,
     },
+}
+
+fn utf_8() -> Charset {
+    Charset::UTF_8
+}
+
+fn is_utf_8(charset: &Charset) -> bool {
+    *charset == Charset::UTF_8
 }
 
 /// A queue message that is no envelope. Says which part is wrong, not what stands there.
@@ -92,22 +107,21 @@ impl Envelope {
 }
 
 impl Payload {
-    /// Largest message, in bytes of canonical form, that travels inside the envelope: 128 KiB as base64, half of what
+    /// Largest message, in bytes as it was received, that travels inside the envelope: 128 KiB as base64, half of what
     /// Step Functions carries.
     pub const MAX_INLINE_BYTES: usize = 96 * 1024;
 
     /// The message inside the envelope.
-    pub fn inline(message: &Er7) -> Self {
-        Self::Inline { inline: BASE64_STANDARD.encode(message.as_str()) }
+    pub fn inline(received: &Received) -> Self {
+        Self::Inline { inline: BASE64_STANDARD.encode(received.bytes()), charset: received.charset() }
     }
 }
 
 /// Reads the message out of a [`Payload::Inline`].
 ///
-/// `None` if it is not base64, not UTF-8 or empty: nobody but `submit` writes envelopes, so this is a damaged one.
-pub fn decode_inline(inline: &str) -> Option<Er7> {
-    let bytes = BASE64_STANDARD.decode(inline).ok()?;
-    Er7::canonical(std::str::from_utf8(&bytes).ok()?).ok()
+/// `None` if it is not base64: nobody but `submit` writes envelopes, so this is a damaged one.
+pub fn decode_inline(inline: &str, charset: Charset) -> Option<Received> {
+    Some(Received::new(BASE64_STANDARD.decode(inline).ok()?, charset))
 }
 
 impl fmt::Debug for Envelope {
@@ -124,14 +138,16 @@ impl fmt::Debug for Envelope {
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Inline { inline } => write!(f, "Inline({} bytes of base64)", inline.len()),
-            Self::Overflow { bucket, key } => write!(f, "Overflow({bucket}/{key})"),
+            Self::Inline { inline, charset } => write!(f, "Inline({} bytes of base64, {charset:?})", inline.len()),
+            Self::Overflow { bucket, key, charset } => write!(f, "Overflow({bucket}/{key}, {charset:?})"),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const JSON: &str = r#"{"v":1,"submissionId":"01ARZ3NDEKTSV4RRFFQ69G5FAV","messageId":"0000000000000000000000000000000000000000000000000000000000000000",
@@ -146,7 +162,29 @@ mod tests {
     #[test]
     fn a_pointer_is_a_payload_too() {
         let json = JSON.replace(r#"{"inline":"TVNI"}"#, r#"{"bucket":"b","key":"k"}"#);
-        assert_eq!(Envelope::from_json(&json).unwrap().payload, Payload::Overflow { bucket: "b".into(), key: "k".into() });
+        let payload = Payload::Overflow { bucket: "b".into(), key: "k".into(), charset: Charset::UTF_8 };
+        assert_eq!(Envelope::from_json(&json).unwrap().payload, payload);
+    }
+
+    #[test]
+    fn a_payload_says_what_it_is_in_unless_that_is_utf_8() {
+        let latin_1 = Charset::for_label("iso-8859-1").unwrap();
+        let inline = |charset| Payload::Inline { inline: "TVNI".into(), charset };
+        let overflow = |charset| Payload::Overflow { bucket: "b".into(), key: "k".into(), charset };
+        let table = [
+            (r#"{"inline":"TVNI"}"#, inline(Charset::UTF_8)),
+            (r#"{"inline":"TVNI","charset":"windows-1252"}"#, inline(latin_1)),
+            (r#"{"bucket":"b","key":"k"}"#, overflow(Charset::UTF_8)),
+            (r#"{"bucket":"b","key":"k","charset":"windows-1252"}"#, overflow(latin_1)),
+        ];
+        for (json, payload) in table {
+            assert_eq!(serde_json::to_string(&payload).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Payload>(json).unwrap(), payload, "{json}");
+        }
+        for damaged in [r#""klingon""#, "[]", "null", "7"] {
+            let json = JSON.replace(r#""inline":"TVNI""#, &format!(r#""inline":"TVNI","charset":{damaged}"#));
+            assert!(matches!(Envelope::from_json(&json), Err(EnvelopeError::Unreadable { .. })), "{damaged}");
+        }
     }
 
     #[test]
@@ -174,10 +212,18 @@ mod tests {
     }
 
     #[test]
-    fn the_message_comes_out_of_the_envelope_as_it_went_in() {
-        let message = Er7::canonical("MSH|^~\\&|é\rPID|1").unwrap();
-        let Payload::Inline { inline } = Payload::inline(&message) else { panic!("not inline") };
-        assert_eq!(decode_inline(&inline), Some(message));
-        assert_eq!(decode_inline("not base64"), None);
+    fn what_is_not_base64_is_no_message() {
+        assert_eq!(decode_inline("not base64", Charset::UTF_8), None);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_come_out_of_the_envelope_as_they_went_in(bytes in prop::collection::vec(any::<u8>(), 0..60), utf_8: bool) {
+            let charset = if utf_8 { Charset::UTF_8 } else { Charset::for_label("iso-8859-15").unwrap() };
+            let received = Received::new(bytes, charset);
+            let json = serde_json::to_string(&Payload::inline(&received)).unwrap();
+            let Payload::Inline { inline, charset } = serde_json::from_str(&json).unwrap() else { panic!("not inline") };
+            prop_assert_eq!(decode_inline(&inline, charset), Some(received));
+        }
     }
 }

@@ -63,7 +63,8 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CloudEvent {
     specversion: &'static str,
-    /// `<submission id>.<type>`: the same when a step is repeated, so a subscriber can drop a redelivery.
+    /// `<submission id>.<16 digits of the message id>.<type>`: the same when a step is repeated, so a subscriber can drop a
+    /// redelivery, and another one for each message that a submission brought.
     pub id: String,
     source: String,
     #[serde(rename = "type")]
@@ -89,6 +90,8 @@ struct Data {
     version_id: Option<String>,
     json_key: Option<String>,
     json_version_id: Option<String>,
+    raw_key: Option<String>,
+    raw_version_id: Option<String>,
     summary: Option<Summary>,
     error: Option<Problem>,
 }
@@ -97,7 +100,7 @@ impl CloudEvent {
     /// The event that tells of an outcome. The same outcome gives the same event.
     pub fn of(outcome: Outcome) -> Self {
         let Outcome { event_type, submission_id, message_id, source, received_at, stored, error } = outcome;
-        let error = error.map(|code| Problem { code, detail: None });
+        let error = error.map(Problem::new);
         let error = error.or_else(|| stored.as_ref().and_then(|stored| stored.error.clone()));
         let time = stored.as_ref().map_or(received_at, |stored| stored.stored_at);
         let (received_at, stored_at, state) =
@@ -114,6 +117,8 @@ impl CloudEvent {
             version_id: None,
             json_key: None,
             json_version_id: None,
+            raw_key: None,
+            raw_version_id: None,
             summary: None,
             error,
         };
@@ -123,11 +128,13 @@ impl CloudEvent {
             data.version_id = stored.version_id;
             data.json_key = stored.json_key;
             data.json_version_id = stored.json_version_id;
+            data.raw_key = stored.raw_key;
+            data.raw_version_id = stored.raw_version_id;
             data.summary = Some(stored.summary);
         }
         Self {
             specversion: "1.0",
-            id: format!("{submission_id}.{}", event_type.as_str()),
+            id: format!("{submission_id}.{}.{}", message_id.prefix(16), event_type.as_str()),
             source: format!("sluice/{source}"),
             event_type: event_type.as_str(),
             subject: message_id,
@@ -181,6 +188,9 @@ mod tests {
             version_id: Some("v".into()),
             json_key: None,
             json_version_id: None,
+            raw_key: Some("source=general-hospital/x.bin".into()),
+            raw_version_id: Some("w".into()),
+            charset: Some(crate::Charset::UTF_8),
             received_at: Timestamp::from_millis(0).unwrap(),
             stored_at: Timestamp::from_millis(1000).unwrap(),
             summary,
@@ -197,12 +207,29 @@ mod tests {
     }
 
     #[test]
+    fn the_messages_of_one_submission_have_an_event_each() {
+        let id = |text: &str, event_type| {
+            let message_id = Er7::canonical(text).unwrap().message_id();
+            CloudEvent::of(Outcome { message_id, ..outcome(event_type, None) }).id
+        };
+        assert_eq!(id("MSH|1", EventType::Stored), id("MSH|1", EventType::Stored));
+        assert_ne!(id("MSH|1", EventType::Stored), id("MSH|2", EventType::Stored));
+        assert_ne!(id("MSH|1", EventType::Stored), id("MSH|1", EventType::Duplicate));
+        // printf 'MSH\r' | sha256sum
+        assert_eq!(id("MSH", EventType::Denied), "01ARZ3NDEKTSV4RRFFQ69G5FAV.c313461aa2f84f86.denied");
+    }
+
+    #[test]
     fn the_event_is_a_cloud_event_with_a_pointer() {
         let json = serde_json::to_value(CloudEvent::of(outcome(EventType::Stored, Some(stored())))).unwrap();
         for name in ["specversion", "id", "source", "type"] {
             assert!(json[name].as_str().is_some_and(|value| !value.is_empty()), "CloudEvents requires `{name}`");
         }
         assert_eq!(json["data"]["key"], "source=general-hospital/x.hl7");
+        assert_eq!(
+            (&json["data"]["rawKey"], &json["data"]["rawVersionId"]),
+            (&"source=general-hospital/x.bin".into(), &"w".into())
+        );
         assert_eq!(json["time"], "1970-01-01T00:00:01.000Z");
     }
 

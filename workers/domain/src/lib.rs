@@ -23,7 +23,7 @@ mod submission;
 mod timestamp;
 
 pub use catalog::{Progress, Record, State, Status, Stored, Summary};
-pub use charset::{Charset, Undecodable};
+pub use charset::{Charset, Undecodable, UnknownLabel};
 pub use envelope::{Envelope, EnvelopeError, Payload, decode_inline};
 pub use er7::{EmptyMessage, Er7, MAX_MESSAGE_BYTES};
 pub use message_id::{InvalidMessageId, MessageId};

@@ -37,6 +37,11 @@ impl MessageId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The first digits, at most so many: enough to tell the messages of one POST apart.
+    pub fn prefix(&self, digits: usize) -> &str {
+        self.0.get(..digits).unwrap_or(&self.0)
+    }
 }
 
 impl TryFrom<String> for MessageId {
@@ -79,6 +84,12 @@ mod tests {
         let id = message.message_id();
         assert_eq!(MessageId::of_canonical(message.as_str().as_bytes()), id);
         assert_eq!(id.as_str(), "bd088584a67239594b5896dcfd1a962e89d9607f0a63381bbdc1ad802625204c");
+    }
+
+    #[test]
+    fn a_prefix_is_the_first_digits() {
+        let id: MessageId = "0123456789abcdef".repeat(4).parse().unwrap();
+        assert_eq!([id.prefix(0), id.prefix(12), id.prefix(64), id.prefix(65)], ["", "0123456789ab", id.as_str(), id.as_str()]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Keys and tags of the lake's objects: Hive partitions, which Athena and Glue read as they are.
 
-use crate::{MessageId, Source, State, Timestamp};
+use crate::step::Subject;
+use crate::{Charset, MessageId, Source, State, Timestamp};
 
 /// Key of the message itself, in canonical form.
 pub fn er7_key(source: &Source, message_id: &MessageId, received_at: Timestamp) -> String {
@@ -14,14 +15,26 @@ pub fn json_key(source: &Source, message_id: &MessageId, received_at: Timestamp)
     format!("source={source}/protocol=hl7v2/format=json/zone=staging/date={date}/{message_id}.json")
 }
 
-/// The tags of both, as the `x-amz-tagging` header wants them. Neither value needs URL encoding.
+/// Key of the message as it was received, where that is not its canonical form.
+pub fn raw_key(source: &Source, message_id: &MessageId, received_at: Timestamp) -> String {
+    let date = received_at.date();
+    format!("source={source}/protocol=hl7v2/format=raw/zone=ingest/date={date}/{message_id}.bin")
+}
+
+/// The content type of a message in that character set.
+pub fn content_type(charset: Charset) -> String {
+    format!("application/hl7-v2; charset={}", charset.name())
+}
+
+/// The tags of all three, as the `x-amz-tagging` header wants them. Neither value needs URL encoding.
 pub fn tagging(source: &Source, state: State) -> String {
     format!("source={source}&state={}", state.as_str())
 }
 
-/// Key of a message in the overflow bucket.
-pub fn overflow_key(source: &Source, submission_id: crate::SubmissionId) -> String {
-    format!("{source}/{submission_id}.hl7")
+/// Key of a message in the overflow bucket. One submission may bring many messages.
+pub fn overflow_key(subject: &Subject) -> String {
+    let Subject { source, submission_id, message_id } = subject;
+    format!("{source}/{submission_id}/{message_id}.hl7")
 }
 
 #[cfg(test)]
@@ -42,6 +55,21 @@ mod tests {
             json_key(&source, &message_id, day),
             format!("source=general-hospital/protocol=hl7v2/format=json/zone=staging/date=2026-11-21/{message_id}.json")
         );
+        assert_eq!(
+            raw_key(&source, &message_id, day),
+            format!("source=general-hospital/protocol=hl7v2/format=raw/zone=ingest/date=2026-11-21/{message_id}.bin")
+        );
         assert_eq!(tagging(&source, State::Error), "source=general-hospital&state=error");
+    }
+
+    #[test]
+    fn the_messages_of_one_submission_overflow_side_by_side() {
+        let submission_id = "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned().try_into().unwrap();
+        let key = |text: &str| {
+            let message_id = Er7::canonical(text).unwrap().message_id();
+            overflow_key(&Subject { submission_id, message_id, source: "general-hospital".parse().unwrap() })
+        };
+        assert_ne!(key("MSH|1"), key("MSH|2"));
+        assert!(key("MSH|1").starts_with("general-hospital/01ARZ3NDEKTSV4RRFFQ69G5FAV/"), "{}", key("MSH|1"));
     }
 }

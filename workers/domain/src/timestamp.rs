@@ -40,6 +40,11 @@ impl Timestamp {
         at.round(TimestampRound::new().smallest(Unit::Millisecond).mode(RoundMode::Ceil)).ok().map(Self)
     }
 
+    /// As HL7's data type TS has it, to the second, in UTC: `20261121072107+0000` (HL7 2.5.1 §2.A.77).
+    pub fn hl7(self) -> String {
+        self.0.strftime("%Y%m%d%H%M%S+0000").to_string()
+    }
+
     /// Milliseconds since 1970.
     pub fn as_millis(self) -> i64 {
         self.0.as_millisecond()
@@ -84,6 +89,12 @@ impl TryFrom<String> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hl7_writes_an_instant_without_separators() {
+        let instant: Timestamp = "2026-11-21T07:21:07.120Z".to_owned().try_into().unwrap();
+        assert_eq!(instant.hl7(), "20261121072107+0000");
+    }
 
     #[test]
     fn texts_sort_as_instants_do() {

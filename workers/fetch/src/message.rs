@@ -42,7 +42,7 @@ impl Fetch {
         match self.lake.content(&caller, &chosen).await? {
             Content::Bytes(bytes) => {
                 note(Field::SizeBytes, bytes.len());
-                if chosen.is_er7 && MessageId::of_canonical(&bytes) != message_id {
+                if !chosen.form.is_of(&message_id, &bytes) {
                     return Err(damaged());
                 }
                 headers.insert("content-type", text(&chosen.content_type)?);
@@ -65,14 +65,15 @@ fn not_stored(record: &Record) -> HttpProblem {
 }
 
 fn not_acceptable() -> HttpProblem {
-    let detail = "a message is application/hl7-v2, x-application/hl7-v2+er7 or text/plain, and application/json if it parsed";
+    let detail = "a message is application/hl7-v2, x-application/hl7-v2+er7 or text/plain, as it was received \
+                  application/octet-stream, and application/json if it parsed";
     HttpProblem::new(406, "Not acceptable", detail)
 }
 
 /// The lake holds something else than what was stored. It is not shown to anybody.
 fn damaged() -> HttpProblem {
     note(Field::Error, "Damaged");
-    note(Field::Detail, "the object's SHA-256 is not the message id");
+    note(Field::Detail, "the SHA-256 of what the object holds, in canonical form, is not the message id");
     HttpProblem::new(500, "Internal server error", "what the lake holds is not the message that was stored")
 }
 

@@ -1,47 +1,61 @@
 //! Which form of a message a caller gets, and whether they have it already (RFC 9110 §12.5.1 and §13.1.2).
 
-use domain::{MessageId, Stored};
-use headers_accept::Accept;
-use mediatype::names::{APPLICATION, JSON, PLAIN, Q, TEXT};
-use mediatype::{MediaType, Name};
-
-/// The content types of ER7, the first by default: what `POST /er7` takes.
-static ER7: [MediaType; 3] = [
-    MediaType::new(APPLICATION, Name::new_unchecked("hl7-v2")),
-    MediaType::from_parts(
-        Name::new_unchecked("x-application"),
-        Name::new_unchecked("hl7-v2"),
-        Some(Name::new_unchecked("er7")),
-        &[],
-    ),
-    MediaType::new(TEXT, PLAIN),
-];
+use domain::{Charset, MessageId, Received, Stored};
+use mediatype::MediaType;
+use mediatype::names::{APPLICATION, JSON, OCTET_STREAM};
+use runtime::media;
 
 /// The content type of the rendition.
 static RENDITION: MediaType = MediaType::new(APPLICATION, JSON);
+
+/// The content type of the bytes as they were received, whatever they are in.
+static RAW: MediaType = MediaType::new(APPLICATION, OCTET_STREAM);
 
 /// One form of a stored message: an object of the lake, and how the answer names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Representation {
     pub content_type: String,
-    /// A strong validator, with its quotes. It names the content: the message id is the hash of it.
+    /// A strong validator, with its quotes. It names the content: the message id is the hash of it, or its version is named.
     pub etag: String,
     pub bucket: String,
     pub key: String,
     pub version_id: Option<String>,
-    /// Whether it is the message itself, whose bytes hash to its id.
-    pub is_er7: bool,
+    pub form: Form,
+}
+
+/// What the bytes of an object are to the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Its canonical form.
+    Canonical,
+    /// What was received, in that character set: another form of the same message.
+    Received(Charset),
+    /// The JSON rendition.
+    Rendition,
+}
+
+impl Form {
+    /// Whether these bytes are the message: its id is the hash of the canonical form. A rendition does not show it, and is
+    /// believed.
+    pub(crate) fn is_of(self, message_id: &MessageId, bytes: &[u8]) -> bool {
+        match self {
+            Self::Canonical => MessageId::of_canonical(bytes) == *message_id,
+            Self::Received(charset) => {
+                let message = Received::new(bytes.to_vec(), charset).message();
+                message.is_ok_and(|message| message.message_id() == *message_id)
+            }
+            Self::Rendition => true,
+        }
+    }
 }
 
 impl Representation {
     /// The form that the `Accept` header likes best: the message itself where it says nothing. `None` if no form will do; a
-    /// message that did not parse has no rendition.
+    /// message that did not parse has no rendition. The bytes as they were received are for who asks for them: of forms that are
+    /// liked alike they are the last.
     pub(crate) fn negotiate(accept: Option<&str>, message_id: &MessageId, stored: &Stored) -> Option<Self> {
-        let available: Vec<_> = ER7.iter().chain(stored.json_key.is_some().then_some(&RENDITION)).collect();
-        let chosen = match accept.map(str::trim).filter(|it| !it.is_empty()) {
-            None => available.first().copied(),
-            Some(accept) => readable(accept)?.negotiate(available),
-        }?;
+        let available: Vec<_> = media::ER7.iter().chain(stored.json_key.is_some().then_some(&RENDITION)).chain([&RAW]).collect();
+        let chosen = media::negotiate(accept, &available)?;
         Some(match &stored.json_key {
             Some(json_key) if chosen == &RENDITION => Self {
                 content_type: chosen.to_string(),
@@ -49,17 +63,34 @@ impl Representation {
                 bucket: stored.bucket.clone(),
                 key: json_key.clone(),
                 version_id: stored.json_version_id.clone(),
-                is_er7: false,
+                form: Form::Rendition,
             },
+            _ if chosen == &RAW => Self::raw(message_id, stored),
             _ => Self {
                 content_type: format!("{chosen}; charset=utf-8"),
                 etag: format!("\"{message_id}\""),
                 bucket: stored.bucket.clone(),
                 key: stored.key.clone(),
                 version_id: stored.version_id.clone(),
-                is_er7: true,
+                form: Form::Canonical,
             },
         })
+    }
+
+    /// The bytes as they were received: an object of their own, or that of the canonical form if they are the same.
+    fn raw(message_id: &MessageId, stored: &Stored) -> Self {
+        let (key, version_id, form) = match &stored.raw_key {
+            Some(key) => (key, &stored.raw_version_id, Form::Received(stored.charset.unwrap_or(Charset::UTF_8))),
+            None => (&stored.key, &stored.version_id, Form::Canonical),
+        };
+        Self {
+            content_type: RAW.to_string(),
+            etag: format!("\"{message_id}.raw.{}\"", version_id.as_deref().unwrap_or("null")),
+            bucket: stored.bucket.clone(),
+            key: key.clone(),
+            version_id: version_id.clone(),
+            form,
+        }
     }
 
     /// Whether an `If-None-Match` header names this form.
@@ -67,17 +98,6 @@ impl Representation {
         // No entity tag of ours has a comma in it.
         if_none_match.split(',').map(str::trim).any(|it| it == "*" || it.strip_prefix("W/").unwrap_or(it) == self.etag)
     }
-}
-
-/// The media ranges of an `Accept` header with their weights. What is none is passed over (Java's own client sends a bare `*`
-/// among good ones), and so are other parameters: all is UTF-8.
-fn readable(accept: &str) -> Option<Accept> {
-    let ranges = accept.split(',').filter_map(|range| MediaType::parse(range.trim()).ok());
-    let ranges = ranges.map(|range| {
-        let weight: Vec<_> = range.params.iter().filter(|(name, _)| *name == Q).cloned().collect();
-        MediaType { params: weight.into(), ..range }.to_string()
-    });
-    ranges.collect::<Vec<_>>().join(",").parse().ok()
 }
 
 #[cfg(test)]
@@ -95,6 +115,9 @@ mod tests {
             version_id: Some("v1".to_owned()),
             json_key: parsed.then(|| "m.json".to_owned()),
             json_version_id: parsed.then(|| "v2".to_owned()),
+            raw_key: None,
+            raw_version_id: None,
+            charset: None,
             received_at: now,
             stored_at: now,
             summary: Summary::default(),
@@ -110,6 +133,7 @@ mod tests {
     #[test]
     fn the_accept_header_chooses_the_form() {
         const HL7: &str = "application/hl7-v2; charset=utf-8";
+        const RAW: &str = "application/octet-stream";
         let table = [
             (None, Some(HL7)),
             (Some(""), Some(HL7)),
@@ -128,6 +152,12 @@ mod tests {
             (Some("application/hl7-v2;q=0.5, application/json"), Some("application/json")),
             (Some("application/json, */*;q=0.1"), Some("application/json")),
             (Some("application/hl7-v2;q=0, */*"), Some("x-application/hl7-v2+er7; charset=utf-8")),
+            (Some("application/octet-stream"), Some(RAW)),
+            (Some("application/octet-stream;q=0.5, application/hl7-v2"), Some(HL7)),
+            (Some("application/octet-stream, */*;q=0.9"), Some(RAW)),
+            (Some("application/octet-stream, */*"), Some(RAW)),
+            (Some("application/hl7-v2;q=0, application/*"), Some("application/json")),
+            (Some("application/hl7-v2;q=0, application/json;q=0, application/*"), Some(RAW)),
             (Some("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"), Some(HL7)),
             (Some("application/xml"), None),
             (Some("application/hl7-v2+xml"), None),
@@ -152,9 +182,38 @@ mod tests {
         let id = MessageId::of_canonical(b"MSH|\r");
         let form = |accept| Representation::negotiate(Some(accept), &id, &stored(true)).unwrap();
         let (er7, json) = (form("*/*"), form("application/json"));
-        assert_eq!((er7.key.as_str(), er7.version_id.as_deref(), er7.is_er7), ("m.hl7", Some("v1"), true));
-        assert_eq!((json.key.as_str(), json.version_id.as_deref(), json.is_er7), ("m.json", Some("v2"), false));
+        assert_eq!((er7.key.as_str(), er7.version_id.as_deref(), er7.form), ("m.hl7", Some("v1"), Form::Canonical));
+        assert_eq!((json.key.as_str(), json.version_id.as_deref(), json.form), ("m.json", Some("v2"), Form::Rendition));
         assert_eq!((er7.etag, json.etag), (format!("\"{id}\""), format!("\"{id}.json.v2\"")));
+    }
+
+    #[test]
+    fn what_was_received_is_an_object_of_its_own_or_that_of_the_canonical_form() {
+        let id = MessageId::of_canonical(b"MSH|\r");
+        let raw = |stored: &Stored| Representation::negotiate(Some("application/octet-stream"), &id, stored).unwrap();
+        let same = raw(&stored(true));
+        assert_eq!((same.key.as_str(), same.version_id.as_deref(), same.form), ("m.hl7", Some("v1"), Form::Canonical));
+        assert_eq!(same.etag, format!("\"{id}.raw.v1\""));
+
+        let (raw_key, raw_version_id) = (Some("m.bin".to_owned()), Some("v3".to_owned()));
+        let latin_1 = Charset::for_label("iso-8859-1");
+        let other = raw(&Stored { raw_key, raw_version_id, charset: latin_1, ..stored(false) });
+        assert_eq!((other.key.as_str(), other.version_id.as_deref()), ("m.bin", Some("v3")));
+        assert_eq!((other.form, other.etag), (Form::Received(latin_1.unwrap()), format!("\"{id}.raw.v3\"")));
+    }
+
+    #[test]
+    fn bytes_are_the_message_if_its_canonical_form_has_the_id() {
+        let latin_1 = Charset::for_label("iso-8859-1").unwrap();
+        let id = MessageId::of_canonical("MSH|M\u{fc}ller\r".as_bytes());
+        assert!(Form::Canonical.is_of(&id, "MSH|M\u{fc}ller\r".as_bytes()));
+        assert!(!Form::Canonical.is_of(&id, b"MSH|M\xfcller\r"));
+        for received in [&b"MSH|M\xfcller\r"[..], b"\x0bMSH|M\xfcller\r\n\x1c\r", b"MSH|M\xfcller"] {
+            assert!(Form::Received(latin_1).is_of(&id, received), "{received:?}");
+            assert!(!Form::Received(Charset::UTF_8).is_of(&id, received), "{received:?}");
+        }
+        assert!(!Form::Received(latin_1).is_of(&id, b"MSH|Muller\r"));
+        assert!(!Form::Received(latin_1).is_of(&id, b""));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 #![cfg(test)]
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
@@ -24,6 +24,12 @@ use fetch::{Catalog, Fetch, Lake, MAX_BODY_BYTES};
 use serde_json::{Value, json};
 
 const ER7: &[u8] = b"MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
+
+/// The same in UTF-16, within MLLP's framing.
+static RAW: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let text = format!("\u{b}{}\u{1c}\r", std::str::from_utf8(ER7).unwrap());
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+});
 
 fn message_id() -> String {
     MessageId::of_canonical(ER7).to_string()
@@ -70,6 +76,12 @@ fn get(token: &str) -> Value {
     event("GET /er7/{messageId}", token, &json!({}), &json!({}))
 }
 
+/// A read of the bytes as they were received.
+fn raw(method: &str) -> Value {
+    let accept = json!({ "accept": "application/octet-stream" });
+    event(&format!("{method} /er7/{{messageId}}"), &token(3600), &accept, &json!({}))
+}
+
 fn head() -> Value {
     event("HEAD /er7/{messageId}", &token(3600), &json!({}), &json!({}))
 }
@@ -91,8 +103,21 @@ fn stored() -> HttpResponse {
         "version_id": { "S": "v1" },
         "json_key": { "S": "m.json" },
         "json_version_id": { "S": "v2" },
+        // As written for a message that came in canonical form.
+        "raw_key": { "NULL": true },
+        "raw_version_id": { "NULL": true },
+        "charset": { "NULL": true },
     });
     answered(200, &json!({ "Item": record }))
+}
+
+/// The record of the same message, received as [`RAW`].
+fn stored_beside_raw() -> HttpResponse {
+    let mut record: Value = serde_json::from_slice(stored().body().bytes().unwrap()).unwrap();
+    for (name, value) in [("raw_key", "m.bin"), ("raw_version_id", "v3"), ("charset", "UTF-16LE")] {
+        record["Item"][name] = json!({ "S": value });
+    }
+    answered(200, &record)
 }
 
 fn identifying(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
@@ -121,8 +146,12 @@ fn heading(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule 
 
 /// The object with that content, in the version that the catalog names and in no other.
 fn holding(content: &'static [u8]) -> Rule {
+    holding_in("m.hl7", "v1", content)
+}
+
+fn holding_in(key: &'static str, version_id: &'static str, content: &'static [u8]) -> Rule {
     mock!(aws_sdk_s3::Client::get_object)
-        .match_requests(|it| (it.bucket(), it.key(), it.version_id()) == (Some("lake"), Some("m.hl7"), Some("v1")))
+        .match_requests(move |it| (it.bucket(), it.key(), it.version_id()) == (Some("lake"), Some(key), Some(version_id)))
         .then_output(move || {
             let length = content.len().try_into().unwrap();
             GetObjectOutput::builder().content_length(length).body(ByteStream::from_static(content)).build()
@@ -189,7 +218,7 @@ fn check(response: &ApiGatewayV2httpResponse, status: i64, retry_after: Option<&
     assert_eq!(response.headers["content-type"], "application/problem+json");
     if let Some(Body::Text(body)) = &response.body {
         assert_eq!(json(response)["status"], status);
-        for inside in ["SECRET", "Exception", "dynamodb", "s3:", "m.hl7", "DOE"] {
+        for inside in ["SECRET", "Exception", "dynamodb", "s3:", "m.hl7", "m.bin", "DOE"] {
             assert!(!body.contains(inside), "the caller learns nothing of the inside: {body}");
         }
     }
@@ -203,6 +232,44 @@ async fn a_healthy_read_gives_the_bytes() {
     assert!(matches!(&response.body, Some(Body::Binary(bytes)) if bytes == ER7));
     let calls = [&aws.get_id, &aws.exchange, &aws.get_item, &aws.get_object, &aws.head_object].map(Rule::num_calls);
     assert_eq!(calls, [1, 1, 1, 1, 0]);
+}
+
+#[tokio::test]
+async fn the_bytes_as_they_were_received_are_an_object_of_their_own_or_the_er7() {
+    let etag = |version: &str| format!("\"{}.raw.{version}\"", message_id());
+    let beside = Aws { get_item: looking_up(stored_beside_raw), get_object: holding_in("m.bin", "v3", &RAW), ..Aws::healthy() };
+    for (aws, content, etag) in [(beside, RAW.as_slice(), etag("v3")), (Aws::healthy(), ER7, etag("v1"))] {
+        let response = aws.answer(raw("GET")).await;
+        assert_eq!((response.status_code, response.is_base64_encoded), (200, true), "{response:?}");
+        assert!(matches!(&response.body, Some(Body::Binary(bytes)) if bytes == content));
+        let head = aws.answer(raw("HEAD")).await;
+        assert_eq!((head.status_code, &head.body), (200, &None));
+        for headers in [&response.headers, &head.headers] {
+            assert_eq!(headers["content-type"], "application/octet-stream");
+            assert_eq!(headers["etag"], etag);
+        }
+        let mut known = raw("GET");
+        known["headers"]["if-none-match"] = json!(etag);
+        assert_eq!(aws.answer(known).await.status_code, 304);
+    }
+    // Only who asks for them gets them.
+    let aws = Aws { get_item: looking_up(stored_beside_raw), ..Aws::healthy() };
+    for accept in ["*/*", "application/*", "application/octet-stream;q=0.9, application/hl7-v2"] {
+        let response = aws.answer(event("GET /er7/{messageId}", &token(3600), &json!({ "accept": accept }), &json!({}))).await;
+        assert!(matches!(&response.body, Some(Body::Binary(bytes)) if bytes == ER7), "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn other_bytes_than_were_received_are_500_and_are_not_shown() {
+    // Another message, half a character, the same text in another character set than the record says.
+    for content in [&b"M\0S\0H\0|\0S\0E\0C\0R\0E\0T\0"[..], b"M\0S\0H", b"", ER7] {
+        let get_object = holding_in("m.bin", "v3", content);
+        let aws = Aws { get_item: looking_up(stored_beside_raw), get_object, ..Aws::healthy() };
+        check(&aws.answer(raw("GET")).await, 500, None);
+    }
+    let aws = Aws { get_object: holding(b"MSH|^~\\&|SECRET\r"), ..Aws::healthy() };
+    check(&aws.answer(raw("GET")).await, 500, None);
 }
 
 #[tokio::test]

@@ -116,8 +116,9 @@ pub struct AckHeader {
     fields: Vec<String>,
 }
 
-/// Longest field that an acknowledgment repeats, in characters; a longer one is left out. MSH-10 has at most 199 (HL7 2.7).
-const MAX_CHARACTERS: usize = 1000;
+/// Longest field that an acknowledgment repeats, in characters; a longer one is left out. MSH-10 has at most 199 (HL7 2.7), and
+/// MSH-3 227 (HL7 2.5.1).
+const MAX_CHARACTERS: usize = 250;
 
 /// MSH-18 of an acknowledgment in UTF-8.
 const UTF_8_IN_MSH_18: &str = "UNICODE UTF-8";
@@ -175,6 +176,17 @@ impl AckHeader {
             // A value that is not in the table asks for nothing that could be left out.
             _ => true,
         }
+    }
+
+    /// The same header of a sender that wants every acknowledgment.
+    #[must_use]
+    pub fn wanting_all(mut self) -> Self {
+        for number in [15, 16] {
+            if let Some(field) = self.fields.get_mut(number - 3) {
+                field.clear();
+            }
+        }
+        self
     }
 
     /// A field of MSH, from 3 on.
@@ -236,26 +248,25 @@ pub fn acknowledge_in(header: &AckHeader, ack: &Ack<'_>, asked: Option<Charset>)
 /// The acknowledgment of a batch, in UTF-8: one for each message that wants one, in their order, under headers and trailers
 /// that mirror those of the batch. BHS-12 and FHS-12 name what they answer.
 ///
-/// `acks` gives that of the n-th message of `split`.
+/// `acks` are those of the messages of `split`.
 pub fn acknowledge_batch<'a>(
     body: &[u8],
     charset: Charset,
     split: &Split,
     control_id: &str,
     time: &str,
-    mut acks: impl FnMut(usize) -> (AckHeader, Ack<'a>),
+    acks: impl IntoIterator<Item = (AckHeader, Ack<'a>)>,
 ) -> Vec<u8> {
     let mut text = String::new();
     let mut writer = Enclosing { text: &mut text, control_id, time, file: None, batch: None, in_batch: 0, batches: 0 };
-    let mut message = 0;
+    let mut acks = acks.into_iter();
     for part in split.parts() {
         let segment = body.get(part.range.clone()).unwrap_or_default();
         match part.kind {
             PartKind::FileHeader => writer.open_file(segment, charset),
             PartKind::BatchHeader => writer.open_batch(segment, charset),
             PartKind::Message => {
-                let (header, ack) = acks(message);
-                message += 1;
+                let Some((header, ack)) = acks.next() else { continue };
                 if header.wants(ack.code) {
                     writer.in_batch += 1;
                     let (_, msh_18) = header.answer_charset(Some(Charset::UTF_8));
@@ -492,6 +503,7 @@ mod tests {
             let header = AckHeader::of(format!("MSH|^~\\&|||||||ADT|7|P|2.5|||{accept}|{application}").as_bytes());
             let found: Vec<_> = [CA, CE, CR, AA, AE, AR].into_iter().filter(|&code| header.wants(code)).collect();
             assert_eq!(found, wanted, "{accept} {application}");
+            assert!([CA, CE, CR, AA, AE, AR].into_iter().all(|code| header.clone().wanting_all().wants(code)));
         }
     }
 
@@ -527,10 +539,8 @@ mod tests {
         let body = "FHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||F1\rBHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||B1\r\
                     MSH|^~\\&|LAB|HOSP|||1||ADT^A01|7|P|2.5\rPID|1\rMSH|^~\\&|LAB|HOSP|||1||ADT^A01|8|P|2.5|||NE\rBTS|2\rFTS|1\r";
         let split = split(body.as_bytes(), Charset::UTF_8);
-        let headers: Vec<_> = split.messages().map(|range| AckHeader::of(&body.as_bytes()[range])).collect();
-        let answer = acknowledge_batch(body.as_bytes(), Charset::UTF_8, &split, "S1", "T", |n| {
-            (headers[n].clone(), Ack { time: "T", ..ACCEPTED })
-        });
+        let acks = split.messages().map(|range| (AckHeader::of(&body.as_bytes()[range]), Ack { time: "T", ..ACCEPTED }));
+        let answer = acknowledge_batch(body.as_bytes(), Charset::UTF_8, &split, "S1", "T", acks);
         assert_eq!(
             String::from_utf8(answer).unwrap(),
             "FHS|^~\\&|LAKE|SLUICE|LAB|HOSP|T||||S1|F1\rBHS|^~\\&|LAKE|SLUICE|LAB|HOSP|T||||S1|B1\r\

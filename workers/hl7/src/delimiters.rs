@@ -1,7 +1,7 @@
 //! The characters that a message separates its parts with.
 
 use domain::Er7;
-use domain::catalog::Problem;
+use domain::catalog::{Problem, SegmentId};
 
 /// MSH-1 and MSH-2 (HL7 2.5.1 §2.15.9.1-2). Without a component, repetition, escape or subcomponent character the
 /// message has no such parts.
@@ -21,25 +21,41 @@ pub struct Delimiters {
     pub truncation: Option<char>,
 }
 
-/// Why nothing can be read from MSH on.
+/// Why nothing can be read from MSH on, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// The first segment that is not blank is no MSH.
     #[error("the message does not begin with an MSH segment")]
-    NoMsh,
+    NoMsh(Place),
     /// MSH-1 or MSH-2 is missing, longer than five characters, or uses a letter, a digit or a blank.
     #[error("MSH-1 and MSH-2 do not name one to five delimiters")]
-    Delimiters,
+    Delimiters(Place),
+}
+
+/// A segment of a message in canonical form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The how manieth segment it is, blank ones counted, from 1.
+    pub position: usize,
+    /// Where it begins, in bytes of the canonical form, from 0.
+    pub offset: usize,
 }
 
 impl Unreadable {
-    /// The short constant for catalog and status, with the sentence beside it.
+    /// The short constant for catalog and status, with the sentence and the place beside it.
     pub fn problem(self) -> Problem {
-        let code = match self {
-            Self::NoMsh => "no-msh",
-            Self::Delimiters => "msh-delimiters",
+        let (code, segment, place) = match self {
+            // Whatever stands there may be anything, so its name is not repeated.
+            Self::NoMsh(place) => ("no-msh", None, place),
+            Self::Delimiters(place) => ("msh-delimiters", SegmentId::try_from("MSH".to_owned()).ok(), place),
         };
-        Problem { code: code.to_owned(), detail: Some(self.to_string()) }
+        Problem {
+            detail: Some(self.to_string()),
+            segment,
+            position: Some(place.position),
+            offset: Some(place.offset),
+            ..Problem::new(code)
+        }
     }
 }
 
@@ -59,12 +75,25 @@ impl Delimiters {
     /// # Errors
     /// [`Unreadable`]: the message is kept as it came, with `state=error`.
     pub fn of(message: &Er7) -> Result<Self, Unreadable> {
-        Self::of_msh(msh(message).ok_or(Unreadable::NoMsh)?)
+        let (place, first) = first_segment(message);
+        if !first.starts_with("MSH") {
+            return Err(Unreadable::NoMsh(place));
+        }
+        Self::of_msh(first).ok_or(Unreadable::Delimiters(place))
     }
 
-    fn of_msh(msh: &str) -> Result<Self, Unreadable> {
+    /// The delimiters of a message whose MSH may be damaged: where MSH-2 is none, the usual ones beside MSH-1. `None` if
+    /// there is not even that.
+    pub(crate) fn guess(msh: &str) -> Option<Self> {
+        Self::of_msh(msh).or_else(|| {
+            let field = msh.chars().nth(3).filter(|&it| is_plain(it))?;
+            Some(Self { field, ..Self::USUAL })
+        })
+    }
+
+    fn of_msh(msh: &str) -> Option<Self> {
         let mut after_name = msh.chars().skip(3);
-        let field = after_name.next().ok_or(Unreadable::Delimiters)?;
+        let field = after_name.next()?;
         // Six are enough to see that there are too many.
         let encoding: Vec<char> = after_name.take_while(|&character| character != field).take(6).collect();
         // Seen in the wild: `^~\\&`, escaped once too often. A character that comes again names nothing new.
@@ -74,26 +103,23 @@ impl Delimiters {
                 distinct.push(character);
             }
         }
-        let plain = |character: char| !character.is_alphanumeric() && !character.is_whitespace() && !character.is_control();
-        if distinct.is_empty() || distinct.len() > 5 || !plain(field) || !distinct.iter().copied().all(plain) {
-            return Err(Unreadable::Delimiters);
+        if distinct.is_empty() || distinct.len() > 5 || !is_plain(field) || !distinct.iter().copied().all(is_plain) {
+            return None;
         }
         let nth = |n: usize| distinct.get(n).copied();
-        Ok(Self { field, component: nth(0), repetition: nth(1), escape: nth(2), subcomponent: nth(3), truncation: nth(4) })
+        Some(Self { field, component: nth(0), repetition: nth(1), escape: nth(2), subcomponent: nth(3), truncation: nth(4) })
     }
 
-    /// Turns `\F\ \S\ \R\ \E\ \T\` into what they stand for (HL7 2.5.1 §2.7). Everything else
-    /// that begins with the escape character (formatting, character sets, broken sequences) stays as it is.
+    /// Turns `\F\ \S\ \R\ \E\ \T\ \P\` into what they stand for, and `\Xdd...\` where it is ASCII (HL7 2.5.1 §2.7).
+    /// Everything else that begins with the escape character (formatting, highlighting, character sets, bytes beyond ASCII,
+    /// broken sequences) stays as it is.
     pub fn unescape(&self, value: &str, out: &mut String) {
         let Some(escape) = self.escape else { return out.push_str(value) };
         let mut rest = value;
         while let Some((before, after)) = rest.split_once(escape) {
             out.push_str(before);
-            match after.split_once(escape).and_then(|(sequence, behind)| Some((self.meaning(sequence)?, behind))) {
-                Some((character, behind)) => {
-                    out.push(character);
-                    rest = behind;
-                }
+            match after.split_once(escape).filter(|(sequence, _)| self.decode(sequence, out)) {
+                Some((_, behind)) => rest = behind,
                 None => {
                     out.push(escape);
                     rest = after;
@@ -103,33 +129,42 @@ impl Delimiters {
         out.push_str(rest);
     }
 
-    fn meaning(&self, sequence: &str) -> Option<char> {
-        match sequence {
+    /// Appends what a sequence stands for; false if that is no character.
+    fn decode(&self, sequence: &str, out: &mut String) -> bool {
+        let character = match sequence {
             "F" => Some(self.field),
             "S" => self.component,
             "R" => self.repetition,
             "E" => self.escape,
             "T" => self.subcomponent,
-            _ => None,
-        }
+            "P" => self.truncation,
+            _ => return sequence.strip_prefix('X').is_some_and(|digits| push_hexadecimal(digits, out)),
+        };
+        out.extend(character);
+        character.is_some()
     }
 
-    /// The reverse of [`Delimiters::unescape`] for a value without sequences of its own.
+    /// The reverse of [`Delimiters::unescape`] for a value without sequences of its own. A line end, which would end the
+    /// segment, becomes `\X0D\` or `\X0A\`.
     pub fn escape(&self, value: &str, out: &mut String) {
         for character in value.chars() {
             let name = match Some(character) {
-                it if it == Some(self.field) => 'F',
-                it if it == self.component => 'S',
-                it if it == self.repetition => 'R',
-                it if it == self.escape => 'E',
-                it if it == self.subcomponent => 'T',
+                it if it == Some(self.field) => "F",
+                it if it == self.component => "S",
+                it if it == self.repetition => "R",
+                it if it == self.escape => "E",
+                it if it == self.subcomponent => "T",
+                Some('\r') => "X0D",
+                Some('\n') => "X0A",
                 _ => {
                     out.push(character);
                     continue;
                 }
             };
             if let Some(escape) = self.escape {
-                out.extend([escape, name, escape]);
+                out.push(escape);
+                out.push_str(name);
+                out.push(escape);
             } else {
                 out.push(character);
             }
@@ -137,9 +172,46 @@ impl Delimiters {
     }
 }
 
+/// MSH-1 and each of MSH-2 can be any character that no value is made of.
+fn is_plain(character: char) -> bool {
+    !character.is_alphanumeric() && !character.is_whitespace() && !character.is_control()
+}
+
+/// Appends the characters of `\Xdd...\`, if all of them are of ASCII. What other bytes mean depends on a character set that
+/// the message may no longer be in. NUL stays as it is: few that read JSON can hold it.
+fn push_hexadecimal(digits: &str, out: &mut String) -> bool {
+    let nibble = |digit: u8| char::from(digit).to_digit(16);
+    let bytes = || {
+        digits.as_bytes().chunks(2).map(|pair| match *pair {
+            [high, low] => u8::try_from(nibble(high)? * 16 + nibble(low)?).ok().filter(|it| matches!(it, 1..=0x7f)),
+            _ => None,
+        })
+    };
+    if digits.is_empty() || bytes().any(|byte| byte.is_none()) {
+        return false;
+    }
+    out.extend(bytes().flatten().map(char::from));
+    true
+}
+
+/// The first segment that is not blank, or the last one if there is no other.
+pub(crate) fn first_segment(message: &Er7) -> (Place, &str) {
+    let mut place = Place { position: 0, offset: 0 };
+    let mut last = "";
+    for segment in segments(message) {
+        place =
+            Place { position: place.position + 1, offset: if place.position == 0 { 0 } else { place.offset + last.len() + 1 } };
+        last = segment;
+        if !segment.trim().is_empty() {
+            break;
+        }
+    }
+    (place, last)
+}
+
 /// The MSH segment: the first that is not blank.
 pub(crate) fn msh(message: &Er7) -> Option<&str> {
-    segments(message).find(|segment| !segment.trim().is_empty()).filter(|segment| segment.starts_with("MSH"))
+    Some(first_segment(message).1).filter(|segment| segment.starts_with("MSH"))
 }
 
 /// The segments of a canonical message, without their CR.
@@ -170,11 +242,15 @@ mod tests {
     #[test]
     fn what_is_not_readable_has_a_reason() {
         for text in ["I'm just a random number: 4711", "PID|1", "FHS|^~\\&|", "M"] {
-            assert_eq!(of(text), Err(Unreadable::NoMsh), "{text}");
+            assert_eq!(of(text), Err(Unreadable::NoMsh(Place { position: 1, offset: 0 })), "{text}");
         }
+        assert_eq!(of("\r \r\rPID|1"), Err(Unreadable::NoMsh(Place { position: 4, offset: 4 })));
         for text in ["MSH", "MSH|", "MSH||", "MSH|ABCD|", "MSH|^~\\&#!|", "MSHA^~\\&A"] {
-            assert_eq!(of(text), Err(Unreadable::Delimiters), "{text}");
+            assert_eq!(of(text), Err(Unreadable::Delimiters(Place { position: 1, offset: 0 })), "{text}");
         }
+        let problem = of("\rMSH|ABCD|SECRET").unwrap_err().problem();
+        assert_eq!((problem.code.as_str(), problem.segment.as_ref().map(SegmentId::as_str)), ("msh-delimiters", Some("MSH")));
+        assert_eq!((problem.position, problem.offset), (Some(2), Some(1)));
     }
 
     #[test]
@@ -187,7 +263,12 @@ mod tests {
         };
         assert_eq!(unescape("a\\F\\b\\S\\\\R\\\\E\\\\T\\"), "a|b^~\\&");
         assert_eq!(unescape("é\\F\\é"), "é|é");
-        assert_eq!(unescape("\\.br\\ \\H\\x\\N\\ \\X0D\\ open\\ end"), "\\.br\\ \\H\\x\\N\\ \\X0D\\ open\\ end");
+        assert_eq!(unescape("a\\X0D\\b\\X0d0A\\c\\X41\\"), "a\rb\r\ncA");
+        for as_it_is in
+            ["\\.br\\ \\H\\x\\N\\ open\\ end", "\\X\\", "\\X4\\", "\\XC3BC\\", "\\X00\\", "\\X+1\\", "\\Z1\\", "\\P\\"]
+        {
+            assert_eq!(unescape(as_it_is), as_it_is);
+        }
         assert_eq!(unescape("\\"), "\\");
     }
 }

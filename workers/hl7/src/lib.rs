@@ -7,12 +7,17 @@
 
 mod ack;
 mod delimiters;
+mod dictionary;
+mod document;
 mod rendition;
 mod split;
 mod summary;
+pub mod validate;
 
 pub use ack::{Ack, AckCode, AckHeader, AckProblem, Condition, Severity, acknowledge, acknowledge_batch, acknowledge_in};
-pub use delimiters::{Delimiters, Unreadable};
+pub use delimiters::{Delimiters, Place, Unreadable};
+pub use dictionary::{DataType, Dictionary, Element, Item, Node, SegmentDefinition, Structure, Table, Usage};
+pub use document::{NotARendition, read_json};
 pub use rendition::write_json;
 pub use split::{BatchProblem, Part, PartKind, Split, split};
 pub use summary::summarize;

@@ -4,18 +4,18 @@ use domain::{Er7, Summary};
 use hl7_parser::message::Separators;
 use hl7_parser::parser::parse_field_with_separators;
 
-use crate::delimiters::{Delimiters, Unreadable, msh};
+use crate::delimiters::{Delimiters, msh};
 
 /// Longest value of a summary, in characters: HL7's ST allows 199. A longer one is left out, not cut.
 const MAX_CHARACTERS: usize = 199;
 
-/// The summary of any message that has a readable MSH, whatever else is wrong with it.
-///
-/// # Errors
-/// [`Unreadable`], if there is none.
-pub fn summarize(message: &Er7) -> Result<Summary, Unreadable> {
-    let delimiters = Delimiters::of(message)?;
-    let msh = msh(message).ok_or(Unreadable::NoMsh)?;
+/// The summary of any message that has an MSH, whatever else is wrong with it: where MSH-2 is not readable, MSH-9 and the
+/// others are split on `^`. Without an MSH it is empty.
+pub fn summarize(message: &Er7) -> Summary {
+    msh(message).and_then(|msh| Some(of_msh(msh, Delimiters::guess(msh)?))).unwrap_or_default()
+}
+
+fn of_msh(msh: &str, delimiters: Delimiters) -> Summary {
     // The text after "MSH" begins with MSH-1, so that the split gives "", MSH-2, MSH-3 ...
     let fields: Vec<&str> = msh.get(3..).unwrap_or_default().split(delimiters.field).take(13).collect();
     let component = |field: usize, component: usize| {
@@ -30,7 +30,7 @@ pub fn summarize(message: &Er7) -> Result<Summary, Unreadable> {
         let fits = !value.is_empty() && value != "\"\"" && value.chars().count() <= MAX_CHARACTERS;
         (fits && !value.contains(cannot_be_sent)).then(|| value.to_owned())
     };
-    Ok(Summary {
+    Summary {
         message_type: component(9, 1),
         trigger_event: component(9, 2),
         message_structure: component(9, 3),
@@ -41,7 +41,7 @@ pub fn summarize(message: &Er7) -> Result<Summary, Unreadable> {
         receiving_application: component(5, 1),
         receiving_facility: component(6, 1),
         message_time: component(7, 1),
-    })
+    }
 }
 
 /// What SQS and SNS do not take, or people cannot read: control characters and U+FFFE, U+FFFF.
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn summary(text: &str) -> Summary {
-        summarize(&Er7::canonical(text).unwrap()).unwrap()
+        summarize(&Er7::canonical(text).unwrap())
     }
 
     #[test]
@@ -96,6 +96,25 @@ mod tests {
     #[test]
     fn a_fifth_encoding_character_shifts_nothing() {
         assert_eq!(summary("MSH|^~\\&#|APP|FAC").sending_facility.as_deref(), Some("FAC"));
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_msh_the_rest_is_read() {
+        let of = |message: &str| {
+            let found = summary(message);
+            [found.sending_application, found.message_type, found.trigger_event, found.message_structure, found.hl7_version]
+                .map(|it| it.unwrap_or_default())
+        };
+        assert_eq!(of("MSH|^~\\&|A|||||| ADT ||P|"), ["A", "ADT", "", "", ""]);
+        assert_eq!(of("MSH|^~\\&|A||||||ADT^A01|7|P||"), ["A", "ADT", "A01", "", ""]);
+        assert_eq!(of("MSH|^~\\&|A||||||ADT^A01^ADT_A01|7|P|2.5"), ["A", "ADT", "A01", "ADT_A01", "2.5"]);
+        assert_eq!(of("MSH|^~\\&#|A||||||ADT^A01^ADT_A01^x|7|P|2.5^US^1"), ["A", "ADT", "A01", "ADT_A01", "2.5"]);
+        assert_eq!(of("MSH$%*!@$A$$$$$$ADT%A01$7$P$2.3.z"), ["A", "ADT", "A01", "", "2.3.z"]);
+        assert_eq!(of("MSH||A||||||ADT^A01|7|P|2.5"), ["A", "ADT", "A01", "", "2.5"]);
+        assert_eq!(of("MSH|^~\\&amp;|A||||||ADT^A01|7|P|2.5"), ["A", "ADT", "A01", "", "2.5"]);
+        assert_eq!(of("MSH|^~\\&|A||||||ADT^A01|7|P|2.5\rgarbage\r\u{0}||^^~~\rMSH|x"), ["A", "ADT", "A01", "", "2.5"]);
+        assert_eq!(of("MSH"), [""; 5]);
+        assert_eq!(of("PID|1"), [""; 5]);
     }
 
     #[test]

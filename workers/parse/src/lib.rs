@@ -4,7 +4,7 @@
 
 use aws_sdk_s3::Client;
 use domain::step::{ParseRequest, Parsed};
-use domain::{Er7, State, Summary};
+use domain::{Er7, State};
 use runtime::{Field, StepError, note};
 use serde_json::Value;
 
@@ -15,7 +15,8 @@ use serde_json::Value;
 pub async fn answer(s3: &Client, overflow_bucket: &str, event: Value) -> Result<Parsed, StepError> {
     let request: ParseRequest = runtime::input("a parse request", event)?;
     Field::note_subject(&request.subject);
-    let message = overflow::message(s3, overflow_bucket, &request.payload).await?;
+    let received = overflow::received(s3, overflow_bucket, &request.payload).await?;
+    let message = overflow::message(&received)?;
     note(Field::SizeBytes, message.size_bytes());
     if message.message_id() != request.subject.message_id {
         return Err(StepError::InvalidInput { what: "the message id, which is not that of the payload" });
@@ -26,10 +27,9 @@ pub async fn answer(s3: &Client, overflow_bucket: &str, event: Value) -> Result<
 }
 
 fn parse(message: &Er7) -> Parsed {
-    match hl7::summarize(message) {
-        Ok(summary) => Parsed { state: State::Parsed, summary, error: None },
-        Err(unreadable) => Parsed { state: State::Error, summary: Summary::default(), error: Some(unreadable.problem()) },
-    }
+    let error = hl7::Delimiters::of(message).err().map(hl7::Unreadable::problem);
+    let state = if error.is_none() { State::Parsed } else { State::Error };
+    Parsed { state, summary: hl7::summarize(message), error }
 }
 
 #[cfg(test)]

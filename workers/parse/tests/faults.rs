@@ -8,7 +8,7 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use domain::step::Parsed;
-use domain::{Er7, Payload, State};
+use domain::{Charset, Er7, Payload, Received, State};
 use runtime::StepError;
 use serde_json::{Value, json};
 
@@ -35,8 +35,12 @@ async fn parse(rule: &Rule, event: Value) -> Result<Parsed, StepError> {
 
 /// Parses [`ER7`], which lies in the overflow bucket.
 async fn parse_overflow(rule: &Rule) -> Result<Parsed, StepError> {
-    let pointer = json!({ "bucket": "overflow", "key": "general-hospital/01ARZ3NDEKTSV4RRFFQ69G5FAV.hl7" });
-    parse(rule, request(Er7::canonical(ER7).unwrap().message_id().to_string().as_str(), &pointer)).await
+    let pointer = json!({ "bucket": "overflow", "key": "general-hospital/01ARZ3NDEKTSV4RRFFQ69G5FAV/x.hl7" });
+    parse(rule, request(&id(ER7), &pointer)).await
+}
+
+fn id(message: &str) -> String {
+    Er7::canonical(message).unwrap().message_id().to_string()
 }
 
 fn refused(status: u16, code: &'static str) -> Rule {
@@ -57,6 +61,26 @@ async fn a_message_is_read_from_the_overflow_bucket() {
     let rule = found(ER7.as_bytes());
     assert_eq!(parse_overflow(&rule).await.unwrap().state, State::Parsed);
     assert_eq!(rule.num_calls(), 1);
+}
+
+#[tokio::test]
+async fn a_message_is_read_in_its_character_set_whatever_stands_around_it() {
+    const TEXT: &str = "MSH|^~\\&|A|B|||||ADT^A01|M\u{fc}LLER\r";
+    const LATIN_1: &[u8] = b"\x0bMSH|^~\\&|A|B|||||ADT^A01|M\xfcLLER\r\n\x1c\r";
+    let rule = found(LATIN_1);
+    let latin_1 = Charset::for_label("iso-8859-1").unwrap();
+    let inline = json!(Payload::inline(&Received::new(LATIN_1.to_vec(), latin_1)));
+    let overflow = |charset: &str| json!({ "bucket": "overflow", "key": "k", "charset": charset });
+    for payload in [inline, overflow("windows-1252"), overflow("ISO-8859-1")] {
+        let parsed = parse(&rule, request(&id(TEXT), &payload)).await.unwrap();
+        assert_eq!(parsed.summary.control_id.as_deref(), Some("M\u{fc}LLER"), "{payload}");
+    }
+    assert_eq!(rule.num_calls(), 2);
+    // What another character set makes of it is another message.
+    let other = parse(&rule, request(&id(TEXT), &overflow("ISO-8859-5"))).await;
+    assert_eq!(other, Err(StepError::InvalidInput { what: "the message id, which is not that of the payload" }));
+    let unknown = parse(&rule, request(&id(TEXT), &overflow("SECRET"))).await;
+    assert_eq!(unknown, Err(StepError::InvalidInput { what: "a parse request" }));
 }
 
 #[tokio::test]
@@ -82,14 +106,14 @@ async fn a_payload_that_is_not_the_message_it_is_said_to_be_fails_the_execution(
     let swapped = found(b"MSH|^~\\&|another message");
     assert_eq!(parse_overflow(&swapped).await, Err(other.clone()));
 
-    let inline = serde_json::to_value(Payload::inline(&Er7::canonical(ER7).unwrap())).unwrap();
+    let inline = json!(Payload::inline(&Received::new(ER7.into(), Charset::UTF_8)));
     assert_eq!(parse(&swapped, request(&"0".repeat(64), &inline)).await, Err(other));
     assert_eq!(swapped.num_calls(), 1, "an inline payload needs no call");
 }
 
 #[tokio::test]
 async fn a_damaged_payload_fails_the_execution() {
-    let overflow = Err(StepError::InvalidInput { what: "the overflow object" });
+    let overflow = Err(StepError::InvalidInput { what: "the payload, which is no message in its character set" });
     assert_eq!(parse_overflow(&found(b"MSH|\xff")).await, overflow);
     assert_eq!(parse_overflow(&found(b"")).await, overflow);
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 const PUBLISH: &str = "sns:Publish";
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:events";
 const SUBMISSION: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+const EVENT: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV.0000000000000000.stored";
 
 /// What the state `Publish` passes for a stored message.
 fn stored() -> Value {
@@ -91,7 +92,7 @@ fn attributes(request: &PublishInput) -> Vec<(&str, &str)> {
 async fn a_stored_message_is_announced_with_a_pointer_and_attributes_to_filter_by() {
     let (rule, taken) = taken();
     let published = publish(&rule, RetryConfig::disabled(), stored()).await.unwrap();
-    assert_eq!(published.event_id, format!("{SUBMISSION}.stored"));
+    assert_eq!(published.event_id, EVENT);
 
     let taken = taken.lock().unwrap();
     assert_eq!((taken.len(), taken[0].topic_arn()), (1, Some(TOPIC)));
@@ -113,7 +114,7 @@ async fn a_stored_message_is_announced_with_a_pointer_and_attributes_to_filter_b
         body,
         json!({
             "specversion": "1.0",
-            "id": format!("{SUBMISSION}.stored"),
+            "id": EVENT,
             "source": "sluice/general-hospital",
             "type": "stored",
             "subject": "0".repeat(64),
@@ -165,7 +166,7 @@ async fn a_throttled_topic_is_tried_again_by_the_sdk() {
         .output(|| PublishOutput::builder().message_id("m").build())
         .build();
     let retry = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
-    assert_eq!(publish(&rule, retry, stored()).await.unwrap().event_id, format!("{SUBMISSION}.stored"));
+    assert_eq!(publish(&rule, retry, stored()).await.unwrap().event_id, EVENT);
     assert_eq!(rule.num_calls(), 3);
 }
 

@@ -29,6 +29,15 @@ impl HttpProblem {
         Self { status, title, detail: detail.into(), members: Vec::new(), retry_after_seconds: None }
     }
 
+    /// As JSON (RFC 9457 §3).
+    pub fn document(&self) -> Value {
+        let mut document = json!({ "type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail });
+        if let Value::Object(object) = &mut document {
+            object.extend(self.members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        }
+        document
+    }
+
     /// 400: the path names no message.
     pub fn invalid_message_id() -> Self {
         Self::new(400, "Invalid message id", "the message id must be 64 lower-case hexadecimal digits")
@@ -57,17 +66,12 @@ pub fn bytes_response(status: u16, headers: HeaderMap, body: Option<Vec<u8>>) ->
 
 /// A problem document.
 pub fn problem_response(problem: &HttpProblem) -> ApiGatewayV2httpResponse {
-    let HttpProblem { status, title, detail, members, retry_after_seconds } = problem;
-    let mut body = json!({ "type": "about:blank", "title": title, "status": status, "detail": detail });
-    if let Value::Object(object) = &mut body {
-        object.extend(members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-    }
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/problem+json"));
-    if let Some(seconds) = retry_after_seconds {
-        headers.insert("retry-after", (*seconds).into());
+    if let Some(seconds) = problem.retry_after_seconds {
+        headers.insert("retry-after", seconds.into());
     }
-    respond(*status, headers, Some(Body::Text(body.to_string())))
+    respond(problem.status, headers, Some(Body::Text(problem.document().to_string())))
 }
 
 fn respond(status: u16, mut headers: HeaderMap, body: Option<Body>) -> ApiGatewayV2httpResponse {

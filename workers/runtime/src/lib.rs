@@ -6,6 +6,7 @@ mod error;
 mod http;
 mod identity;
 mod log;
+pub mod media;
 mod serve;
 
 pub use aws::{RequestLog, StripHostPrefix, endpoint_url, sdk_config};

@@ -23,6 +23,8 @@ pub enum Field {
     HttpStatus,
     /// How large the message is.
     SizeBytes,
+    /// How many messages a batch has.
+    Messages,
     /// SQS's receive count.
     Receives,
     /// What the credential cache knew: `hit` or `miss`.
@@ -54,6 +56,7 @@ impl Field {
             Self::Outcome => "outcome",
             Self::HttpStatus => "httpStatus",
             Self::SizeBytes => "sizeBytes",
+            Self::Messages => "messageCount",
             Self::Receives => "receives",
             Self::CredentialCache => "credentialCache",
             Self::Provider => "provider",
@@ -68,11 +71,17 @@ impl Field {
     }
 }
 
+/// The most AWS requests of an invocation whose ids its line names. CloudWatch takes 1 MiB of an event, and a batch of messages
+/// makes thousands.
+const MAX_REQUESTS: usize = 100;
+
 #[derive(Default)]
 struct Line {
     fields: Map<String, Value>,
     messages: Vec<Value>,
     requests: Vec<Value>,
+    /// Those that `requests` has no room for.
+    more_requests: usize,
 }
 
 tokio::task_local! {
@@ -102,7 +111,14 @@ pub fn note_message(facts: &[(Field, String)]) {
 
 /// Notes an AWS request that was made, and its id.
 pub(crate) fn note_request(operation: &str, request_id: &str) {
-    let _ = LINE.try_with(|line| line.borrow_mut().requests.push(json!({ "operation": operation, "requestId": request_id })));
+    let _ = LINE.try_with(|line| {
+        let mut line = line.borrow_mut();
+        if line.requests.len() < MAX_REQUESTS {
+            line.requests.push(json!({ "operation": operation, "requestId": request_id }));
+        } else {
+            line.more_requests += 1;
+        }
+    });
 }
 
 /// Whether a line tells of an error: the invocation's, one answered with 503, or one of a batch's messages.
@@ -122,7 +138,23 @@ pub(crate) async fn collecting<T>(invocation: impl Future<Output = T>) -> (T, Ma
             fields.insert("messages".to_owned(), line.messages.into());
         }
         fields.insert("awsRequests".to_owned(), line.requests.into());
+        if line.more_requests > 0 {
+            fields.insert("moreAwsRequests".to_owned(), line.more_requests.into());
+        }
         (result, fields)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_stays_short_enough_for_the_log() {
+        let ((), line) = collecting(async { (0..5000).for_each(|n| note_request("kms:Encrypt", &n.to_string())) }).await;
+        assert_eq!((line["awsRequests"].as_array().unwrap().len(), &line["moreAwsRequests"]), (100, &json!(4900)));
+        let ((), line) = collecting(async { note_request("kms:Encrypt", "1") }).await;
+        assert_eq!((line["awsRequests"].as_array().unwrap().len(), line.get("moreAwsRequests")), (1, None));
+    }
 }

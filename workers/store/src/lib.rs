@@ -39,6 +39,9 @@ pub struct Store {
 impl Store {
     /// Answers one [`StoreRequest`]. Safe to repeat: the same objects are put again, the record is finished once.
     ///
+    /// What was received is an object of its own unless its bytes are the canonical ones. Another submission may have received
+    /// the same message in other bytes: the record names the version of the one that finishes it.
+    ///
     /// # Errors
     /// [`StepError::Denied`], [`StepError::TokenExpired`], [`StepError::TokenInvalid`] and [`StepError::PayloadExpired`] are
     /// permanent; [`StepError::Throttled`] and [`StepError::Unavailable`] may be retried; the rest fails the execution.
@@ -48,13 +51,17 @@ impl Store {
 
         let token = seal::open(&self.kms, &self.token_key_arn, &subject, &token).await?;
         let credentials = self.exchange.credentials(&token).await?;
-        let message = overflow::message(&self.own_s3, &self.overflow_bucket, &payload).await?;
+        let received = overflow::received(&self.own_s3, &self.overflow_bucket, &payload).await?;
+        let message = overflow::message(&received)?;
         note(Field::SizeBytes, message.size_bytes());
 
         let key = object::er7_key(&subject.source, &subject.message_id, received_at);
         let json_key = object::json_key(&subject.source, &subject.message_id, received_at);
+        let raw_key = object::raw_key(&subject.source, &subject.message_id, received_at);
         let tagging = object::tagging(&subject.source, parsed.state);
         let rendition = rendition(&message)?;
+        let charset = received.charset();
+        let raw = (received.bytes() != message.as_str().as_bytes()).then(|| received.into_bytes());
         let er7 = self.lake.put(&credentials, &key, message.as_str().into(), "application/hl7-v2; charset=utf-8", &tagging);
         let json = async {
             match rendition {
@@ -62,7 +69,16 @@ impl Store {
                 None => Ok(None),
             }
         };
-        let (version_id, json_version_id) = futures_util::future::try_join(er7, json).await?;
+        let raw = async {
+            match raw {
+                Some(bytes) => {
+                    let content_type = object::content_type(charset);
+                    self.lake.put(&credentials, &raw_key, bytes, &content_type, &tagging).await.map(Some)
+                }
+                None => Ok(None),
+            }
+        };
+        let (version_id, json_version_id, raw_version_id) = futures_util::future::try_join3(er7, json, raw).await?;
 
         let stored = Stored {
             state: parsed.state,
@@ -71,6 +87,9 @@ impl Store {
             version_id,
             json_key: json_version_id.is_some().then_some(json_key),
             json_version_id: json_version_id.flatten(),
+            raw_key: raw_version_id.is_some().then_some(raw_key),
+            charset: raw_version_id.is_some().then_some(charset),
+            raw_version_id: raw_version_id.flatten(),
             received_at,
             stored_at: Timestamp::now(),
             summary: parsed.summary,

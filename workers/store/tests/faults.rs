@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use aws_sdk_cognitoidentity::operation::get_id::GetIdOutput;
 use aws_sdk_cognitoidentity::primitives::DateTime;
 use aws_sdk_cognitoidentity::types::Credentials;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::operation::decrypt::DecryptOutput;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -19,7 +21,7 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use catalog::Catalog;
 use domain::step::StoreAnswer;
-use domain::{Er7, Payload, Stored};
+use domain::{Charset, Er7, Payload, Received, Stored};
 use exchange::Exchange;
 use runtime::StepError;
 use serde_json::{Value, json};
@@ -48,9 +50,13 @@ fn request(token: &str) -> Value {
         "source": "general-hospital",
         "receivedAt": "2026-11-21T07:21:07.120Z",
         "token": BASE64_STANDARD.encode(token),
-        "payload": Payload::inline(&message),
+        "payload": Payload::inline(&received(ER7.as_bytes(), "utf-8")),
         "parsed": { "state": "parsed", "summary": { "messageType": "ADT" } },
     })
+}
+
+fn received(bytes: &[u8], charset: &str) -> Received {
+    Received::new(bytes.to_vec(), Charset::for_label(charset).unwrap())
 }
 
 fn answered(status: u16, body: &Value) -> HttpResponse {
@@ -83,7 +89,7 @@ fn finish_refused_by(status: &'static str, claim: &'static str) -> Rule {
     mock!(aws_sdk_dynamodb::Client::update_item).then_http_response(move || answered(400, &refused))
 }
 
-/// The S3 keys of the ER7 object and of its rendition end so.
+/// The S3 keys of the ER7 object, of its rendition and of what was received end so.
 fn putting(extension: &'static str, response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
     mock!(aws_sdk_s3::Client::put_object)
         .match_requests(move |request| request.key().unwrap().ends_with(extension))
@@ -131,6 +137,7 @@ struct Aws {
     fetch: Rule,
     put_er7: Rule,
     put_json: Rule,
+    put_raw: Rule,
     finish: Rule,
     puts: Arc<Mutex<Vec<PutObjectInput>>>,
     retry: RetryConfig,
@@ -148,6 +155,8 @@ impl Aws {
                     let request = PutObjectInput::builder()
                         .set_bucket(request.bucket.clone())
                         .set_key(request.key.clone())
+                        .set_content_type(request.content_type.clone())
+                        .body(request.body.bytes().unwrap().to_vec().into())
                         .set_tagging(request.tagging.clone());
                     puts.lock().unwrap().push(request.build().unwrap());
                     PutObjectOutput::builder().version_id(format!("version of {extension}")).build()
@@ -163,6 +172,7 @@ impl Aws {
             fetch: mock!(aws_sdk_s3::Client::get_object).then_http_response(|| s3_refusal(404, "NoSuchKey")),
             put_er7: put(".hl7"),
             put_json: put(".json"),
+            put_raw: put(".bin"),
             finish: mock!(aws_sdk_dynamodb::Client::update_item).then_output(|| UpdateItemOutput::builder().build()),
             puts,
             retry: RetryConfig::disabled(),
@@ -171,10 +181,10 @@ impl Aws {
 
     /// A worker that has just started.
     fn store(&self) -> Store {
-        let Self { open, identify, exchange, fetch, put_er7, put_json, finish, retry, .. } = self;
+        let Self { open, identify, exchange, fetch, put_er7, put_json, put_raw, finish, retry, .. } = self;
         let any = RuleMode::MatchAny;
         let cognito = mock_client!(aws_sdk_cognitoidentity, any, [identify, exchange], |conf| conf.retry_config(retry.clone()));
-        let lake = mock_client!(aws_sdk_s3, any, [put_er7, put_json], |conf| conf.retry_config(retry.clone()));
+        let lake = mock_client!(aws_sdk_s3, any, [put_er7, put_json, put_raw], |conf| conf.retry_config(retry.clone()));
         let dynamodb = mock_client!(aws_sdk_dynamodb, any, [finish], |conf| conf.retry_config(retry.clone()));
         Store {
             catalog: Catalog::new(dynamodb, "catalog".to_owned()),
@@ -227,11 +237,90 @@ async fn a_message_is_put_twice_and_then_finished() {
     assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 1, 1], [1, 1, 1]));
     assert_eq!(stored.version_id.as_deref(), Some("version of .hl7"));
     assert_eq!(stored.json_version_id.as_deref(), Some("version of .json"));
+    assert_eq!((stored.raw_key, stored.raw_version_id, stored.charset), (None, None, None), "it came in canonical form");
     let puts = aws.puts.lock().unwrap();
     assert_eq!(puts.iter().map(|put| put.key().unwrap()).collect::<Vec<_>>(), [&stored.key, stored.json_key.as_ref().unwrap()]);
     for put in &*puts {
         assert_eq!(put.bucket(), Some("lake"));
         assert_eq!(put.tagging(), Some("source=general-hospital&state=parsed"));
+    }
+}
+
+/// A request for [`ER7`], received in those bytes.
+fn request_for(bytes: &[u8], charset: &str) -> Value {
+    let mut request = request(&token(HOUR, 1));
+    let received = received(bytes, charset);
+    assert_eq!(received.message().unwrap(), Er7::canonical(ER7).unwrap());
+    request["payload"] = json!(Payload::inline(&received));
+    request
+}
+
+#[tokio::test]
+async fn what_was_received_is_put_as_it_came() {
+    let framed = format!("\u{b}{}\u{1c}\r", ER7.replace('\r', "\r\n")).into_bytes();
+    let utf_16: Vec<u8> = ER7.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let table = [
+        (framed.as_slice(), "utf-8", "UTF-8"),
+        (ER7.trim_end().as_bytes(), "iso-8859-1", "windows-1252"),
+        (&utf_16, "utf-16be", "UTF-16BE"),
+    ];
+    for (bytes, label, charset) in table {
+        let aws = Aws::healthy();
+        let stored = stored(aws.answer_to(request_for(bytes, label)).await);
+        assert_eq!((aws.storing_calls(), aws.put_raw.num_calls()), ([1, 1, 1], 1));
+        assert_eq!((stored.raw_version_id.as_deref(), stored.charset.unwrap().name()), (Some("version of .bin"), charset));
+        let puts = aws.puts.lock().unwrap();
+        let raw = puts.iter().find(|put| put.key() == stored.raw_key.as_deref()).unwrap();
+        assert_eq!(raw.body().bytes(), Some(bytes));
+        assert_eq!(raw.content_type(), Some(format!("application/hl7-v2; charset={charset}").as_str()));
+        assert_eq!((raw.bucket(), raw.tagging()), (Some("lake"), Some("source=general-hospital&state=parsed")));
+        let er7 = puts.iter().find(|put| put.key() == Some(&stored.key)).unwrap();
+        assert_eq!(er7.body().bytes(), Some(ER7.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn the_canonical_bytes_are_put_once_whatever_they_were_said_to_be_in() {
+    for charset in ["utf-8", "iso-8859-1", "shift_jis"] {
+        let aws = Aws::healthy();
+        let stored = stored(aws.answer_to(request_for(ER7.as_bytes(), charset)).await);
+        assert_eq!((aws.put_raw.num_calls(), stored.raw_key, stored.charset), (0, None, None), "{charset}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_received_and_cannot_be_put_leaves_the_catalog_alone() {
+    let event = request_for(ER7.trim_end().as_bytes(), "utf-8");
+    for (status, code, name) in [(403, "AccessDenied", "Denied"), (503, "SlowDown", "Throttled")] {
+        let aws = Aws { put_raw: putting(".bin", move || s3_refusal(status, code)), ..Aws::healthy() };
+        assert_eq!(aws.answer_to(event.clone()).await.unwrap_err().name(), name);
+        assert_eq!((aws.put_raw.num_calls(), aws.finish.num_calls()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn the_record_names_the_bytes_of_the_submission_that_finishes_it() {
+    // One that crashed behind its objects, and received other bytes.
+    let aws = Aws { finish: finish_refused_by("processing", ANOTHER), ..Aws::healthy() };
+    let framed = format!("\u{b}{ER7}\u{1c}\r").into_bytes();
+    assert_eq!(aws.answer_to(request_for(&framed, "utf-8")).await, Err(StepError::ClaimLost));
+    let put = aws.puts.lock().unwrap().iter().find(|put| put.key().unwrap().ends_with(".bin")).unwrap().key.clone();
+
+    let names = |values: &HashMap<String, AttributeValue>| {
+        [":raw_key", ":raw_version_id", ":charset"].map(|name| values[name].as_s().ok().cloned())
+    };
+    for (bytes, charset, expected) in [
+        (ER7.trim_end().as_bytes(), "iso-8859-1", [put, Some("version of .bin".to_owned()), Some("windows-1252".to_owned())]),
+        (ER7.as_bytes(), "utf-8", [None, None, None]),
+    ] {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let write = Arc::clone(&written);
+        let finish = mock!(aws_sdk_dynamodb::Client::update_item).then_compute_output(move |request| {
+            write.lock().unwrap().push(request.expression_attribute_values().unwrap().clone());
+            UpdateItemOutput::builder().build()
+        });
+        stored(Aws { finish, ..Aws::healthy() }.answer_to(request_for(bytes, charset)).await);
+        assert_eq!(written.lock().unwrap().iter().map(names).collect::<Vec<_>>(), [expected]);
     }
 }
 
@@ -472,7 +561,7 @@ async fn a_record_that_cannot_be_finished_is_finished_by_the_next_try() {
 #[tokio::test]
 async fn a_message_whose_overflow_object_cannot_be_read_is_not_stored() {
     let mut pointing = request(&token(HOUR, 1));
-    pointing["payload"] = json!({ "bucket": "overflow", "key": "general-hospital/x.hl7" });
+    pointing["payload"] = json!({ "bucket": "overflow", "key": "general-hospital/x/y.hl7" });
     for (status, code, name) in [
         (404, "NoSuchKey", "PayloadExpired"),
         (503, "SlowDown", "Throttled"),

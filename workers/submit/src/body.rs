@@ -1,14 +1,16 @@
-//! The three forms of a request body in, one canonical message out.
+//! The three forms of a request body in; bytes, and the character set that the request names, out.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
-use domain::Er7;
-use encoding_rs::{DecoderResult, Encoding, UTF_8};
+use domain::{Charset, Received, Undecodable, Unreceivable};
 use runtime::{HttpProblem, header};
 use serde::Deserialize;
 use serde_json::Value;
+
+/// The title of a problem with a message's character set.
+pub(crate) const UNDECODABLE: &str = "Undecodable message";
 
 /// Clients of the AWS sample send padded base64; others leave the padding out.
 const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -16,11 +18,38 @@ const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Takes the message out of a request.
+/// What a request brings: one message, or several.
+pub(crate) struct Incoming {
+    /// As sent, without base64.
+    pub bytes: Vec<u8>,
+    /// What the request says that they are in; else each message says so itself.
+    charset: Option<Charset>,
+}
+
+impl Incoming {
+    /// The character set of a message of this body: the request's, else the message's own.
+    pub(crate) fn charset_of(&self, message: &[u8]) -> Result<Charset, Undecodable> {
+        self.charset.map_or_else(|| Charset::of_message(message), Ok)
+    }
+
+    /// A message of this body. 400 for what is empty or cannot be decoded; the answer does not quote it.
+    pub(crate) fn received(&self, message: &[u8]) -> Result<(Received, domain::Er7), HttpProblem> {
+        let undecodable = |error: Undecodable| HttpProblem::new(400, UNDECODABLE, error.to_string());
+        let charset = self.charset_of(message).map_err(undecodable)?;
+        let received = Received::new(message.to_vec(), charset);
+        match received.message() {
+            Ok(message) => Ok((received, message)),
+            Err(Unreceivable::Undecodable(error)) => Err(undecodable(error)),
+            Err(Unreceivable::Empty(_)) => Err(bad_request("the message is empty")),
+        }
+    }
+}
+
+/// Takes the body out of a request.
 ///
-/// 400 for what is empty or cannot be decoded, 413 over `max_bytes` as sent (after base64), 415 for another content type. No
-/// answer quotes the body.
-pub(crate) fn message(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -> Result<Er7, HttpProblem> {
+/// 400 for what is not base64 or names no encoding, 413 over `max_bytes` as sent (after base64), 415 for another content type.
+/// No answer quotes the body.
+pub(crate) fn incoming(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -> Result<Incoming, HttpProblem> {
     let content_type = header(request, "content-type").unwrap_or_default().to_owned();
     let (media_type, charset) = split_content_type(&content_type);
     let body = request.body.take().unwrap_or_default();
@@ -29,15 +58,18 @@ pub(crate) fn message(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -
     } else {
         Body::Text(body)
     };
-    let text = match media_type.as_str() {
-        "application/json" => json_message(body, max_bytes)?,
-        "application/hl7-v2" | "x-application/hl7-v2+er7" | "text/plain" => er7_message(body, charset.as_deref(), max_bytes)?,
+    let incoming = match media_type.as_str() {
+        "application/json" => json_message(body)?,
+        "application/hl7-v2" | "x-application/hl7-v2+er7" | "text/plain" => er7_message(body, charset.as_deref())?,
         _ => {
             let accepted = "expected application/json, application/hl7-v2, x-application/hl7-v2+er7 or text/plain";
             return Err(HttpProblem::new(415, "Unsupported media type", accepted));
         }
     };
-    Er7::canonical(&text).map_err(|_| bad_request("the message is empty"))
+    if incoming.bytes.len() > max_bytes {
+        return Err(HttpProblem::new(413, "Content too large", format!("a message may have at most {max_bytes} bytes")));
+    }
+    Ok(incoming)
 }
 
 enum Body {
@@ -54,74 +86,41 @@ struct JsonBody {
     encoding: Option<Value>,
 }
 
-fn json_message(body: Body, max_bytes: usize) -> Result<String, HttpProblem> {
+fn json_message(body: Body) -> Result<Incoming, HttpProblem> {
     let body: Result<JsonBody, _> = match &body {
         Body::Bytes(bytes) => serde_json::from_slice(bytes),
         Body::Text(text) => serde_json::from_str(text),
     };
     let body = body.map_err(|_| bad_request("the body is not a JSON object"))?;
     let Some(Value::String(mut msg)) = body.msg else { return Err(bad_request("`msg` must be the message in base64")) };
-    let encoding = match body.encoding {
-        None | Some(Value::Null) => UTF_8,
-        Some(Value::String(label)) => encoding(&label)?,
+    let charset = match body.encoding {
+        None | Some(Value::Null) => None,
+        Some(Value::String(label)) => Some(charset(&label)?),
         Some(_) => return Err(bad_request("`encoding` must be the name of an encoding")),
     };
     // MIME encoders break the lines (RFC 2045 §6.8).
     msg.retain(|character| !character.is_ascii_whitespace());
     let bytes = LENIENT_BASE64.decode(msg).map_err(|_| bad_request("`msg` is not base64"))?;
-    within_limit(bytes.len(), max_bytes)?;
-    decode(encoding, bytes)
+    Ok(Incoming { bytes, charset })
 }
 
-fn er7_message(body: Body, charset: Option<&str>, max_bytes: usize) -> Result<String, HttpProblem> {
+fn er7_message(body: Body, label: Option<&str>) -> Result<Incoming, HttpProblem> {
     match body {
-        Body::Bytes(bytes) => {
-            within_limit(bytes.len(), max_bytes)?;
-            decode(charset.map_or(Ok(UTF_8), encoding)?, bytes)
-        }
+        Body::Bytes(bytes) => Ok(Incoming { bytes, charset: label.map(charset).transpose()? }),
         Body::Text(text) => {
-            within_limit(text.len(), max_bytes)?;
             // What was not UTF-8 is lost before it reaches us; better refused than stored with holes.
             if text.contains(char::REPLACEMENT_CHARACTER) {
-                return Err(bad_request("the text is not UTF-8: name its charset, or send it as application/hl7-v2"));
+                let detail = "the text is not UTF-8: name its charset, or send it as application/hl7-v2";
+                return Err(HttpProblem::new(400, UNDECODABLE, detail));
             }
-            Ok(text)
+            Ok(Incoming { bytes: text.into_bytes(), charset: Some(Charset::UTF_8) })
         }
     }
 }
 
-fn within_limit(size_bytes: usize, max_bytes: usize) -> Result<(), HttpProblem> {
-    if size_bytes > max_bytes {
-        return Err(HttpProblem::new(413, "Content too large", format!("a message may have at most {max_bytes} bytes")));
-    }
-    Ok(())
-}
-
-/// Decodes without ever replacing anything.
-fn decode(encoding: &'static Encoding, bytes: Vec<u8>) -> Result<String, HttpProblem> {
-    if encoding == UTF_8 {
-        return String::from_utf8(bytes).map_err(|error| undecodable(encoding, error.utf8_error().valid_up_to()));
-    }
-    let mut decoder = encoding.new_decoder_without_bom_handling();
-    let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(bytes.len());
-    let mut text = String::with_capacity(capacity);
-    match decoder.decode_to_string_without_replacement(&bytes, &mut text, true) {
-        (DecoderResult::InputEmpty, _) => Ok(text),
-        (DecoderResult::Malformed(length, behind), read) => {
-            Err(undecodable(encoding, read.saturating_sub(usize::from(length) + usize::from(behind))))
-        }
-        // The buffer has the size that the decoder asked for.
-        (DecoderResult::OutputFull, read) => Err(undecodable(encoding, read)),
-    }
-}
-
-fn encoding(label: &str) -> Result<&'static Encoding, HttpProblem> {
+fn charset(label: &str) -> Result<Charset, HttpProblem> {
     // The label is the caller's text and may be anything, so it is not repeated.
-    Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| bad_request("the encoding is not known"))
-}
-
-fn undecodable(encoding: &'static Encoding, offset: usize) -> HttpProblem {
-    bad_request(&format!("the message is not valid {}: byte {offset} cannot be decoded", encoding.name()))
+    Charset::for_label(label).ok_or_else(|| bad_request("the encoding is not known"))
 }
 
 fn bad_request(detail: &str) -> HttpProblem {
@@ -141,6 +140,7 @@ fn split_content_type(content_type: &str) -> (String, Option<String>) {
 
 #[cfg(test)]
 mod tests {
+    use domain::Er7;
     use serde_json::json;
 
     use super::*;
@@ -153,7 +153,8 @@ mod tests {
         event["headers"]["content-type"] = json!(content_type);
         event["body"] = json!(body);
         event["isBase64Encoded"] = json!(is_base64_encoded);
-        message(&mut serde_json::from_value(event).unwrap(), MAX_BYTES)
+        let incoming = incoming(&mut serde_json::from_value(event).unwrap(), MAX_BYTES)?;
+        Ok(incoming.received(&incoming.bytes)?.1)
     }
 
     fn post_json(body: &Value) -> Result<Er7, HttpProblem> {
@@ -205,6 +206,21 @@ mod tests {
         check(post_json(&json!({ "msg": base64(b"MSH|\xff"), "encoding": "utf-8" })), 400, "byte 4 ");
         check(post("application/hl7-v2; charset=shift_jis", &base64(b"MSH|\x81\x20"), true), 400, "byte 4 ");
         check(post("text/plain", "MSH|\u{fffd}", false), 400, "UTF-8");
+    }
+
+    #[test]
+    fn msh_18_says_what_a_message_is_in_where_the_request_does_not() {
+        let text = "MSH|^~\\&|A|||||||||||||||8859/1\rPID|1||7||M\u{dc}LLER\r";
+        let latin_1 = base64(text.chars().map(|character| character as u8).collect::<Vec<_>>());
+        assert_eq!(post("application/hl7-v2", &latin_1, true).unwrap().as_str(), text);
+        assert_eq!(post_json(&json!({ "msg": latin_1 })).unwrap().as_str(), text);
+        assert_eq!(post_json(&json!({ "msg": base64(text), "encoding": "utf-8" })).unwrap().as_str(), text);
+        check(post_json(&json!({ "msg": latin_1, "encoding": "utf-8" })), 400, "not valid UTF-8: byte 43 ");
+        check(post("application/hl7-v2; charset=utf-8", &latin_1, true), 400, "not valid UTF-8: byte 43 ");
+        let unknown = base64(b"MSH|^~\\&|A|||||||||||||||KLINGON\rPID|\xdc\r");
+        check(post("application/hl7-v2", &unknown, true), 400, "MSH-18 names no character set");
+        let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(post("application/hl7-v2", &base64(wide), true).unwrap().as_str(), text);
     }
 
     #[test]

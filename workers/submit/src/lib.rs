@@ -3,15 +3,23 @@
 //! Nothing is decided here about what the caller may write: the authorizer says which institute the message is queued for,
 //! and the caller's own AWS credentials are what stores it, or does not.
 
+mod answer;
+mod batch;
 mod body;
+mod format;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use catalog::{Catalog, Noted};
 use domain::step::Subject;
-use domain::{Envelope, Er7, SubmissionId, Timestamp};
+use domain::{Envelope, Received, SubmissionId, Timestamp};
 use futures_util::future::try_join;
-use runtime::{Field, HttpProblem, Identity, StepError, json_response, note, problem_response};
-use serde_json::{Value, json};
+use runtime::{Field, HttpProblem, Identity, StepError, note};
+use serde_json::Value;
+
+use crate::answer::Answer;
+use crate::batch::Batch;
+use crate::body::Incoming;
+use crate::format::Format;
 
 /// The clients and settings of the worker.
 #[derive(Debug)]
@@ -36,76 +44,126 @@ pub struct Submit {
     pub max_message_bytes: usize,
 }
 
-/// A submission that the queue has taken.
-struct Queued {
+/// A message that is in safe keeping.
+#[derive(Clone, Debug)]
+struct Taken {
     subject: Subject,
+    /// Stored before, or a copy of another one in the same body.
+    is_duplicate: bool,
+    /// Its MSH is not readable.
+    is_unparsable: bool,
+    /// When the institute first submitted it.
+    first_received_at: Timestamp,
+}
+
+/// What became of a request.
+enum Submitted {
+    One(Taken),
+    Batch(Batch),
+}
+
+/// Who submits, and when: the same for all messages of a request.
+struct Submission {
+    submission_id: SubmissionId,
+    received_at: Timestamp,
+    caller: Identity,
+    source: domain::Source,
 }
 
 impl Submit {
-    /// Answers one request: 202, or a problem document. Nothing is queued unless the answer is 202.
+    /// Answers one request: what became of its message or messages, as JSON or as an HL7 acknowledgment. Nothing is queued
+    /// that the answer does not say so of.
     ///
     /// # Errors
     /// Only for an event that is not API Gateway's.
     pub async fn answer(&self, event: Value) -> Result<ApiGatewayV2httpResponse, StepError> {
-        let request: ApiGatewayV2httpRequest = runtime::input("an HTTP API event", event)?;
-        let base_url = self.base_url(&request);
-        let (outcome, response) = match self.submit(request).await {
-            Ok(Queued { subject }) => {
-                let message_id = &subject.message_id;
-                let body = json!({
-                    "messageId": message_id,
-                    "submissionId": subject.submission_id,
-                    "status": "queued",
-                    "statusUrl": format!("{base_url}/er7/{message_id}/status"),
-                });
-                ("queued", json_response(202, &body))
-            }
-            Err(problem) => (problem.title, problem_response(&problem)),
+        let mut request: ApiGatewayV2httpRequest = runtime::input("an HTTP API event", event)?;
+        let (format, base_url) = (Format::of(&request), self.base_url(&request));
+        let submission = Submission::of(&request);
+        let incoming = body::incoming(&mut request, self.max_message_bytes);
+        let submitted = match (submission, &incoming) {
+            (Err(problem), _) => Err(problem),
+            (_, Err(problem)) => Err(problem.clone()),
+            (Ok(submission), Ok(incoming)) => self.submit(submission, incoming).await,
         };
-        note(Field::Outcome, outcome);
-        Ok(response)
+        note(
+            Field::Outcome,
+            match &submitted {
+                Ok(Submitted::One(Taken { is_duplicate: false, .. })) => "queued",
+                Ok(Submitted::One(_)) => "Duplicate",
+                Ok(Submitted::Batch(_)) => "batch",
+                Err(problem) => problem.title,
+            },
+        );
+        Ok(Answer { format: &format, base_url: &base_url, incoming: incoming.as_ref().ok() }.to(&submitted))
     }
 
-    async fn submit(&self, mut request: ApiGatewayV2httpRequest) -> Result<Queued, HttpProblem> {
-        let received_at = Timestamp::now();
-        let caller = Identity::of(&request)?;
-        let source = caller.writes_for()?.clone();
-        let message = body::message(&mut request, self.max_message_bytes)?;
-        note(Field::SizeBytes, message.size_bytes());
-        let subject = Subject { submission_id: SubmissionId::generate(), message_id: message.message_id(), source };
+    async fn submit(&self, submission: Submission, incoming: &Incoming) -> Result<Submitted, HttpProblem> {
+        note(Field::SizeBytes, incoming.bytes.len());
+        let split = hl7::split(&incoming.bytes, incoming.charset_of(&incoming.bytes).unwrap_or(domain::Charset::UTF_8));
+        if split.is_batch() {
+            if split.messages().count() > batch::MAX_MESSAGES {
+                let detail = format!("a body may hold at most {} messages: send it in parts", batch::MAX_MESSAGES);
+                return Err(HttpProblem::new(413, "Content too large", detail));
+            }
+            return Ok(Submitted::Batch(self.batch(submission, incoming, split).await));
+        }
+        let (received, message) = incoming.received(&incoming.bytes)?;
+        let subject = submission.subject(&message);
         Field::note_subject(&subject);
 
-        let noting = self.catalog.note_submission(&subject, received_at);
-        let sealing = seal::seal(&self.kms, &self.token_key_arn, &subject, &caller.token);
-        let (noted, token) = try_join(noting, sealing).await.map_err(|error| HttpProblem::of_step(&error))?;
-        if noted == Noted::AlreadyStored {
-            return Err(already_stored(&subject));
+        let (noted, token) = try_join(self.note(&submission, &message), self.seal(&submission, &subject))
+            .await
+            .map_err(|error| HttpProblem::of_step(&error))?;
+        if !noted.is_duplicate {
+            self.enqueue(&submission, subject, token, &received).await.map_err(|error| HttpProblem::of_step(&error))?;
         }
-        self.enqueue(&subject, received_at, caller, token, &message).await.map_err(|error| HttpProblem::of_step(&error))?;
-        Ok(Queued { subject })
+        Ok(Submitted::One(noted))
+    }
+
+    /// Notes a message in the catalog.
+    async fn note(&self, submission: &Submission, message: &domain::Er7) -> Result<Taken, StepError> {
+        let subject = submission.subject(message);
+        let Noted { is_stored, first_received_at } = self.catalog.note_submission(&subject, submission.received_at).await?;
+        let is_unparsable = hl7::Delimiters::of(message).is_err();
+        Ok(Taken { subject, is_duplicate: is_stored, is_unparsable, first_received_at })
+    }
+
+    async fn seal(&self, submission: &Submission, subject: &Subject) -> Result<String, StepError> {
+        seal::seal(&self.kms, &self.token_key_arn, subject, &submission.caller.token).await
+    }
+
+    /// The queue's message for a message of the submission. Puts a large one aside.
+    async fn envelope(
+        &self,
+        submission: &Submission,
+        subject: Subject,
+        token: String,
+        received: &Received,
+    ) -> Result<String, StepError> {
+        let payload = overflow::payload(&self.s3, &self.overflow_bucket, &subject, received).await?;
+        let envelope = Envelope {
+            v: Envelope::VERSION,
+            submission_id: subject.submission_id,
+            message_id: subject.message_id,
+            source: subject.source,
+            received_at: submission.received_at,
+            subject: submission.caller.subject.clone(),
+            issuer: submission.caller.issuer.clone(),
+            token,
+            payload,
+        };
+        serde_json::to_string(&envelope).map_err(|_| StepError::InvalidInput { what: "the envelope" })
     }
 
     async fn enqueue(
         &self,
-        subject: &Subject,
-        received_at: Timestamp,
-        caller: Identity,
+        submission: &Submission,
+        subject: Subject,
         token: String,
-        message: &Er7,
+        received: &Received,
     ) -> Result<(), StepError> {
-        let payload = overflow::payload(&self.s3, &self.overflow_bucket, &subject.source, subject.submission_id, message).await?;
-        let envelope = Envelope {
-            v: Envelope::VERSION,
-            submission_id: subject.submission_id,
-            message_id: subject.message_id.clone(),
-            source: subject.source.clone(),
-            received_at,
-            subject: caller.subject,
-            issuer: caller.issuer,
-            token,
-            payload,
-        };
-        let body = serde_json::to_string(&envelope).map_err(|_| StepError::InvalidInput { what: "the envelope" })?;
+        let body = self.envelope(submission, subject, token, received).await?;
         self.sqs
             .send_message()
             .queue_url(&self.queue_url)
@@ -125,8 +183,14 @@ impl Submit {
     }
 }
 
-fn already_stored(subject: &Subject) -> HttpProblem {
-    let mut problem = HttpProblem::new(409, "Duplicate", "the institute has stored this message already");
-    problem.members.push(("messageId", json!(subject.message_id)));
-    problem
+impl Submission {
+    fn of(request: &ApiGatewayV2httpRequest) -> Result<Self, HttpProblem> {
+        let caller = Identity::of(request)?;
+        let source = caller.writes_for()?.clone();
+        Ok(Self { submission_id: SubmissionId::generate(), received_at: Timestamp::now(), caller, source })
+    }
+
+    fn subject(&self, message: &domain::Er7) -> Subject {
+        Subject { submission_id: self.submission_id, message_id: message.message_id(), source: self.source.clone() }
+    }
 }

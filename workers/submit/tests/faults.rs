@@ -2,127 +2,32 @@
 
 #![cfg(test)]
 
+#[path = "faults/answers.rs"]
+mod answers;
+#[path = "faults/support.rs"]
+mod support;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
-use aws_lambda_events::encodings::Body;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
-use aws_sdk_kms::operation::encrypt::EncryptOutput;
 use aws_sdk_kms::operation::generate_data_key::GenerateDataKeyOutput;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::operation::send_message::SendMessageOutput;
 use aws_smithy_mocks::{MockResponse, Rule, RuleMode, mock, mock_client};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use catalog::Catalog;
 use domain::step::Subject;
-use domain::{Envelope, Er7, Payload, SubmissionId};
+use domain::{Charset, Er7, Payload, Received, SubmissionId};
 use runtime::StepError;
 use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
-use submit::Submit;
+use serde_json::json;
 
-const ER7: &str = "MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
-const KEY: &str = "arn:aws:kms:eu-central-1:123456789012:key/token";
-
-/// The request with that message.
-fn post(er7: &str) -> Value {
-    let mut event: Value = serde_json::from_str(include_str!("../src/fixtures/post_er7.json")).unwrap();
-    event["body"] = json!(json!({ "msg": BASE64_STANDARD.encode(er7) }).to_string());
-    event
-}
-
-/// A message too large for the envelope.
-fn large() -> String {
-    format!("{ER7}OBX|1||{}\r", "x".repeat(Payload::MAX_INLINE_BYTES))
-}
-
-fn answered(status: u16, body: &Value) -> HttpResponse {
-    HttpResponse::new(status.try_into().unwrap(), body.to_string().into())
-}
-
-fn refusal(status: u16, code: &str) -> HttpResponse {
-    answered(status, &json!({ "__type": code, "message": "SECRET" }))
-}
-
-fn noting(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
-    mock!(aws_sdk_dynamodb::Client::update_item).then_http_response(response)
-}
-
-fn sealing(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
-    mock!(aws_sdk_kms::Client::encrypt).then_http_response(response)
-}
-
-fn sending(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
-    mock!(aws_sdk_sqs::Client::send_message).then_http_response(response)
-}
-
-/// The calls of a submission, one rule each, and what was sent to the queue.
-struct Aws {
-    note: Rule,
-    seal: Rule,
-    put: Rule,
-    send: Rule,
-    sent: Arc<Mutex<Vec<Envelope>>>,
-    public_url: &'static str,
-    max_message_bytes: usize,
-    retry: RetryConfig,
-}
-
-impl Aws {
-    fn healthy() -> Self {
-        let sent = Arc::new(Mutex::new(Vec::new()));
-        let sends = Arc::clone(&sent);
-        Self {
-            note: mock!(aws_sdk_dynamodb::Client::update_item).then_output(|| UpdateItemOutput::builder().build()),
-            seal: mock!(aws_sdk_kms::Client::encrypt)
-                .match_requests(|request| request.key_id() == Some(KEY))
-                .then_output(|| EncryptOutput::builder().ciphertext_blob(Blob::new("sealed")).build()),
-            put: mock!(aws_sdk_s3::Client::put_object)
-                .match_requests(|request| request.bucket() == Some("overflow"))
-                .then_output(|| PutObjectOutput::builder().build()),
-            send: mock!(aws_sdk_sqs::Client::send_message).then_compute_output(move |request| {
-                sends.lock().unwrap().push(Envelope::from_json(request.message_body().unwrap()).unwrap());
-                SendMessageOutput::builder().build()
-            }),
-            sent,
-            public_url: "",
-            max_message_bytes: domain::MAX_MESSAGE_BYTES,
-            retry: RetryConfig::disabled(),
-        }
-    }
-
-    async fn submit(&self, event: Value) -> ApiGatewayV2httpResponse {
-        let Self { note, seal, put, send, retry, .. } = self;
-        let dynamodb = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [note], |conf| conf.retry_config(retry.clone()));
-        let submit = Submit {
-            catalog: Catalog::new(dynamodb, "catalog".to_owned()),
-            kms: mock_client!(aws_sdk_kms, RuleMode::MatchAny, [seal], |conf| conf.retry_config(retry.clone())),
-            token_key_arn: KEY.to_owned(),
-            s3: mock_client!(aws_sdk_s3, RuleMode::MatchAny, [put], |conf| conf.retry_config(retry.clone())),
-            overflow_bucket: "overflow".to_owned(),
-            sqs: mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [send], |conf| conf.retry_config(retry.clone())),
-            queue_url: "https://sqs.eu-central-1.amazonaws.com/123456789012/queue".to_owned(),
-            public_url: self.public_url.to_owned(),
-            max_message_bytes: self.max_message_bytes,
-        };
-        submit.answer(event).await.unwrap()
-    }
-
-    fn sent(&self) -> Vec<Envelope> {
-        self.sent.lock().unwrap().clone()
-    }
-}
-
-fn body(response: &ApiGatewayV2httpResponse) -> Value {
-    let Some(Body::Text(body)) = &response.body else { panic!("no text: {response:?}") };
-    serde_json::from_str(body).unwrap()
-}
+use support::{Aws, ER7, KEY, answered, body, large, noting, post, refusal, sealing, sending};
 
 #[track_caller]
 fn check_problem(response: &ApiGatewayV2httpResponse, status: i64, retry_after: Option<&str>) {
@@ -144,7 +49,7 @@ async fn a_submission_is_noted_sealed_and_queued() {
     let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
     let message = Er7::canonical(ER7).unwrap();
     assert_eq!(envelope.message_id, message.message_id());
-    assert_eq!(envelope.payload, Payload::inline(&message));
+    assert_eq!(envelope.payload, Payload::inline(&Received::new(ER7.into(), Charset::UTF_8)));
     assert_eq!((envelope.source.to_string(), envelope.token.as_str()), ("general-hospital".to_owned(), "c2VhbGVk"));
 
     assert_eq!((response.status_code, response.headers.get("retry-after")), (202, None));
@@ -248,8 +153,8 @@ async fn a_large_message_is_put_aside_before_it_is_queued() {
     let aws = Aws::healthy();
     assert_eq!(aws.submit(post(&large())).await.status_code, 202);
     let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
-    let key = format!("general-hospital/{}.hl7", envelope.submission_id);
-    assert_eq!(envelope.payload, Payload::Overflow { bucket: "overflow".to_owned(), key });
+    let key = format!("general-hospital/{}/{}.hl7", envelope.submission_id, envelope.message_id);
+    assert_eq!(envelope.payload, Payload::Overflow { bucket: "overflow".to_owned(), key, charset: Charset::UTF_8 });
     assert_eq!(aws.put.num_calls(), 1);
 }
 

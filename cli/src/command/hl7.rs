@@ -1,0 +1,206 @@
+//! `sluice hl7`: HL7v2 on the command line. Reads files and pipes; knows neither AWS nor a sign-in.
+
+mod ack;
+mod er7;
+mod id;
+mod json;
+mod split;
+mod validate;
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+use domain::{Charset, Er7};
+use serde::Serialize;
+
+use crate::error::ExitCode;
+use crate::messages::{self, Body, Message};
+use crate::output::{Output, for_people, one_line};
+
+/// What to do with messages.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Print each message as a line of JSON, its rendition.
+    Json(json::Args),
+    /// Print the messages of renditions, in canonical form: the way back from `json`.
+    Er7(er7::Args),
+    /// Print the acknowledgments that the API would give.
+    Ack(ack::Args),
+    /// Say what messages have that their version of HL7 does not, and what they lack; never what is in them.
+    Validate(Input),
+    /// Print the id of each message, the SHA-256 of its canonical form.
+    Id(Input),
+    /// Write each message of a batch to a file of its own, as it stands.
+    Split(split::Args),
+}
+
+/// Where messages come from.
+#[derive(Debug, clap::Args)]
+struct Input {
+    /// Files of one message or several; a folder means the files directly in it, and `-`, or no file, means stdin.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    encoding: Encoding,
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Encoding {
+    /// What the messages are in, as `iso-8859-1`, or in a name of HL7 table 0211, as `8859/1`. By default a byte order mark
+    /// says it, else MSH-18, else it is UTF-8.
+    #[arg(long = "encoding", value_name = "LABEL", value_parser = charset)]
+    named: Option<Charset>,
+}
+
+pub(crate) fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    let stdout = io::stdout();
+    let mut run = Run { output, is_terminal: stdout.is_terminal(), out: BufWriter::new(stdout.lock()), failed: false };
+    let done = match args.command {
+        Command::Json(args) => json::run(&mut run, &args),
+        Command::Er7(args) => er7::run(&mut run, &args),
+        Command::Ack(args) => ack::run(&mut run, &args),
+        Command::Validate(input) => validate::run(&mut run, &input),
+        Command::Id(input) => id::run(&mut run, &input),
+        Command::Split(args) => split::run(&mut run, &args),
+    };
+    match done.and_then(|()| Ok(run.out.flush()?)) {
+        // Whoever read along has enough.
+        Err(error) if is_broken_pipe(&error) => {}
+        done => done?,
+    }
+    Ok(if run.failed { ExitCode::Failed } else { ExitCode::Success })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is = |kind: io::ErrorKind| kind == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|it| is(it.kind()))
+            || cause.downcast_ref::<serde_json::Error>().is_some_and(|it| it.io_error_kind().is_some_and(is))
+    })
+}
+
+/// One run of a command: what it prints, and whether something went wrong.
+struct Run<'a> {
+    output: &'a Output,
+    out: BufWriter<StdoutLock<'a>>,
+    /// What is printed goes to a person's terminal.
+    is_terminal: bool,
+    failed: bool,
+}
+
+impl Run<'_> {
+    /// Goes through files, one after the other; what cannot be read is reported, and the next one taken.
+    fn each(
+        &mut self,
+        files: &[PathBuf],
+        encoding: Encoding,
+        mut then: impl FnMut(&mut Self, &str, &Body) -> Result<()>,
+    ) -> Result<()> {
+        for path in named(files)? {
+            let file = name(&path);
+            match Body::read(&path, encoding.named) {
+                Ok(body) => {
+                    for problem in body.problems() {
+                        self.say(format!("warning: {file}: {}", messages::describe(&problem)))?;
+                    }
+                    then(self, &file, &body)?;
+                }
+                Err(problem) => self.complain(&file, problem)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A message in canonical form; one that cannot be decoded, or is empty, is reported.
+    fn read(&mut self, file: &str, body: &Body, message: &Message<'_>) -> Result<Option<Er7>> {
+        match message.read() {
+            Ok(er7) => Ok(Some(er7)),
+            Err(error) => {
+                self.complain(body.name(file, message.number), message.explain(&error))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reports what went wrong, behind what was printed before. The command goes on, and ends with exit code 1.
+    fn complain(&mut self, what: impl Display, problem: impl Display) -> Result<()> {
+        self.failed = true;
+        self.out.flush()?;
+        self.output.error(&anyhow!("{what}: {problem}"));
+        Ok(())
+    }
+
+    /// Says something that is no answer and no error, behind what was printed before.
+    fn say(&mut self, text: impl AsRef<str>) -> Result<()> {
+        self.out.flush()?;
+        self.output.reporter.say(text);
+        Ok(())
+    }
+
+    /// Prints a message or a document, as it is or, on a terminal, so that it does not command it.
+    fn put(&mut self, text: &[u8]) -> Result<()> {
+        if self.is_terminal {
+            writeln!(self.out, "{}", for_people(text))?;
+        } else {
+            self.out.write_all(text)?;
+        }
+        Ok(())
+    }
+
+    /// Prints a line of JSON.
+    fn json_line(&mut self, value: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.put(&line)
+    }
+}
+
+/// Which message a line of JSON is about.
+#[derive(Serialize)]
+struct Which<'a> {
+    file: &'a str,
+    /// The how manieth of its file, from 1.
+    message: usize,
+}
+
+fn named(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    if files.is_empty() { Ok(Vec::from([PathBuf::from("-")])) } else { messages::files(files) }
+}
+
+/// A file's name, fit for a line.
+fn name(path: &Path) -> String {
+    one_line(&path.display().to_string())
+}
+
+fn charset(text: &str) -> Result<Charset, String> {
+    Charset::for_hl7(text).ok_or_else(|| "no character set that is known here, such as iso-8859-1 or 8859/1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_pipe_is_known_wherever_it_happens() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&broken().into()));
+        assert!(is_broken_pipe(&anyhow::Error::new(serde_json::Error::io(broken())).context("writing")));
+        assert!(!is_broken_pipe(&io::Error::other("full").into()));
+    }
+
+    #[test]
+    fn an_encoding_has_a_name_of_iana_or_of_hl7() {
+        for label in ["iso-8859-1", "8859/1", "Latin1"] {
+            assert_eq!(charset(label).unwrap().name(), "windows-1252", "{label}");
+        }
+        assert!(charset("klingon").is_err());
+    }
+}

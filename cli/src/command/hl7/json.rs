@@ -1,0 +1,62 @@
+//! `sluice hl7 json`
+
+use anyhow::Result;
+use domain::Er7;
+use hl7::{Delimiters, Unreadable};
+
+use super::{Input, Run};
+
+/// Which messages, and how.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    input: Input,
+    /// Many lines for each message, for people.
+    #[arg(long)]
+    pretty: bool,
+}
+
+pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
+    let mut document = Vec::new();
+    run.each(&args.input.files, args.input.encoding, |run, file, body| {
+        for message in body.messages() {
+            let Some(er7) = run.read(file, body, &message)? else { continue };
+            document.clear();
+            match write(&er7, args.pretty, &mut document) {
+                Ok(()) => run.put(&document)?,
+                Err(Refused::Unreadable(reason)) => {
+                    let (Unreadable::NoMsh(place) | Unreadable::Delimiters(place)) = reason;
+                    run.complain(body.name(file, message.number), format!("segment {}: {reason}", place.position))?;
+                }
+                Err(Refused::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    })
+}
+
+enum Refused {
+    Unreadable(Unreadable),
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn write(message: &Er7, pretty: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
+    let delimiters = Delimiters::of(message).map_err(Refused::Unreadable)?;
+    if pretty {
+        let mut line = Vec::new();
+        hl7::write_json(message, &delimiters, &mut line)?;
+        // Member by member, so that their order stays.
+        let mut reader = serde_json::Deserializer::from_slice(&line);
+        serde_transcode::transcode(&mut reader, &mut serde_json::Serializer::pretty(&mut *out))?;
+    } else {
+        hl7::write_json(message, &delimiters, out)?;
+    }
+    out.push(b'\n');
+    Ok(())
+}

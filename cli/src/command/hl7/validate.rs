@@ -1,0 +1,75 @@
+//! `sluice hl7 validate`
+
+use anyhow::Result;
+use hl7::BatchProblem;
+use hl7::validate::{Finding, Report, Severity, validate};
+use serde::Serialize;
+
+use super::{Input, Run, Which};
+use crate::messages::describe;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    which: Which<'a>,
+    #[serde(flatten)]
+    report: Report,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BatchLine<'a> {
+    file: &'a str,
+    batch_problems: Vec<BatchProblem>,
+}
+
+pub(super) fn run(run: &mut Run<'_>, input: &Input) -> Result<()> {
+    let mut rows = Vec::new();
+    let (mut messages, mut counts) = (0, [0; 3]);
+    run.each(&input.files, input.encoding, |run, file, body| {
+        for message in body.messages() {
+            let Some(er7) = run.read(file, body, &message)? else { continue };
+            let report = validate(&er7);
+            messages += 1;
+            for finding in &report.findings {
+                if let Some(count) = counts.get_mut(finding.severity as usize) {
+                    *count += 1;
+                }
+            }
+            // Of those that are only counted, nobody knows how grave they are.
+            run.failed |= report.worst() == Some(Severity::Error) || report.more > 0;
+            if run.output.is_json() {
+                run.json_line(&Line { which: Which { file, message: message.number }, report })?;
+            } else {
+                let name = body.name(file, message.number);
+                rows.extend(report.findings.iter().map(|it| row(&name, it)));
+                if report.more > 0 {
+                    rows.push([name, String::new(), String::new(), String::new(), format!("and {} more", report.more)]);
+                }
+            }
+        }
+        let batch_problems = body.problems();
+        run.failed |= !batch_problems.is_empty();
+        if run.output.is_json() {
+            if !batch_problems.is_empty() {
+                run.json_line(&BatchLine { file, batch_problems })?;
+            }
+        } else {
+            let error = Severity::Error.to_string();
+            let row = |it: &BatchProblem| [file.to_owned(), String::new(), error.clone(), it.code.to_owned(), describe(it)];
+            rows.extend(batch_problems.iter().map(row));
+        }
+        Ok(())
+    })?;
+    if !rows.is_empty() {
+        run.output.table(["message", "where", "severity", "finding", "detail"], rows);
+    }
+    let [infos, warnings, errors] = counts;
+    run.output.reporter.say(format!("Messages: {messages}; errors: {errors}, warnings: {warnings}, infos: {infos}."));
+    Ok(())
+}
+
+fn row(name: &str, finding: &Finding) -> [String; 5] {
+    let location = finding.location.map(|it| it.to_string()).unwrap_or_default();
+    [name.to_owned(), location, finding.severity.to_string(), finding.code.to_string(), finding.detail.clone()]
+}

@@ -1,0 +1,123 @@
+//! Which segments a message has, and in which order.
+
+/// The abstract syntax of a message (HL7 2.8.2 §2.12).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Structure {
+    /// As MSH-9.3 names it: `ADT_A01`.
+    pub id: &'static str,
+    /// In their order.
+    pub items: Vec<Item>,
+}
+
+/// A segment or a group at its place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Item {
+    /// What stands there.
+    pub node: Node,
+    /// Whether it must stand there, within its group.
+    pub required: bool,
+    /// Whether it may stand there more than once.
+    pub repeats: bool,
+}
+
+/// What stands at a place of a structure.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Node {
+    /// The segment with this id.
+    Segment(&'static str),
+    /// One segment, whatever it is.
+    Any,
+    /// Items that stand there together, in their order.
+    Group {
+        /// `PATIENT_RESULT`.
+        name: &'static str,
+        /// In their order.
+        items: Vec<Item>,
+    },
+    /// One of these.
+    Choice(Vec<Item>),
+}
+
+impl Structure {
+    /// From the text of the data: `MSH SFT* PATIENT(PID PD1?)? <OBR|RXO>+`. `None` if it is none.
+    pub(super) fn parse(id: &'static str, text: &'static str) -> Option<Self> {
+        let mut rest = text;
+        let items = items(&mut rest, ' ')?;
+        rest.is_empty().then_some(Self { id, items })
+    }
+}
+
+/// Items with a separator between them, up to the first thing that is none.
+fn items(rest: &mut &'static str, separator: char) -> Option<Vec<Item>> {
+    let mut items = vec![item(rest)?];
+    while let Some(next) = rest.strip_prefix(separator) {
+        *rest = next;
+        items.push(item(rest)?);
+    }
+    Some(items)
+}
+
+fn item(rest: &mut &'static str) -> Option<Item> {
+    let node = if let Some(inside) = rest.strip_prefix('<') {
+        *rest = inside;
+        let options = items(rest, '|')?;
+        *rest = rest.strip_prefix('>')?;
+        Node::Choice(options)
+    } else {
+        let end = rest.find(|it: char| !it.is_ascii_alphanumeric() && it != '_').unwrap_or(rest.len());
+        let (name, behind) = rest.split_at_checked(end).filter(|(name, _)| !name.is_empty())?;
+        *rest = behind;
+        if let Some(inside) = rest.strip_prefix('(') {
+            *rest = inside;
+            let items = items(rest, ' ')?;
+            *rest = rest.strip_prefix(')')?;
+            Node::Group { name, items }
+        } else if name == "ANY" {
+            Node::Any
+        } else {
+            Node::Segment(name)
+        }
+    };
+    let (required, repeats) = match rest.chars().next() {
+        Some('?') => (false, false),
+        Some('*') => (false, true),
+        Some('+') => (true, true),
+        _ => return Some(Item { node, required: true, repeats: false }),
+    };
+    *rest = rest.get(1..)?;
+    Some(Item { node, required, repeats })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(id: &'static str, required: bool, repeats: bool) -> Item {
+        Item { node: Node::Segment(id), required, repeats }
+    }
+
+    #[test]
+    fn a_structure_from_its_text() {
+        let found = Structure::parse("X", "MSH SFT* PATIENT(PID PD1?)? <OBR|RXO>+ ANY").unwrap();
+        let patient = vec![segment("PID", true, false), segment("PD1", false, false)];
+        let expected = vec![
+            segment("MSH", true, false),
+            segment("SFT", false, true),
+            Item { node: Node::Group { name: "PATIENT", items: patient }, required: false, repeats: false },
+            Item {
+                node: Node::Choice(vec![segment("OBR", true, false), segment("RXO", true, false)]),
+                required: true,
+                repeats: true,
+            },
+            Item { node: Node::Any, required: true, repeats: false },
+        ];
+        assert_eq!(found, Structure { id: "X", items: expected });
+    }
+
+    #[test]
+    fn what_is_no_structure_is_none() {
+        for text in ["", "MSH ", "A(B", "A(B))", "<A|B", "A??", "A()", "<>", "A,B"] {
+            assert_eq!(Structure::parse("X", text), None, "{text}");
+        }
+    }
+}

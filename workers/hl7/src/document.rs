@@ -1,0 +1,177 @@
+//! The way back: from a rendition to the message.
+
+use domain::Er7;
+use serde::Deserialize;
+
+use crate::delimiters::Delimiters;
+
+/// Why a JSON document is no rendition of a message. Never quotes it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotARendition {
+    /// Not JSON, or of another shape.
+    #[error("not a rendition: unreadable at line {line}, column {column}")]
+    Unreadable {
+        /// Line of the JSON text, from 1.
+        line: usize,
+        /// Column of that line, from 1.
+        column: usize,
+    },
+    /// Positions of a list do not ascend from 1.
+    #[error("not a rendition: the positions in segment {segment} do not ascend")]
+    Positions {
+        /// The how manieth segment, from 1.
+        segment: usize,
+    },
+    /// It would be larger than any message.
+    #[error("not a rendition: it is of a message of more than {} bytes", MAX_BYTES)]
+    TooLarge,
+    /// There is nothing in it.
+    #[error("not a rendition: the message is empty")]
+    Empty,
+}
+
+/// A position can be any number, and what stands before it is delimiters. Twice the largest message leaves room for one that
+/// grew in UTF-8.
+const MAX_BYTES: usize = 2 * domain::MAX_MESSAGE_BYTES;
+
+#[derive(Deserialize)]
+struct Document {
+    delimiters: JsonDelimiters,
+    segments: Vec<JsonSegment>,
+}
+
+#[derive(Deserialize)]
+struct JsonDelimiters {
+    field: char,
+    component: Option<char>,
+    repetition: Option<char>,
+    escape: Option<char>,
+    subcomponent: Option<char>,
+    truncation: Option<char>,
+}
+
+#[derive(Deserialize)]
+struct JsonSegment {
+    segment: String,
+    fields: Vec<JsonField>,
+}
+
+#[derive(Deserialize)]
+struct JsonField {
+    position: usize,
+    #[serde(default)]
+    repetitions: Vec<Vec<JsonComponent>>,
+}
+
+#[derive(Deserialize)]
+struct JsonComponent {
+    position: usize,
+    value: Option<String>,
+    raw: Option<String>,
+    #[serde(default)]
+    subcomponents: Vec<JsonSubcomponent>,
+}
+
+#[derive(Deserialize)]
+struct JsonSubcomponent {
+    position: usize,
+    value: Option<String>,
+    raw: Option<String>,
+}
+
+/// The message that a rendition was made from, in canonical form: of what [`crate::write_json`] wrote, exactly that one.
+///
+/// Names, the summary and the version are not looked at, so that a rendition can be edited by hand: `raw` goes before `value`, and
+/// `subcomponents` before both.
+///
+/// # Errors
+/// [`NotARendition`].
+pub fn read_json(json: &[u8]) -> Result<Er7, NotARendition> {
+    let document: Document =
+        serde_json::from_slice(json).map_err(|error| NotARendition::Unreadable { line: error.line(), column: error.column() })?;
+    let JsonDelimiters { field, component, repetition, escape, subcomponent, truncation } = document.delimiters;
+    let delimiters = Delimiters { field, component, repetition, escape, subcomponent, truncation };
+    let mut reader = Reader { delimiters, text: String::with_capacity(json.len() / 4), segment: 0 };
+    let mut msh_seen = false;
+    for segment in &document.segments {
+        let is_msh = !msh_seen && segment.segment.starts_with("MSH");
+        msh_seen |= is_msh;
+        reader.segment(segment, is_msh)?;
+    }
+    Er7::canonical(&reader.text).map_err(|_| NotARendition::Empty)
+}
+
+struct Reader {
+    delimiters: Delimiters,
+    text: String,
+    /// The how manieth is being read, from 1.
+    segment: usize,
+}
+
+impl Reader {
+    fn segment(&mut self, segment: &JsonSegment, is_msh: bool) -> Result<(), NotARendition> {
+        self.segment += 1;
+        self.text.push_str(&segment.segment);
+        let mut at = 0;
+        for field in &segment.fields {
+            // MSH-1 is the delimiter that MSH-2 brings with it.
+            if is_msh && field.position == 1 {
+                at = 1;
+                continue;
+            }
+            self.delimit(&mut at, field.position, Some(self.delimiters.field), true)?;
+            for (i, repetition) in field.repetitions.iter().enumerate() {
+                if i > 0 {
+                    self.text.extend(self.delimiters.repetition);
+                }
+                match repetition.as_slice() {
+                    [JsonComponent { value: Some(value), .. }] if is_msh && field.position == 2 => self.text.push_str(value),
+                    components => self.components(components)?,
+                }
+            }
+        }
+        self.text.push('\r');
+        self.within_limit()
+    }
+
+    fn components(&mut self, components: &[JsonComponent]) -> Result<(), NotARendition> {
+        let mut at = 0;
+        for component in components {
+            self.delimit(&mut at, component.position, self.delimiters.component, false)?;
+            if component.subcomponents.is_empty() {
+                self.value(component.value.as_deref(), component.raw.as_deref());
+            }
+            let mut at = 0;
+            for part in &component.subcomponents {
+                self.delimit(&mut at, part.position, self.delimiters.subcomponent, false)?;
+                self.value(part.value.as_deref(), part.raw.as_deref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the delimiters between what was last written of a list, at `at`, and a position. With `before`, one stands before
+    /// the first, too.
+    fn delimit(&mut self, at: &mut usize, to: usize, delimiter: Option<char>, before: bool) -> Result<(), NotARendition> {
+        let steps = to.checked_sub(*at).filter(|&steps| steps > 0).ok_or(NotARendition::Positions { segment: self.segment })?;
+        let count = if *at == 0 && !before { steps - 1 } else { steps };
+        if count > MAX_BYTES {
+            return Err(NotARendition::TooLarge);
+        }
+        self.text.extend(std::iter::repeat_n(delimiter, count).flatten());
+        *at = to;
+        self.within_limit()
+    }
+
+    fn value(&mut self, value: Option<&str>, raw: Option<&str>) {
+        match (raw, value) {
+            (Some(raw), _) => self.text.push_str(raw),
+            (None, Some(value)) => self.delimiters.escape(value, &mut self.text),
+            (None, None) => {}
+        }
+    }
+
+    fn within_limit(&self) -> Result<(), NotARendition> {
+        if self.text.len() > MAX_BYTES { Err(NotARendition::TooLarge) } else { Ok(()) }
+    }
+}

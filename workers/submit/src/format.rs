@@ -1,0 +1,100 @@
+//! In which form a caller wants its answer: JSON or an HL7 acknowledgment.
+
+use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use domain::Charset;
+use mediatype::names::{APPLICATION, CHARSET, JSON};
+use mediatype::{MediaType, ReadParams as _};
+use runtime::{header, media};
+
+static APPLICATION_JSON: MediaType<'static> = MediaType::new(APPLICATION, JSON);
+
+/// The form of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// JSON, and problem documents.
+    Json,
+    /// An acknowledgment.
+    Ack {
+        /// Of [`media::ER7`]: the one that the message came as, if there is no wish.
+        content_type: String,
+        /// The wish for a character set, in `Accept` or `Accept-Charset`.
+        charset: Option<Charset>,
+    },
+}
+
+impl Format {
+    /// What the `Accept` header likes best; an ER7 body is answered in its own content type, and any other in JSON, where it
+    /// does not say, or asks for something that there is not.
+    pub(crate) fn of(request: &ApiGatewayV2httpRequest) -> Self {
+        let sent = header(request, "content-type").and_then(|it| MediaType::parse(it).ok());
+        let own = media::ER7.iter().find(|it| sent.as_ref().is_some_and(|sent| sent.essence() == **it));
+        let others = media::ER7.iter().filter(|it| Some(*it) != own);
+        let available: Vec<_> = match own {
+            Some(own) => std::iter::once(own).chain(others).chain([&APPLICATION_JSON]).collect(),
+            None => std::iter::once(&APPLICATION_JSON).chain(others).collect(),
+        };
+        let accept = header(request, "accept");
+        let chosen = media::negotiate(accept, &available).or(available.first().copied());
+        match chosen {
+            Some(chosen) if *chosen != APPLICATION_JSON => {
+                Self::Ack { content_type: chosen.to_string(), charset: charset(accept, header(request, "accept-charset")) }
+            }
+            _ => Self::Json,
+        }
+    }
+}
+
+fn charset(accept: Option<&str>, accept_charset: Option<&str>) -> Option<Charset> {
+    let ranges = accept.into_iter().flat_map(|it| it.split(',')).filter_map(|range| MediaType::parse(range.trim()).ok());
+    let mut in_accept = ranges.filter_map(|range| Charset::for_label(range.get_param(CHARSET)?.unquoted_str().as_ref()));
+    let in_accept_charset = accept_charset.and_then(|it| Charset::for_label(it.split([',', ';']).next()?.trim()));
+    in_accept.next().or(in_accept_charset)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of(content_type: &str, accept: Option<&str>) -> String {
+        let mut event: Value = serde_json::from_str(include_str!("fixtures/post_er7.json")).unwrap();
+        event["headers"]["content-type"] = json!(content_type);
+        event["headers"]["accept"] = json!(accept.unwrap_or_default());
+        match Format::of(&serde_json::from_value(event).unwrap()) {
+            Format::Json => "json".to_owned(),
+            Format::Ack { content_type, charset } => {
+                content_type + &charset.map_or(String::new(), |it| format!(" in {}", it.name()))
+            }
+        }
+    }
+
+    #[test]
+    fn the_answer_is_what_was_asked_for_or_what_was_sent() {
+        const HL7: &str = "application/hl7-v2";
+        let table = [
+            ("application/json", None, "json"),
+            ("application/json", Some("*/*"), "json"),
+            ("application/json", Some(HL7), HL7),
+            ("application/json", Some("application/json"), "json"),
+            (HL7, None, HL7),
+            (HL7, Some("*/*"), HL7),
+            ("application/hl7-v2; charset=ISO-8859-1", Some("*/*"), HL7),
+            (HL7, Some("application/json"), "json"),
+            (HL7, Some("application/json, */*;q=0.5"), "json"),
+            (HL7, Some("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"), HL7),
+            (HL7, Some("text/html"), HL7),
+            ("x-application/hl7-v2+er7", Some("*/*"), "x-application/hl7-v2+er7"),
+            ("x-application/hl7-v2+er7", Some(HL7), HL7),
+            ("text/plain", None, "text/plain"),
+            ("text/plain; charset=utf-8", Some(HL7), HL7),
+            ("application/xml", None, "json"),
+            ("application/xml", Some(HL7), HL7),
+            (HL7, Some("application/hl7-v2; charset=iso-8859-15"), "application/hl7-v2 in ISO-8859-15"),
+            (HL7, Some("application/hl7-v2; charset=klingon"), HL7),
+        ];
+        for (content_type, accept, expected) in table {
+            assert_eq!(of(content_type, accept), expected, "{content_type} {accept:?}");
+        }
+    }
+}

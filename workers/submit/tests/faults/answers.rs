@@ -1,0 +1,280 @@
+//! What a caller is told as an HL7 acknowledgment, and of bodies with several messages.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
+use aws_lambda_events::encodings::Body;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchOutput;
+use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchResultEntry};
+use aws_smithy_mocks::{MockResponse, Rule, mock};
+use domain::{Er7, Payload};
+use serde_json::{Value, json};
+
+use super::support::{Aws, answered, body, noting, post_as, refusal, sending};
+
+const HL7: &str = "application/hl7-v2";
+const MSH: &str = "MSH|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101||ADT^A01^ADT_A01|7|P|2.5.1";
+
+fn adt(control_id: &str) -> String {
+    format!("MSH|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101||ADT^A01|{control_id}|P|2.5.1\rPID|1||7||DOE^JANE\r")
+}
+
+fn ack(response: &ApiGatewayV2httpResponse) -> String {
+    let Some(Body::Binary(bytes)) = &response.body else { panic!("no bytes: {response:?}") };
+    String::from_utf8(bytes.clone()).unwrap()
+}
+
+/// The catalog of an institute that has stored these messages, one second after 2026-11-21T07:21:06Z.
+fn having_stored(messages: &[&str]) -> Rule {
+    let ids: Vec<_> = messages.iter().map(|it| Er7::canonical(it).unwrap().message_id().to_string()).collect();
+    mock!(aws_sdk_dynamodb::Client::update_item).then_compute_response(move |request| {
+        let id = request.key().unwrap()["message_id"].as_s().unwrap();
+        let counts_only = request.condition_expression() == Some("attribute_exists(message_id)");
+        if counts_only || !ids.contains(id) {
+            return MockResponse::Output(UpdateItemOutput::builder().build());
+        }
+        let item = json!({
+            "source": { "S": "general-hospital" },
+            "message_id": { "S": id },
+            "status": { "S": "stored" },
+            "received_at": { "S": "2026-11-21T07:21:07.120Z" },
+        });
+        let refused = json!({ "__type": "ConditionalCheckFailedException", "message": "SECRET", "Item": item });
+        MockResponse::Http(answered(400, &refused))
+    })
+}
+
+#[tokio::test]
+async fn an_er7_body_is_answered_with_an_ack_and_a_duplicate_with_the_same() {
+    let message = format!("{MSH}\rPID|1||7||DOE^JANE\r");
+    let first_received =
+        UpdateItemOutput::builder().attributes("received_at", AttributeValue::S("2026-11-21T07:21:07.120Z".to_owned())).build();
+    let note = mock!(aws_sdk_dynamodb::Client::update_item).then_output(move || first_received.clone());
+    let queued = Aws { note, ..Aws::healthy() }.submit(post_as(HL7, message.as_bytes())).await;
+    let id = Er7::canonical(&message).unwrap().message_id();
+    let expected =
+        format!("MSH|^~\\&|LAKE|SLUICE|LAB|HOSP|20261121072107+0000||ACK^A01^ACK|{}|P|2.5.1\rMSA|CA|7\r", id.prefix(20));
+    assert_eq!((queued.status_code, ack(&queued)), (200, expected.clone()));
+    assert_eq!(queued.headers["content-type"], "application/hl7-v2; charset=UTF-8");
+
+    let aws = Aws { note: having_stored(&[&message]), ..Aws::healthy() };
+    let duplicate = aws.submit(post_as(HL7, message.as_bytes())).await;
+    assert_eq!((duplicate.status_code, ack(&duplicate), aws.send.num_calls()), (200, expected, 0));
+}
+
+#[tokio::test]
+async fn json_and_acks_are_for_whoever_asks() {
+    let message = format!("{MSH}\r");
+    let asking = |content_type: &str, accept: &str| {
+        let mut event = post_as(content_type, message.as_bytes());
+        if content_type == "application/json" {
+            event = super::post(&message);
+        }
+        event["headers"]["accept"] = json!(accept);
+        event
+    };
+    let json = Aws::healthy().submit(asking(HL7, "application/json")).await;
+    assert_eq!((json.status_code, &body(&json)["status"]), (202, &json!("queued")));
+    let hl7 = Aws::healthy().submit(asking("application/json", HL7)).await;
+    assert!(hl7.status_code == 200 && ack(&hl7).contains("\rMSA|CA|7\r"), "{hl7:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_message_is_ce_and_what_is_wrong_with_us_is_cr() {
+    let unavailable = || noting(|| refusal(500, "InternalServerError"));
+    let mut nobody = post_as(HL7, format!("{MSH}\r").as_bytes());
+    nobody["requestContext"]["authorizer"]["jwt"]["claims"]["custom:write"] = json!("");
+    let large = Aws { max_message_bytes: 10, ..Aws::healthy() };
+    let down = Aws { note: unavailable(), ..Aws::healthy() };
+    let unqueued = Aws { send: sending(|| refusal(400, "RequestThrottled")), ..Aws::healthy() };
+    let message = format!("{MSH}\r");
+    let undecodable = [message.as_bytes(), b"PID|SECRET\xff"].concat();
+    let table = [
+        (
+            Aws::healthy(),
+            post_as(HL7, &undecodable),
+            400,
+            "CE|7|",
+            "MSH^1^18|102^Data type error^HL70357|E||||the message is not valid UTF-8: byte 76 ",
+        ),
+        (Aws::healthy(), post_as(HL7, b""), 400, "CE|", "MSH^1|100^Segment sequence error^HL70357|E||||the message is empty"),
+        (
+            large,
+            post_as(HL7, message.as_bytes()),
+            413,
+            "CE|",
+            "|104^Value too long^HL70357|E||||a message may have at most 10 bytes",
+        ),
+        (Aws::healthy(), nobody, 403, "CR|7|", "|207^Application internal error^HL70357|E||||the caller has no institute"),
+        (down, post_as(HL7, message.as_bytes()), 503, "CR|7|", "|207^Application internal error^HL70357|E||||not done"),
+        (unqueued, post_as(HL7, message.as_bytes()), 429, "CR|7|", "|207^Application internal error^HL70357|E||||not done"),
+    ];
+    for (aws, event, status, msa, err) in table {
+        let response = aws.submit(event).await;
+        let text = ack(&response);
+        assert_eq!(response.status_code, status, "{text}");
+        assert!(text.contains(&format!("\rMSA|{msa}")) && text.contains(err) && text.contains("\rERR||"), "{text}");
+        assert!(!text.contains("SECRET"), "{text}");
+        assert_eq!(response.headers.contains_key("retry-after"), status == 503 || status == 429, "{text}");
+        assert!(aws.sent().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_message_without_a_readable_msh_is_taken_with_a_warning() {
+    let aws = Aws::healthy();
+    let response = aws.submit(post_as(HL7, b"I'm just a random number: 4711")).await;
+    let text = ack(&response);
+    assert!(text.contains("\rMSA|CA|") && text.contains("|100^Segment sequence error^HL70357|W|"), "{text}");
+    assert_eq!((response.status_code, aws.sent().len()), (200, 1));
+}
+
+#[tokio::test]
+async fn an_ack_that_is_not_wanted_is_a_status_alone() {
+    let none = format!("{MSH}|||NE|NE\r");
+    let errors = format!("{MSH}|||ER|NE\r");
+    let response = Aws::healthy().submit(post_as(HL7, none.as_bytes())).await;
+    assert_eq!((response.status_code, response.body), (204, None));
+    let response = Aws::healthy().submit(post_as(HL7, errors.as_bytes())).await;
+    assert_eq!((response.status_code, response.body), (204, None));
+    let down = Aws { note: noting(|| refusal(500, "InternalServerError")), ..Aws::healthy() };
+    let response = down.submit(post_as(HL7, none.as_bytes())).await;
+    assert_eq!((response.status_code, response.body.is_none()), (503, true));
+    let response = down.submit(post_as(HL7, errors.as_bytes())).await;
+    assert!(ack(&response).contains("\rMSA|CR|7|"));
+}
+
+/// Five messages: new, its copy, not decodable, stored before, and one without MSH.
+fn mixed() -> Vec<u8> {
+    let head = "FHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||F1\rBHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||B1\r";
+    let damaged = adt("3").replace("DOE", "M\u{1}LLER").replace('\u{1}', "@@");
+    let mut body = [head, &adt("1"), &adt("1"), &damaged, &adt("4"), "BTS|9\rjunk\rFTS|1\r"].concat().into_bytes();
+    let place = body.windows(2).position(|it| it == b"@@").unwrap();
+    body[place] = 0xff;
+    body
+}
+
+#[tokio::test]
+async fn each_message_of_a_batch_has_an_outcome_of_its_own() {
+    let aws = Aws { note: having_stored(&[&adt("4")]), ..Aws::healthy() };
+    let mut event = post_as(HL7, &mixed());
+    event["headers"]["accept"] = json!("application/json");
+    let response = aws.submit(event).await;
+    let answer = body(&response);
+    assert_eq!(response.status_code, 202, "{answer}");
+    let found: Vec<_> = answer["messages"].as_array().unwrap().iter().map(|it| (&it["controlId"], &it["status"])).collect();
+    let expected = [("1", "queued"), ("1", "duplicate"), ("3", "refused"), ("4", "duplicate"), ("", "queued")];
+    assert_eq!(found, expected.map(|(id, status)| (json!(id), json!(status))).iter().map(|(a, b)| (a, b)).collect::<Vec<_>>());
+    assert_eq!((&answer["queued"], &answer["duplicates"], &answer["refused"]), (&json!(2), &json!(2), &json!(1)));
+    assert_eq!(answer["messages"][0]["messageId"], json!(Er7::canonical(&adt("1")).unwrap().message_id()));
+    let problem = &answer["messages"][2]["problem"];
+    assert_eq!((&problem["status"], &problem["title"]), (&json!(400), &json!("Undecodable message")));
+    assert_eq!(answer["batchProblems"], json!([{ "code": "bts-count", "declared": 9, "found": 4 }]));
+    assert!(!answer.to_string().contains("DOE") && !answer.to_string().contains("LLER"), "{answer}");
+
+    let sent = aws.sent();
+    assert_eq!(sent.len(), 2, "the new one, once, and the one without MSH");
+    assert!(sent.iter().all(|it| json!(it.submission_id) == answer["submissionId"] && it.token == sent[0].token));
+    assert_eq!([&aws.seal, &aws.send, &aws.send_batch].map(Rule::num_calls), [1, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_batch_is_acknowledged_as_a_batch() {
+    let aws = Aws { note: having_stored(&[&adt("4")]), ..Aws::healthy() };
+    let response = aws.submit(post_as(HL7, &mixed())).await;
+    let text = ack(&response);
+    assert_eq!(response.status_code, 200, "{text}");
+    let segments: Vec<_> = text.split('\r').map(|it| it.split('|').take(3).collect::<Vec<_>>()).collect();
+    let found: Vec<_> = segments.iter().filter(|it| it[0] != "MSH" && !it[0].is_empty()).map(|it| it.join("|")).collect();
+    let expected = [
+        "FHS|^~\\&|LAKE",
+        "BHS|^~\\&|LAKE",
+        "MSA|CA|1",
+        "MSA|CA|1",
+        "MSA|CE|3",
+        "ERR||MSH^1^18",
+        "MSA|CA|4",
+        "BTS|4",
+        "MSA|CA|",
+        "ERR||MSH^1",
+        "FTS|1",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn many_messages_go_to_the_queue_in_few_requests() {
+    let small: String = (0..25).map(|n| adt(&n.to_string())).collect();
+    let aws = Aws::healthy();
+    let answer = body(&aws.submit(asking_json(small.as_bytes())).await);
+    assert_eq!((&answer["queued"], aws.sent().len(), aws.send_batch.num_calls()), (&json!(25), 25, 3));
+
+    let filler = "x".repeat(Payload::MAX_INLINE_BYTES - 200);
+    let large: String = (0..20).map(|n| format!("{}NTE|1||{filler}\r", adt(&n.to_string()))).collect();
+    let aws = Aws::healthy();
+    let answer = body(&aws.submit(asking_json(large.as_bytes())).await);
+    assert_eq!((&answer["queued"], aws.sent().len(), aws.send_batch.num_calls()), (&json!(20), 20, 3), "of 1 MiB each at most");
+}
+
+fn asking_json(body: &[u8]) -> Value {
+    let mut event = post_as(HL7, body);
+    event["headers"]["accept"] = json!("application/json");
+    event
+}
+
+#[tokio::test]
+async fn a_message_that_the_queue_does_not_take_harms_no_other() {
+    let entries: Arc<Mutex<HashMap<String, String>>> = Arc::default();
+    let seen = Arc::clone(&entries);
+    // The second is refused, the third is not named at all.
+    let send_batch = mock!(aws_sdk_sqs::Client::send_message_batch).then_compute_output(move |request| {
+        let mut output = SendMessageBatchOutput::builder().set_successful(Some(Vec::new())).set_failed(Some(Vec::new()));
+        for (n, entry) in request.entries().iter().enumerate() {
+            seen.lock().unwrap().insert(entry.id().to_owned(), entry.message_body().to_owned());
+            let sent = SendMessageBatchResultEntry::builder().id(entry.id()).message_id("m").md5_of_message_body("x");
+            let failed = BatchResultErrorEntry::builder().id(entry.id()).code("InternalError").sender_fault(false);
+            output = match n {
+                1 => output.failed(failed.build().unwrap()),
+                2 => output,
+                _ => output.successful(sent.build().unwrap()),
+            };
+        }
+        output.build().unwrap()
+    });
+    let aws = Aws { send_batch, ..Aws::healthy() };
+    let all: String = (0..4).map(|n| adt(&n.to_string())).collect();
+    let response = aws.submit(asking_json(all.as_bytes())).await;
+    let answer = body(&response);
+    let found: Vec<_> = answer["messages"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
+    assert_eq!((response.status_code, found), (202, vec![json!("queued"), json!("refused"), json!("refused"), json!("queued")]));
+    assert_eq!(answer["messages"][1]["problem"]["status"], 503);
+    assert_eq!(entries.lock().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_body_of_too_many_messages_is_refused_whole() {
+    let aws = Aws::healthy();
+    for (messages, status) in [(5001, 413), (domain::MAX_MESSAGE_BYTES / 5, 413)] {
+        let response = aws.submit(asking_json("MSH|\r".repeat(messages).as_bytes())).await;
+        assert_eq!(
+            (response.status_code, &body(&response)["detail"]),
+            (status, &json!("a body may hold at most 5000 messages: send it in parts"))
+        );
+    }
+    assert_eq!([&aws.note, &aws.seal, &aws.send_batch].map(Rule::num_calls), [0; 3]);
+}
+
+#[tokio::test]
+async fn a_batch_of_which_nothing_is_queued_has_the_status_of_its_messages() {
+    let all = [adt("1"), adt("2")].concat();
+    let down = Aws { note: noting(|| refusal(500, "InternalServerError")), ..Aws::healthy() };
+    let response = down.submit(asking_json(all.as_bytes())).await;
+    assert_eq!((response.status_code, &body(&response)["refused"]), (503, &json!(2)));
+    let stored = Aws { note: having_stored(&[&adt("1"), &adt("2")]), ..Aws::healthy() };
+    let response = stored.submit(asking_json(all.as_bytes())).await;
+    assert_eq!((response.status_code, &body(&response)["duplicates"]), (409, &json!(2)));
+    assert_eq!(ack(&stored.submit(post_as(HL7, all.as_bytes())).await).matches("MSA|CA|").count(), 2);
+}
