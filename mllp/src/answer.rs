@@ -17,6 +17,11 @@ use crate::spool::Unwritten;
 /// Of the messages of a batch what the answer needs is kept, their MSH: at most so much.
 const MAX_HEADERS_BYTES: usize = 1024 * 1024;
 
+/// The API takes no more in one body.
+const MAX_MESSAGES: usize = 5000;
+
+const UNREADABLE: &str = "MSH is not readable: the message is kept as it came";
+
 /// When a message is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AckMode {
@@ -65,18 +70,15 @@ impl Complaint {
     /// The frame has more bytes than the gateway takes.
     pub(crate) fn too_long(limit_bytes: usize) -> Self {
         let detail = format!("the message is too large: it has more than {limit_bytes} bytes, and none of it is kept");
-        Self::of_frame(Condition::ApplicationInternal, detail)
+        Self::of_frame(Condition::ValueTooLong, detail)
     }
 }
 
-/// What a message is in. One that the gateway has taken says so itself, as it did when it came.
-pub(crate) fn charset_of(message: &[u8]) -> Charset {
-    Charset::of_message(message).unwrap_or(Charset::UTF_8)
-}
-
-/// What is answered: the headers of a message, or of all messages of a batch.
+/// What is answered: the headers of a message, or of all messages of a batch, and what was found on reading them.
 pub(crate) struct Subject {
     headers: Vec<AckHeader>,
+    /// For each header: what stands against the message, or is to be looked at.
+    findings: Vec<Option<Verdict>>,
     batch: Option<Batch>,
 }
 
@@ -90,47 +92,48 @@ struct Batch {
 impl Subject {
     /// Of bytes that are not looked at any further.
     pub(crate) fn of_head(head: &[u8]) -> Self {
-        Self { headers: vec![AckHeader::of(head)], batch: None }
+        Self { headers: vec![AckHeader::of(head)], findings: Vec::new(), batch: None }
     }
 
-    /// Reads a frame as far as its answer needs it, or says why its content can never be stored.
-    pub(crate) fn of(message: Vec<u8>) -> (Self, Result<Vec<u8>, Complaint>) {
-        let charset = match Charset::of_message(&message) {
-            Ok(charset) => charset,
-            Err(error) => return (Self::of_head(&message), Err(undecodable(error.to_string()))),
-        };
-        let received = Received::new(message, charset);
-        if let Err(error) = received.message() {
-            let complaint = match error {
-                Unreceivable::Undecodable(error) => undecodable(error.to_string()),
-                Unreceivable::Empty(error) => Complaint::of_frame(Condition::SegmentSequence, error.to_string()),
-            };
-            return (Self::of_head(received.bytes()), Err(complaint));
-        }
-        let message = received.into_bytes();
-        let split = hl7::split(&message, charset);
+    /// Reads a frame as the API will, as far as its answer needs it. Gives its content back, or why none of it can ever be stored.
+    pub(crate) fn of(content: Vec<u8>) -> (Self, Result<Vec<u8>, Complaint>) {
+        let charset = Charset::of_message(&content).unwrap_or(Charset::UTF_8);
+        let split = hl7::split(&content, charset);
         if !split.is_batch() {
-            return (Self { headers: vec![AckHeader::of_received(&message, charset)], batch: None }, Ok(message));
+            let subject = Self::of_head(&content);
+            return match look_at(&content) {
+                Some(Verdict::Never(complaint)) => (subject, Err(complaint)),
+                finding => (Self { findings: vec![finding], ..subject }, Ok(content)),
+            };
         }
-        let mut outline = Vec::new();
-        let mut headers = Vec::new();
+        let too_many = |detail: String| (Self::of_head(&content), Err(Complaint::of_frame(Condition::ValueTooLong, detail)));
+        if split.messages().count() > MAX_MESSAGES {
+            return too_many(format!("the batch has more than {MAX_MESSAGES} messages, and none is kept: send it in parts"));
+        }
+        let (mut outline, mut headers, mut findings) = (Vec::new(), Vec::new(), Vec::new());
         for Part { kind, range } in split.parts() {
-            let part = message.get(range.clone()).unwrap_or_default();
+            let part = content.get(range.clone()).unwrap_or_default();
             let line = first_line(part);
             if outline.len() + line.len() > MAX_HEADERS_BYTES {
-                let detail =
-                    "the batch has more messages than are answered at once, and none of it is kept: send them in several";
-                let complaint = Complaint::of_frame(Condition::ApplicationInternal, detail);
-                return (Self::of_head(&message), Err(complaint));
+                return too_many(
+                    "the headers of the batch's messages are too long, and none is kept: send it in parts".to_owned(),
+                );
             }
             outline.extend_from_slice(line);
             if *kind == PartKind::Message {
-                headers.push(AckHeader::of_received(part, charset));
+                headers.push(AckHeader::of(part));
+                findings.push(look_at(part));
             }
         }
         // Where the parts are in the outline is found as it was in the message.
         let split = hl7::split(&outline, charset);
-        (Self { headers, batch: Some(Batch { outline, charset, split }) }, Ok(message))
+        let first = findings.first().cloned().flatten();
+        let has_a_good_one = findings.iter().any(|finding| !matches!(finding, Some(Verdict::Never(_))));
+        let subject = Self { headers, findings, batch: Some(Batch { outline, charset, split }) };
+        match first {
+            Some(Verdict::Never(complaint)) if !has_a_good_one => (subject, Err(complaint)),
+            _ => (subject, Ok(content)),
+        }
     }
 
     /// The kind of answer that the sender gets; `None` if it wants none. The first message of a batch speaks for all.
@@ -144,31 +147,57 @@ impl Subject {
         kinds.into_iter().find(|&kind| wants(kind))
     }
 
-    /// The answer, without framing; `None` if the sender does not want it. Without a verdict for each message the first one is that of
-    /// all.
+    /// What each message is told. Without a verdict for each the first one is that of all.
+    pub(crate) fn settle(&self, verdicts: &[Verdict]) -> Vec<Verdict> {
+        let one_each = verdicts.len() == self.headers.len();
+        let verdict = |nth: usize| if one_each { verdicts.get(nth) } else { verdicts.first() };
+        let settle = |nth: usize| {
+            let verdict = verdict(nth).cloned().unwrap_or(Verdict::Accepted);
+            match (verdict, self.findings.get(nth).cloned().flatten()) {
+                (verdict @ Verdict::NotNow(_), _) => verdict,
+                (_, Some(never @ Verdict::Never(_))) => never,
+                (Verdict::Accepted, Some(finding)) => finding,
+                (verdict, _) => verdict,
+            }
+        };
+        (0..self.headers.len()).map(settle).collect()
+    }
+
+    /// The answer, without framing, with a verdict for each message; `None` if the sender does not want it.
     pub(crate) fn answer(&self, kind: Kind, verdicts: &[Verdict], ids: &ControlIds) -> Option<Vec<u8>> {
-        let shared = verdicts.first()?;
-        let verdict =
-            |nth: usize| if verdicts.len() == self.headers.len() { verdicts.get(nth).unwrap_or(shared) } else { shared };
-        let wanted = self.headers.iter().enumerate().any(|(nth, header)| header.wants(code(kind, verdict(nth))));
-        if !wanted {
+        if !self.headers.iter().zip(verdicts).any(|(header, verdict)| header.wants(code(kind, verdict))) {
             return None;
         }
         let time = Timestamp::now().strftime("%Y%m%d%H%M%S+0000").to_string();
         let control_ids: Vec<String> = self.headers.iter().map(|_| ids.next()).collect();
-        let ack = |nth: usize| Ack {
-            code: code(kind, verdict(nth)),
-            problem: problem(verdict(nth)),
-            control_id: control_ids.get(nth).map_or("", String::as_str),
-            time: &time,
-        };
-        Some(match &self.batch {
-            None => hl7::acknowledge(self.headers.first()?, &ack(0)),
-            Some(batch) => {
-                let acks = |nth| (self.headers.get(nth).cloned().unwrap_or_else(|| AckHeader::of(b"")), ack(nth));
-                hl7::acknowledge_batch(&batch.outline, batch.charset, &batch.split, &ids.next(), &time, acks)
+        let mut acks = self.headers.iter().zip(verdicts).zip(&control_ids).map(|((header, verdict), control_id)| {
+            let ack = Ack { code: code(kind, verdict), problem: problem(verdict), control_id, time: &time };
+            (header.clone(), ack)
+        });
+        match &self.batch {
+            None => acks.next().map(|(header, ack)| hl7::acknowledge(&header, &ack)),
+            Some(Batch { outline, charset, split }) => {
+                Some(hl7::acknowledge_batch(outline, *charset, split, &ids.next(), &time, acks))
             }
-        })
+        }
+    }
+}
+
+/// Reads a message as the API will, and says what stands against it, or is to be looked at.
+fn look_at(message: &[u8]) -> Option<Verdict> {
+    let undecodable = |detail: String| Complaint { condition: Condition::DataType, location: Some(("MSH", Some(18))), detail };
+    let charset = match Charset::of_message(message) {
+        Ok(charset) => charset,
+        Err(error) => return Some(Verdict::Never(undecodable(error.to_string()))),
+    };
+    match Received::new(message.to_vec(), charset).message() {
+        Ok(message) if hl7::Delimiters::of(&message).is_err() => Some(Verdict::AcceptedWith(UNREADABLE)),
+        Ok(_) => None,
+        Err(Unreceivable::Undecodable(error)) => Some(Verdict::Never(undecodable(error.to_string()))),
+        Err(Unreceivable::Empty(error)) => {
+            let complaint = Complaint::of_frame(Condition::SegmentSequence, error.to_string());
+            Some(Verdict::Never(Complaint { location: Some(("MSH", None)), ..complaint }))
+        }
     }
 }
 
@@ -179,10 +208,6 @@ fn first_line(part: &[u8]) -> &[u8] {
     let Some(end) = end.map(|end| begin + end + 1) else { return part };
     let end = if part.get(end) == Some(&0) { end + 1 } else { end };
     part.get(..end).unwrap_or(part)
-}
-
-fn undecodable(detail: String) -> Complaint {
-    Complaint { condition: Condition::DataType, location: Some(("MSH", Some(18))), detail }
 }
 
 fn code(kind: Kind, verdict: &Verdict) -> AckCode {
@@ -266,7 +291,7 @@ mod tests {
     fn answer(message: &str, mode: AckMode, verdicts: &[Verdict]) -> Option<String> {
         let (subject, content) = Subject::of(message.as_bytes().to_vec());
         assert_eq!(content.as_deref(), Ok(message.as_bytes()));
-        let answer = subject.answer(subject.kind(mode)?, verdicts, &ControlIds::new(1_700_000_000_000))?;
+        let answer = subject.answer(subject.kind(mode)?, &subject.settle(verdicts), &ControlIds::new(1_700_000_000_000))?;
         Some(String::from_utf8(answer).unwrap())
     }
 
@@ -314,8 +339,36 @@ mod tests {
 
         let (subject, message) = Subject::of(batch.into_bytes());
         assert!(subject.batch.unwrap().outline.len() + 100 < message.unwrap().len(), "the messages themselves are not kept");
-        let many = format!("{MSH}1|P|2.5\r").repeat(40_000);
-        assert!(Subject::of(many.into_bytes()).1.is_err_and(|complaint| complaint.detail.contains("more messages")));
+        let many = format!("{MSH}1|P|2.5\r").repeat(5001);
+        assert!(Subject::of(many.into_bytes()).1.is_err_and(|complaint| complaint.detail.contains("more than 5000 messages")));
+        let long = format!("{MSH}{}|P|2.5\r", "1".repeat(1000)).repeat(2000);
+        assert!(Subject::of(long.into_bytes()).1.is_err_and(|complaint| complaint.detail.contains("too long")));
+    }
+
+    #[test]
+    fn each_message_of_a_batch_has_its_own_character_set_and_its_own_fault() {
+        let of = |msh_18: &str, name: &[u8]| {
+            [format!("{MSH}{msh_18}|P|2.5||||||{msh_18}\r").as_bytes(), b"PID|1||||", name, b"\r"].concat()
+        };
+        let batch =
+            [b"BHS|^~\\&|A\r".to_vec(), of("8859/1", b"M\xfcller"), of("", "M\u{fc}ller".as_bytes()), of("", b"M\xfcller")]
+                .concat();
+        let (subject, content) = Subject::of(batch.clone());
+        assert_eq!(content.unwrap(), batch);
+        let settled = subject.settle(&[Verdict::Accepted]);
+        assert!(settled[0].is_accepted() && settled[1].is_accepted());
+        assert!(matches!(&settled[2], Verdict::Never(complaint) if complaint.detail.contains("not valid UTF-8")), "{settled:?}");
+        let full = Verdict::of_unwritten(Unwritten::Full);
+        assert_eq!(subject.settle(std::slice::from_ref(&full)), [full.clone(), full.clone(), full]);
+        let bad = [of("", b"\xff"), of("", b"\xff")].concat();
+        assert!(Subject::of(bad).1.is_err());
+    }
+
+    #[test]
+    fn a_message_without_a_readable_msh_is_taken_with_a_warning() {
+        let (subject, content) = Subject::of(b"PID|1\r".to_vec());
+        assert_eq!((content.is_ok(), subject.settle(&[Verdict::Accepted])), (true, vec![Verdict::AcceptedWith(UNREADABLE)]));
+        assert_eq!(codes(&answer("PID|1\r", AckMode::Queued, &[Verdict::Accepted]).unwrap()), [("CA", "")]);
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Service {
     /// Answers frames in their order. Ends when there are no more, or the peer does not take an answer.
     async fn write<S: AsyncWrite>(&self, stream: &mut WriteHalf<S>, mut unanswered: mpsc::Receiver<Unanswered>) {
         while let Some(Unanswered { subject, kind, state }) = unanswered.recv().await {
-            let verdicts = self.verdicts(state).await;
+            let verdicts = subject.settle(&self.verdicts(state).await);
             let is_accepted = verdicts.iter().all(Verdict::is_accepted);
             if let Some(answer) = kind.and_then(|kind| subject.answer(kind, &verdicts, &self.ids)) {
                 let frame = framed(&answer);

@@ -10,7 +10,6 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::answer::charset_of;
 use crate::lake::{Lake, Outcome, Part, Submission};
 use crate::report::{Counters, Log, count};
 use crate::spool::{Content, Entry, Reason, Spool, Waiter};
@@ -135,7 +134,7 @@ impl<L: Lake> Delivery<L> {
                 return;
             }
         };
-        let parts = match self.lake.submit(&body, charset_of(&body)).await {
+        let parts = match self.lake.submit(&body).await {
             Submission::Final(parts) => parts,
             Submission::Later { after, reason } => {
                 count(&self.counters.tries_again);

@@ -3,15 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use domain::Charset;
-
 /// What messages are delivered to. The gateway calls it from many tasks at a time.
 pub trait Lake: Send + Sync + 'static {
     /// Submits what was in one frame: a message, or a batch of them. Sending the same again does no harm: the API knows a message
-    /// by its content.
+    /// by its content. Each message says itself what it is in, so no character set is named.
     ///
     /// It has a deadline of its own, and says [`Submission::Later`] when that has passed.
-    fn submit(&self, body: &[u8], charset: Charset) -> impl Future<Output = Submission> + Send;
+    fn submit(&self, body: &[u8]) -> impl Future<Output = Submission> + Send;
 
     /// How far a message is; `None` while it is on its way, or as long as nobody can say.
     fn outcome(&self, id: &str) -> impl Future<Output = Option<Outcome>> + Send;

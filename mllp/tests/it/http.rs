@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use domain::Charset;
 use sluice_mllp::{Lake, Outcome, Part, Submission};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,9 +23,8 @@ impl HttpLake {
 }
 
 impl Lake for HttpLake {
-    async fn submit(&self, body: &[u8], charset: Charset) -> Submission {
-        let content_type = format!("application/hl7-v2; charset={}", charset.name());
-        let request = self.client.post(&self.url).header("content-type", content_type).body(body.to_vec());
+    async fn submit(&self, body: &[u8]) -> Submission {
+        let request = self.client.post(&self.url).header("content-type", "application/hl7-v2").body(body.to_vec());
         match request.send().await.map(|answer| answer.status().as_u16()) {
             Ok(202) => Submission::Final(vec![Part::Queued { id: String::new() }]),
             Ok(409) => Submission::Final(vec![Part::Duplicate]),

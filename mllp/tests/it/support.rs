@@ -26,8 +26,6 @@ pub(crate) struct Stub(Arc<Mutex<State>>);
 pub(crate) struct State {
     /// What was delivered, and how often.
     pub(crate) delivered: HashMap<Vec<u8>, usize>,
-    /// The character set that each came with.
-    pub(crate) charsets: Vec<&'static str>,
     pub(crate) is_down: bool,
     /// What becomes of everything; `None`: nothing yet.
     pub(crate) outcome: Option<Outcome>,
@@ -67,15 +65,14 @@ pub(crate) async fn eventually(what: &str, is: impl Fn() -> bool) {
 }
 
 impl Lake for Stub {
-    async fn submit(&self, body: &[u8], charset: Charset) -> Submission {
+    async fn submit(&self, body: &[u8]) -> Submission {
         let mut state = self.0.lock().unwrap();
         if state.is_down {
             state.tries += 1;
             return Submission::Later { after: None, reason: "down".to_owned() };
         }
-        state.charsets.push(charset.name());
         let text = String::from_utf8_lossy(body);
-        let messages = hl7::split(body, charset).messages().count();
+        let messages = hl7::split(body, Charset::UTF_8).messages().count();
         let parts = (0..messages).map(|nth| {
             let answer = state.answers.iter().find(|(with, _)| text.contains(with)).map(|(_, part)| part.clone());
             answer.unwrap_or_else(|| Part::Queued { id: format!("{}-{nth}", state.next_id) })
