@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! SPOOL/lock                                one gateway at a time
+//! SPOOL/owner                               whose messages these are
 //! SPOOL/segments/00001732212345678.log      messages, one record behind the other
 //! SPOOL/segments/00001732212345678.done     which of them are delivered
 //! SPOOL/refused/DIGEST.hl7, DIGEST.json     what the API will never take, and why
@@ -31,6 +32,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::delivery::Fate;
+use crate::report::now_ms;
 use record::{HEADER_BYTES, Header};
 
 pub(crate) use aside::Reason;
@@ -59,6 +61,11 @@ pub enum SpoolError {
     /// Another gateway uses it.
     #[error("{0} is in use by another gateway")]
     Locked(PathBuf),
+    /// It holds messages that were acknowledged for somebody else.
+    #[error(
+        "{0} holds messages that another gateway has acknowledged and not delivered: let that one deliver them, or use another spool"
+    )]
+    Owner(PathBuf),
     /// The file system does not do it.
     #[error("{action} {path}: {source}")]
     Io {
@@ -257,9 +264,11 @@ fn marks(segment: u64, bytes: &[u8]) -> Vec<u32> {
 impl Spool {
     /// Opens a spool of at most so many bytes, or makes it. What an earlier gateway has left there is to be taken again.
     ///
+    /// `owner` says where messages are delivered to, and for whom, so that those of one institute do not become another's.
+    ///
     /// # Errors
-    /// When another process has it open, or the folder cannot be written to.
-    pub fn open(folder: &Path, max_bytes: u64, now_ms: u64) -> Result<(Self, Recovery), SpoolError> {
+    /// When another process has it open, it holds messages of another owner, or the folder cannot be written to.
+    pub fn open(folder: &Path, owner: &str, max_bytes: u64) -> Result<(Self, Recovery), SpoolError> {
         for path in [folder.to_owned(), folder.join("segments"), folder.join("refused"), folder.join("damaged")] {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed("making", &path))?;
         }
@@ -279,13 +288,18 @@ impl Spool {
             _lock: lock,
         };
         let (recovery, last_segment) = shared.recover()?;
+        let owner_path = folder.join("owner");
+        if std::fs::read(&owner_path).is_ok_and(|kept| kept != owner.as_bytes()) && recovery.messages > 0 {
+            return Err(SpoolError::Owner(folder.to_owned()));
+        }
+        aside::write(folder, "owner", owner.as_bytes()).map_err(failed("writing", &owner_path))?;
         let shared = Arc::new(shared);
         let (jobs, received) = mpsc::unbounded_channel();
         let writer = Writer {
             shared: Arc::clone(&shared),
             segment_bytes: SEGMENT_BYTES.min(max_bytes / 8).max(1),
             max_bytes,
-            next_segment: now_ms.max(last_segment + 1),
+            next_segment: now_ms().max(last_segment + 1),
             active: None,
             buffer: Vec::new(),
             unsynced: Vec::new(),
@@ -642,12 +656,14 @@ impl Writer {
             segment.bytes = active.synced;
             segment.pending += u32::try_from(count).unwrap_or_default();
         }
-        for (entry, reply) in self.unsynced.drain(..) {
-            index.push(entry);
+        let (entries, replies): (Vec<_>, Vec<_>) = self.unsynced.drain(..).unzip();
+        entries.into_iter().for_each(|entry| index.push(entry));
+        drop(index);
+        // In this order: who takes a permit finds an entry, and who has an answer finds the message in the spool.
+        self.shared.available.add_permits(count);
+        for reply in replies {
             let _ = reply.send(Ok(()));
         }
-        drop(index);
-        self.shared.available.add_permits(count);
     }
 
     /// After an error nobody knows how much of the file is on disk, and asking again would not tell: a page that could not be

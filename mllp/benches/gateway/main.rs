@@ -60,7 +60,7 @@ fn again_as_deployed(arguments: &[String]) {
 }
 
 async fn gateway(spool: &Path, api: SocketAddr) {
-    let (spool, _) = Spool::open(spool, 4 << 30, 1).unwrap();
+    let (spool, _) = Spool::open(spool, "west", 4 << 30).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
     run(Options::default(), listener, None, spool, HttpLake::new(api), Log::new(|_| ()), std::future::pending()).await;

@@ -46,7 +46,7 @@ pub(super) fn damaged(folder: &Path, segment: u64, offset: usize, content: &[u8]
 }
 
 /// A file that is there whole or not at all, and only its owner's to read.
-fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+pub(super) fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let unfinished = folder.join(format!(".{name}.{:x}", fastrand::u64(..)));
     let mut file = private_file().create_new(true).open(&unfinished)?;
     let written =

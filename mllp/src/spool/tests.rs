@@ -7,7 +7,7 @@ use super::*;
 const MAX: u64 = 1024 * 1024;
 
 fn open(folder: &TempDir) -> (Spool, Recovery) {
-    Spool::open(&folder.path().join("spool"), MAX, 1).unwrap()
+    Spool::open(&folder.path().join("spool"), "west", MAX).unwrap()
 }
 
 async fn append(spool: &Spool, message: &[u8]) -> Result<(), Unwritten> {
@@ -163,7 +163,7 @@ async fn only_the_owner_can_read_any_of_it() {
 async fn a_spool_has_one_gateway() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(&folder);
-    let error = Spool::open(&folder.path().join("spool"), MAX, 1).unwrap_err();
+    let error = Spool::open(&folder.path().join("spool"), "west", MAX).unwrap_err();
     assert!(matches!(error, SpoolError::Locked(_)), "{error}");
     spool.close().await;
 }
@@ -248,4 +248,26 @@ async fn the_same_message_is_refused_into_one_file_with_its_reason() {
     let reason: serde_json::Value = serde_json::from_slice(&std::fs::read(&refused[1]).unwrap()).unwrap();
     assert_eq!(reason, serde_json::json!({ "status": 413, "detail": "why", "receivedAt": "then", "refusedAt": "now" }));
     assert_eq!(refused.len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_for_one_institute_is_not_delivered_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let (spool, _) = open(&folder);
+    append(&spool, b"one").await.unwrap();
+    spool.close().await;
+    drop(spool);
+    let error = Spool::open(&path, "east", MAX).unwrap_err();
+    assert!(matches!(error, SpoolError::Owner(_)), "{error}");
+    let (spool, _) = open(&folder);
+    assert_eq!(drain(&spool).await, [b"one"]);
+    spool.close().await;
+    drop(spool);
+    // With nothing in it the spool is anybody's.
+    let (spool, _) = Spool::open(&path, "east", MAX).unwrap();
+    append(&spool, b"two").await.unwrap();
+    spool.close().await;
+    drop(spool);
+    assert!(Spool::open(&path, "west", MAX).is_err());
 }

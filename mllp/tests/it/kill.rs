@@ -20,7 +20,7 @@ const API: &str = "SLUICE_MLLP_TEST_API";
 #[tokio::test]
 async fn gateway_process() {
     let (Some(spool), Some(api)) = (std::env::var_os(SPOOL), std::env::var_os(API)) else { return };
-    let (spool, _) = Spool::open(Path::new(&spool), 64 * 1024 * 1024, 1).unwrap();
+    let (spool, _) = Spool::open(Path::new(&spool), "west", 64 * 1024 * 1024).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("listens on {}", listener.local_addr().unwrap());
     let lake = HttpLake::new(api.to_str().unwrap().parse().unwrap());

@@ -48,10 +48,10 @@ async fn a_frame_that_is_begun_when_the_gateway_stops_is_the_peers_to_send_again
 #[tokio::test]
 async fn two_gateways_do_not_share_a_spool() {
     let gateway = Gateway::start().await;
-    let error = Spool::open(&gateway.spool(), 1_000_000, 1).unwrap_err().to_string();
+    let error = Spool::open(&gateway.spool(), "west", 1_000_000).unwrap_err().to_string();
     assert!(error.contains("in use by another gateway"), "{error}");
     let (folder, spool) = (Arc::clone(&gateway.folder), gateway.spool());
     gateway.stop().await;
-    Spool::open(&spool, 1_000_000, 1).unwrap();
+    Spool::open(&spool, "west", 1_000_000).unwrap();
     drop(folder);
 }

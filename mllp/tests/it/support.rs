@@ -132,7 +132,7 @@ impl Setup {
     }
 
     pub(crate) async fn start(self) -> Gateway {
-        let (spool, _) = Spool::open(&self.folder.path().join("spool"), self.max_spool_bytes, 1).unwrap();
+        let (spool, _) = Spool::open(&self.folder.path().join("spool"), "west", self.max_spool_bytes).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let lines: Arc<Mutex<Vec<Value>>> = Arc::default();
