@@ -23,6 +23,9 @@ use crate::spool::Spool;
 /// A peer that has gone without a word is noticed after this and nine more questions.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// Answers are short. A peer that does not read them is noticed when so many are on their way, and not megabytes later.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
 /// How long to wait when the system has no more file handles.
 const NO_HANDLES: Duration = Duration::from_millis(100);
 
@@ -151,9 +154,11 @@ async fn connection(service: Arc<Service>, stream: TcpStream, tls: Option<TlsAcc
     }
     count(&service.counters.connections);
     let _open = Open(Arc::clone(&service));
-    // An answer is small and waited for. Without either the connection works as well.
+    // An answer is small and waited for. Without any of the three the connection works as well.
     let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6));
+    let socket = SockRef::from(&stream);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6));
     let Some(tls) = tls else { return service.serve(stream).await };
     let reason = match timeout(service.limits.handshake, tls.accept(stream)).await {
         Ok(Ok(stream)) => return service.serve(stream).await,

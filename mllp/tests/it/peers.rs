@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 use crate::support::{DEADLINE, Gateway, Setup, adt, eventually};
 use sluice_mllp::framed;
@@ -136,11 +137,13 @@ async fn a_peer_that_speaks_something_else_is_closed() {
 #[tokio::test]
 async fn a_peer_that_never_reads_its_answers_is_dropped_and_holds_up_nobody() {
     let gateway = Setup::default().limits(|limits| limits.write = Duration::from_millis(500)).start().await;
-    let mut deaf = gateway.connect().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut deaf = socket.connect(gateway.address).await.unwrap();
     let bytes: Vec<u8> = (0..1000).flat_map(|nth| framed(adt(&format!("D{nth}-{}", "x".repeat(900))).as_bytes())).collect();
     let sending = tokio::spawn(async move {
         // Until the gateway stops taking, and then closes.
-        while deaf.stream.write_all(&bytes).await.is_ok() {}
+        while deaf.write_all(&bytes).await.is_ok() {}
     });
     let mut other = gateway.connect().await;
     assert_eq!(other.exchange(adt("A1")).await.code(), ("CA", "A1"));
