@@ -56,11 +56,8 @@ impl Body {
     /// Takes bytes apart as the API does, in the character set that the user names, if any.
     pub(crate) fn of(bytes: Vec<u8>, named: Option<Charset>) -> Self {
         // A byte order mark stands at the beginning of a file and is meant for all of it.
-        let marks = [&b"\xef\xbb\xbf"[..], b"\xff\xfe", b"\xfe\xff"];
-        let is_marked = marks.iter().any(|mark| bytes.starts_with(mark));
-        let own = Charset::of_message(&bytes).ok();
-        let charset = named.or_else(|| own.filter(|_| is_marked));
-        let split = hl7::split(&bytes, charset.or(own).unwrap_or(Charset::UTF_8));
+        let charset = named.or_else(|| Charset::of_mark(&bytes));
+        let split = hl7::split(&bytes, charset.or_else(|| Charset::of_message(&bytes).ok()).unwrap_or(Charset::UTF_8));
         // What is no batch is one message as a whole, whatever blanks stand before it.
         let whole = 0..bytes.len();
         let messages = if split.is_batch() { split.messages().collect() } else { std::iter::once(whole).collect() };

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub struct Charset(&'static Encoding);
 
 /// HL7 table 0211; of two names for one set, the first is the one to write.
-static HL7_NAMES: [(&str, &Encoding); 28] = [
+static HL7_NAMES: [(&str, &Encoding); 27] = [
     ("UNICODE UTF-8", UTF_8),
     ("UNICODE", UTF_8),
     ("ASCII", UTF_8),
@@ -46,7 +46,6 @@ static HL7_NAMES: [(&str, &Encoding); 28] = [
     ("BIG-5", BIG5),
     ("ISO IR87", ISO_2022_JP),
     ("ISO IR14", ISO_2022_JP),
-    ("ISO IR159", ISO_2022_JP),
     ("JIS X 0202-1990", ISO_2022_JP),
     ("ISO IR13", SHIFT_JIS),
 ];
@@ -113,25 +112,31 @@ impl Charset {
 
     /// By a value of HL7 table 0211 (alternate character sets), as in MSH-18; else by a label, since many senders write one.
     ///
-    /// Of the table, `ISO IR14` and `ISO IR159` are read as the ISO-2022-JP that they are switched to in, and `CNS 11643-1992`
-    /// and `UNICODE UTF-32` are not known.
+    /// Of the table, `ISO IR14` is read as the ISO-2022-JP that it is switched to in; `ISO IR159`, `CNS 11643-1992` and `UNICODE
+    /// UTF-32` are not known.
     pub fn for_hl7(value: &str) -> Option<Self> {
         let value = value.trim().to_ascii_uppercase();
         let named = HL7_NAMES.iter().find(|(name, _)| *name == value);
         named.map(|(_, encoding)| Self(encoding)).or_else(|| Self::for_label(&value))
     }
 
+    /// The character set of a byte order mark, which is meant for all that follows it.
+    pub fn of_mark(bytes: &[u8]) -> Option<Self> {
+        Encoding::for_bom(bytes).map(|(encoding, _)| Self(encoding))
+    }
+
     /// The character set that a message says it is in: its byte order mark, the zero bytes of UTF-16, else MSH-18
     /// (HL7 2.5.1 §2.15.9.18), else UTF-8.
     ///
-    /// Of the repetitions of MSH-18 it is the first that names more than ASCII: what follows the first are sets that the
-    /// message switches to, and each of them contains ASCII. A value that is not known does no harm to a message in UTF-8.
+    /// Of the repetitions of MSH-18 it is the first that names more than ASCII, but ISO-2022-JP wherever it is named: what follows
+    /// the first are sets that the message switches to. A value that is not known does no harm to a message in UTF-8, unless
+    /// there is an escape character in it, with which it may switch to what is not known.
     ///
     /// # Errors
     /// [`Undecodable::UnknownCharset`].
     pub fn of_message(bytes: &[u8]) -> Result<Self, Undecodable> {
-        if let Some((encoding, _)) = Encoding::for_bom(bytes) {
-            return Ok(Self(encoding));
+        if let Some(charset) = Self::of_mark(bytes) {
+            return Ok(charset);
         }
         if let Some(encoding) = utf_16_by_zero_bytes(bytes) {
             return Ok(Self(encoding));
@@ -139,10 +144,11 @@ impl Charset {
         match msh_18(bytes) {
             MshCharset::None => Ok(Self::UTF_8),
             MshCharset::Known(charset) => Ok(charset),
-            MshCharset::Unknown => match std::str::from_utf8(bytes) {
-                Ok(_) => Ok(Self::UTF_8),
-                Err(error) => Err(Undecodable::UnknownCharset { offset: error.valid_up_to() }),
-            },
+            MshCharset::Unknown => {
+                let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), |_| bytes.len());
+                let offset = bytes.iter().take(valid).position(|&byte| byte == ESCAPE).unwrap_or(valid);
+                if offset == bytes.len() { Ok(Self::UTF_8) } else { Err(Undecodable::UnknownCharset { offset }) }
+            }
         }
     }
 
@@ -176,7 +182,8 @@ impl Charset {
             _ if self.is_utf_16() => utf_16_by_zero_bytes(bytes).unwrap_or(self.0),
             _ => self.0,
         };
-        let undecodable = |offset| Undecodable::Byte { charset: Self(encoding), offset };
+        let (skipped, bytes) = if self.is_utf_16() { without_narrow_framing(bytes) } else { (0, bytes) };
+        let undecodable = |offset| Undecodable::Byte { charset: Self(encoding), offset: skipped + offset };
         if encoding == UTF_8 {
             return std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| undecodable(error.valid_up_to()));
         }
@@ -227,6 +234,21 @@ fn utf_16_by_zero_bytes(bytes: &[u8]) -> Option<&'static Encoding> {
     None
 }
 
+/// UTF-16 without MLLP's framing, where that is of single bytes, and how many bytes that skips.
+fn without_narrow_framing(bytes: &[u8]) -> (usize, &[u8]) {
+    match bytes.strip_prefix(b"\x0b") {
+        Some(rest) if !bytes.starts_with(b"\x0b\0") || !bytes.len().is_multiple_of(2) => {
+            let end = [&b"\x1c\r"[..], b"\x1c"].into_iter().find(|end| rest.ends_with(end)).map_or(0, <[u8]>::len);
+            (1, rest.get(..rest.len() - end).unwrap_or(rest))
+        }
+        _ => (0, bytes),
+    }
+}
+
+/// What switches to another set (ISO 2022).
+const ESCAPE: u8 = 0x1b;
+
+#[derive(Clone, Copy)]
 enum MshCharset {
     /// MSH-18 is empty, or names nothing beyond ASCII, or there is no MSH.
     None,
@@ -234,30 +256,55 @@ enum MshCharset {
     Unknown,
 }
 
-/// Reads MSH-18 from bytes that are not decoded yet. Every character set that it can name has ASCII where ASCII has it.
+/// Reads MSH-18 from bytes that are not decoded yet.
+///
+/// Where a set has characters of several bytes, one of them can be that of a delimiter. So what the bytes say is believed when
+/// the segment says it when it is decoded as well; else each of those sets is tried that names itself.
 fn msh_18(bytes: &[u8]) -> MshCharset {
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'\x0b');
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x1c);
     let start = bytes.iter().position(|byte| !is_blank(byte)).unwrap_or(bytes.len());
-    let Some(msh) = bytes.get(start..).and_then(|it| it.strip_prefix(b"MSH")) else { return MshCharset::None };
-    let segment = msh.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let Some((&field, rest)) = segment.split_first() else { return MshCharset::None };
-    let mut fields = rest.split(|&byte| byte == field);
-    let encoding_characters = fields.next().unwrap_or_default();
+    let Some(rest) = bytes.get(start..).filter(|it| it.starts_with(b"MSH")) else { return MshCharset::None };
+    let msh = rest.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let as_bytes: String = msh.iter().map(|&byte| char::from(byte)).collect();
+    let found = named_in(&as_bytes);
+    if msh.iter().all(|&byte| byte.is_ascii() && byte != ESCAPE) {
+        return found;
+    }
+    let names_itself = |charset: Charset| {
+        let decoded = charset.decode(msh).ok();
+        decoded.is_some_and(|text| matches!(named_in(&text), MshCharset::Known(named) if named == charset))
+    };
+    match found {
+        MshCharset::Known(charset) if names_itself(charset) => found,
+        _ => {
+            let several_bytes = [ISO_2022_JP, SHIFT_JIS, BIG5, GB18030, EUC_KR].map(Charset);
+            several_bytes.into_iter().find(|&charset| names_itself(charset)).map_or(found, MshCharset::Known)
+        }
+    }
+}
+
+/// What the repetitions of MSH-18 name.
+fn named_in(msh: &str) -> MshCharset {
+    let mut characters = msh.chars();
+    let Some(field) = characters.nth(3) else { return MshCharset::None };
+    let mut fields = characters.as_str().split(field);
+    let repetition = fields.next().and_then(|it| it.chars().nth(1)).unwrap_or('~');
     let Some(msh_18) = fields.nth(15) else { return MshCharset::None };
-    let repetition = encoding_characters.get(1);
     let mut found = MshCharset::None;
-    for value in msh_18.split(|byte| Some(byte) == repetition).map(<[u8]>::trim_ascii) {
-        let charset = std::str::from_utf8(value).ok().and_then(Charset::for_hl7);
-        match charset {
-            _ if value.is_empty() || value == b"\"\"" => {}
-            Some(charset) if charset != Charset::UTF_8 => return MshCharset::Known(charset),
-            Some(charset) => {
-                // `UNICODE UTF-8` needs nothing that follows it; ASCII may be switched from.
-                if !value.eq_ignore_ascii_case(b"ASCII") && !value.eq_ignore_ascii_case(b"ISO IR6") {
-                    return MshCharset::Known(charset);
-                }
+    for value in msh_18.split(repetition).map(str::trim).filter(|value| !value.is_empty() && *value != "\"\"") {
+        match (Charset::for_hl7(value), found) {
+            (Some(charset), _) if charset.0 == ISO_2022_JP => return MshCharset::Known(charset),
+            // Whose MSH could be read byte by byte is not in UTF-16.
+            (Some(charset), MshCharset::None) if charset.is_utf_16() => found = MshCharset::Unknown,
+            (Some(charset), MshCharset::None | MshCharset::Unknown) if charset != Charset::UTF_8 => {
+                found = MshCharset::Known(charset);
             }
-            None => found = MshCharset::Unknown,
+            // ASCII may be switched from; UTF-8 needs nothing that follows it.
+            (Some(_), MshCharset::None) if !value.eq_ignore_ascii_case("ASCII") && !value.eq_ignore_ascii_case("ISO IR6") => {
+                found = MshCharset::Known(Charset::UTF_8);
+            }
+            (None, MshCharset::None) => found = MshCharset::Unknown,
+            _ => {}
         }
     }
     found
@@ -327,10 +374,50 @@ mod tests {
             let bytes = Charset(charset).encode(&framed).unwrap();
             assert_eq!(Charset::of_message(&bytes), Ok(Charset(charset)));
             assert_eq!(Charset(charset).decode(&bytes).unwrap(), framed);
-            // Framed byte by byte, of which the message in it is told.
-            let framed = [b"\x0b", bytes.get(2..).unwrap()].concat();
+            // Framed byte by byte, as MLLP does.
+            let framed = [b"\x0b", &Charset(charset).encode(&text).unwrap()[..], b"\x1c\r"].concat();
             assert_eq!(Charset::of_message(&framed), Ok(Charset(charset)));
+            assert_eq!(Charset(charset).decode(&framed).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn what_could_be_read_byte_by_byte_is_not_utf_16() {
+        let text = message("UNICODE UTF-16", "DOE");
+        assert_eq!(Charset::of_message(text.as_bytes()), Ok(Charset::UTF_8));
+        let latin_1 = Charset::for_label("iso-8859-1").unwrap().encode(&message("UTF-16", "M\u{fc}ller")).unwrap();
+        assert!(matches!(Charset::of_message(&latin_1), Err(Undecodable::UnknownCharset { .. })));
+    }
+
+    #[test]
+    fn a_delimiter_within_a_character_is_none() {
+        // The second byte of each of these is `|` in that set; in ISO-2022-JP it is the second of `8|`.
+        for (value, label, facility) in [
+            ("~ISO IR87", "iso-2022-jp", "厚生病院"),
+            ("ISO IR6~ISO IR87", "iso-2022-jp", "厚生病院"),
+            ("ISO IR13", "shift_jis", "竹弓病院"),
+            ("BIG-5", "big5", "臺大醫院"),
+            ("GB 18030-2000", "gb18030", "北京東院"),
+        ] {
+            let charset = Charset::for_label(label).unwrap();
+            let text = format!(
+                "MSH|^~\\&|HIS|{facility}|LAKE|SLUICE|20260101||ADT^A01|1|P|2.5|||AL|NE|JPN|{value}\rPID|1||7||{facility}\r"
+            );
+            let bytes = charset.encode(&text).unwrap();
+            let delimiters = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'|').count();
+            assert!(delimiters(&bytes) > delimiters(text.as_bytes()), "{label} does not show what it should");
+            assert_eq!(Charset::of_message(&bytes), Ok(charset), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_set_that_is_switched_to_and_not_known_is_refused() {
+        assert_eq!(Charset::for_hl7("ISO IR159"), None);
+        let text = message("~ISO IR159", "\u{1b}$(D0!\u{1b}(B");
+        let offset = text.find('\u{1b}').unwrap();
+        assert_eq!(Charset::of_message(text.as_bytes()), Err(Undecodable::UnknownCharset { offset }));
+        let katakana_and_kanji = Charset::of_message(message("ISO IR13~ISO IR87", "x").as_bytes());
+        assert_eq!(katakana_and_kanji, Ok(Charset(ISO_2022_JP)), "and not Shift_JIS, in which escapes are text");
     }
 
     #[test]

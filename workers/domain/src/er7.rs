@@ -32,7 +32,7 @@ impl Er7 {
     /// # Errors
     /// [`EmptyMessage`] if nothing but framing and blanks is in it.
     pub fn canonical(text: &str) -> Result<Self, EmptyMessage> {
-        let body = without_blank_end(text.trim_start_matches([BYTE_ORDER_MARK, START_BLOCK]));
+        let body = without_blank_end(text.trim_start_matches([BYTE_ORDER_MARK, START_BLOCK, END_BLOCK]));
         if body.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
             return Err(EmptyMessage);
         }
@@ -68,23 +68,14 @@ impl Er7 {
     }
 }
 
-/// Cuts what may stand behind the last segment: its own end, blank segments, the MLLP end block.
+/// Cuts what may stand behind the last segment: its own end, blank segments, the MLLP end block. Blanks that stand directly behind
+/// content stay, since they are content. Linear, whatever stands there.
 fn without_blank_end(text: &str) -> &str {
-    let mut rest = text;
-    loop {
-        let cut = rest.trim_end_matches(['\r', '\n']);
-        let cut = cut.trim_end_matches([' ', '\t']).strip_suffix(END_BLOCK).unwrap_or(cut);
-        // A segment of blanks alone goes; blanks behind content stay, since they are content.
-        let last_segment_start = cut.rfind(['\r', '\n']).map_or(0, |end| end + 1);
-        let cut = match cut.split_at_checked(last_segment_start) {
-            Some((before, last)) if last.trim_matches([' ', '\t']).is_empty() => before,
-            _ => cut,
-        };
-        if cut.len() == rest.len() {
-            return cut;
-        }
-        rest = cut;
-    }
+    let is_framing = |character| matches!(character, ' ' | '\t' | '\r' | '\n' | END_BLOCK);
+    let content = text.trim_end_matches(is_framing).len();
+    let behind = text.get(content..).unwrap_or_default();
+    let blanks = behind.len() - behind.trim_start_matches([' ', '\t']).len();
+    text.get(..content + blanks).unwrap_or(text)
 }
 
 impl fmt::Debug for Er7 {
@@ -123,7 +114,10 @@ mod tests {
             format!("\u{b}\u{feff}{crlf}\u{1c}\r\n"),
             format!("{ADT}\r\n\r\n"),
             format!("{ADT}  \r\t\n"),
+            format!("{}\u{1c} \r", ADT.trim_end()),
             format!("{ADT} \u{1c} \r"),
+            format!("{ADT}\u{1c}\u{1c} \r\u{1c}\r"),
+            format!("\u{1c}\u{b}{ADT}"),
         ];
         for variant in variants {
             assert_eq!(id(&variant), id(ADT), "{variant:?}");

@@ -38,6 +38,12 @@ impl MessageId {
         &self.0
     }
 
+    /// MSH-10 of an acknowledgment of this message: the same for the same message, and of the 20 characters that MSH-10 had before
+    /// HL7 2.7.
+    pub fn control_id(&self) -> &str {
+        self.prefix(20)
+    }
+
     /// The first digits, at most so many: enough to tell the messages of one POST apart.
     pub fn prefix(&self, digits: usize) -> &str {
         self.0.get(..digits).unwrap_or(&self.0)

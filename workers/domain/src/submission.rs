@@ -20,6 +20,12 @@ impl SubmissionId {
     pub fn generate() -> Self {
         Self(Ulid::generate())
     }
+
+    /// MSH-10 of an acknowledgment of a submission that is of no one message: the random end, of the 20 characters that MSH-10 had
+    /// before HL7 2.7.
+    pub fn control_id(self) -> String {
+        self.0.to_string().split_off(ulid::ULID_LEN - 20)
+    }
 }
 
 impl TryFrom<String> for SubmissionId {

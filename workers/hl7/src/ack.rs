@@ -3,7 +3,7 @@
 use domain::{Charset, Er7};
 
 use crate::delimiters::{Delimiters, msh};
-use crate::split::{PartKind, Split, segment_of};
+use crate::split::{PartKind, Split, framing, segment_of};
 
 /// HL7 table 0008.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,8 @@ impl AckCode {
         }
     }
 
-    fn is_success(self) -> bool {
+    /// Whether it accepts the message.
+    pub fn is_success(self) -> bool {
         matches!(self, Self::CA | Self::AA)
     }
 }
@@ -89,6 +90,32 @@ pub struct AckProblem<'a> {
     pub detail: &'a str,
 }
 
+impl<'a> AckProblem<'a> {
+    /// Of a message that is taken though its MSH cannot be read.
+    pub const MSH_UNREADABLE: AckProblem<'static> = AckProblem {
+        condition: Condition::SegmentSequence,
+        severity: Severity::Warning,
+        location: Some(("MSH", None)),
+        detail: "MSH is not readable: the message is kept as it came",
+    };
+
+    /// Of bytes that are not of their character set.
+    pub fn undecodable(detail: &'a str) -> Self {
+        let (condition, location) = (Condition::DataType, Some(("MSH", Some(18))));
+        Self { condition, severity: Severity::Error, location, detail }
+    }
+
+    /// Of bytes in which there is no message.
+    pub fn no_message(detail: &'a str) -> Self {
+        Self { condition: Condition::SegmentSequence, severity: Severity::Error, location: Some(("MSH", None)), detail }
+    }
+
+    /// Of everything that has no condition of its own.
+    pub fn internal(detail: &'a str) -> Self {
+        Self { condition: Condition::ApplicationInternal, severity: Severity::Error, location: None, detail }
+    }
+}
+
 /// An acknowledgment to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack<'a> {
@@ -116,9 +143,14 @@ pub struct AckHeader {
     fields: Vec<String>,
 }
 
-/// Longest field that an acknowledgment repeats, in characters; a longer one is left out. MSH-10 has at most 199 (HL7 2.7), and
-/// MSH-3 227 (HL7 2.5.1).
-const MAX_CHARACTERS: usize = 250;
+/// Longest field that an acknowledgment repeats, in bytes of UTF-8; a longer one is left out, and so is one with control characters,
+/// which could end a frame. MSH-10 has at most 199 characters (HL7 2.7), and MSH-3 227 (HL7 2.5.1).
+const MAX_BYTES: usize = 250;
+
+/// The same in a batch, whose acknowledgment names thousands of messages.
+const MAX_BYTES_IN_BATCH: usize = 100;
+
+const USUAL_ENCODING_CHARACTERS: &str = "^~\\&";
 
 /// MSH-18 of an acknowledgment in UTF-8.
 const UTF_8_IN_MSH_18: &str = "UNICODE UTF-8";
@@ -137,16 +169,23 @@ impl AckHeader {
             .decode(header)
             .unwrap_or_else(|_| header.iter().filter(|it| it.is_ascii()).map(|&it| char::from(it)).collect());
         let message = Er7::canonical(&text).ok();
-        let read = message.as_ref().and_then(|message| Some((msh(message)?, Delimiters::of(message).ok()?)));
+        let read = message.as_ref().and_then(msh).and_then(|msh| Some((msh, Delimiters::guess(msh)?)));
         let Some((msh, delimiters)) = read else { return Self::unknown(charset) };
         let mut fields = msh.get(3..).unwrap_or_default().split(delimiters.field).skip(1).take(17);
-        let encoding_characters = fields.next().unwrap_or_default().to_owned();
-        let short = |field: &str| if field.chars().nth(MAX_CHARACTERS).is_none() { field.to_owned() } else { String::new() };
+        let own = fields.next().unwrap_or_default();
+        let encoding_characters = if Delimiters::is_readable(msh) { own } else { USUAL_ENCODING_CHARACTERS }.to_owned();
+        let can_be_repeated = |field: &&str| field.len() <= MAX_BYTES && !field.contains(char::is_control);
+        let short = |field: &str| Some(field).filter(can_be_repeated).unwrap_or_default().to_owned();
         Self { charset, delimiters, encoding_characters, fields: fields.map(short).collect() }
     }
 
     fn unknown(charset: Charset) -> Self {
-        Self { charset, delimiters: Delimiters::USUAL, encoding_characters: "^~\\&".to_owned(), fields: Vec::new() }
+        Self {
+            charset,
+            delimiters: Delimiters::USUAL,
+            encoding_characters: USUAL_ENCODING_CHARACTERS.to_owned(),
+            fields: Vec::new(),
+        }
     }
 
     /// MSH-10 as it stands; empty if there is none.
@@ -160,20 +199,14 @@ impl AckHeader {
     }
 
     /// Whether the sender wants that acknowledgment: MSH-15 decides for CA, CE and CR, MSH-16 for AA, AE and AR, each one of
-    /// `AL`, `NE`, `ER`, `SU` (HL7 table 0155). With both empty it is the original mode, in which every message is answered;
-    /// with one of them empty that one is `NE` (HL7 2.5.1 §2.9.3).
+    /// `AL`, `NE`, `ER`, `SU` (HL7 2.5.1 §2.15.9.15, table 0155). One that is empty, null or none of these leaves nothing out; with
+    /// both empty or null it is the original mode, in which every message is answered.
     pub fn wants(&self, code: AckCode) -> bool {
-        let (accept, application) = (self.component(15, 0), self.component(16, 0));
-        if accept.is_empty() && application.is_empty() {
-            return true;
-        }
-        let asked = if matches!(code, AckCode::CA | AckCode::CE | AckCode::CR) { accept } else { application };
-        match asked {
-            "AL" => true,
+        let is_commit = matches!(code, AckCode::CA | AckCode::CE | AckCode::CR);
+        match self.component(if is_commit { 15 } else { 16 }, 0) {
+            "NE" => false,
             "SU" => code.is_success(),
             "ER" => !code.is_success(),
-            "NE" | "" | "\"\"" => false,
-            // A value that is not in the table asks for nothing that could be left out.
             _ => true,
         }
     }
@@ -186,6 +219,12 @@ impl AckHeader {
                 field.clear();
             }
         }
+        self
+    }
+
+    /// The same header without the fields of more bytes.
+    fn within(mut self, max_bytes: usize) -> Self {
+        self.fields.iter_mut().filter(|field| field.len() > max_bytes).for_each(String::clear);
         self
     }
 
@@ -239,14 +278,18 @@ pub fn acknowledge_in(header: &AckHeader, ack: &Ack<'_>, asked: Option<Charset>)
     let (charset, msh_18) = header.answer_charset(asked);
     let mut text = String::with_capacity(256);
     write(header, ack, msh_18, &mut text);
-    match charset.encode(&text) {
-        Some(bytes) => (charset, bytes),
-        None => (Charset::UTF_8, text.into_bytes()),
+    if let Some(bytes) = charset.encode(&text) {
+        return (charset, bytes);
     }
+    // Some sets decode characters that they do not encode.
+    text.clear();
+    write(header, ack, UTF_8_IN_MSH_18, &mut text);
+    (Charset::UTF_8, text.into_bytes())
 }
 
-/// The acknowledgment of a batch, in UTF-8: one for each message that wants one, in their order, under headers and trailers
-/// that mirror those of the batch. BHS-12 and FHS-12 name what they answer.
+/// The acknowledgment of a batch, in UTF-8: one for each message that wants one or was refused, in their order, under headers and
+/// trailers that mirror those of the batch. BHS-12 and FHS-12 name what they answer, and what is wrong with the batch itself is the
+/// comment of the last trailer. Without headers, and with nothing to say, it is empty.
 ///
 /// `acks` are those of the messages of `split`.
 pub fn acknowledge_batch<'a>(
@@ -257,8 +300,9 @@ pub fn acknowledge_batch<'a>(
     time: &str,
     acks: impl IntoIterator<Item = (AckHeader, Ack<'a>)>,
 ) -> Vec<u8> {
+    let comment = split.problems(body, charset).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let mut text = String::new();
-    let mut writer = Enclosing { text: &mut text, control_id, time, file: None, batch: None, in_batch: 0, batches: 0 };
+    let mut writer = Enclosing { text: &mut text, control_id, time, comment, file: None, batch: None, in_batch: 0, batches: 0 };
     let mut acks = acks.into_iter();
     for part in split.parts() {
         let segment = body.get(part.range.clone()).unwrap_or_default();
@@ -267,8 +311,10 @@ pub fn acknowledge_batch<'a>(
             PartKind::BatchHeader => writer.open_batch(segment, charset),
             PartKind::Message => {
                 let Some((header, ack)) = acks.next() else { continue };
-                if header.wants(ack.code) {
+                // A refusal has no status of its own here that would tell of it.
+                if header.wants(ack.code) || !ack.code.is_success() {
                     writer.in_batch += 1;
+                    let header = header.within(MAX_BYTES_IN_BATCH);
                     let (_, msh_18) = header.answer_charset(Some(Charset::UTF_8));
                     write(&header, &ack, msh_18, writer.text);
                 }
@@ -286,6 +332,8 @@ struct Enclosing<'a> {
     text: &'a mut String,
     control_id: &'a str,
     time: &'a str,
+    /// For the last trailer.
+    comment: String,
     /// Field delimiter of the header that is open.
     file: Option<char>,
     batch: Option<char>,
@@ -307,7 +355,9 @@ impl Enclosing<'_> {
     fn close_batch(&mut self) {
         if let Some(field) = self.batch.take() {
             self.batches += 1;
-            self.text.push_str(&format!("BTS{field}{}\r", self.in_batch));
+            let comment = if self.file.is_none() { self.comment.as_str() } else { "" };
+            self.text.push_str("BTS");
+            push_fields(self.text, field, &[&self.in_batch.to_string(), comment]);
         }
         self.in_batch = 0;
     }
@@ -315,7 +365,8 @@ impl Enclosing<'_> {
     fn close_file(&mut self) {
         self.close_batch();
         if let Some(field) = self.file.take() {
-            self.text.push_str(&format!("FTS{field}{}\r", self.batches));
+            self.text.push_str("FTS");
+            push_fields(self.text, field, &[&self.batches.to_string(), &self.comment]);
         }
         self.batches = 0;
     }
@@ -324,6 +375,7 @@ impl Enclosing<'_> {
     fn header(&mut self, name: &str, segment: &[u8], charset: Charset) -> char {
         let mut as_msh = Vec::with_capacity(segment.len());
         let unit = charset.unit_bytes();
+        let segment = segment.get(framing(segment, charset)..).unwrap_or_default();
         // The first three characters are the name; in UTF-16 the encoder gives them their width.
         as_msh.extend(charset.encode("MSH").unwrap_or_default());
         as_msh.extend(segment.get(3 * unit..).unwrap_or_default());
@@ -489,15 +541,16 @@ mod tests {
     #[test]
     fn msh_15_and_16_say_which_are_wanted() {
         use AckCode::{AA, AE, AR, CA, CE, CR};
-        let table: [(&str, &str, &[AckCode]); 8] = [
+        let table: [(&str, &str, &[AckCode]); 9] = [
             ("", "", &[CA, CE, CR, AA, AE, AR]),
             ("AL", "NE", &[CA, CE, CR]),
             ("NE", "AL", &[AA, AE, AR]),
             ("NE", "NE", &[]),
             ("ER", "SU", &[CE, CR, AA]),
             ("SU", "ER", &[CA, AE, AR]),
-            ("AL", "", &[CA, CE, CR]),
-            ("\"\"", "AL", &[AA, AE, AR]),
+            ("AL", "", &[CA, CE, CR, AA, AE, AR]),
+            ("", "NE", &[CA, CE, CR]),
+            ("\"\"", "\"\"", &[CA, CE, CR, AA, AE, AR]),
         ];
         for (accept, application, wanted) in table {
             let header = AckHeader::of(format!("MSH|^~\\&|||||||ADT|7|P|2.5|||{accept}|{application}").as_bytes());
@@ -546,5 +599,34 @@ mod tests {
             "FHS|^~\\&|LAKE|SLUICE|LAB|HOSP|T||||S1|F1\rBHS|^~\\&|LAKE|SLUICE|LAB|HOSP|T||||S1|B1\r\
              MSH|^~\\&|||LAB|HOSP|T||ACK^A01^ACK|S1|P|2.5\rMSA|CA|7\rBTS|1\rFTS|1\r"
         );
+    }
+
+    #[test]
+    fn a_refusal_in_a_batch_is_told_whether_or_not_it_is_wanted_and_so_is_a_batch_that_is_not_whole() {
+        let of = |body: &str, ack: &Ack<'_>| {
+            let split = split(body.as_bytes(), Charset::UTF_8);
+            let acks = split.messages().map(|range| (AckHeader::of(&body.as_bytes()[range]), *ack));
+            String::from_utf8(acknowledge_batch(body.as_bytes(), Charset::UTF_8, &split, "S1", "T", acks)).unwrap()
+        };
+        let none = "MSH|^~\\&|||||||ADT^A01|7|P|2.5|||NE|NE\r".repeat(2);
+        assert_eq!(of(&none, &ACCEPTED), "");
+        assert_eq!(of(&none, &REFUSED).matches("MSA|CE|7").count(), 2);
+        let cut = format!("\u{feff}BHS|^~\\&|LAB|HOSP|||1||||B1\r{none}BTS|3\r");
+        assert_eq!(of(&cut, &ACCEPTED), "BHS|^~\\&|||LAB|HOSP|T||||S1|B1\rBTS|0|bts-count: 3 declared, 2 found\r");
+        let file = format!("\u{b}FHS|^~\\&|LAB\rBHS|^~\\&|LAB\r{none}");
+        assert!(of(&file, &ACCEPTED).ends_with("BTS|0\rFTS|1|no-bts: 2 found; no-fts: 1 found\r"), "{}", of(&file, &ACCEPTED));
+    }
+
+    #[test]
+    fn where_msh_2_is_not_readable_the_control_id_is_found_all_the_same() {
+        assert_eq!(
+            text("MSH|^~\\&amp;|LAB|HOSP|||1||ADT^A01|7|P|2.5", &ACCEPTED),
+            "MSH|^~\\&|||LAB|HOSP|20261121172300+0000||ACK^A01^ACK|S1|P|2.5\rMSA|CA|7\r"
+        );
+    }
+
+    #[test]
+    fn what_could_end_a_frame_is_not_repeated() {
+        assert!(text("MSH|^~\\&|A\u{1c}|B|||1||ADT^A01|7\u{b}|P|2.5", &ACCEPTED).ends_with("\rMSA|CA\r"));
     }
 }

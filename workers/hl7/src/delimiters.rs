@@ -91,6 +91,11 @@ impl Delimiters {
         })
     }
 
+    /// Whether MSH-1 and MSH-2 are what they should be.
+    pub(crate) fn is_readable(msh: &str) -> bool {
+        Self::of_msh(msh).is_some()
+    }
+
     fn of_msh(msh: &str) -> Option<Self> {
         let mut after_name = msh.chars().skip(3);
         let field = after_name.next()?;

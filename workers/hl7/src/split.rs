@@ -48,6 +48,15 @@ pub struct BatchProblem {
     pub found: u64,
 }
 
+impl std::fmt::Display for BatchProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.declared {
+            Some(declared) => write!(f, "{}: {declared} declared, {} found", self.code, self.found),
+            None => write!(f, "{}: {} found", self.code, self.found),
+        }
+    }
+}
+
 impl Split {
     /// Everything, in order.
     pub fn parts(&self) -> &[Part] {
@@ -66,50 +75,70 @@ impl Split {
 
     /// Compares BTS-1 and FTS-1 with what is there, and headers with trailers. An empty count says nothing.
     pub fn problems(&self, body: &[u8], charset: Charset) -> Vec<BatchProblem> {
-        let mut problems = Vec::new();
-        let (mut file, mut batch) = (false, false);
-        let (mut messages, mut batches) = (0, 0);
-        let mut missing = |code, found| problems.push(BatchProblem { code, declared: None, found });
-        let mut counted = Vec::new();
+        let mut count = Count::default();
         for part in &self.parts {
             let declared = || declared(body, &part.range, charset);
-            if batch && matches!(part.kind, PartKind::FileHeader | PartKind::BatchHeader | PartKind::FileTrailer) {
-                missing("no-bts", messages);
-                (batch, messages) = (false, 0);
-                batches += 1;
-            }
             match part.kind {
                 PartKind::FileHeader => {
-                    if file {
-                        missing("no-fts", batches);
+                    count.end_file(None);
+                    count.in_file = true;
+                }
+                PartKind::BatchHeader => {
+                    if count.in_batch || count.messages > 0 {
+                        count.end_batch(None);
                     }
-                    (file, batches, messages) = (true, 0, 0);
+                    count.in_batch = true;
                 }
-                PartKind::BatchHeader => (batch, messages) = (true, 0),
-                PartKind::Message => messages += 1,
-                PartKind::BatchTrailer => {
-                    counted.push(("bts-count", declared(), messages));
-                    batches += 1;
-                    (batch, messages) = (false, 0);
-                }
-                PartKind::FileTrailer => {
-                    counted.push(("fts-count", declared(), batches));
-                    (file, batches) = (false, 0);
-                }
+                PartKind::Message => count.messages += 1,
+                PartKind::BatchTrailer => count.end_batch(Some(declared())),
+                PartKind::FileTrailer => count.end_file(Some(declared())),
             }
         }
-        if batch {
-            missing("no-bts", messages);
+        count.end_file(None);
+        count.problems
+    }
+}
+
+/// What has been seen of a body.
+#[derive(Default)]
+struct Count {
+    /// Whether there was a header, and no end yet.
+    in_file: bool,
+    in_batch: bool,
+    /// Of the batch, of the file.
+    messages: u64,
+    batches: u64,
+    problems: Vec<BatchProblem>,
+}
+
+impl Count {
+    /// A batch ends with its trailer, which may have a count, or without one. BHS and BTS may be left out (HL7 2.5.1 §2.10.3.1): then the
+    /// messages are a batch all the same.
+    fn end_batch(&mut self, trailer: Option<Option<u64>>) {
+        let found = std::mem::take(&mut self.messages);
+        let had_header = std::mem::take(&mut self.in_batch);
+        if had_header && trailer.is_none() {
+            self.problems.push(BatchProblem { code: "no-bts", declared: None, found });
         }
-        if file {
-            missing("no-fts", batches + u64::from(batch));
+        self.compare("bts-count", trailer.flatten(), found);
+        self.batches += u64::from(had_header || trailer.is_some() || found > 0);
+    }
+
+    fn end_file(&mut self, trailer: Option<Option<u64>>) {
+        if self.in_batch || self.messages > 0 {
+            self.end_batch(None);
         }
-        for (code, declared, found) in counted {
-            if declared.is_some_and(|declared| declared != found) {
-                problems.push(BatchProblem { code, declared, found });
-            }
+        let found = std::mem::take(&mut self.batches);
+        if std::mem::take(&mut self.in_file) && trailer.is_none() {
+            self.problems.push(BatchProblem { code: "no-fts", declared: None, found });
         }
-        problems
+        self.compare("fts-count", trailer.flatten(), found);
+    }
+
+    fn compare(&mut self, code: &'static str, declared: Option<u64>, found: u64) {
+        if declared.is_some_and(|declared| declared != found) {
+            self.problems.push(BatchProblem { code, declared, found });
+        }
     }
 }
 
@@ -214,7 +243,7 @@ fn name(line: &[u8], charset: Charset) -> Option<&'static [u8; 3]> {
 }
 
 /// How many bytes of framing a line begins with: byte order mark, MLLP's start block, and the end block of the frame before.
-fn framing(line: &[u8], charset: Charset) -> usize {
+pub(crate) fn framing(line: &[u8], charset: Charset) -> usize {
     let unit = charset.unit_bytes();
     let mut skip = 0;
     loop {
@@ -291,6 +320,15 @@ mod tests {
     }
 
     #[test]
+    fn framing_between_messages_changes_none_of_them() {
+        for body in [format!("\u{b}{MSH}\u{1c}\r\u{b}{MSH}\u{1c}\r"), format!("\u{b}{MSH}\u{1c}\u{b}{MSH}\u{1c}")] {
+            let split = split(body.as_bytes(), Charset::UTF_8);
+            let messages: Vec<_> = split.messages().map(|range| domain::Er7::canonical(&body[range]).unwrap()).collect();
+            assert_eq!(messages.iter().map(domain::Er7::as_str).collect::<Vec<_>>(), [MSH, MSH], "{body:?}");
+        }
+    }
+
+    #[test]
     fn utf_16_is_taken_apart_too() {
         for label in ["utf-16le", "utf-16be"] {
             let charset = Charset::for_label(label).unwrap();
@@ -313,6 +351,9 @@ mod tests {
         assert_eq!(problems(&format!("FHS|\rBHS|\r{MSH}{MSH}")), [("no-bts", None, 2), ("no-fts", None, 1)]);
         assert_eq!(problems(&format!("BHS|\r{MSH}BHS|\r{MSH}BTS|1")), [("no-bts", None, 1)]);
         assert_eq!(problems(&MSH.repeat(2)), []);
+        assert_eq!(problems(&format!("FHS|\r{MSH}{MSH}FTS|1\r")), []);
+        assert_eq!(problems(&format!("FHS|\r{MSH}BTS|1\rFTS|1\r")), []);
+        assert_eq!(problems(&format!("FHS|\r{MSH}BHS|\r{MSH}BTS|1\rFTS|2\r")), []);
     }
 
     proptest! {

@@ -5,16 +5,13 @@ use std::borrow::Cow;
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use aws_lambda_events::http::{HeaderMap, HeaderValue};
 use domain::{Charset, SubmissionId, Timestamp};
-use hl7::{Ack, AckCode, AckHeader, AckProblem, Condition, Severity};
+use hl7::{Ack, AckCode, AckHeader, AckProblem, Condition};
 use runtime::{HttpProblem, bytes_response, json_response, problem_response};
 use serde_json::{Value, json};
 
 use crate::body::Incoming;
 use crate::format::Format;
 use crate::{Batch, Submitted, Taken};
-
-/// MSH-10 had 20 characters before HL7 2.7.
-const CONTROL_ID_CHARACTERS: usize = 20;
 
 /// Writes answers for one request.
 pub(crate) struct Answer<'a> {
@@ -102,7 +99,7 @@ impl Answer<'_> {
             &incoming.bytes,
             incoming.charset_of(&incoming.bytes).unwrap_or(Charset::UTF_8),
             &batch.split,
-            &control_id_of(batch.submission_id),
+            &batch.submission_id.control_id(),
             &batch.received_at.hl7(),
             batch.messages.iter().zip(&facts).map(|(message, facts)| (self.header(message.range.clone()), facts.ack())),
         );
@@ -128,28 +125,20 @@ impl<'a> Facts<'a> {
     /// That of a message which was taken depends on the message alone, so that the same message has the same one.
     fn of(outcome: Result<&'a Taken, &'a HttpProblem>) -> Self {
         let (control_id, time) = match outcome {
-            Ok(taken) => (taken.subject.message_id.prefix(CONTROL_ID_CHARACTERS).into(), taken.first_received_at),
-            Err(_) => (control_id_of(SubmissionId::generate()).into(), Timestamp::now()),
+            Ok(taken) => (taken.subject.message_id.control_id().into(), taken.first_received_at),
+            Err(_) => (SubmissionId::generate().control_id().into(), Timestamp::now()),
         };
         Self { outcome, control_id, time: time.hl7() }
     }
 
     fn ack(&self) -> Ack<'_> {
         let (code, problem) = match self.outcome {
-            Ok(taken) => (AckCode::CA, taken.is_unparsable.then_some(UNPARSABLE)),
+            Ok(taken) => (AckCode::CA, taken.is_unparsable.then_some(AckProblem::MSH_UNREADABLE)),
             Err(problem) => (code(problem), Some(self::problem(problem))),
         };
         Ack { code, problem, control_id: &self.control_id, time: &self.time }
     }
 }
-
-/// It is taken nonetheless, so it is a warning.
-const UNPARSABLE: AckProblem<'static> = AckProblem {
-    condition: Condition::SegmentSequence,
-    severity: Severity::Warning,
-    location: Some(("MSH", None)),
-    detail: "MSH is not readable: the message is kept as it came",
-};
 
 /// CE for what is wrong with the message, CR for everything else.
 fn code(problem: &HttpProblem) -> AckCode {
@@ -157,19 +146,13 @@ fn code(problem: &HttpProblem) -> AckCode {
 }
 
 fn problem(problem: &HttpProblem) -> AckProblem<'_> {
-    let (condition, location) = match problem.status {
-        400 if problem.title == crate::body::UNDECODABLE => (Condition::DataType, Some(("MSH", Some(18)))),
-        400 => (Condition::SegmentSequence, Some(("MSH", None))),
-        413 => (Condition::ValueTooLong, None),
-        _ => (Condition::ApplicationInternal, None),
-    };
-    AckProblem { condition, severity: Severity::Error, location, detail: &problem.detail }
-}
-
-/// The random end of a submission id.
-fn control_id_of(submission_id: SubmissionId) -> String {
-    let text = submission_id.to_string();
-    text.get(text.len().saturating_sub(CONTROL_ID_CHARACTERS)..).unwrap_or_default().to_owned()
+    let detail = &problem.detail;
+    match problem.status {
+        400 if problem.title == crate::body::UNDECODABLE => AckProblem::undecodable(detail),
+        400 => AckProblem::no_message(detail),
+        413 => AckProblem { condition: Condition::ValueTooLong, ..AckProblem::internal(detail) },
+        _ => AckProblem::internal(detail),
+    }
 }
 
 /// 202 if anything was queued; else what the messages have in common, or the first refusal.

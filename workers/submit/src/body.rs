@@ -22,7 +22,7 @@ const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(crate) struct Incoming {
     /// As sent, without base64.
     pub bytes: Vec<u8>,
-    /// What the request says that they are in; else each message says so itself.
+    /// What the request says that they are in, or a byte order mark at their beginning; else each message says so itself.
     charset: Option<Charset>,
 }
 
@@ -69,7 +69,8 @@ pub(crate) fn incoming(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) 
     if incoming.bytes.len() > max_bytes {
         return Err(HttpProblem::new(413, "Content too large", format!("a message may have at most {max_bytes} bytes")));
     }
-    Ok(incoming)
+    let charset = incoming.charset.or_else(|| Charset::of_mark(&incoming.bytes));
+    Ok(Incoming { charset, ..incoming })
 }
 
 enum Body {

@@ -1,15 +1,12 @@
 //! `sluice hl7 ack`
 
 use anyhow::Result;
-use domain::{SubmissionId, Timestamp, Undecodable, Unreceivable};
-use hl7::{Ack, AckCode, AckHeader, AckProblem, Condition, Delimiters, Severity};
+use domain::{SubmissionId, Timestamp, Unreceivable};
+use hl7::{Ack, AckCode, AckHeader, AckProblem, Delimiters};
 
 use super::{Input, Run};
 use crate::error::Misused;
 use crate::messages::{Body, Message};
-
-/// MSH-10 had 20 characters before HL7 2.7.
-const CONTROL_ID_CHARACTERS: usize = 20;
 
 /// What the messages are answered with.
 #[derive(Debug, clap::Args)]
@@ -28,14 +25,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
-    if args.text.is_some() && is_success(args.code) {
+    if args.text.is_some() && args.code.is_success() {
         return Err(Misused::because("a text says why a message is not taken: it goes with --code CE, CR, AE or AR"));
     }
     run.each(&args.input.files, args.input.encoding, |run, file, body| {
         let mut answers = Vec::with_capacity(body.count());
         for message in body.messages() {
             let answer = Answer::of(args, &message);
-            if let Some(problem) = &answer.unreceivable {
+            if let Some(problem) = answer.unreceivable() {
                 run.complain(body.name(file, message.number), message.explain(problem))?;
             }
             answers.push(answer);
@@ -65,20 +62,18 @@ fn single(run: &Run<'_>, answers: &[Answer]) -> Vec<u8> {
 fn batch(body: &Body, answers: &[Answer]) -> Vec<u8> {
     let acks = answers.iter().map(|it| (it.header.clone(), it.ack()));
     let time = Timestamp::now().hl7();
-    hl7::acknowledge_batch(body.bytes(), body.charset(), body.split(), &random_control_id(), &time, acks)
+    hl7::acknowledge_batch(body.bytes(), body.charset(), body.split(), &SubmissionId::generate().control_id(), &time, acks)
 }
 
 /// What is said of a message.
 struct Answer {
     header: AckHeader,
     code: AckCode,
-    condition: Condition,
-    severity: Severity,
-    location: Option<(&'static str, Option<usize>)>,
-    detail: Option<String>,
     control_id: String,
     time: String,
-    unreceivable: Option<Unreceivable>,
+    read: Result<domain::Er7, Unreceivable>,
+    /// Why it is not taken, unless that shows.
+    text: String,
 }
 
 impl Answer {
@@ -87,63 +82,34 @@ impl Answer {
     fn of(args: &Args, message: &Message<'_>) -> Self {
         let charset = message.charset().unwrap_or(domain::Charset::UTF_8);
         let header = AckHeader::of_received(message.bytes, charset);
-        let mut answer = Self {
-            header: if args.always { header.wanting_all() } else { header },
-            code: args.code,
-            condition: Condition::ApplicationInternal,
-            severity: Severity::Error,
-            location: None,
-            detail: None,
-            control_id: random_control_id(),
-            time: Timestamp::now().hl7(),
-            unreceivable: None,
+        let read = message.read();
+        let (code, control_id) = match &read {
+            Ok(er7) if args.code.is_success() => (args.code, er7.message_id().control_id().to_owned()),
+            Err(_) if args.code == AckCode::CA => (AckCode::CE, SubmissionId::generate().control_id()),
+            Err(_) if args.code == AckCode::AA => (AckCode::AE, SubmissionId::generate().control_id()),
+            _ => (args.code, SubmissionId::generate().control_id()),
         };
-        match message.read() {
-            Err(error) => {
-                let (condition, location) = match error {
-                    Unreceivable::Undecodable(Undecodable::Byte { .. } | Undecodable::UnknownCharset { .. }) => {
-                        (Condition::DataType, ("MSH", Some(18)))
-                    }
-                    Unreceivable::Empty(_) => (Condition::SegmentSequence, ("MSH", None)),
-                };
-                let code = match args.code {
-                    AckCode::CA => AckCode::CE,
-                    AckCode::AA => AckCode::AE,
-                    refused => refused,
-                };
-                let (location, detail, unreceivable) = (Some(location), Some(error.to_string()), Some(error));
-                answer = Self { code, condition, location, detail, unreceivable, ..answer };
-            }
-            Ok(_) if !is_success(args.code) => {
-                answer.detail = Some(args.text.clone().unwrap_or_else(|| "the message is not taken".to_owned()));
-            }
-            Ok(er7) => {
-                answer.control_id = er7.message_id().prefix(CONTROL_ID_CHARACTERS).to_owned();
-                if Delimiters::of(&er7).is_err() {
-                    let detail = Some("MSH is not readable: the message is kept as it came".to_owned());
-                    let (condition, location) = (Condition::SegmentSequence, Some(("MSH", None)));
-                    answer = Self { condition, severity: Severity::Warning, location, detail, ..answer };
-                }
-            }
-        }
-        answer
+        let text = match &read {
+            Err(error) => error.to_string(),
+            Ok(_) => args.text.clone().unwrap_or_else(|| "the message is not taken".to_owned()),
+        };
+        let header = if args.always { header.wanting_all() } else { header };
+        Self { header, code, control_id, time: Timestamp::now().hl7(), read, text }
+    }
+
+    fn unreceivable(&self) -> Option<&Unreceivable> {
+        self.read.as_ref().err()
     }
 
     fn ack(&self) -> Ack<'_> {
-        let Self { condition, severity, location, .. } = *self;
-        let problem = self.detail.as_deref().map(|detail| AckProblem { condition, severity, location, detail });
+        let problem = match &self.read {
+            Err(Unreceivable::Undecodable(_)) => Some(AckProblem::undecodable(&self.text)),
+            Err(Unreceivable::Empty(_)) => Some(AckProblem::no_message(&self.text)),
+            Ok(_) if !self.code.is_success() => Some(AckProblem::internal(&self.text)),
+            Ok(er7) => Delimiters::of(er7).is_err().then_some(AckProblem::MSH_UNREADABLE),
+        };
         Ack { code: self.code, problem, control_id: &self.control_id, time: &self.time }
     }
-}
-
-/// The random end of a submission id.
-fn random_control_id() -> String {
-    let text = SubmissionId::generate().to_string();
-    text.get(text.len().saturating_sub(CONTROL_ID_CHARACTERS)..).unwrap_or_default().to_owned()
-}
-
-fn is_success(code: AckCode) -> bool {
-    matches!(code, AckCode::CA | AckCode::AA)
 }
 
 fn code(text: &str) -> Result<AckCode, String> {

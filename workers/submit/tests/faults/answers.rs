@@ -255,6 +255,17 @@ async fn a_message_that_the_queue_does_not_take_harms_no_other() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_is_meant_for_all_messages_of_a_body() {
+    let message = |id: &str| format!("{}|||||| 8859/1\rPID|1||7||M\u{dc}LLER\r", MSH.replace("|7|", &format!("|{id}|")));
+    let body_of = |mark: &str| format!("{mark}{}{}", message("1"), message("2"));
+    let aws = Aws::healthy();
+    let answer = body(&aws.submit(asking_json(body_of("\u{feff}").as_bytes())).await);
+    for (n, id) in ["1", "2"].iter().enumerate() {
+        assert_eq!(answer["messages"][n]["messageId"], json!(Er7::canonical(&message(id)).unwrap().message_id()));
+    }
+}
+
+#[tokio::test]
 async fn a_body_of_too_many_messages_is_refused_whole() {
     let aws = Aws::healthy();
     for (messages, status) in [(5001, 413), (domain::MAX_MESSAGE_BYTES / 5, 413)] {
