@@ -28,3 +28,4 @@ pub use lake::{Lake, Outcome, Part, Submission};
 pub use report::{Log, Report};
 pub use spool::{Recovery, Spool, SpoolError, Status};
 pub use tls::{TlsError, TlsFiles};
+pub use tokio_rustls::TlsAcceptor;
