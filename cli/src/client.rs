@@ -60,7 +60,7 @@ enum Source {
     /// From whoever signs in on this machine.
     File(SessionFile),
     /// From this program itself.
-    Account(Account),
+    Account(Box<Account>),
 }
 
 /// An account that a program signs in with by itself.
@@ -147,7 +147,7 @@ impl Client {
     pub async fn sign_in_until(account: Account, hurry: watch::Receiver<bool>) -> Result<Self> {
         let tokens = account.sign_in(&UserPool::of(&account.deployment)).await?;
         let session = Session { deployment: account.deployment.clone(), email: account.email.clone(), tokens };
-        Self::with(session, Source::Account(account), hurry)
+        Self::with(session, Source::Account(Box::new(account)), hurry)
     }
 
     fn with(session: Session, source: Source, hurry: watch::Receiver<bool>) -> Result<Self> {

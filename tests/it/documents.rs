@@ -33,7 +33,7 @@ fn code_spans(page: &str) -> impl Iterator<Item = &str> {
 fn every_test_that_a_page_names_exists() -> Result<()> {
     let mut named = 0;
     for page in
-        ["ARCHITECTURE", "AUTHORIZATION", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS", "READING", "CLI"]
+        ["ARCHITECTURE", "AUTHORIZATION", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS", "READING", "CLI", "MLLP"]
     {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
@@ -43,7 +43,7 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
                     let module = module.replace("::", "/");
                     ([format!("tests/it/{module}.rs"), format!("cli/tests/{module}.rs")], name)
                 }
-                (None, Some((package, name))) => ([format!("workers/{package}"), format!("{package}/src")], name),
+                (None, Some((package, name))) => ([format!("workers/{package}"), package.to_owned()], name),
                 (None, None) => continue,
             };
             let is_name = |text: &str| {
