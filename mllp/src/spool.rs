@@ -67,7 +67,7 @@ pub enum SpoolError {
     )]
     Owner(PathBuf),
     /// The file system does not do it.
-    #[error("{action} {path}: {source}")]
+    #[error("{action} {path}")]
     Io {
         /// What was tried.
         action: &'static str,

@@ -25,7 +25,7 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file is not there, or holds no PEM of the kind.
-    #[error("reading {path}: {source}")]
+    #[error("reading {path}")]
     File {
         /// Which.
         path: PathBuf,
