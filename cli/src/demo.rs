@@ -315,11 +315,13 @@ impl Sender<'_> {
         } else {
             step.at("accepted, waiting");
             let message_id = domain::Er7::canonical(er7)?.message_id();
-            let found = self.api.final_status(message_id.as_str(), &actor.token, DEADLINE).await?;
-            row.status = found.get("status").and_then(|it| it.as_str()).unwrap_or_default().to_owned();
+            match self.api.final_status(message_id.as_str(), &actor.token, DEADLINE).await {
+                Ok(found) => row.status = found.get("status").and_then(|it| it.as_str()).unwrap_or_default().to_owned(),
+                Err(error) => problems.push(format!("{error:#}")),
+            }
             if row.status == "stored" {
                 row.key = self.catalog.look_up(message_id.as_str()).await?;
-            } else {
+            } else if problems.is_empty() {
                 problems.push(format!("expected `stored`, got `{}`", row.status));
             }
         }

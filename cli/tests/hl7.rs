@@ -359,7 +359,7 @@ fn a_batch_is_split_into_files_that_stay_in_their_folder() {
     machine.write("batch.hl7", &batch);
     let written = machine.run(&["split", "batch.hl7", "--out", "out/deep"], 0, "").text();
     let long = format!("3-{}.hl7", "9".repeat(100));
-    let names = ["1-.._.._x.hl7", "2-2.hl7", &long, "4-4711.hl7", "5-4711.hl7", "6-a_b_.hl7", "7-bad.hl7"];
+    let names = ["1-.._.._x.hl7", "2-2.hl7", &long, "4-4711.hl7", "5-4711.hl7", "6-6.hl7", "7-bad.hl7"];
     assert_eq!(written, names.map(|it| format!("out/deep/{it}\n")).concat());
     for (name, message) in names.iter().zip(&messages) {
         let path = machine.path("out/deep").join(name);

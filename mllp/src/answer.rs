@@ -177,7 +177,8 @@ impl Subject {
         match &self.batch {
             None => acks.next().map(|(header, ack)| hl7::acknowledge(&header, &ack)),
             Some(Batch { outline, charset, split }) => {
-                Some(hl7::acknowledge_batch(outline, *charset, split, &ids.next(), &time, acks))
+                let answer = hl7::acknowledge_batch(outline, *charset, split, &ids.next(), &time, acks);
+                Some(answer).filter(|answer| !answer.is_empty())
             }
         }
     }

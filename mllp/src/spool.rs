@@ -139,7 +139,7 @@ pub(crate) enum Content {
     Damaged,
 }
 
-/// The spool. Dropping it ends it as [`Spool::close`] does, without waiting.
+/// The spool. Dropping it writes what is on its way to the disk, without waiting.
 #[derive(Debug)]
 pub struct Spool {
     shared: Arc<Shared>,

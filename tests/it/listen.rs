@@ -35,7 +35,7 @@ pub(crate) struct Heard {
 
 /// The id of the event that tells what became of a message of a submission.
 pub(crate) fn event_id(submission_id: impl Display, message_id: &str, kind: &str) -> String {
-    format!("{submission_id}.{}.{kind}", &message_id[..16])
+    format!("{submission_id}.{message_id}.{kind}")
 }
 
 impl Heard {

@@ -200,14 +200,16 @@ impl Charset {
         }
     }
 
-    /// Encodes a text; `None` if a character of it is none of this set.
+    /// Encodes a text; `None` if a character of it is none of this set. What comes out decodes to the same text: the standard
+    /// writes a yen sign in Shift_JIS and EUC-JP as a backslash, which would be another message.
     pub fn encode(self, text: &str) -> Option<Vec<u8>> {
         if self.is_utf_16() {
             let bytes = |unit: u16| if self.0 == UTF_16LE { unit.to_le_bytes() } else { unit.to_be_bytes() };
             return Some(text.encode_utf16().flat_map(bytes).collect());
         }
         let (bytes, _, replaced) = self.0.encode(text);
-        (!replaced).then(|| bytes.into_owned())
+        let reads_back = || self.0.decode_without_bom_handling_and_without_replacement(&bytes).is_some_and(|it| it == text);
+        (!replaced && reads_back()).then(|| bytes.into_owned())
     }
 }
 
@@ -464,6 +466,7 @@ mod tests {
     fn what_a_set_has_not_is_not_encoded() {
         assert_eq!(Charset::for_hl7("8859/1").unwrap().encode("李"), None);
         assert_eq!(Charset::for_hl7("8859/1").unwrap().encode("ü"), Some(vec![0xfc]));
+        assert_eq!(Charset::for_label("shift_jis").unwrap().encode("\u{a5}"), None, "not a backslash");
     }
 
     proptest! {

@@ -37,17 +37,15 @@ impl Er7 {
             return Err(EmptyMessage);
         }
         let mut canonical = String::with_capacity(body.len() + 1);
-        let mut characters = body.chars().peekable();
-        while let Some(character) = characters.next() {
-            match character {
-                '\r' => {
-                    characters.next_if_eq(&'\n');
-                    canonical.push('\r');
-                }
-                '\n' => canonical.push('\r'),
-                other => canonical.push(other),
-            }
+        let mut rest = body;
+        while let Some((segment, behind)) =
+            memchr::memchr2(b'\r', b'\n', rest.as_bytes()).and_then(|at| rest.split_at_checked(at))
+        {
+            canonical.push_str(segment);
+            canonical.push('\r');
+            rest = behind.strip_prefix("\r\n").unwrap_or(behind.get(1..).unwrap_or_default());
         }
+        canonical.push_str(rest);
         canonical.push('\r');
         Ok(Self(canonical))
     }

@@ -63,7 +63,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CloudEvent {
     specversion: &'static str,
-    /// `<submission id>.<16 digits of the message id>.<type>`: the same when a step is repeated, so a subscriber can drop a
+    /// `<submission id>.<message id>.<type>`: the same when a step is repeated, so a subscriber can drop a
     /// redelivery, and another one for each message that a submission brought.
     pub id: String,
     source: String,
@@ -134,7 +134,7 @@ impl CloudEvent {
         }
         Self {
             specversion: "1.0",
-            id: format!("{submission_id}.{}.{}", message_id.prefix(16), event_type.as_str()),
+            id: format!("{submission_id}.{message_id}.{}", event_type.as_str()),
             source: format!("sluice/{source}"),
             event_type: event_type.as_str(),
             subject: message_id,
@@ -216,7 +216,8 @@ mod tests {
         assert_ne!(id("MSH|1", EventType::Stored), id("MSH|2", EventType::Stored));
         assert_ne!(id("MSH|1", EventType::Stored), id("MSH|1", EventType::Duplicate));
         // printf 'MSH\r' | sha256sum
-        assert_eq!(id("MSH", EventType::Denied), "01ARZ3NDEKTSV4RRFFQ69G5FAV.c313461aa2f84f86.denied");
+        let sha256 = "c313461aa2f84f863700d53d3e0d3fd02028a79b3346796cab06f905ecd7015d";
+        assert_eq!(id("MSH", EventType::Denied), format!("01ARZ3NDEKTSV4RRFFQ69G5FAV.{sha256}.denied"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use domain::{Charset, Er7};
 
 use crate::delimiters::{Delimiters, msh};
-use crate::split::{PartKind, Split, framing, segment_of};
+use crate::split::{BatchProblem, PartKind, Split, framing, segment_of};
 
 /// HL7 table 0008.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,9 +300,9 @@ pub fn acknowledge_batch<'a>(
     time: &str,
     acks: impl IntoIterator<Item = (AckHeader, Ack<'a>)>,
 ) -> Vec<u8> {
-    let comment = split.problems(body, charset).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let mut text = String::new();
-    let mut writer = Enclosing { text: &mut text, control_id, time, comment, file: None, batch: None, in_batch: 0, batches: 0 };
+    let mut writer =
+        Enclosing { text: &mut text, control_id, time, file: None, batch: None, in_batch: 0, batches: 0, last: None };
     let mut acks = acks.into_iter();
     for part in split.parts() {
         let segment = body.get(part.range.clone()).unwrap_or_default();
@@ -324,21 +324,25 @@ pub fn acknowledge_batch<'a>(
         }
     }
     writer.close_file();
+    writer.comment(&split.problems(body, charset));
     text.into_bytes()
 }
+
+/// Most problems of a batch that its acknowledgment tells of. A body may have thousands.
+const MOST_PROBLEMS: usize = 10;
 
 /// The headers and trailers around a batch's acknowledgments.
 struct Enclosing<'a> {
     text: &'a mut String,
     control_id: &'a str,
     time: &'a str,
-    /// For the last trailer.
-    comment: String,
-    /// Field delimiter of the header that is open.
-    file: Option<char>,
-    batch: Option<char>,
+    /// Delimiters of the header that is open.
+    file: Option<Delimiters>,
+    batch: Option<Delimiters>,
     in_batch: usize,
     batches: usize,
+    /// Where the last trailer ends, and its delimiters.
+    last: Option<(usize, Delimiters)>,
 }
 
 impl Enclosing<'_> {
@@ -353,26 +357,41 @@ impl Enclosing<'_> {
     }
 
     fn close_batch(&mut self) {
-        if let Some(field) = self.batch.take() {
+        if let Some(delimiters) = self.batch.take() {
             self.batches += 1;
-            let comment = if self.file.is_none() { self.comment.as_str() } else { "" };
-            self.text.push_str("BTS");
-            push_fields(self.text, field, &[&self.in_batch.to_string(), comment]);
+            self.trailer("BTS", delimiters, self.in_batch);
         }
         self.in_batch = 0;
     }
 
     fn close_file(&mut self) {
         self.close_batch();
-        if let Some(field) = self.file.take() {
-            self.text.push_str("FTS");
-            push_fields(self.text, field, &[&self.batches.to_string(), &self.comment]);
+        if let Some(delimiters) = self.file.take() {
+            self.trailer("FTS", delimiters, self.batches);
         }
         self.batches = 0;
     }
 
+    fn trailer(&mut self, name: &str, delimiters: Delimiters, count: usize) {
+        self.text.push_str(name);
+        push_fields(self.text, delimiters.field, &[&count.to_string()]);
+        self.last = Some((self.text.len() - 1, delimiters));
+    }
+
+    /// Puts what is wrong with the batch into the last trailer, BTS-2 or FTS-2.
+    fn comment(&mut self, problems: &[BatchProblem]) {
+        let Some((end, delimiters)) = self.last.filter(|_| !problems.is_empty()) else { return };
+        let mut said: Vec<String> = problems.iter().take(MOST_PROBLEMS).map(ToString::to_string).collect();
+        if problems.len() > MOST_PROBLEMS {
+            said.push(format!("{} more", problems.len() - MOST_PROBLEMS));
+        }
+        let mut comment = String::from(delimiters.field);
+        delimiters.escape(&said.join("; "), &mut comment);
+        self.text.insert_str(end, &comment);
+    }
+
     /// FHS and BHS have sender and receiver where MSH has them, and a control id in field 11 (HL7 2.5.1 §2.15.2, §2.15.6).
-    fn header(&mut self, name: &str, segment: &[u8], charset: Charset) -> char {
+    fn header(&mut self, name: &str, segment: &[u8], charset: Charset) -> Delimiters {
         let mut as_msh = Vec::with_capacity(segment.len());
         let unit = charset.unit_bytes();
         let segment = segment.get(framing(segment, charset)..).unwrap_or_default();
@@ -397,7 +416,7 @@ impl Enclosing<'_> {
         self.text.push(field);
         self.text.push_str(&header.encoding_characters);
         push_fields(self.text, field, &values);
-        field
+        header.delimiters
     }
 }
 

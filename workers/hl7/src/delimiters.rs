@@ -153,26 +153,44 @@ impl Delimiters {
     /// segment, becomes `\X0D\` or `\X0A\`.
     pub fn escape(&self, value: &str, out: &mut String) {
         for character in value.chars() {
-            let name = match Some(character) {
-                it if it == Some(self.field) => "F",
-                it if it == self.component => "S",
-                it if it == self.repetition => "R",
-                it if it == self.escape => "E",
-                it if it == self.subcomponent => "T",
-                Some('\r') => "X0D",
-                Some('\n') => "X0A",
-                _ => {
-                    out.push(character);
-                    continue;
+            match (self.sequence(character), self.escape) {
+                (Some(name), Some(escape)) => {
+                    out.push(escape);
+                    out.push_str(name);
+                    out.push(escape);
                 }
-            };
-            if let Some(escape) = self.escape {
-                out.push(escape);
-                out.push_str(name);
-                out.push(escape);
-            } else {
-                out.push(character);
+                _ => out.push(character),
             }
+        }
+    }
+
+    /// Whether [`Delimiters::escape`] makes `raw` of a value.
+    pub(crate) fn escapes_to(&self, value: &str, raw: &str) -> bool {
+        let mut rest = raw;
+        for character in value.chars() {
+            let stripped = match (self.sequence(character), self.escape) {
+                (Some(name), Some(escape)) => {
+                    rest.strip_prefix(escape).and_then(|it| it.strip_prefix(name)).and_then(|it| it.strip_prefix(escape))
+                }
+                _ => rest.strip_prefix(character),
+            };
+            let Some(stripped) = stripped else { return false };
+            rest = stripped;
+        }
+        rest.is_empty()
+    }
+
+    /// The sequence that stands for a character which cannot stand in a value, without its escape characters.
+    fn sequence(&self, character: char) -> Option<&'static str> {
+        match Some(character) {
+            it if it == Some(self.field) => Some("F"),
+            it if it == self.component => Some("S"),
+            it if it == self.repetition => Some("R"),
+            it if it == self.escape => Some("E"),
+            it if it == self.subcomponent => Some("T"),
+            Some('\r') => Some("X0D"),
+            Some('\n') => Some("X0A"),
+            _ => None,
         }
     }
 }

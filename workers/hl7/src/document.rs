@@ -22,6 +22,12 @@ pub enum NotARendition {
         /// The how manieth segment, from 1.
         segment: usize,
     },
+    /// Something follows where the message has no delimiter to put before it.
+    #[error("not a rendition: segment {segment} has parts that no delimiter separates")]
+    Delimiter {
+        /// The how manieth segment, from 1.
+        segment: usize,
+    },
     /// It would be larger than any message.
     #[error("not a rendition: it is of a message of more than {} bytes", MAX_BYTES)]
     TooLarge,
@@ -30,9 +36,8 @@ pub enum NotARendition {
     Empty,
 }
 
-/// A position can be any number, and what stands before it is delimiters. Twice the largest message leaves room for one that
-/// grew in UTF-8.
-const MAX_BYTES: usize = 2 * domain::MAX_MESSAGE_BYTES;
+/// A position can be any number, and what stands before it is delimiters. A byte of a message can become three in UTF-8.
+const MAX_BYTES: usize = 3 * domain::MAX_MESSAGE_BYTES + 1;
 
 #[derive(Deserialize)]
 struct Document {
@@ -122,7 +127,8 @@ impl Reader {
             self.delimit(&mut at, field.position, Some(self.delimiters.field), true)?;
             for (i, repetition) in field.repetitions.iter().enumerate() {
                 if i > 0 {
-                    self.text.extend(self.delimiters.repetition);
+                    let missing = NotARendition::Delimiter { segment: self.segment };
+                    self.text.push(self.delimiters.repetition.ok_or(missing)?);
                 }
                 match repetition.as_slice() {
                     [JsonComponent { value: Some(value), .. }] if is_msh && field.position == 2 => self.text.push_str(value),
@@ -158,7 +164,10 @@ impl Reader {
         if count > MAX_BYTES {
             return Err(NotARendition::TooLarge);
         }
-        self.text.extend(std::iter::repeat_n(delimiter, count).flatten());
+        if count > 0 {
+            let delimiter = delimiter.ok_or(NotARendition::Delimiter { segment: self.segment })?;
+            self.text.extend(std::iter::repeat_n(delimiter, count));
+        }
         *at = to;
         self.within_limit()
     }

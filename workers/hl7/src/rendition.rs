@@ -30,7 +30,7 @@ use crate::summary::summarize;
 pub fn write_json(message: &Er7, delimiters: &Delimiters, out: &mut impl Write) -> io::Result<()> {
     let summary = summarize(message);
     let dictionary = Dictionary::of(summary.hl7_version.as_deref().unwrap_or_default());
-    let mut writer = Writer { delimiters, out, value: String::new(), escaped: String::new() };
+    let mut writer = Writer { delimiters, plain: plain_bytes(delimiters), out, value: String::new() };
     writer.put("{\"summary\":")?;
     serde_json::to_writer(&mut *writer.out, &summary)?;
     writer.put(",\"dictionary\":")?;
@@ -40,10 +40,27 @@ pub fn write_json(message: &Er7, delimiters: &Delimiters, out: &mut impl Write) 
 
 struct Writer<'a, W> {
     delimiters: &'a Delimiters,
+    /// Which bytes stand for themselves, in the message as in JSON.
+    plain: [bool; 256],
     out: &'a mut W,
-    /// Scratch: a value with its escapes decoded, and that value escaped again.
+    /// Scratch: a value with its escapes decoded.
     value: String,
-    escaped: String,
+}
+
+/// Neither a delimiter within a field, nor escaped in a JSON text.
+fn plain_bytes(delimiters: &Delimiters) -> [bool; 256] {
+    let Delimiters { component, repetition, escape, subcomponent, .. } = *delimiters;
+    let is_special = |byte: u8| {
+        let delimits = |it: char| if byte.is_ascii() { it == char::from(byte) } else { !it.is_ascii() };
+        byte < b' '
+            || matches!(byte, b'"' | b'\\')
+            || [component, repetition, escape, subcomponent].into_iter().flatten().any(delimits)
+    };
+    let mut plain = [true; 256];
+    for (byte, plain) in (0..=u8::MAX).zip(&mut plain) {
+        *plain = !is_special(byte);
+    }
+    plain
 }
 
 impl<W: Write> Writer<'_, W> {
@@ -78,7 +95,7 @@ impl<W: Write> Writer<'_, W> {
     }
 
     fn segment(&mut self, segment: &str, is_msh: bool, dictionary: &'static Dictionary) -> io::Result<()> {
-        let mut fields = segment.split(self.delimiters.field);
+        let mut fields = split(segment, Some(self.delimiters.field));
         let id = fields.next().unwrap_or_default();
         let definition = dictionary.segment(id);
         let element = |position: usize| definition.and_then(|it| it.field(position));
@@ -116,7 +133,7 @@ impl<W: Write> Writer<'_, W> {
                 let data_type = match element {
                     // HL7 2.5.1 §7.4.2.2: OBX-2 names the type of OBX-5.
                     Some(element) if element.varies => {
-                        segment.split(self.delimiters.field).nth(2).and_then(|obx_2| dictionary.data_type(obx_2))
+                        split(segment, Some(self.delimiters.field)).nth(2).and_then(|obx_2| dictionary.data_type(obx_2))
                     }
                     Some(element) => element.data_type.as_deref(),
                     None => None,
@@ -130,6 +147,13 @@ impl<W: Write> Writer<'_, W> {
     }
 
     fn repetitions(&mut self, field: &str, data_type: Option<&'static DataType>) -> io::Result<()> {
+        // Nearly every field is one text that nothing has to be done with.
+        if self.is_plain(field) {
+            self.put("[")?;
+            self.position(1, data_type.and_then(|it| it.component(1)).map(|it| it.name))?;
+            self.plain_value(field)?;
+            return self.put("}]");
+        }
         for (i, repetition) in split(field, self.delimiters.repetition).enumerate() {
             self.put(if i > 0 { ",[" } else { "[" })?;
             let mut listed = false;
@@ -155,6 +179,9 @@ impl<W: Write> Writer<'_, W> {
     }
 
     fn component(&mut self, component: &str, data_type: Option<&'static DataType>) -> io::Result<()> {
+        if self.is_plain(component) {
+            return self.plain_value(component);
+        }
         let mut parts = split(component, self.delimiters.subcomponent).enumerate().peekable();
         let first = parts.peek().map_or("", |(_, first)| *first);
         if first.len() == component.len() {
@@ -181,8 +208,21 @@ impl<W: Write> Writer<'_, W> {
         self.put("]")
     }
 
+    fn is_plain(&self, text: &str) -> bool {
+        text.bytes().all(|byte| self.plain.get(usize::from(byte)).copied().unwrap_or_default())
+    }
+
+    fn plain_value(&mut self, text: &str) -> io::Result<()> {
+        self.put(",\"value\":\"")?;
+        self.put(text)?;
+        self.put("\"")
+    }
+
     /// A text that is not empty, and with `keep` what it was where it does not read back.
     fn value(&mut self, raw: &str, keep: bool) -> io::Result<()> {
+        if self.is_plain(raw) {
+            return self.plain_value(raw);
+        }
         self.put(",\"value\":")?;
         // A line end in a value was an escape sequence; one that is not decoded has the escape character in it.
         let escaped = self.delimiters.escape.is_some_and(|escape| raw.contains(escape));
@@ -193,11 +233,10 @@ impl<W: Write> Writer<'_, W> {
         value.clear();
         self.delimiters.unescape(raw, &mut value);
         let written = self.string(&value);
-        self.escaped.clear();
-        self.delimiters.escape(&value, &mut self.escaped);
+        let reads_back = self.delimiters.escapes_to(&value, raw);
         self.value = value;
         written?;
-        if keep && self.escaped != raw {
+        if keep && !reads_back {
             self.put(",\"raw\":")?;
             self.string(raw)?;
         }
@@ -233,9 +272,36 @@ impl<W: Write> Writer<'_, W> {
 }
 
 /// The parts of a text; without a delimiter it is one part.
-fn split(text: &str, delimiter: Option<char>) -> impl Iterator<Item = &str> {
-    // CR never stands within a segment.
-    text.split(delimiter.unwrap_or('\r'))
+fn split(text: &str, delimiter: Option<char>) -> Parts<'_> {
+    Parts { rest: Some(text), delimiter }
+}
+
+/// As [`str::split`] gives them, which takes half of all the time for parts as short as these.
+struct Parts<'a> {
+    rest: Option<&'a str>,
+    delimiter: Option<char>,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.rest?;
+        let parts = match self.delimiter {
+            Some(delimiter) if delimiter.is_ascii() => split_once(text, delimiter as u8),
+            Some(delimiter) => text.split_once(delimiter),
+            None => None,
+        };
+        self.rest = parts.map(|(_, rest)| rest);
+        Some(parts.map_or(text, |(part, _)| part))
+    }
+}
+
+fn split_once(text: &str, delimiter: u8) -> Option<(&str, &str)> {
+    // Absent fields follow one another.
+    let at = if text.as_bytes().first() == Some(&delimiter) { 0 } else { memchr::memchr(delimiter, text.as_bytes())? };
+    let (part, rest) = text.split_at_checked(at)?;
+    Some((part, rest.get(1..)?))
 }
 
 #[cfg(test)]

@@ -323,7 +323,8 @@ mod tests {
     fn framing_between_messages_changes_none_of_them() {
         for body in [format!("\u{b}{MSH}\u{1c}\r\u{b}{MSH}\u{1c}\r"), format!("\u{b}{MSH}\u{1c}\u{b}{MSH}\u{1c}")] {
             let split = split(body.as_bytes(), Charset::UTF_8);
-            let messages: Vec<_> = split.messages().map(|range| domain::Er7::canonical(&body[range]).unwrap()).collect();
+            let messages: Vec<_> =
+                split.messages().map(|range| domain::Er7::canonical(body.get(range).unwrap()).unwrap()).collect();
             assert_eq!(messages.iter().map(domain::Er7::as_str).collect::<Vec<_>>(), [MSH, MSH], "{body:?}");
         }
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const PUBLISH: &str = "sns:Publish";
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:events";
 const SUBMISSION: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-const EVENT: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV.0000000000000000.stored";
+const EVENT: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV.0000000000000000000000000000000000000000000000000000000000000000.stored";
 
 /// What the state `Publish` passes for a stored message.
 fn stored() -> Value {

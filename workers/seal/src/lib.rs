@@ -14,6 +14,7 @@ use aws_sdk_kms::types::DataKeySpec;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use domain::step::Subject;
+use domain::{Source, SubmissionId};
 use runtime::StepError;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -27,16 +28,23 @@ const DATA_KEY_END: char = '.';
 ///
 /// # Errors
 /// [`StepError`] of the call.
-pub async fn seal(kms: &Client, key_arn: &str, subject: &Subject, token: &SecretString) -> Result<String, StepError> {
+pub async fn seal(
+    kms: &Client,
+    key_arn: &str,
+    submission_id: SubmissionId,
+    source: &Source,
+    token: &SecretString,
+) -> Result<String, StepError> {
+    let context = context(submission_id, source);
     let token = token.expose_secret().as_bytes();
     if token.len() > KMS_ENCRYPT_MAX_BYTES {
-        return seal_with_data_key(kms, key_arn, subject, token).await;
+        return seal_with_data_key(kms, key_arn, context, token).await;
     }
     const OPERATION: &str = "kms:Encrypt";
     let sealed = kms
         .encrypt()
         .key_id(key_arn)
-        .set_encryption_context(Some(context(subject)))
+        .set_encryption_context(Some(context))
         .plaintext(Blob::new(token))
         .send()
         .await
@@ -58,7 +66,7 @@ pub async fn open(kms: &Client, key_arn: &str, subject: &Subject, sealed: &str) 
     let opened = kms
         .decrypt()
         .key_id(key_arn)
-        .set_encryption_context(Some(context(subject)))
+        .set_encryption_context(Some(context(subject.submission_id, &subject.source)))
         .ciphertext_blob(Blob::new(blob))
         .send()
         .await
@@ -76,14 +84,19 @@ pub async fn open(kms: &Client, key_arn: &str, subject: &Subject, sealed: &str) 
     String::from_utf8(token).map(SecretString::from).map_err(|_| StepError::TokenInvalid)
 }
 
-async fn seal_with_data_key(kms: &Client, key_arn: &str, subject: &Subject, token: &[u8]) -> Result<String, StepError> {
+async fn seal_with_data_key(
+    kms: &Client,
+    key_arn: &str,
+    context: HashMap<String, String>,
+    token: &[u8],
+) -> Result<String, StepError> {
     const OPERATION: &str = "kms:GenerateDataKey";
     let unusable = StepError::Unavailable { operation: OPERATION };
     let data_key = kms
         .generate_data_key()
         .key_id(key_arn)
         .key_spec(DataKeySpec::Aes256)
-        .set_encryption_context(Some(context(subject)))
+        .set_encryption_context(Some(context))
         .send()
         .await
         .map_err(|error| StepError::from_sdk(OPERATION, &error))?;
@@ -101,9 +114,6 @@ fn decode(base64: &str) -> Result<Vec<u8>, StepError> {
     BASE64_STANDARD.decode(base64).map_err(|_| StepError::TokenInvalid)
 }
 
-fn context(subject: &Subject) -> HashMap<String, String> {
-    HashMap::from([
-        ("submissionId".to_owned(), subject.submission_id.to_string()),
-        ("source".to_owned(), subject.source.to_string()),
-    ])
+fn context(submission_id: SubmissionId, source: &Source) -> HashMap<String, String> {
+    HashMap::from([("submissionId".to_owned(), submission_id.to_string()), ("source".to_owned(), source.to_string())])
 }

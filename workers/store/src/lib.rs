@@ -105,11 +105,38 @@ impl Store {
     }
 }
 
+/// The rendition of a message of this size is measured before it is made.
+const LARGE_BYTES: usize = 256 * 1024;
+
+/// Counts what is written to it.
+struct Counter(usize);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The JSON rendition of a message that can be read; `None` for one that cannot.
 fn rendition(message: &domain::Er7) -> Result<Option<Vec<u8>>, StepError> {
     let Ok(delimiters) = hl7::Delimiters::of(message) else { return Ok(None) };
-    let mut json = Vec::with_capacity(message.size_bytes() * 3);
-    hl7::write_json(message, &delimiters, &mut json).map_err(|_| StepError::InvalidInput { what: "the rendition" })?;
+    let failed = |_| StepError::InvalidInput { what: "the rendition" };
+    // A vector that grows takes up to three times what it holds, and a message of nothing but delimiters and single letters has a
+    // rendition fifty times as long.
+    let size_bytes = if message.size_bytes() < LARGE_BYTES {
+        message.size_bytes() * 8
+    } else {
+        let mut counter = Counter(0);
+        hl7::write_json(message, &delimiters, &mut counter).map_err(failed)?;
+        counter.0 + 1
+    };
+    let mut json = Vec::with_capacity(size_bytes);
+    hl7::write_json(message, &delimiters, &mut json).map_err(failed)?;
     json.push(b'\n');
     Ok(Some(json))
 }

@@ -27,7 +27,10 @@ impl Answer<'_> {
         match (submitted, self.format) {
             (Ok(Submitted::One(taken)), Format::Json) if taken.is_duplicate => problem_response(&already_stored(taken)),
             (Ok(Submitted::One(taken)), Format::Json) => json_response(202, &self.queued(taken)),
-            (Ok(Submitted::Batch(batch)), Format::Json) => json_response(status(batch), &self.batch(batch)),
+            (Ok(Submitted::Batch(batch)), Format::Json) => {
+                let (status, retry_after) = status(batch);
+                with_retry_after(json_response(status, &self.batch(batch)), retry_after)
+            }
             (Err(problem), Format::Json) => problem_response(problem),
             (Ok(Submitted::One(taken)), Format::Ack { content_type, charset }) => self.ack(Ok(taken), content_type, *charset),
             (Err(problem), Format::Ack { content_type, charset }) => self.ack(Err(problem), content_type, *charset),
@@ -54,10 +57,16 @@ impl Answer<'_> {
                 Ok(taken) => json!({
                     "messageId": taken.subject.message_id,
                     "controlId": control_id,
+                    "offset": message.range.start,
                     "status": if taken.is_duplicate { "duplicate" } else { "queued" },
                     "statusUrl": format!("{}/er7/{}/status", self.base_url, taken.subject.message_id),
                 }),
-                Err(problem) => json!({ "controlId": control_id, "status": "refused", "problem": problem.document() }),
+                Err(problem) => json!({
+                    "controlId": control_id,
+                    "offset": message.range.start,
+                    "status": "refused",
+                    "problem": problem.document(),
+                }),
             }
         });
         json!({
@@ -103,9 +112,14 @@ impl Answer<'_> {
             &batch.received_at.hl7(),
             batch.messages.iter().zip(&facts).map(|(message, facts)| (self.header(message.range.clone()), facts.ack())),
         );
-        let status = if status(batch) == 409 { 200 } else { status(batch) };
-        let status = if status == 202 { 200 } else { status };
-        hl7_response(status, Some((content_type, Charset::UTF_8, bytes)), None)
+        // What is accepted in HL7 is 200, the first time and the next.
+        let (status, retry_after) = match status(batch) {
+            (202 | 409, _) if bytes.is_empty() => (204, None),
+            (202 | 409, retry_after) => (200, retry_after),
+            refused => refused,
+        };
+        let body = (!bytes.is_empty()).then_some((content_type, Charset::UTF_8, bytes));
+        hl7_response(status, body, retry_after)
     }
 }
 
@@ -155,15 +169,15 @@ fn problem(problem: &HttpProblem) -> AckProblem<'_> {
     }
 }
 
-/// 202 if anything was queued; else what the messages have in common, or the first refusal.
-fn status(batch: &Batch) -> u16 {
+/// 202 if anything was queued, 409 if all is stored already; else that of the refusals which another try may better, since the sender
+/// would give up on the others. With the longest that any of them asks to wait.
+fn status(batch: &Batch) -> (u16, Option<u32>) {
     let queued = batch.messages.iter().any(|it| it.outcome.as_ref().is_ok_and(|taken| !taken.is_duplicate));
-    let refused = batch.messages.iter().find_map(|it| it.outcome.as_ref().err());
-    match (queued, refused) {
-        (true, _) => 202,
-        (false, Some(problem)) => problem.status,
-        (false, None) => 409,
-    }
+    let refusals = || batch.messages.iter().filter_map(|it| it.outcome.as_ref().err());
+    let busy = refusals().filter(|it| it.retry_after_seconds.is_some()).max_by_key(|it| it.retry_after_seconds);
+    let retry_after = busy.and_then(|it| it.retry_after_seconds);
+    let refused = busy.or_else(|| refusals().next()).map(|it| it.status);
+    (if queued { 202 } else { refused.unwrap_or(409) }, retry_after)
 }
 
 fn already_stored(taken: &Taken) -> HttpProblem {
@@ -172,20 +186,20 @@ fn already_stored(taken: &Taken) -> HttpProblem {
     problem
 }
 
-fn hl7_response(
-    status: u16,
-    body: Option<(&str, Charset, Vec<u8>)>,
-    retry_after_seconds: Option<u32>,
-) -> ApiGatewayV2httpResponse {
+fn hl7_response(status: u16, body: Option<(&str, Charset, Vec<u8>)>, retry_after: Option<u32>) -> ApiGatewayV2httpResponse {
     let mut headers = HeaderMap::new();
-    if let Some(seconds) = retry_after_seconds {
-        headers.insert("retry-after", seconds.into());
-    }
     let body = body.map(|(content_type, charset, bytes)| {
         if let Ok(value) = HeaderValue::from_str(&format!("{content_type}; charset={}", charset.name())) {
             headers.insert("content-type", value);
         }
         bytes
     });
-    bytes_response(status, headers, body)
+    with_retry_after(bytes_response(status, headers, body), retry_after)
+}
+
+fn with_retry_after(mut response: ApiGatewayV2httpResponse, seconds: Option<u32>) -> ApiGatewayV2httpResponse {
+    if let Some(seconds) = seconds {
+        response.headers.insert("retry-after", seconds.into());
+    }
+    response
 }

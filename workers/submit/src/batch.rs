@@ -1,15 +1,17 @@
 //! Several messages in one body: each is taken or refused by itself.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
-use domain::step::Subject;
-use domain::{Er7, MessageId, Received, SubmissionId, Timestamp};
+use domain::{MessageId, Received, SubmissionId, Timestamp};
 use futures_util::{StreamExt as _, stream};
 use hl7::{BatchProblem, Split};
 use runtime::{Field, HttpProblem, StepError, note, note_message};
+
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::Incoming;
 use crate::{Submission, Submit, Taken};
@@ -17,15 +19,18 @@ use crate::{Submission, Submit, Taken};
 /// The most messages of a body. 4 MiB can hold a million that begin with `MSH|` and no more, and the answer names each.
 pub(crate) const MAX_MESSAGES: usize = 5000;
 
-/// How many calls are under way at once.
-const CONCURRENCY: usize = 32;
+/// How many calls are under way at once. DynamoDB takes a thousand writes a second of one partition, and an institute is one.
+const CONCURRENCY: usize = 16;
 
 /// SQS's own limits of SendMessageBatch; of its 1 MiB some is left for what SQS adds.
 const MAX_ENTRIES: usize = 10;
 const MAX_REQUEST_BYTES: usize = 1_000_000;
 
-/// API Gateway waits for 30 seconds. What is not begun by then is answered with 503, so that the sender sends it again.
-const BEGIN_WITHIN: Duration = Duration::from_secs(20);
+/// API Gateway waits for 30 seconds. What is not begun, noted and queued within these is answered with 503, so that the sender sends
+/// it again; what is noted by then is queued, so that each try gets further.
+const BEGIN_WITHIN: Duration = Duration::from_secs(15);
+const NOTE_WITHIN: Duration = Duration::from_secs(18);
+const QUEUE_WITHIN: Duration = Duration::from_secs(25);
 
 /// The most messages of a batch that the log names, of those that were refused.
 const MAX_NOTED: usize = 100;
@@ -48,10 +53,12 @@ pub(crate) struct Message {
     pub outcome: Result<Taken, HttpProblem>,
 }
 
-/// A message that is noted and not queued yet.
-struct Noted {
-    taken: Taken,
-    received: Received,
+/// What stands in a place of a batch.
+enum Content {
+    /// Noted and not queued yet.
+    Noted { taken: Taken, received: Received },
+    /// Of the message in that place.
+    CopyOf(usize),
 }
 
 impl Submit {
@@ -78,75 +85,67 @@ impl Submit {
         ranges: &[Range<usize>],
     ) -> Vec<Result<Taken, HttpProblem>> {
         let begun = Instant::now();
-        let read = |range: &Range<usize>| incoming.received(incoming.bytes.get(range.clone()).unwrap_or_default());
-        let mut messages: Vec<Result<(Received, Er7), HttpProblem>> = ranges.iter().map(read).collect();
-
-        // The first of equal ones is taken, the others get its outcome.
-        let mut first_of: HashMap<MessageId, usize> = HashMap::new();
-        let mut copies: Vec<(usize, usize)> = Vec::new();
-        for (n, message) in messages.iter().enumerate() {
-            let Ok((_, message)) = message else { continue };
-            let first = *first_of.entry(message.message_id()).or_insert(n);
-            if first != n {
-                copies.push((n, first));
-            }
-        }
-
-        // One token, sealed once: its seal is bound to the submission, which all of them share.
-        let token = match messages.iter().flatten().next() {
-            Some((_, message)) => self.seal(submission, &submission.subject(message)).await,
-            None => Ok(String::new()),
-        };
-        let token = match token {
+        // One token, sealed once: its seal is bound to the submission, which all messages share.
+        let token = match self.seal(submission).await {
             Ok(token) => token,
             Err(error) => {
                 let problem = HttpProblem::of_step(&error);
-                return messages.into_iter().map(|message| Err(message.err().unwrap_or_else(|| problem.clone()))).collect();
+                return ranges.iter().map(|_| Err(problem.clone())).collect();
             }
         };
-
-        for (copy, _) in &copies {
-            if let Some(message) = messages.get_mut(*copy) {
-                *message = Err(not_done());
+        let first_of: RefCell<HashMap<MessageId, usize>> = RefCell::default();
+        let noting = ranges.iter().enumerate().map(async |(n, range)| {
+            let (received, message) = incoming.received(incoming.bytes.get(range.clone()).unwrap_or_default())?;
+            // The first of equal ones is taken, the others get its outcome.
+            let first = *first_of.borrow_mut().entry(message.message_id()).or_insert(n);
+            if first != n {
+                return Ok(Content::CopyOf(first));
             }
-        }
-        let noting = messages.into_iter().map(async |message| {
-            let (received, message) = message?;
             if begun.elapsed() > BEGIN_WITHIN {
                 return Err(not_done());
             }
-            let taken = self.note(submission, &message).await.map_err(|error| HttpProblem::of_step(&error))?;
-            Ok(Noted { taken, received })
+            let noted = timeout_at(begun + NOTE_WITHIN, self.note(submission, &message)).await.map_err(|_| not_done())?;
+            let taken = noted.map_err(|error| HttpProblem::of_step(&error))?;
+            Ok(Content::Noted { taken, received })
         });
-        let noted: Vec<Result<Noted, HttpProblem>> = stream::iter(noting).buffered(CONCURRENCY).collect().await;
-        let mut outcomes = self.enqueue_all(submission, &token, noted, begun).await;
-        for (copy, first) in copies {
-            let mut outcome = outcomes.get(first).cloned().unwrap_or_else(|| Err(not_done()));
-            if let Ok(taken) = &mut outcome {
-                taken.is_duplicate = true;
-            }
-            if let Some(place) = outcomes.get_mut(copy) {
-                *place = outcome;
-            }
+        let contents: Vec<Result<Content, HttpProblem>> = stream::iter(noting).buffered(CONCURRENCY).collect().await;
+        let mut failures = self.enqueue_all(submission, &token, &contents, begun + QUEUE_WITHIN).await;
+
+        let mut outcomes: Vec<Result<Taken, HttpProblem>> = Vec::with_capacity(contents.len());
+        for (n, content) in contents.into_iter().enumerate() {
+            let outcome = match (content, failures.remove(&n)) {
+                (_, Some(problem)) | (Err(problem), _) => Err(problem),
+                (Ok(Content::Noted { taken, .. }), None) => Ok(taken),
+                // The first of equal ones stands before the others.
+                (Ok(Content::CopyOf(first)), None) => match outcomes.get(first) {
+                    Some(Ok(first)) => Ok(Taken { is_duplicate: true, ..first.clone() }),
+                    Some(Err(problem)) => Err(problem.clone()),
+                    None => Err(not_done()),
+                },
+            };
+            outcomes.push(outcome);
         }
         outcomes
     }
 
-    /// Queues what was noted and is not stored yet, in as few requests as SQS allows.
+    /// Queues what was noted and is not stored yet, in as few requests as SQS allows. Gives those that were not queued.
     async fn enqueue_all(
         &self,
         submission: &Submission,
         token: &str,
-        noted: Vec<Result<Noted, HttpProblem>>,
-        begun: Instant,
-    ) -> Vec<Result<Taken, HttpProblem>> {
-        let is_new = |it: &Result<Noted, HttpProblem>| it.as_ref().is_ok_and(|noted| !noted.taken.is_duplicate);
-        let new = noted.iter().enumerate().filter(|(_, it)| is_new(it)).filter_map(|(n, it)| Some((n, it.as_ref().ok()?)));
-        let enveloping = new.map(async |(n, noted)| {
-            let subject: Subject = noted.taken.subject.clone();
-            (n, self.envelope(submission, subject, token.to_owned(), &noted.received).await)
+        contents: &[Result<Content, HttpProblem>],
+        deadline: Instant,
+    ) -> HashMap<usize, HttpProblem> {
+        let new = contents.iter().enumerate().filter_map(|(n, content)| match content {
+            Ok(Content::Noted { taken, received }) if !taken.is_duplicate => Some((n, taken, received)),
+            _ => None,
         });
-        let envelopes: Vec<(usize, Result<String, StepError>)> = stream::iter(enveloping).buffered(CONCURRENCY).collect().await;
+        let enveloping = new.map(async |(n, taken, received)| {
+            let envelope = self.envelope(submission, taken.subject.clone(), token.to_owned(), received);
+            let envelope = timeout_at(deadline, envelope).await.map_err(|_| not_done());
+            (n, envelope.and_then(|it| it.map_err(|error| HttpProblem::of_step(&error))))
+        });
+        let envelopes: Vec<(usize, Result<String, HttpProblem>)> = stream::iter(enveloping).buffered(CONCURRENCY).collect().await;
 
         let mut failures: HashMap<usize, HttpProblem> = HashMap::new();
         let mut requests: Vec<Vec<(usize, String)>> = Vec::new();
@@ -154,8 +153,8 @@ impl Submit {
         for (n, envelope) in envelopes {
             let envelope = match envelope {
                 Ok(envelope) => envelope,
-                Err(error) => {
-                    failures.insert(n, HttpProblem::of_step(&error));
+                Err(problem) => {
+                    failures.insert(n, problem);
                     continue;
                 }
             };
@@ -169,18 +168,13 @@ impl Submit {
             }
         }
         let sending = requests.into_iter().map(async |request| {
-            if begun.elapsed() > BEGIN_WITHIN {
-                return request.into_iter().map(|(n, _)| (n, not_done())).collect();
-            }
-            self.send(request).await
+            let numbers: Vec<usize> = request.iter().map(|(n, _)| *n).collect();
+            let failed = timeout_at(deadline, self.send(request)).await;
+            failed.unwrap_or_else(|_| numbers.into_iter().map(|n| (n, not_done())).collect())
         });
         let failed: Vec<Vec<(usize, HttpProblem)>> = stream::iter(sending).buffered(CONCURRENCY).collect().await;
         failures.extend(failed.into_iter().flatten());
-        let outcome = |(n, noted): (usize, Result<Noted, HttpProblem>)| match failures.remove(&n) {
-            Some(problem) => Err(problem),
-            None => noted.map(|noted| noted.taken),
-        };
-        noted.into_iter().enumerate().map(outcome).collect()
+        failures
     }
 
     /// Gives those that were not queued.

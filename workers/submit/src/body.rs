@@ -5,9 +5,13 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
 use domain::{Charset, Received, Undecodable, Unreceivable};
-use runtime::{HttpProblem, header};
+use mediatype::names::CHARSET;
+use mediatype::{MediaType, ReadParams as _};
+use runtime::{HttpProblem, header, media};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::format::APPLICATION_JSON;
 
 /// The title of a problem with a message's character set.
 pub(crate) const UNDECODABLE: &str = "Undecodable message";
@@ -51,20 +55,22 @@ impl Incoming {
 /// No answer quotes the body.
 pub(crate) fn incoming(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -> Result<Incoming, HttpProblem> {
     let content_type = header(request, "content-type").unwrap_or_default().to_owned();
-    let (media_type, charset) = split_content_type(&content_type);
+    let content_type = MediaType::parse(&content_type).ok();
+    let is = |expected: &MediaType<'static>| content_type.as_ref().is_some_and(|it| it.essence() == *expected);
     let body = request.body.take().unwrap_or_default();
     let body = if request.is_base64_encoded {
         Body::Bytes(BASE64_STANDARD.decode(body).map_err(|_| bad_request("the body is not what API Gateway sends"))?)
     } else {
         Body::Text(body)
     };
-    let incoming = match media_type.as_str() {
-        "application/json" => json_message(body)?,
-        "application/hl7-v2" | "x-application/hl7-v2+er7" | "text/plain" => er7_message(body, charset.as_deref())?,
-        _ => {
-            let accepted = "expected application/json, application/hl7-v2, x-application/hl7-v2+er7 or text/plain";
-            return Err(HttpProblem::new(415, "Unsupported media type", accepted));
-        }
+    let incoming = if is(&APPLICATION_JSON) {
+        json_message(body)?
+    } else if media::ER7.iter().any(is) {
+        let label = content_type.as_ref().and_then(|it| it.get_param(CHARSET)).map(|it| it.unquoted_str().into_owned());
+        er7_message(body, label.as_deref())?
+    } else {
+        let accepted = "expected application/json, application/hl7-v2, x-application/hl7-v2+er7 or text/plain";
+        return Err(HttpProblem::new(415, "Unsupported media type", accepted));
     };
     if incoming.bytes.len() > max_bytes {
         return Err(HttpProblem::new(413, "Content too large", format!("a message may have at most {max_bytes} bytes")));
@@ -126,17 +132,6 @@ fn charset(label: &str) -> Result<Charset, HttpProblem> {
 
 fn bad_request(detail: &str) -> HttpProblem {
     HttpProblem::new(400, "Bad request", detail)
-}
-
-/// Media type in lower case, and the charset parameter (RFC 9110 §8.3).
-fn split_content_type(content_type: &str) -> (String, Option<String>) {
-    let mut parts = content_type.split(';');
-    let media_type = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
-    let charset = parts.find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_owned())
-    });
-    (media_type, charset)
 }
 
 #[cfg(test)]

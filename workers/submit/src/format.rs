@@ -6,7 +6,7 @@ use mediatype::names::{APPLICATION, CHARSET, JSON};
 use mediatype::{MediaType, ReadParams as _};
 use runtime::{header, media};
 
-static APPLICATION_JSON: MediaType<'static> = MediaType::new(APPLICATION, JSON);
+pub(crate) static APPLICATION_JSON: MediaType<'static> = MediaType::new(APPLICATION, JSON);
 
 /// The form of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,8 @@ pub(crate) enum Format {
     Ack {
         /// Of [`media::ER7`]: the one that the message came as, if there is no wish.
         content_type: String,
-        /// The wish for a character set, in `Accept` or `Accept-Charset`.
+        /// The wish for a character set, in `Accept`. `Accept-Charset` is none: clients send it without meaning it, and RFC 9110
+        /// §12.5.2 has given it up.
         charset: Option<Charset>,
     },
 }
@@ -37,18 +38,18 @@ impl Format {
         let chosen = media::negotiate(accept, &available).or(available.first().copied());
         match chosen {
             Some(chosen) if *chosen != APPLICATION_JSON => {
-                Self::Ack { content_type: chosen.to_string(), charset: charset(accept, header(request, "accept-charset")) }
+                Self::Ack { content_type: chosen.to_string(), charset: charset(accept.unwrap_or_default(), chosen) }
             }
             _ => Self::Json,
         }
     }
 }
 
-fn charset(accept: Option<&str>, accept_charset: Option<&str>) -> Option<Charset> {
-    let ranges = accept.into_iter().flat_map(|it| it.split(',')).filter_map(|range| MediaType::parse(range.trim()).ok());
-    let mut in_accept = ranges.filter_map(|range| Charset::for_label(range.get_param(CHARSET)?.unquoted_str().as_ref()));
-    let in_accept_charset = accept_charset.and_then(|it| Charset::for_label(it.split([',', ';']).next()?.trim()));
-    in_accept.next().or(in_accept_charset)
+/// The charset that `Accept` has with that content type.
+fn charset(accept: &str, chosen: &MediaType<'_>) -> Option<Charset> {
+    let ranges = accept.split(',').filter_map(|range| MediaType::parse(range.trim()).ok());
+    let mut of_chosen = ranges.filter(|range| range.essence() == *chosen);
+    of_chosen.find_map(|range| Charset::for_label(range.get_param(CHARSET)?.unquoted_str().as_ref()))
 }
 
 #[cfg(test)]
@@ -92,6 +93,7 @@ mod tests {
             ("application/xml", Some(HL7), HL7),
             (HL7, Some("application/hl7-v2; charset=iso-8859-15"), "application/hl7-v2 in ISO-8859-15"),
             (HL7, Some("application/hl7-v2; charset=klingon"), HL7),
+            (HL7, Some("text/plain; charset=big5;q=0.1, application/hl7-v2"), HL7),
         ];
         for (content_type, accept, expected) in table {
             assert_eq!(of(content_type, accept), expected, "{content_type} {accept:?}");

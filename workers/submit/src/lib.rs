@@ -112,7 +112,7 @@ impl Submit {
         let subject = submission.subject(&message);
         Field::note_subject(&subject);
 
-        let (noted, token) = try_join(self.note(&submission, &message), self.seal(&submission, &subject))
+        let (noted, token) = try_join(self.note(&submission, &message), self.seal(&submission))
             .await
             .map_err(|error| HttpProblem::of_step(&error))?;
         if !noted.is_duplicate {
@@ -129,8 +129,9 @@ impl Submit {
         Ok(Taken { subject, is_duplicate: is_stored, is_unparsable, first_received_at })
     }
 
-    async fn seal(&self, submission: &Submission, subject: &Subject) -> Result<String, StepError> {
-        seal::seal(&self.kms, &self.token_key_arn, subject, &submission.caller.token).await
+    async fn seal(&self, submission: &Submission) -> Result<String, StepError> {
+        let Submission { submission_id, source, caller, .. } = submission;
+        seal::seal(&self.kms, &self.token_key_arn, *submission_id, source, &caller.token).await
     }
 
     /// The queue's message for a message of the submission. Puts a large one aside.

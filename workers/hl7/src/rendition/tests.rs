@@ -100,8 +100,18 @@ fn what_is_no_rendition_is_refused_without_being_quoted() {
         (document(r#"[{"segment":"PID","fields":[{"position":0}]}]"#), NotARendition::Positions { segment: 1 }),
         (document(r#"[{"segment":"PID","fields":[{"position":18446744073709551615}]}]"#), NotARendition::TooLarge),
         (
-            document(r#"[{"segment":"P","fields":[{"position":1,"repetitions":[[{"position":9000000}]]}]}]"#),
+            document(r#"[{"segment":"P","fields":[{"position":1,"repetitions":[[{"position":13000000}]]}]}]"#),
             NotARendition::TooLarge,
+        ),
+        (
+            document(r#"[{"segment":"P","fields":[{"position":1,"repetitions":[[],[]]}]}]"#),
+            NotARendition::Delimiter { segment: 1 },
+        ),
+        (
+            document(
+                r#"[{"segment":"P","fields":[{"position":1,"repetitions":[[{"position":1,"subcomponents":[{"position":2}]}]]}]}]"#,
+            ),
+            NotARendition::Delimiter { segment: 1 },
         ),
     ];
     for (json, expected) in table {

@@ -140,6 +140,11 @@ async fn an_ack_that_is_not_wanted_is_a_status_alone() {
     assert_eq!((response.status_code, response.body), (204, None));
     let response = Aws::healthy().submit(post_as(HL7, errors.as_bytes())).await;
     assert_eq!((response.status_code, response.body), (204, None));
+    let several = none.replace("|7|", "|8|") + &none;
+    let response = Aws::healthy().submit(post_as(HL7, several.as_bytes())).await;
+    assert_eq!((response.status_code, response.body), (204, None));
+    let response = Aws::healthy().submit(post_as(HL7, &[several.as_bytes(), b"PID|\xff\r"].concat())).await;
+    assert!(response.status_code == 200 && ack(&response).matches("MSA|").count() == 1, "the one that was refused");
     let down = Aws { note: noting(|| refusal(500, "InternalServerError")), ..Aws::healthy() };
     let response = down.submit(post_as(HL7, none.as_bytes())).await;
     assert_eq!((response.status_code, response.body.is_none()), (503, true));
@@ -172,7 +177,10 @@ async fn each_message_of_a_batch_has_an_outcome_of_its_own() {
     assert_eq!(answer["messages"][0]["messageId"], json!(Er7::canonical(&adt("1")).unwrap().message_id()));
     let problem = &answer["messages"][2]["problem"];
     assert_eq!((&problem["status"], &problem["title"]), (&json!(400), &json!("Undecodable message")));
-    assert_eq!(answer["batchProblems"], json!([{ "code": "bts-count", "declared": 9, "found": 4 }]));
+    // Junk in a file is a batch of its own.
+    let problems =
+        json!([{ "code": "bts-count", "declared": 9, "found": 4 }, { "code": "fts-count", "declared": 1, "found": 2 }]);
+    assert_eq!(answer["batchProblems"], problems);
     assert!(!answer.to_string().contains("DOE") && !answer.to_string().contains("LLER"), "{answer}");
 
     let sent = aws.sent();
@@ -200,7 +208,7 @@ async fn a_batch_is_acknowledged_as_a_batch() {
         "BTS|4",
         "MSA|CA|",
         "ERR||MSH^1",
-        "FTS|1",
+        "FTS|1|bts-count: 9 declared, 4 found; fts-count: 1 declared, 2 found",
     ];
     assert_eq!(found, expected);
 }
@@ -284,6 +292,16 @@ async fn a_batch_of_which_nothing_is_queued_has_the_status_of_its_messages() {
     let down = Aws { note: noting(|| refusal(500, "InternalServerError")), ..Aws::healthy() };
     let response = down.submit(asking_json(all.as_bytes())).await;
     assert_eq!((response.status_code, &body(&response)["refused"]), (503, &json!(2)));
+    // One that nothing can better comes first, and must not make the sender give up on the other.
+    let mixed = [b"MSH|^~\\&|\rPID|\xff\r", adt("1").as_bytes()].concat();
+    for accept in ["application/json", HL7] {
+        let mut event = post_as(HL7, &mixed);
+        event["headers"]["accept"] = json!(accept);
+        let response = down.submit(event).await;
+        assert_eq!((response.status_code, response.headers["retry-after"].to_str().unwrap()), (503, "5"), "{accept}");
+    }
+    let response = Aws::healthy().submit(asking_json(&mixed[..mixed.len() - adt("1").len()].repeat(2))).await;
+    assert_eq!((response.status_code, response.headers.get("retry-after")), (400, None));
     let stored = Aws { note: having_stored(&[&adt("1"), &adt("2")]), ..Aws::healthy() };
     let response = stored.submit(asking_json(all.as_bytes())).await;
     assert_eq!((response.status_code, &body(&response)["duplicates"]), (409, &json!(2)));
