@@ -32,9 +32,18 @@ fn code_spans(page: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_test_that_a_page_names_exists() -> Result<()> {
     let mut named = 0;
-    for page in
-        ["ARCHITECTURE", "AUTHORIZATION", "SEMANTICS", "SECURITY", "OPERATIONS", "CONFIGURATION", "BENCHMARKS", "READING", "CLI"]
-    {
+    for page in [
+        "ARCHITECTURE",
+        "AUTHORIZATION",
+        "SEMANTICS",
+        "SECURITY",
+        "OPERATIONS",
+        "CONFIGURATION",
+        "BENCHMARKS",
+        "READING",
+        "CLI",
+        "MLLP",
+    ] {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
             // `module::test` of the system or of the command, `crate: test` beside the code.
@@ -43,7 +52,7 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
                     let module = module.replace("::", "/");
                     ([format!("tests/it/{module}.rs"), format!("cli/tests/{module}.rs")], name)
                 }
-                (None, Some((package, name))) => ([format!("workers/{package}"), format!("{package}/src")], name),
+                (None, Some((package, name))) => ([format!("workers/{package}"), package.to_owned()], name),
                 (None, None) => continue,
             };
             let is_name = |text: &str| {
