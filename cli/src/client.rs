@@ -1,8 +1,9 @@
 //! The API as the signed-in user sees it: under a token that is kept fresh, and asked again where that can help.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, StatusCode};
@@ -10,8 +11,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Mutex, watch};
 
 use crate::http::{self, Answer, Api};
-use crate::session::{Claims, Session, SessionFile};
-use crate::sign_in::UserPool;
+use crate::private_file;
+use crate::session::{Claims, Deployment, Session, SessionFile, Tokens};
+use crate::sign_in::{Person, UserPool};
 use crate::wait::pauses;
 
 /// A token with less left is refreshed before it is used, so that it outlives the request.
@@ -33,15 +35,67 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// refused for the price of one refresh a minute.
 const AS_GOOD_AS_NEW: Duration = Duration::from_secs(60);
 
+/// A token with less left is refreshed before it is used by whoever stays for long. What is submitted under it may wait in the
+/// queue, and has to be stored before the token ends.
+const SECONDS_LEFT_FOR_LONG: i64 = 30 * 60;
+
+/// Of a token that lives shorter than that: not for each request.
+const REFRESHED_LATELY: Duration = Duration::from_secs(120);
+
 /// The API under a session.
 #[derive(Debug)]
 pub struct Client {
     api: Api,
     pool: UserPool,
-    file: SessionFile,
+    source: Source,
     state: Mutex<State>,
+    stays: bool,
     /// Once true, a request is not sent again.
     hurry: watch::Receiver<bool>,
+}
+
+/// Where a session comes from when the refresh token has ended.
+#[derive(Debug)]
+enum Source {
+    /// From whoever signs in on this machine.
+    File(SessionFile),
+    /// From this program itself.
+    Account(Box<Account>),
+}
+
+/// An account that a program signs in with by itself.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Its name.
+    pub email: String,
+    /// Holds the password, and is read at each sign-in.
+    pub password_file: PathBuf,
+    /// Where it is.
+    pub deployment: Deployment,
+}
+
+impl Account {
+    async fn sign_in(&self, pool: &UserPool) -> Result<Tokens> {
+        let password = private_file::read_secret(&self.password_file)?;
+        pool.sign_in(&self.email, &password, &mut Nobody).await
+    }
+}
+
+/// There is nobody to ask.
+struct Nobody;
+
+impl Person for Nobody {
+    fn new_password(&mut self) -> Result<SecretString> {
+        bail!("the account's password is a temporary one: sign in once with `sluice login` and choose another")
+    }
+
+    fn code(&mut self) -> Result<String> {
+        bail!("the account wants a second factor, which a program has not: use an account without, or `sluice login`")
+    }
+
+    fn add_authenticator(&mut self, _: &SecretString) -> Result<()> {
+        bail!("the user pool demands a second factor, which a program has not: use `sluice login`")
+    }
 }
 
 #[derive(Debug)]
@@ -49,6 +103,8 @@ struct State {
     session: Session,
     /// When this process last got the tokens anew.
     refreshed_at: Option<Instant>,
+    /// When it last tried to well before it had to.
+    tried_at: Option<Instant>,
 }
 
 /// The refresh token is used up, or was revoked.
@@ -80,8 +136,36 @@ impl Client {
     pub fn open_until(hurry: watch::Receiver<bool>) -> Result<Self> {
         let file = SessionFile::find()?;
         let session = file.signed_in()?;
+        Self::with(session, Source::File(file), hurry)
+    }
+
+    /// The API under an account that this program signs in with, and signs in with again when that has ended. The session is kept
+    /// nowhere.
+    ///
+    /// # Errors
+    /// When the password cannot be read, or the sign-in is refused.
+    pub async fn sign_in_until(account: Account, hurry: watch::Receiver<bool>) -> Result<Self> {
+        let tokens = account.sign_in(&UserPool::of(&account.deployment)).await?;
+        let session = Session { deployment: account.deployment.clone(), email: account.email.clone(), tokens };
+        Self::with(session, Source::Account(Box::new(account)), hurry)
+    }
+
+    fn with(session: Session, source: Source, hurry: watch::Receiver<bool>) -> Result<Self> {
         let (api, pool) = (Api::new(&session.deployment.api_url)?, UserPool::of(&session.deployment));
-        Ok(Self { api, pool, file, state: Mutex::new(State { session, refreshed_at: None }), hurry })
+        Ok(Self {
+            api,
+            pool,
+            source,
+            state: Mutex::new(State { session, refreshed_at: None, tried_at: None }),
+            stays: false,
+            hurry,
+        })
+    }
+
+    /// The same for a program that stays for long: a token is refreshed well before it ends.
+    #[must_use]
+    pub fn staying(self) -> Self {
+        Self { stays: true, ..self }
     }
 
     /// The session, under a token that will do for the next request.
@@ -91,8 +175,13 @@ impl Client {
     pub async fn session(&self) -> Result<Session> {
         let mut state = self.state.lock().await;
         let left = Claims::of(&state.session.tokens.id).map_or(0, |claims| claims.seconds_left(Timestamp::now()));
+        let lately = state.tried_at.is_some_and(|at| at.elapsed() < REFRESHED_LATELY);
         if left < LEAST_SECONDS_LEFT {
             self.refresh(&mut state).await?;
+        } else if self.stays && left < SECONDS_LEFT_FOR_LONG && !lately {
+            // There is time to try again.
+            state.tried_at = Some(Instant::now());
+            let _ = self.refresh(&mut state).await;
         }
         Ok(state.session.clone())
     }
@@ -122,9 +211,23 @@ impl Client {
     }
 
     async fn refresh(&self, state: &mut State) -> Result<()> {
-        state.session.tokens = self.pool.refresh(&state.session.tokens.refresh).await?.ok_or(SignInAgain)?;
+        let refreshed = self.pool.refresh(&state.session.tokens.refresh).await?;
+        state.session.tokens = match (refreshed, &self.source) {
+            (Some(tokens), _) => tokens,
+            (None, Source::Account(account)) => account.sign_in(&self.pool).await?,
+            (None, Source::File(file)) => {
+                // Somebody may have signed in again meanwhile: with the same account, else it would be for another institute.
+                let kept = file.read().ok().flatten();
+                let is_same = |kept: &Session| kept.email == state.session.email && kept.deployment == state.session.deployment;
+                let kept = kept.filter(is_same).ok_or(SignInAgain)?;
+                self.pool.refresh(&kept.tokens.refresh).await?.ok_or(SignInAgain)?
+            }
+        };
         state.refreshed_at = Some(Instant::now());
-        self.file.refresh(&state.session)
+        match &self.source {
+            Source::File(file) => file.refresh(&state.session),
+            Source::Account(_) => Ok(()),
+        }
     }
 
     /// Sends a request under the user's token until there is an answer that another try would not better. A token that

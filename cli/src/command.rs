@@ -12,6 +12,7 @@ pub(crate) mod list;
 pub(crate) mod local;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod mllp;
 pub(crate) mod policies;
 pub(crate) mod redrive;
 pub(crate) mod send;

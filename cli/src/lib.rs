@@ -12,6 +12,7 @@ pub mod demo;
 pub mod deploy;
 mod enrollment;
 pub mod error;
+mod gateway;
 pub mod http;
 pub mod local;
 mod messages;
@@ -62,6 +63,8 @@ enum Command {
     Credentials(command::credentials::Args),
     /// Send the messages of files; the same command goes on where it was broken off.
     Send(command::send::Args),
+    /// Take messages over MLLP beside a hospital's engine, keep them on disk and submit them, until told to stop.
+    Mllp(command::mllp::Args),
     /// Say how far messages are.
     Status(command::status::Args),
     /// Fetch a message of one's own institute.
@@ -99,6 +102,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Whoami(args) => command::whoami::run(args, &output).await,
         Command::Credentials(args) => command::credentials::run(args, &output).await,
         Command::Send(args) => command::send::run(args, &output).await,
+        Command::Mllp(args) => command::mllp::run(args, &output).await,
         Command::Status(args) => command::status::run(args, &output).await,
         Command::Get(args) => command::get::run(args, &output).await,
         Command::List(args) => command::list::run(args, &output).await,

@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const MAX_CHALLENGES: usize = 6;
 
 /// Whoever answers what the pool asks for besides the password.
-pub trait Person {
+pub trait Person: Send {
     /// A password in place of the temporary one.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ fn help_names_the_commands_and_the_exit_codes() {
         "get",
         "list",
         "hl7",
+        "mllp",
         "demo",
         "local",
         "deploy",

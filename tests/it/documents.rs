@@ -43,6 +43,7 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
         "READING",
         "SQL",
         "CLI",
+        "MLLP",
     ] {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
@@ -52,7 +53,7 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
                     let module = module.replace("::", "/");
                     ([format!("tests/it/{module}.rs"), format!("cli/tests/{module}.rs")], name)
                 }
-                (None, Some((package, name))) => ([format!("workers/{package}"), format!("{package}/src")], name),
+                (None, Some((package, name))) => ([format!("workers/{package}"), package.to_owned()], name),
                 (None, None) => continue,
             };
             let is_name = |text: &str| {

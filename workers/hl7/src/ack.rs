@@ -150,8 +150,6 @@ const MAX_BYTES: usize = 250;
 /// The same in a batch, whose acknowledgment names thousands of messages.
 const MAX_BYTES_IN_BATCH: usize = 100;
 
-const USUAL_ENCODING_CHARACTERS: &str = "^~\\&";
-
 /// MSH-18 of an acknowledgment in UTF-8.
 const UTF_8_IN_MSH_18: &str = "UNICODE UTF-8";
 
@@ -173,7 +171,7 @@ impl AckHeader {
         let Some((msh, delimiters)) = read else { return Self::unknown(charset) };
         let mut fields = msh.get(3..).unwrap_or_default().split(delimiters.field).skip(1).take(17);
         let own = fields.next().unwrap_or_default();
-        let encoding_characters = if Delimiters::is_readable(msh) { own } else { USUAL_ENCODING_CHARACTERS }.to_owned();
+        let encoding_characters = if Delimiters::is_readable(msh) { own.to_owned() } else { delimiters.encoding_characters() };
         let can_be_repeated = |field: &&str| field.len() <= MAX_BYTES && !field.contains(char::is_control);
         let short = |field: &str| Some(field).filter(can_be_repeated).unwrap_or_default().to_owned();
         Self { charset, delimiters, encoding_characters, fields: fields.map(short).collect() }
@@ -183,7 +181,7 @@ impl AckHeader {
         Self {
             charset,
             delimiters: Delimiters::USUAL,
-            encoding_characters: USUAL_ENCODING_CHARACTERS.to_owned(),
+            encoding_characters: Delimiters::USUAL.encoding_characters(),
             fields: Vec::new(),
         }
     }

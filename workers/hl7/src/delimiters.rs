@@ -87,8 +87,17 @@ impl Delimiters {
     pub(crate) fn guess(msh: &str) -> Option<Self> {
         Self::of_msh(msh).or_else(|| {
             let field = msh.chars().nth(3).filter(|&it| is_plain(it))?;
-            Some(Self { field, ..Self::USUAL })
+            let Self { component, repetition, escape, subcomponent, .. } = Self::USUAL;
+            // One that MSH-1 has taken changes places with it.
+            let other = |usual: Option<char>| usual.map(|it| if it == field { Self::USUAL.field } else { it });
+            let [component, repetition, escape, subcomponent] = [component, repetition, escape, subcomponent].map(other);
+            Some(Self { field, component, repetition, escape, subcomponent, truncation: None })
         })
+    }
+
+    /// MSH-2 with these.
+    pub(crate) fn encoding_characters(&self) -> String {
+        [self.component, self.repetition, self.escape, self.subcomponent, self.truncation].into_iter().flatten().collect()
     }
 
     /// Whether MSH-1 and MSH-2 are what they should be.

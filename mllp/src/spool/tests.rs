@@ -1,0 +1,273 @@
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const MAX: u64 = 1024 * 1024;
+
+fn open(folder: &TempDir) -> (Spool, Recovery) {
+    Spool::open(&folder.path().join("spool"), "west", MAX).unwrap()
+}
+
+async fn append(spool: &Spool, message: &[u8]) -> Result<(), Unwritten> {
+    spool.append(message.to_vec(), 7, None).await.await.unwrap_or(Err(Unwritten::Stopped))
+}
+
+async fn message(spool: &Spool, entry: &Entry) -> Vec<u8> {
+    match spool.read(entry).await.unwrap() {
+        Content::Message(message) => message,
+        Content::Damaged => panic!("damaged"),
+    }
+}
+
+/// Takes all there is, in the order in which it comes.
+async fn drain(spool: &Spool) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    // Not by the status: what was said to be done counts until the writer has heard of it.
+    while spool.shared.available.available_permits() > 0 {
+        let entry = spool.take().await;
+        messages.push(message(spool, &entry).await);
+        spool.done(&entry);
+    }
+    messages
+}
+
+/// The files of a folder of the spool, by name.
+fn files(folder: &TempDir, name: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder.path().join("spool").join(name)).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn log_file(folder: &TempDir) -> PathBuf {
+    files(folder, "segments").into_iter().find(|path| path.extension().is_some_and(|it| it == "log")).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_not_delivered_is_there_after_a_restart_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, recovery) = open(&folder);
+    assert_eq!(recovery, Recovery::default());
+    for message in [&b"one"[..], b"", b"three", b"four"] {
+        append(&spool, message).await.unwrap();
+    }
+    for _ in 0..2 {
+        spool.done(&spool.take().await);
+    }
+    // Taken, and then the process ends.
+    let _in_hand = spool.take().await;
+    assert_eq!(spool.status().oldest_ms, Some(7));
+    spool.close().await;
+    assert_eq!(append(&spool, b"late").await.unwrap_err(), Unwritten::Stopped);
+    drop(spool);
+
+    let (spool, recovery) = open(&folder);
+    assert_eq!(recovery, Recovery { messages: 2, damaged: 0 });
+    assert_eq!(drain(&spool).await, [&b"three"[..], b"four"]);
+    spool.close().await;
+    drop(spool);
+    assert_eq!(files(&folder, "segments"), Vec::<PathBuf>::new(), "what is delivered leaves the disk");
+    assert_eq!(open(&folder).1, Recovery::default());
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_loses_nothing_that_was_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    append(&spool, b"one").await.unwrap();
+    append(&spool, b"two").await.unwrap();
+    // A copy of the folder is what another process would find now.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(copy.path().join("spool/segments")).unwrap();
+    let log = log_file(&folder);
+    let bytes = std::fs::read(&log).unwrap();
+    let to = copy.path().join("spool/segments").join(log.file_name().unwrap());
+    // And half of a third message.
+    std::fs::write(&to, [&bytes[..], &bytes[..bytes.len() / 4]].concat()).unwrap();
+    let (spool, recovery) = open(&copy);
+    assert_eq!(recovery, Recovery { messages: 2, damaged: 1 });
+    assert_eq!(drain(&spool).await, [b"one", b"two"]);
+    append(&spool, b"three").await.unwrap();
+    assert_eq!(drain(&spool).await, [b"three"]);
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_set_aside_and_the_rest_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    for message in [b"one", b"two", b"six"] {
+        append(&spool, message).await.unwrap();
+    }
+    spool.close().await;
+    drop(spool);
+    let path = log_file(&folder);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.len() / 3 + HEADER_BYTES;
+    assert_eq!(&bytes[at..at + 3], b"two");
+    bytes[at] = b'T';
+    std::fs::write(&path, &bytes).unwrap();
+
+    let (spool, recovery) = open(&folder);
+    assert_eq!(recovery, Recovery { messages: 2, damaged: 1 });
+    let aside = files(&folder, "damaged");
+    assert!(std::fs::read(&aside[0]).unwrap().ends_with(b"Two"));
+    drop(spool);
+    // It is told once.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let (spool, recovery) = open(&folder);
+    assert_eq!(recovery, Recovery { messages: 2, damaged: 0 });
+    assert_eq!(drain(&spool).await, [b"one", b"six"]);
+}
+
+#[tokio::test]
+async fn a_record_that_is_damaged_while_it_waits_is_not_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    append(&spool, b"one").await.unwrap();
+    append(&spool, b"two").await.unwrap();
+    let file = private_file().open(log_file(&folder)).unwrap();
+    file.write_all_at(b"X", HEADER_BYTES as u64).unwrap();
+    let entry = spool.take().await;
+    assert!(matches!(spool.read(&entry).await.unwrap(), Content::Damaged));
+    assert_eq!(files(&folder, "damaged").len(), 1);
+    assert_eq!(drain(&spool).await, [b"two"]);
+    spool.close().await;
+    assert_eq!(spool.status().messages, 0);
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_any_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    append(&spool, b"one").await.unwrap();
+    append(&spool, b"two").await.unwrap();
+    spool.done(&spool.take().await);
+    let reason = Reason { status: 400, detail: "no".into(), received_at: "then".into(), refused_at: "now".into() };
+    spool.refuse(b"refused".to_vec(), reason).await.unwrap();
+    spool.tidy();
+    append(&spool, b"three").await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder.path().join("spool")), 0o700);
+    for name in ["segments", "refused", "damaged"] {
+        assert_eq!(mode(&folder.path().join("spool").join(name)), 0o700);
+        for file in files(&folder, name) {
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+    }
+    assert_eq!((files(&folder, "segments").len(), files(&folder, "refused").len()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_spool_has_one_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    let error = Spool::open(&folder.path().join("spool"), "west", MAX).unwrap_err();
+    assert!(matches!(error, SpoolError::Locked(_)), "{error}");
+    spool.close().await;
+}
+
+#[tokio::test]
+async fn a_full_spool_takes_no_more_until_something_is_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    let message = vec![b'x'; 100_000];
+    let mut taken = 0;
+    while append(&spool, &message).await.is_ok() {
+        taken += 1;
+    }
+    assert_eq!(taken, MAX / 100_024);
+    assert_eq!(append(&spool, &message).await, Err(Unwritten::Full));
+    assert!(spool.status().bytes <= MAX);
+    assert!(files(&folder, "segments").len() > 1, "one file would have to be delivered as a whole");
+    for _ in 0..2 {
+        spool.done(&spool.take().await);
+    }
+    assert_eq!(append(&spool, &message).await, Ok(()));
+    // What is refused counts as well.
+    let reason = Reason { status: 400, detail: "no".into(), received_at: "then".into(), refused_at: "now".into() };
+    spool.done(&spool.take().await);
+    spool.refuse(vec![b'y'; 500_000], reason).await.unwrap();
+    assert!(spool.status().bytes > MAX);
+    std::fs::remove_dir_all(folder.path().join("spool/refused")).unwrap();
+    spool.tidy();
+    spool.close().await;
+    assert!(spool.status().bytes < MAX, "a person has dealt with what was refused");
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_said_and_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    let segments = folder.path().join("spool/segments");
+    std::fs::remove_dir(&segments).unwrap();
+    assert_eq!(append(&spool, b"one").await, Err(Unwritten::Disk));
+    std::fs::create_dir(&segments).unwrap();
+    assert_eq!(append(&spool, b"two").await, Ok(()));
+    assert_eq!(drain(&spool).await, [b"two"]);
+}
+
+#[tokio::test]
+async fn what_somebody_waits_for_goes_first_every_second_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    for message in [b"a", b"b", b"c"] {
+        append(&spool, message).await.unwrap();
+    }
+    let mut waiting = Vec::new();
+    for message in [b"1", b"2"] {
+        let (waiter, fate) = oneshot::channel();
+        spool.append(message.to_vec(), 7, Some(waiter)).await.await.unwrap().unwrap();
+        waiting.push(fate);
+    }
+    assert_eq!(drain(&spool).await, [b"1", b"a", b"2", b"b", b"c"]);
+}
+
+#[tokio::test]
+async fn what_is_given_back_comes_again_after_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    append(&spool, b"one").await.unwrap();
+    append(&spool, b"two").await.unwrap();
+    let entry = spool.take().await;
+    spool.put_back(entry);
+    assert_eq!(drain(&spool).await, [b"two", b"one"]);
+}
+
+#[tokio::test]
+async fn the_same_message_is_refused_into_one_file_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    for status in [400, 413] {
+        let reason = Reason { status, detail: "why".into(), received_at: "then".into(), refused_at: "now".into() };
+        spool.refuse(b"message".to_vec(), reason).await.unwrap();
+    }
+    let refused = files(&folder, "refused");
+    assert_eq!(std::fs::read(&refused[0]).unwrap(), b"message");
+    let reason: serde_json::Value = serde_json::from_slice(&std::fs::read(&refused[1]).unwrap()).unwrap();
+    assert_eq!(reason, serde_json::json!({ "status": 413, "detail": "why", "receivedAt": "then", "refusedAt": "now" }));
+    assert_eq!(refused.len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_for_one_institute_is_not_delivered_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let (spool, _) = open(&folder);
+    append(&spool, b"one").await.unwrap();
+    spool.close().await;
+    drop(spool);
+    let error = Spool::open(&path, "east", MAX).unwrap_err();
+    assert!(matches!(error, SpoolError::Owner(_)), "{error}");
+    let (spool, _) = open(&folder);
+    assert_eq!(drain(&spool).await, [b"one"]);
+    spool.close().await;
+    drop(spool);
+    // With nothing in it the spool is anybody's.
+    let (spool, _) = Spool::open(&path, "east", MAX).unwrap();
+    append(&spool, b"two").await.unwrap();
+    spool.close().await;
+    drop(spool);
+    assert!(Spool::open(&path, "west", MAX).is_err());
+}

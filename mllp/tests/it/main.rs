@@ -1,0 +1,19 @@
+//! The gateway as a peer sees it: over TCP on loopback, with a stub of the API behind it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that panics has failed, and a process of its own says where it listens"
+)]
+
+mod acks;
+mod clients;
+mod http;
+mod kill;
+mod peers;
+mod restart;
+mod support;
+mod tls;
