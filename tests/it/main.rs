@@ -35,4 +35,5 @@ mod privacy;
 mod read;
 mod received;
 mod snippets;
+mod sql;
 mod submit;

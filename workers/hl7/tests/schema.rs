@@ -166,3 +166,76 @@ fn nothing_of_the_schema_is_untried() {
     });
     assert_eq!(found, named);
 }
+
+/// A type of the schema: `"string"`, `"int"`, an array of one type, an object of types.
+fn of_schema(schema: &Value, of: &Value) -> Value {
+    let of = match of.get("$ref").and_then(Value::as_str) {
+        Some(reference) => schema.pointer(reference.trim_start_matches('#')).unwrap(),
+        None => of,
+    };
+    match of.get("type").and_then(Value::as_str).unwrap_or("string") {
+        "object" => {
+            of["properties"].as_object().unwrap().iter().map(|(name, of)| (name.clone(), of_schema(schema, of))).collect()
+        }
+        "array" => json!([of_schema(schema, &of["items"])]),
+        "integer" => json!("int"),
+        other => json!(other),
+    }
+}
+
+/// The same of `struct<position:int,..>` and `array<..>`, and of `STRUCT(position INTEGER, ..)` and `..[]`.
+fn of_sql(sql: &mut &str) -> Value {
+    let word = |sql: &mut &str| {
+        let (word, behind) = sql.split_at(sql.find(|it: char| !it.is_alphanumeric()).unwrap_or(sql.len()));
+        *sql = behind;
+        word.to_owned()
+    };
+    let skip = |sql: &mut &str, what: &str| {
+        let behind = sql.strip_prefix(what);
+        *sql = behind.unwrap_or(sql);
+        behind.is_some()
+    };
+    let mut found = match word(sql).to_lowercase().as_str() {
+        "struct" => {
+            let mut members = serde_json::Map::new();
+            let hive = skip(sql, "<") || !skip(sql, "(");
+            while !skip(sql, if hive { ">" } else { ")" }) {
+                skip(sql, if hive { "," } else { ", " });
+                let name = word(sql);
+                assert!(skip(sql, if hive { ":" } else { " " }), "{name} has no type: {sql}");
+                members.insert(name, of_sql(sql));
+            }
+            members.into()
+        }
+        "array" => {
+            skip(sql, "<");
+            let items = of_sql(sql);
+            skip(sql, ">");
+            json!([items])
+        }
+        "integer" => json!("int"),
+        "varchar" => json!("string"),
+        other => json!(other),
+    };
+    while skip(sql, "[]") {
+        found = json!([found]);
+    }
+    found
+}
+
+#[test]
+fn the_tables_have_the_types_of_the_schema() {
+    let (schema, document) = (schema(), document("SQL.md"));
+    let expected = of_schema(&schema, &schema);
+    for (begin, separator, end) in [("EXTERNAL TABLE hl7v2 (\n", " ", "\n)"), ("columns = {\n", ": ", "\n  }")] {
+        let columns = document.split_once(begin).unwrap().1.split(end).next().unwrap();
+        let columns = columns.lines().map(|line| {
+            let (name, text) = line.trim().trim_end_matches(',').split_once(separator).unwrap();
+            let mut text = text.trim_matches('\'');
+            let found = of_sql(&mut text);
+            assert_eq!(text, "", "{name}");
+            (name.to_owned(), found)
+        });
+        assert_eq!(columns.collect::<Value>(), expected, "{begin}");
+    }
+}

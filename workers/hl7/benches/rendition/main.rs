@@ -26,7 +26,7 @@ use domain::{Charset, Er7, Received};
 use peak_alloc::PeakAlloc;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
-use sluice_hl7::{Ack, AckCode, AckHeader, Delimiters, acknowledge, read_json, split, summarize, write_json};
+use sluice_hl7::{Ack, AckCode, AckHeader, Delimiters, acknowledge, read_json, split, summarize, validate, write_json};
 
 use python::{Level, Python};
 
@@ -220,6 +220,8 @@ fn rates(bytes: &[Vec<u8>], read: &[Er7], time: Duration) -> Result<Rate> {
     println!("| JSON to canonical form (MB of the latter) | {back} |");
     let summaries = rate(read, time, |it| summarize(it).message_type.map_or(0, |_| it.size_bytes()))?;
     println!("| MSH summarized | {summaries} |");
+    let reports = rate(read, time, |it| validate::validate(it).version.map_or(0, |_| it.size_bytes()))?;
+    println!("| held against its version | {reports} |");
     let ack = Ack { code: AckCode::CA, problem: None, control_id: "01KAHQ3V4Q", time: "20261121120000+0000" };
     let acks = rate(bytes, time, |it| acknowledge(&AckHeader::of(it), &ack).len().min(1) * it.len())?;
     println!("| acknowledged | {acks} |");

@@ -12,7 +12,8 @@ use std::sync::{Mutex, MutexGuard};
 use domain::{Charset, Er7, Received};
 use peak_alloc::PeakAlloc;
 use sluice_hl7::{
-    Ack, AckCode, AckHeader, Delimiters, NotARendition, acknowledge, acknowledge_batch, read_json, split, summarize, write_json,
+    Ack, AckCode, AckHeader, Delimiters, NotARendition, acknowledge, acknowledge_batch, read_json, split, summarize, validate,
+    write_json,
 };
 
 #[global_allocator]
@@ -108,6 +109,19 @@ fn what_can_be_read_comes_back() {
             json.len()
         );
         assert!(summarize(&message) != domain::Summary::default() || name.starts_with("MSH-2"), "{name}");
+    }
+}
+
+#[test]
+fn a_message_is_held_against_its_version_in_the_memory_of_a_report() {
+    let _alone = alone();
+    for name in inputs::NAMES {
+        let Some(message) = received(inputs::input(name, MIB)) else { continue };
+        // The dictionaries are read once and stay.
+        let _ = (sluice_hl7::Dictionary::of("2.4"), sluice_hl7::Dictionary::of("2.8.2"));
+        let (report, held) = counted(|| validate::validate(&message));
+        assert!(report.findings.len() <= validate::MOST_FINDINGS, "{name}");
+        assert!(held <= 3 * MIB + 500_000, "{name}: {held} bytes held");
     }
 }
 
