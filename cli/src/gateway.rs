@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{State, Status};
+use domain::{Charset, State, Status};
 use mllp::{Lake, Outcome, Part, Submission};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
@@ -17,14 +17,16 @@ use crate::read;
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) client: Client,
+    /// What all messages are in; else each says so itself.
+    pub(crate) charset: Option<Charset>,
 }
 
 impl Lake for Api {
     async fn submit(&self, body: &[u8]) -> Submission {
+        let content_type = self.charset.map_or_else(|| ER7.to_owned(), |charset| format!("{ER7}; charset={}", charset.name()));
         let request = |api: &crate::http::Api, token: &secrecy::SecretString| {
             let request = api.request(Method::POST, "/er7", Some(token)).timeout(TRANSFER_DEADLINE);
-            // Without a character set: each message says itself what it is in.
-            request.header(CONTENT_TYPE, ER7).header(ACCEPT, JSON).body(body.to_vec())
+            request.header(CONTENT_TYPE, &content_type).header(ACCEPT, JSON).body(body.to_vec())
         };
         match self.client.call(request).await {
             Ok(answer) => submission(&answer),

@@ -224,6 +224,11 @@ pub(crate) fn describe(problem: &BatchProblem) -> String {
     }
 }
 
+/// A character set by a name of the IANA registry or of HL7 table 0211.
+pub(crate) fn charset(text: &str) -> Result<Charset, String> {
+    Charset::for_hl7(text).ok_or_else(|| "no character set that is known here, such as iso-8859-1 or 8859/1".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,5 +333,13 @@ mod tests {
         assert_eq!(of(format!("FHS|\rBHS|\r{MSH}BTS|1\rFTS|2\r")), ["FTS-1 says that the file has 2 batches; found: 1"]);
         let cut = of(format!("FHS|\rBHS|\r{MSH}"));
         assert!(cut[0].contains("no BTS") && cut[1].contains("no FTS"), "{cut:?}");
+    }
+
+    #[test]
+    fn an_encoding_has_a_name_of_iana_or_of_hl7() {
+        for label in ["iso-8859-1", "8859/1", "Latin1"] {
+            assert_eq!(charset(label).unwrap().name(), "windows-1252", "{label}");
+        }
+        assert!(charset("klingon").is_err());
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use domain::{Charset, Received, Unreceivable};
+use domain::{Charset, MAX_MESSAGES, Received, Unreceivable};
 use hl7::{Ack, AckCode, AckHeader, AckProblem, Condition, Part, PartKind, Severity, Split};
 use jiff::Timestamp;
 
@@ -16,9 +16,6 @@ use crate::spool::Unwritten;
 
 /// Of the messages of a batch what the answer needs is kept, their MSH: at most so much.
 const MAX_HEADERS_BYTES: usize = 1024 * 1024;
-
-/// The API takes no more in one body.
-const MAX_MESSAGES: usize = 5000;
 
 const UNREADABLE: &str = "MSH is not readable: the message is kept as it came";
 
@@ -91,22 +88,25 @@ struct Batch {
 
 impl Subject {
     /// Of bytes that are not looked at any further.
-    pub(crate) fn of_head(head: &[u8]) -> Self {
-        Self { headers: vec![AckHeader::of(head)], findings: Vec::new(), batch: None }
+    pub(crate) fn of_head(head: &[u8], named: Option<Charset>) -> Self {
+        Self { headers: vec![header(head, named)], findings: Vec::new(), batch: None }
     }
 
-    /// Reads a frame as the API will, as far as its answer needs it. Gives its content back, or why none of it can ever be stored.
-    pub(crate) fn of(content: Vec<u8>) -> (Self, Result<Vec<u8>, Complaint>) {
-        let charset = Charset::of_message(&content).unwrap_or(Charset::UTF_8);
+    /// Reads a frame as the API will, as far as its answer needs it: in the character set that is named for all messages, or in that of
+    /// each. Gives its content back, or why none of it can ever be stored.
+    pub(crate) fn of(content: Vec<u8>, named: Option<Charset>) -> (Self, Result<Vec<u8>, Complaint>) {
+        let named = named.or_else(|| Charset::of_mark(&content));
+        let charset = named.or_else(|| Charset::of_message(&content).ok()).unwrap_or(Charset::UTF_8);
         let split = hl7::split(&content, charset);
         if !split.is_batch() {
-            let subject = Self::of_head(&content);
-            return match look_at(&content) {
+            let subject = Self::of_head(&content, named);
+            return match look_at(&content, named) {
                 Some(Verdict::Never(complaint)) => (subject, Err(complaint)),
                 finding => (Self { findings: vec![finding], ..subject }, Ok(content)),
             };
         }
-        let too_many = |detail: String| (Self::of_head(&content), Err(Complaint::of_frame(Condition::ValueTooLong, detail)));
+        let too_many =
+            |detail: String| (Self::of_head(&content, named), Err(Complaint::of_frame(Condition::ValueTooLong, detail)));
         if split.messages().count() > MAX_MESSAGES {
             return too_many(format!("the batch has more than {MAX_MESSAGES} messages, and none is kept: send it in parts"));
         }
@@ -121,8 +121,8 @@ impl Subject {
             }
             outline.extend_from_slice(line);
             if *kind == PartKind::Message {
-                headers.push(AckHeader::of(part));
-                findings.push(look_at(part));
+                headers.push(header(part, named));
+                findings.push(look_at(part, named));
             }
         }
         // Where the parts are in the outline is found as it was in the message.
@@ -184,10 +184,14 @@ impl Subject {
     }
 }
 
+fn header(message: &[u8], named: Option<Charset>) -> AckHeader {
+    named.map_or_else(|| AckHeader::of(message), |charset| AckHeader::of_received(message, charset))
+}
+
 /// Reads a message as the API will, and says what stands against it, or is to be looked at.
-fn look_at(message: &[u8]) -> Option<Verdict> {
+fn look_at(message: &[u8], named: Option<Charset>) -> Option<Verdict> {
     let undecodable = |detail: String| Complaint { condition: Condition::DataType, location: Some(("MSH", Some(18))), detail };
-    let charset = match Charset::of_message(message) {
+    let charset = match named.map_or_else(|| Charset::of_message(message), Ok) {
         Ok(charset) => charset,
         Err(error) => return Some(Verdict::Never(undecodable(error.to_string()))),
     };
@@ -290,7 +294,7 @@ mod tests {
     const MSH: &str = "MSH|^~\\&|A|B|C|D|20260101||ADT^A01|";
 
     fn answer(message: &str, mode: AckMode, verdicts: &[Verdict]) -> Option<String> {
-        let (subject, content) = Subject::of(message.as_bytes().to_vec());
+        let (subject, content) = Subject::of(message.as_bytes().to_vec(), None);
         assert_eq!(content.as_deref(), Ok(message.as_bytes()));
         let answer = subject.answer(subject.kind(mode)?, &subject.settle(verdicts), &ControlIds::new(1_700_000_000_000))?;
         Some(String::from_utf8(answer).unwrap())
@@ -338,12 +342,14 @@ mod tests {
         let answered = answer(&batch, AckMode::Queued, &[Verdict::Accepted]).unwrap();
         assert_eq!(codes(&answered), [("CA", "1"), ("CA", "2")]);
 
-        let (subject, message) = Subject::of(batch.into_bytes());
+        let (subject, message) = Subject::of(batch.into_bytes(), None);
         assert!(subject.batch.unwrap().outline.len() + 100 < message.unwrap().len(), "the messages themselves are not kept");
         let many = format!("{MSH}1|P|2.5\r").repeat(5001);
-        assert!(Subject::of(many.into_bytes()).1.is_err_and(|complaint| complaint.detail.contains("more than 5000 messages")));
+        assert!(
+            Subject::of(many.into_bytes(), None).1.is_err_and(|complaint| complaint.detail.contains("more than 5000 messages"))
+        );
         let long = format!("{MSH}{}|P|2.5\r", "1".repeat(1000)).repeat(2000);
-        assert!(Subject::of(long.into_bytes()).1.is_err_and(|complaint| complaint.detail.contains("too long")));
+        assert!(Subject::of(long.into_bytes(), None).1.is_err_and(|complaint| complaint.detail.contains("too long")));
     }
 
     #[test]
@@ -354,7 +360,7 @@ mod tests {
         let batch =
             [b"BHS|^~\\&|A\r".to_vec(), of("8859/1", b"M\xfcller"), of("", "M\u{fc}ller".as_bytes()), of("", b"M\xfcller")]
                 .concat();
-        let (subject, content) = Subject::of(batch.clone());
+        let (subject, content) = Subject::of(batch.clone(), None);
         assert_eq!(content.unwrap(), batch);
         let settled = subject.settle(&[Verdict::Accepted]);
         assert!(settled[0].is_accepted() && settled[1].is_accepted());
@@ -362,25 +368,35 @@ mod tests {
         let full = Verdict::of_unwritten(Unwritten::Full);
         assert_eq!(subject.settle(std::slice::from_ref(&full)), [full.clone(), full.clone(), full]);
         let bad = [of("", b"\xff"), of("", b"\xff")].concat();
-        assert!(Subject::of(bad).1.is_err());
+        assert!(Subject::of(bad, None).1.is_err());
     }
 
     #[test]
     fn a_message_without_a_readable_msh_is_taken_with_a_warning() {
-        let (subject, content) = Subject::of(b"PID|1\r".to_vec());
+        let (subject, content) = Subject::of(b"PID|1\r".to_vec(), None);
         assert_eq!((content.is_ok(), subject.settle(&[Verdict::Accepted])), (true, vec![Verdict::AcceptedWith(UNREADABLE)]));
         assert_eq!(codes(&answer("PID|1\r", AckMode::Queued, &[Verdict::Accepted]).unwrap()), [("CA", "")]);
     }
 
     #[test]
     fn what_can_never_be_stored_is_said_with_its_place() {
-        let complaint = |message: &[u8]| Subject::of(message.to_vec()).1.unwrap_err();
+        let complaint = |message: &[u8]| Subject::of(message.to_vec(), None).1.unwrap_err();
         assert_eq!(complaint(b" \r\n").condition, Condition::SegmentSequence);
         let bad = complaint(b"MSH|^~\\&|A|\xff");
         assert_eq!((bad.location, bad.detail.contains("byte 11")), (Some(("MSH", Some(18))), true), "{bad:?}");
         let unknown = format!("{MSH}1|P|2.5||||||CNS 11643-1992\rPID|1\r");
         let bad = complaint(&[unknown.as_bytes(), b"\xff"].concat());
         assert!(bad.detail.contains(&format!("byte {}", unknown.len())), "{bad:?}");
+    }
+
+    #[test]
+    fn a_character_set_that_is_named_is_that_of_all_messages() {
+        let latin_1 = Charset::for_label("iso-8859-1").unwrap();
+        let message = format!("{MSH}7|P|2.5\rPID|1||7||M\u{fc}ller\r");
+        let bytes = latin_1.encode(&message).unwrap();
+        assert!(Subject::of(bytes.clone(), None).1.is_err());
+        assert_eq!(Subject::of(bytes.clone(), Some(latin_1)).1, Ok(bytes.clone()));
+        assert_eq!(Subject::of(bytes.repeat(2), Some(latin_1)).1, Ok(bytes.repeat(2)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use domain::Charset;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -76,6 +77,8 @@ pub(crate) struct Service {
     pub(crate) spool: Arc<Spool>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) mode: AckMode,
+    /// That of all messages; else each says so itself.
+    pub(crate) charset: Option<Charset>,
     pub(crate) limits: Limits,
     pub(crate) ids: ControlIds,
     /// When true, no more frames are read.
@@ -181,10 +184,12 @@ impl Service {
             Unanswered { subject, kind, state: State::Known(Verdict::Never(complaint)) }
         };
         let message = match frame {
-            Frame::TooLong { head } => return known(Subject::of_head(&head), Complaint::too_long(self.limits.frame_bytes)),
+            Frame::TooLong { head } => {
+                return known(Subject::of_head(&head, self.charset), Complaint::too_long(self.limits.frame_bytes));
+            }
             Frame::Whole(message) => message,
         };
-        let (subject, message) = match Subject::of(message) {
+        let (subject, message) = match Subject::of(message, self.charset) {
             (subject, Ok(message)) => (subject, message),
             (subject, Err(complaint)) => return known(subject, complaint),
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use domain::Charset;
 use serde_json::json;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +35,8 @@ const NO_HANDLES: Duration = Duration::from_millis(100);
 pub struct Options {
     /// When a message is answered.
     pub mode: AckMode,
+    /// What all messages are in; else each says so itself (MSH-18). [`Lake`] has to name it to the API, too.
+    pub charset: Option<Charset>,
     /// What a peer may do.
     pub limits: Limits,
     /// How many frames are submitted at a time.
@@ -48,6 +51,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             mode: AckMode::default(),
+            charset: None,
             limits: Limits::default(),
             submitters: 16,
             longest_pause: Duration::from_secs(60),
@@ -72,6 +76,7 @@ pub async fn run<L: Lake>(
         spool: Arc::clone(&spool),
         counters: Arc::clone(&counters),
         mode: options.mode,
+        charset: options.charset,
         limits: options.limits,
         ids: ControlIds::new(now_ms()),
         stop: stopped.clone(),

@@ -41,9 +41,10 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
         "CONFIGURATION",
         "BENCHMARKS",
         "READING",
+        "HL7",
         "SQL",
-        "CLI",
         "MLLP",
+        "CLI",
     ] {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {

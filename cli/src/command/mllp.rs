@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use domain::Charset;
 use mllp::{AckMode, Limits, Log, Options, Spool, TlsFiles};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +29,10 @@ pub(crate) struct Args {
     /// Answer when a message is on disk (CA), or when its outcome is known (AA, AE, AR).
     #[arg(long, value_enum, default_value_t = Ack::Queued)]
     ack: Ack,
+
+    /// What all messages are in, whatever MSH-18 says: a name of the IANA registry or of HL7 table 0211. Without it each says so itself.
+    #[arg(long, value_name = "NAME", value_parser = crate::messages::charset)]
+    charset: Option<Charset>,
 
     /// The account to sign in with; without it, whoever is signed in on this machine.
     #[arg(long, requires_all = ["password_file", "deployment"])]
@@ -148,7 +153,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             _ = interrupt.recv() => {}
         }
     };
-    let report = mllp::run(args.options(), listener, tls, spool, Api { client }, log, stop).await;
+    let report = mllp::run(args.options(), listener, tls, spool, Api { client, charset: args.charset }, log, stop).await;
     if output.is_json() {
         output.json(&report)?;
     }
@@ -187,6 +192,7 @@ impl Args {
         };
         Options {
             mode,
+            charset: self.charset,
             limits,
             submitters: usize::from(self.concurrency),
             report_every: Duration::from_secs(self.report_seconds),

@@ -7,6 +7,9 @@ use crate::MessageId;
 /// The largest message that the API takes, in bytes as it is sent. A deployment may take less (`MaximumMessageBytes`).
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
+/// The most messages of one body: 4 MiB can hold a million that begin with `MSH|` and no more, and the answer names each.
+pub const MAX_MESSAGES: usize = 5000;
+
 /// A message in canonical form: UTF-8, every segment ended by one CR (HL7 2.5.1 §2.5), no MLLP framing, no byte order
 /// mark, no blank segments at the end.
 ///

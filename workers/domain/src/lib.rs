@@ -25,7 +25,7 @@ mod timestamp;
 pub use catalog::{Progress, Record, State, Status, Stored, Summary};
 pub use charset::{Charset, Undecodable, UnknownLabel};
 pub use envelope::{Envelope, EnvelopeError, Payload, decode_inline};
-pub use er7::{EmptyMessage, Er7, MAX_MESSAGE_BYTES};
+pub use er7::{EmptyMessage, Er7, MAX_MESSAGE_BYTES, MAX_MESSAGES};
 pub use message_id::{InvalidMessageId, MessageId};
 pub use received::{Received, Unreceivable};
 pub use source::{InvalidSource, Source};

@@ -16,9 +16,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::body::Incoming;
 use crate::{Submission, Submit, Taken};
 
-/// The most messages of a body. 4 MiB can hold a million that begin with `MSH|` and no more, and the answer names each.
-pub(crate) const MAX_MESSAGES: usize = 5000;
-
 /// How many calls are under way at once. DynamoDB takes a thousand writes a second of one partition, and an institute is one.
 const CONCURRENCY: usize = 16;
 

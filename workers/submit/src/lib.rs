@@ -102,8 +102,8 @@ impl Submit {
         note(Field::SizeBytes, incoming.bytes.len());
         let split = hl7::split(&incoming.bytes, incoming.charset_of(&incoming.bytes).unwrap_or(domain::Charset::UTF_8));
         if split.is_batch() {
-            if split.messages().count() > batch::MAX_MESSAGES {
-                let detail = format!("a body may hold at most {} messages: send it in parts", batch::MAX_MESSAGES);
+            if split.messages().count() > domain::MAX_MESSAGES {
+                let detail = format!("a body may hold at most {} messages: send it in parts", domain::MAX_MESSAGES);
                 return Err(HttpProblem::new(413, "Content too large", detail));
             }
             return Ok(Submitted::Batch(self.batch(submission, incoming, split).await));

@@ -7,8 +7,8 @@ use anyhow::Result;
 use domain::{Charset, Er7};
 use hl7::NotARendition;
 
-use super::{Run, charset, name, named};
-use crate::messages;
+use super::{Run, name, named};
+use crate::messages::{self, charset};
 
 /// Which renditions, and how their messages are printed.
 #[derive(Debug, clap::Args)]
