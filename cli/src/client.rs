@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, StatusCode};
@@ -105,6 +105,8 @@ struct State {
     refreshed_at: Option<Instant>,
     /// When it last tried to well before it had to.
     tried_at: Option<Instant>,
+    /// When it last failed to.
+    failed_at: Option<Instant>,
 }
 
 /// The refresh token is used up, or was revoked.
@@ -156,7 +158,7 @@ impl Client {
             api,
             pool,
             source,
-            state: Mutex::new(State { session, refreshed_at: None, tried_at: None }),
+            state: Mutex::new(State { session, refreshed_at: None, tried_at: None, failed_at: None }),
             stays: false,
             hurry,
         })
@@ -211,6 +213,15 @@ impl Client {
     }
 
     async fn refresh(&self, state: &mut State) -> Result<()> {
+        // Many may ask at once, and a password that is wrong is not to be tried by each: Cognito locks the account.
+        let failed_lately = state.failed_at.is_some_and(|at| at.elapsed() < REFRESHED_LATELY);
+        ensure!(!self.stays || !failed_lately, "the sign-in could not be renewed a moment ago");
+        let renewed = self.renew(state).await;
+        state.failed_at = renewed.is_err().then(Instant::now);
+        renewed
+    }
+
+    async fn renew(&self, state: &mut State) -> Result<()> {
         let refreshed = self.pool.refresh(&state.session.tokens.refresh).await?;
         state.session.tokens = match (refreshed, &self.source) {
             (Some(tokens), _) => tokens,

@@ -6,12 +6,14 @@ use domain::{Charset, State, Status};
 use mllp::{Lake, Outcome, Part, Submission};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::client::Client;
 use crate::http::{Answer, ER7, JSON, TRANSFER_DEADLINE};
 use crate::output::one_line;
 use crate::read;
+use crate::session::Claims;
 
 /// The API. Its client must not repeat requests by itself: the gateway does, for ever, and for all messages at one pace.
 #[derive(Debug)]
@@ -19,13 +21,30 @@ pub(crate) struct Api {
     pub(crate) client: Client,
     /// What all messages are in; else each says so itself.
     pub(crate) charset: Option<Charset>,
+    /// Whose messages are taken. An account that is moved to another one meanwhile must not take them along.
+    pub(crate) institute: String,
+}
+
+impl Api {
+    fn is_of_institute(&self, token: &SecretString) -> bool {
+        Claims::of(token).is_ok_and(|claims| claims.write == self.institute)
+    }
 }
 
 impl Lake for Api {
     async fn submit(&self, body: &[u8]) -> Submission {
         let content_type = self.charset.map_or_else(|| ER7.to_owned(), |charset| format!("{ER7}; charset={}", charset.name()));
-        let request = |api: &crate::http::Api, token: &secrecy::SecretString| {
-            let request = api.request(Method::POST, "/er7", Some(token)).timeout(TRANSFER_DEADLINE);
+        match self.client.session().await {
+            Ok(session) if !self.is_of_institute(&session.tokens.id) => {
+                let reason = format!("the account no longer submits for {}", self.institute);
+                return Submission::Later { after: None, reason };
+            }
+            _ => {}
+        }
+        let request = |api: &crate::http::Api, token: &SecretString| {
+            // Renewed at this very moment it may be another's: then it is not shown, and the answer is 401.
+            let token = Some(token).filter(|token| self.is_of_institute(token));
+            let request = api.request(Method::POST, "/er7", token).timeout(TRANSFER_DEADLINE);
             request.header(CONTENT_TYPE, &content_type).header(ACCEPT, JSON).body(body.to_vec())
         };
         match self.client.call(request).await {

@@ -40,7 +40,10 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<()> {
 /// When it cannot be read, others can read it, or there is nothing in it.
 pub(crate) fn read_secret(path: &Path) -> Result<SecretString> {
     let mode = std::fs::metadata(path).with_context(|| format!("reading {}", path.display()))?.permissions().mode();
-    ensure!(mode & 0o077 == 0, "{} can be read by others: `chmod 600` it", path.display());
+    // systemd hands a service's credentials out with mode 0440 and an access list, in a folder of the service's own.
+    let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.starts_with(folder));
+    let others = if is_credential { 0o037 } else { 0o077 };
+    ensure!(mode & others == 0, "{} can be read by others: `chmod 600` it", path.display());
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let line = text.lines().next().unwrap_or_default();
     ensure!(!line.is_empty(), "{} is empty", path.display());

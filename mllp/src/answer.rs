@@ -262,8 +262,14 @@ impl From<Fate> for Verdict {
             Fate::Ended(Outcome::Stored) => Self::Accepted,
             Fate::Ended(Outcome::Unparsable) => Self::AcceptedWith("the message is stored as it came, and cannot be parsed"),
             Fate::Ended(Outcome::Denied) => never("the message is not stored: its sender may not write"),
-            Fate::Ended(Outcome::Expired) => never("the message is not stored: the gateway's sign-in ended before it was"),
-            Fate::Ended(Outcome::Failed) => never("the message is not stored: the lake has failed to"),
+            // Neither lies in the message: sent again, it is tried anew.
+            Fate::Ended(Outcome::Expired) => {
+                Self::NotNow("the message is not stored: the gateway's sign-in ended before it was; send it again".to_owned())
+            }
+            Fate::Ended(Outcome::Failed) => {
+                Self::NotNow("the message is not stored: the lake has failed to; send it again".to_owned())
+            }
+            Fate::Damaged => Self::NotNow("the gateway's disk has damaged the message: it is not kept, send it again".to_owned()),
             Fate::Refused(detail) => never(&format!("the API does not take the message: {detail}")),
         }
     }

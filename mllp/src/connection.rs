@@ -142,15 +142,16 @@ impl Service {
                     break frame;
                 }
                 // What is no frame, and a frame that comes byte by byte, make no deadline longer.
-                let until = if frames.is_behind_end() {
-                    Instant::now() + SILENCE
-                } else if frames.is_within() {
-                    *frame_until.get_or_insert_with(|| Instant::now() + self.limits.frame)
+                let until = if frames.is_within() {
+                    let frame_until = *frame_until.get_or_insert_with(|| Instant::now() + self.limits.frame);
+                    if frames.is_behind_end() { frame_until.min(Instant::now() + SILENCE) } else { frame_until }
                 } else {
                     idle_until
                 };
                 match self.read_some(stream, &mut buffer, until).await {
                     Some(read) if read > 0 && frames.junk_bytes() <= MAX_JUNK_BYTES => unread = 0..read,
+                    // What was cut short by the gateway itself is not at its end.
+                    _ if *self.stop.borrow() => break None,
                     _ => break frames.end_if_silent(),
                 }
             };

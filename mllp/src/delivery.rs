@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use domain::Charset;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
@@ -30,6 +31,8 @@ pub(crate) enum Fate {
     Ended(Outcome),
     /// The API does not take it, for this reason.
     Refused(String),
+    /// The disk has damaged it before it was delivered.
+    Damaged,
 }
 
 /// Delivers until it is told to stop.
@@ -40,6 +43,8 @@ pub(crate) struct Delivery<L> {
     pub(crate) counters: Arc<Counters>,
     pub(crate) log: Log,
     pub(crate) pace: Pace,
+    /// That of all messages; else each says so itself.
+    pub(crate) charset: Option<Charset>,
     /// When true, nothing more is begun.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -56,11 +61,13 @@ struct Pauses {
     /// In a row.
     failures: u32,
     until: Instant,
+    /// Of all time.
+    successes: u64,
 }
 
 impl Pace {
     pub(crate) fn new(longest: Duration) -> Self {
-        Self { longest, pauses: Mutex::new(Pauses { failures: 0, until: Instant::now() }) }
+        Self { longest, pauses: Mutex::new(Pauses { failures: 0, until: Instant::now(), successes: 0 }) }
     }
 
     fn pauses(&self) -> MutexGuard<'_, Pauses> {
@@ -86,9 +93,20 @@ impl Pace {
         pauses.failures == 1
     }
 
+    fn successes(&self) -> u64 {
+        self.pauses().successes
+    }
+
+    /// How long a message is put off that fails while others do not.
+    fn alone(&self, put_off: u32) -> Duration {
+        let doubled = FIRST_PAUSE.saturating_mul(1 << put_off.min(10)).min(self.longest);
+        doubled.mul_f64(fastrand::f64().midpoint(1.0))
+    }
+
     /// Says whether it is the first success after a failure.
     fn succeeded(&self) -> bool {
         let mut pauses = self.pauses();
+        pauses.successes += 1;
         std::mem::take(&mut pauses.failures) > 0
     }
 }
@@ -122,6 +140,10 @@ impl<L: Lake> Delivery<L> {
             Ok(Content::Message(body)) => body,
             Ok(Content::Damaged) => {
                 count(&self.counters.damaged);
+                if let Some(waiter) = entry.waiter.take() {
+                    // Nobody wants to know.
+                    let _ = waiter.send(vec![Fate::Damaged]);
+                }
                 self.log.say_seldom(
                     "damaged",
                     json!({ "detail": "a record of the spool is not what was written: see its folder `damaged`" }),
@@ -130,7 +152,7 @@ impl<L: Lake> Delivery<L> {
             }
             Err(error) => {
                 self.log.say_seldom("disk", json!({ "detail": "the spool cannot be read", "error": error.to_string() }));
-                self.later(entry, None);
+                self.put_off(entry);
                 return;
             }
         };
@@ -138,6 +160,12 @@ impl<L: Lake> Delivery<L> {
             Submission::Final(parts) => parts,
             Submission::Later { after, reason } => {
                 count(&self.counters.tries_again);
+                // What fails while others succeed is no sign that the API does not answer, and holds up nobody.
+                if entry.failed_after.is_some_and(|before| before < self.pace.successes()) {
+                    self.log.say_seldom("putOff", json!({ "detail": "a message fails while others do not", "reason": reason }));
+                    return self.put_off(entry);
+                }
+                entry.failed_after = Some(self.pace.successes());
                 if self.later(entry, after) {
                     self.log.say("api", json!({ "answers": false, "reason": reason }));
                 }
@@ -155,13 +183,14 @@ impl<L: Lake> Delivery<L> {
             let reason = Reason {
                 status,
                 detail: detail.clone(),
+                charset: self.charset.map(|charset| charset.name().to_owned()),
                 received_at: time(i64::try_from(entry.received_ms).unwrap_or_default()),
                 refused_at: Timestamp::now().to_string(),
             };
             if let Err(error) = self.spool.refuse(body, reason).await {
                 self.log
                     .say_seldom("disk", json!({ "detail": "a refused message cannot be set aside", "error": error.to_string() }));
-                self.later(entry, None);
+                self.put_off(entry);
                 return;
             }
             count(&self.counters.refused);
@@ -177,6 +206,18 @@ impl<L: Lake> Delivery<L> {
             // It may take as long as the sender waits; the next message need not.
             tokio::spawn(Arc::clone(self).watch(parts, waiter));
         }
+    }
+
+    /// Gives a message back later, and holds up no other.
+    fn put_off(&self, mut entry: Entry) {
+        let (spool, pause) = (Arc::clone(&self.spool), self.pace.alone(entry.put_off));
+        entry.put_off += 1;
+        entry.failed_after = Some(self.pace.successes());
+        // If the gateway ends meanwhile, the next one takes it.
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            spool.put_back(entry);
+        });
     }
 
     /// Gives a message back. Says whether all was well before.

@@ -87,6 +87,7 @@ pub async fn run<L: Lake>(
         counters: Arc::clone(&counters),
         log: log.clone(),
         pace: Pace::new(options.longest_pause),
+        charset: options.charset,
         stop: stopped,
     });
     let mut submitters = JoinSet::new();

@@ -128,6 +128,9 @@ pub(crate) struct Entry {
     pub(crate) received_ms: u64,
     /// Somebody who waits for what becomes of it.
     pub(crate) waiter: Option<Waiter>,
+    /// How often it alone was put off, and how many others had been delivered when it last failed.
+    pub(crate) put_off: u32,
+    pub(crate) failed_after: Option<u64>,
 }
 
 /// What a record turned out to be when it was read again.
@@ -435,8 +438,9 @@ impl Shared {
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(&segments).map_err(failed("reading", &segments))? {
             let path = entry.map_err(failed("reading", &segments))?.path();
+            let is_ours = path.extension().is_some_and(|it| it == "log" || it == "done");
             let number = path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok());
-            numbers.extend(number);
+            numbers.extend(number.filter(|_| is_ours));
         }
         numbers.sort_unstable();
         numbers.dedup();
@@ -473,7 +477,14 @@ impl Shared {
         for (offset, header) in scan.records {
             if delivered.binary_search(&offset).is_err() {
                 let (length, received_ms) = (header.length, header.received_ms);
-                index.push(Entry { place: Place { segment, offset }, length, received_ms, waiter: None });
+                index.push(Entry {
+                    place: Place { segment, offset },
+                    length,
+                    received_ms,
+                    waiter: None,
+                    put_off: 0,
+                    failed_after: None,
+                });
                 found.messages += 1;
             }
         }
@@ -575,6 +586,8 @@ impl Writer {
         };
         let bytes = u64::try_from(HEADER_BYTES + message.len()).unwrap_or(u64::MAX);
         if self.is_full_with(bytes) {
+            // First to the disk: what is delivered may take its segment file along, and that must have nothing else in it.
+            self.sync();
             self.write_marks();
             if self.is_full_with(bytes) {
                 let _ = reply.send(Err(Unwritten::Full));
@@ -594,7 +607,8 @@ impl Writer {
         };
         header.write(&mut self.buffer);
         self.buffer.extend_from_slice(message);
-        self.unsynced.push((Entry { place, length: header.length, received_ms, waiter }, reply));
+        let entry = Entry { place, length: header.length, received_ms, waiter, put_off: 0, failed_after: None };
+        self.unsynced.push((entry, reply));
         if let Some(active) = &mut self.active {
             active.end += bytes;
         }
@@ -710,10 +724,10 @@ impl Writer {
             return remove_segment(&self.shared.segments(), number);
         }
         drop(index);
-        if is_done && bytes >= SMALL_SEGMENT_BYTES.min(self.segment_bytes) {
+        if is_done && self.unsynced.is_empty() && bytes >= SMALL_SEGMENT_BYTES.min(self.segment_bytes) {
             return self.seal();
         }
-        // A mark that is not written costs one message that is sent twice, after the next start.
+        // Marks that are not written, or not wholly, cost messages that are sent twice, after the next start.
         let path = done_path(&self.shared.segments(), number);
         let _ = private_file().create(true).append(true).open(path).and_then(|mut file| file.write_all(marks));
     }

@@ -112,7 +112,9 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         Some(folder) => folder.clone(),
         None => state_folder()?.join("mllp"),
     };
-    let owner = format!("{}\n{institute}\n", session.deployment.api_url);
+    // What is acknowledged in one character set must not be delivered in another.
+    let charset = args.charset.map_or("", Charset::name);
+    let owner = format!("{}\n{institute}\n{charset}\n", session.deployment.api_url);
     let (spool, recovery) = Spool::open(&folder, &owner, args.spool_max_bytes)?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
     let address = listener.local_addr().context("listening")?;
@@ -153,7 +155,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             _ = interrupt.recv() => {}
         }
     };
-    let report = mllp::run(args.options(), listener, tls, spool, Api { client, charset: args.charset }, log, stop).await;
+    let report =
+        mllp::run(args.options(), listener, tls, spool, Api { client, charset: args.charset, institute }, log, stop).await;
     if output.is_json() {
         output.json(&report)?;
     }

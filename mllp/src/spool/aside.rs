@@ -16,6 +16,9 @@ pub(crate) struct Reason {
     pub(crate) status: u16,
     /// What the API says of it.
     pub(crate) detail: String,
+    /// What it is in, if that was not left to the message: `sluice send --charset` needs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) charset: Option<String>,
     /// When the message was received.
     pub(crate) received_at: String,
     /// When it was refused.

@@ -144,7 +144,7 @@ async fn only_the_owner_can_read_any_of_it() {
     append(&spool, b"one").await.unwrap();
     append(&spool, b"two").await.unwrap();
     spool.done(&spool.take().await);
-    let reason = Reason { status: 400, detail: "no".into(), received_at: "then".into(), refused_at: "now".into() };
+    let reason = Reason { status: 400, detail: "no".into(), charset: None, received_at: "then".into(), refused_at: "now".into() };
     spool.refuse(b"refused".to_vec(), reason).await.unwrap();
     spool.tidy();
     append(&spool, b"three").await.unwrap();
@@ -186,7 +186,7 @@ async fn a_full_spool_takes_no_more_until_something_is_delivered() {
     }
     assert_eq!(append(&spool, &message).await, Ok(()));
     // What is refused counts as well.
-    let reason = Reason { status: 400, detail: "no".into(), received_at: "then".into(), refused_at: "now".into() };
+    let reason = Reason { status: 400, detail: "no".into(), charset: None, received_at: "then".into(), refused_at: "now".into() };
     spool.done(&spool.take().await);
     spool.refuse(vec![b'y'; 500_000], reason).await.unwrap();
     assert!(spool.status().bytes > MAX);
@@ -240,7 +240,7 @@ async fn the_same_message_is_refused_into_one_file_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(&folder);
     for status in [400, 413] {
-        let reason = Reason { status, detail: "why".into(), received_at: "then".into(), refused_at: "now".into() };
+        let reason = Reason { status, detail: "why".into(), charset: None, received_at: "then".into(), refused_at: "now".into() };
         spool.refuse(b"message".to_vec(), reason).await.unwrap();
     }
     let refused = files(&folder, "refused");
@@ -270,4 +270,44 @@ async fn what_was_acknowledged_for_one_institute_is_not_delivered_for_another() 
     spool.close().await;
     drop(spool);
     assert!(Spool::open(&path, "west", MAX).is_err());
+}
+
+#[tokio::test]
+async fn a_segment_file_goes_with_nothing_in_it_that_waits_for_the_disk() {
+    const MIB: usize = 1024 * 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = Spool::open(&folder.path().join("spool"), "west", 64 * MIB as u64).unwrap();
+    spool.shared.index().aside_bytes = 54 * MIB as u64;
+    append(&spool, &vec![b'0'; 4 * MIB]).await.unwrap();
+    let delivered = spool.take().await;
+    // The writer waits for the index with the first of these, and so takes all of them together.
+    let index = spool.shared.index();
+    let send = |message: Vec<u8>| {
+        let (reply, answer) = oneshot::channel();
+        spool.shared.room.try_acquire_many(kib(message.len())).unwrap().forget();
+        spool.jobs.send(Job::Append { message, received_ms: 7, waiter: None, reply }).unwrap();
+        answer
+    };
+    let answers = [send(b"first".to_vec()), send(vec![b'a'; 3 * MIB])];
+    spool.done(&delivered);
+    let last = send(vec![b'b'; 4 * MIB]);
+    drop(index);
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(last.await.unwrap(), Err(Unwritten::Full), "what was delivered shares its file with the others");
+    let found: Vec<(usize, Option<u8>)> = drain(&spool).await.iter().map(|it| (it.len(), it.first().copied())).collect();
+    assert_eq!(found, [(5, Some(b'f')), (3 * MIB, Some(b'a'))]);
+}
+
+#[tokio::test]
+async fn files_of_others_in_the_spool_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&folder);
+    append(&spool, b"one").await.unwrap();
+    spool.close().await;
+    drop(spool);
+    std::fs::write(folder.path().join("spool/segments/7.tmp"), "x").unwrap();
+    let (spool, recovery) = open(&folder);
+    assert_eq!((recovery.messages, drain(&spool).await.len()), (1, 1));
 }

@@ -72,8 +72,8 @@ async fn in_outcome_mode_the_answer_is_what_became_of_the_message() {
         (Outcome::Stored, "AA", ""),
         (Outcome::Unparsable, "AA", "cannot be parsed"),
         (Outcome::Denied, "AE", "may not write"),
-        (Outcome::Expired, "AE", "sign-in ended"),
-        (Outcome::Failed, "AE", "failed"),
+        (Outcome::Expired, "AR", "sign-in ended"),
+        (Outcome::Failed, "AR", "failed"),
     ];
     let gateway = outcome_mode().start().await;
     let mut peer = gateway.connect().await;

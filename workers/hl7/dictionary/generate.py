@@ -127,6 +127,7 @@ def plain(name):
     """ASCII, without what JSON escapes."""
     name = name.translate(str.maketrans("\u2018\u2019\u201c\u201d\"\u2013\u2014\u00a0", "'''''-- "))
     name = re.sub(r" _+ ", " - ", name).replace("Date / Time", "Date/Time").replace("DATE / TIME", "DATE/TIME")
+    name = name.replace("Familiy", "Family").replace("FAMILIY", "FAMILY")
     return re.sub(r"\s+", " ", name.encode("ascii", "ignore").decode()).strip(" -_.*+")  # stars and pluses are footnotes
 
 
