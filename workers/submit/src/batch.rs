@@ -108,19 +108,23 @@ impl Submit {
         let contents: Vec<Result<Content, HttpProblem>> = stream::iter(noting).buffered(CONCURRENCY).collect().await;
         let mut failures = self.enqueue_all(submission, &token, &contents, begun + QUEUE_WITHIN).await;
 
+        let mut copies: Vec<(usize, usize)> = Vec::new();
         let mut outcomes: Vec<Result<Taken, HttpProblem>> = Vec::with_capacity(contents.len());
         for (n, content) in contents.into_iter().enumerate() {
-            let outcome = match (content, failures.remove(&n)) {
+            outcomes.push(match (content, failures.remove(&n)) {
                 (_, Some(problem)) | (Err(problem), _) => Err(problem),
                 (Ok(Content::Noted { taken, .. }), None) => Ok(taken),
-                // The first of equal ones stands before the others.
-                (Ok(Content::CopyOf(first)), None) => match outcomes.get(first) {
-                    Some(Ok(first)) => Ok(Taken { is_duplicate: true, ..first.clone() }),
-                    Some(Err(problem)) => Err(problem.clone()),
-                    None => Err(not_done()),
-                },
-            };
-            outcomes.push(outcome);
+                (Ok(Content::CopyOf(first)), None) => {
+                    copies.push((n, first));
+                    Err(not_done())
+                }
+            });
+        }
+        for (copy, first) in copies {
+            let outcome = outcomes.get(first).cloned().map(|it| it.map(|taken| Taken { is_duplicate: true, ..taken }));
+            if let (Some(place), Some(outcome)) = (outcomes.get_mut(copy), outcome) {
+                *place = outcome;
+            }
         }
         outcomes
     }
