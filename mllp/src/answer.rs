@@ -6,9 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use domain::{Charset, MAX_MESSAGES, Received, Unreceivable};
+use domain::{Charset, MAX_MESSAGES, Received, Timestamp, Unreceivable};
 use hl7::{Ack, AckCode, AckHeader, AckProblem, Condition, Part, PartKind, Severity, Split};
-use jiff::Timestamp;
 
 use crate::delivery::Fate;
 use crate::lake::Outcome;
@@ -16,8 +15,6 @@ use crate::spool::Unwritten;
 
 /// Of the messages of a batch what the answer needs is kept, their MSH: at most so much.
 const MAX_HEADERS_BYTES: usize = 1024 * 1024;
-
-const UNREADABLE: &str = "MSH is not readable: the message is kept as it came";
 
 /// When a message is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,7 +165,7 @@ impl Subject {
         if !self.headers.iter().zip(verdicts).any(|(header, verdict)| header.wants(code(kind, verdict))) {
             return None;
         }
-        let time = Timestamp::now().strftime("%Y%m%d%H%M%S+0000").to_string();
+        let time = Timestamp::now().hl7();
         let control_ids: Vec<String> = self.headers.iter().map(|_| ids.next()).collect();
         let mut acks = self.headers.iter().zip(verdicts).zip(&control_ids).map(|((header, verdict), control_id)| {
             let ack = Ack { code: code(kind, verdict), problem: problem(verdict), control_id, time: &time };
@@ -196,7 +193,7 @@ fn look_at(message: &[u8], named: Option<Charset>) -> Option<Verdict> {
         Err(error) => return Some(Verdict::Never(undecodable(error.to_string()))),
     };
     match Received::new(message.to_vec(), charset).message() {
-        Ok(message) if hl7::Delimiters::of(&message).is_err() => Some(Verdict::AcceptedWith(UNREADABLE)),
+        Ok(message) if hl7::Delimiters::of(&message).is_err() => Some(Verdict::AcceptedWith(AckProblem::MSH_UNREADABLE.detail)),
         Ok(_) => None,
         Err(Unreceivable::Undecodable(error)) => Some(Verdict::Never(undecodable(error.to_string()))),
         Err(Unreceivable::Empty(error)) => {
@@ -380,7 +377,10 @@ mod tests {
     #[test]
     fn a_message_without_a_readable_msh_is_taken_with_a_warning() {
         let (subject, content) = Subject::of(b"PID|1\r".to_vec(), None);
-        assert_eq!((content.is_ok(), subject.settle(&[Verdict::Accepted])), (true, vec![Verdict::AcceptedWith(UNREADABLE)]));
+        assert_eq!(
+            (content.is_ok(), subject.settle(&[Verdict::Accepted])),
+            (true, vec![Verdict::AcceptedWith(AckProblem::MSH_UNREADABLE.detail)])
+        );
         assert_eq!(codes(&answer("PID|1\r", AckMode::Queued, &[Verdict::Accepted]).unwrap()), [("CA", "")]);
     }
 
