@@ -23,11 +23,24 @@ const CONCURRENCY: usize = 16;
 const MAX_ENTRIES: usize = 10;
 const MAX_REQUEST_BYTES: usize = 1_000_000;
 
-/// API Gateway waits for 30 seconds. What is not begun, noted and queued within these is answered with 503, so that the sender sends
-/// it again; what is noted by then is queued, so that each try gets further.
-const BEGIN_WITHIN: Duration = Duration::from_secs(15);
-const NOTE_WITHIN: Duration = Duration::from_secs(18);
-const QUEUE_WITHIN: Duration = Duration::from_secs(25);
+/// By when things are done to a batch, from its beginning on. What is not is answered with 503, so that the sender sends it again; what
+/// is noted by then is queued, so that each try gets further.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchTimes {
+    /// No message is begun any more.
+    pub begin: Duration,
+    /// None is noted any more.
+    pub note: Duration,
+    /// None is queued any more.
+    pub queue: Duration,
+}
+
+impl Default for BatchTimes {
+    /// API Gateway waits for 30 seconds.
+    fn default() -> Self {
+        Self { begin: Duration::from_secs(15), note: Duration::from_secs(18), queue: Duration::from_secs(25) }
+    }
+}
 
 /// The most messages of a batch that the log names, of those that were refused.
 const MAX_NOTED: usize = 100;
@@ -98,15 +111,16 @@ impl Submit {
             if first != n {
                 return Ok(Content::CopyOf(first));
             }
-            if begun.elapsed() > BEGIN_WITHIN {
+            if begun.elapsed() > self.batch_times.begin {
                 return Err(not_done());
             }
-            let noted = timeout_at(begun + NOTE_WITHIN, self.note(submission, &message)).await.map_err(|_| not_done())?;
+            let noted =
+                timeout_at(begun + self.batch_times.note, self.note(submission, &message)).await.map_err(|_| not_done())?;
             let taken = noted.map_err(|error| HttpProblem::of_step(&error))?;
             Ok(Content::Noted { taken, received })
         });
         let contents: Vec<Result<Content, HttpProblem>> = stream::iter(noting).buffered(CONCURRENCY).collect().await;
-        let mut failures = self.enqueue_all(submission, &token, &contents, begun + QUEUE_WITHIN).await;
+        let mut failures = self.enqueue_all(submission, &token, &contents, begun + self.batch_times.queue).await;
 
         let mut copies: Vec<(usize, usize)> = Vec::new();
         let mut outcomes: Vec<Result<Taken, HttpProblem>> = Vec::with_capacity(contents.len());
@@ -170,8 +184,11 @@ impl Submit {
         }
         let sending = requests.into_iter().map(async |request| {
             let numbers: Vec<usize> = request.iter().map(|(n, _)| *n).collect();
-            let failed = timeout_at(deadline, self.send(request)).await;
-            failed.unwrap_or_else(|_| numbers.into_iter().map(|n| (n, not_done())).collect())
+            let failed = match Instant::now() < deadline {
+                true => timeout_at(deadline, self.send(request)).await.ok(),
+                false => None,
+            };
+            failed.unwrap_or_else(|| numbers.into_iter().map(|n| (n, not_done())).collect())
         });
         let failed: Vec<Vec<(usize, HttpProblem)>> = stream::iter(sending).buffered(CONCURRENCY).collect().await;
         failures.extend(failed.into_iter().flatten());

@@ -16,6 +16,8 @@ use futures_util::future::try_join;
 use runtime::{Field, HttpProblem, Identity, StepError, note};
 use serde_json::Value;
 
+pub use crate::batch::BatchTimes;
+
 use crate::answer::Answer;
 use crate::batch::Batch;
 use crate::body::Incoming;
@@ -42,6 +44,8 @@ pub struct Submit {
     pub public_url: String,
     /// Largest message, in bytes as sent (after base64).
     pub max_message_bytes: usize,
+    /// How long a body of several messages may take.
+    pub batch_times: BatchTimes,
 }
 
 /// A message that is in safe keeping.

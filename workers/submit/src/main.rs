@@ -5,7 +5,7 @@ use std::time::Duration;
 use catalog::Catalog;
 use lambda_runtime::Error;
 use runtime::RequestLog;
-use submit::Submit;
+use submit::{BatchTimes, Submit};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -22,6 +22,7 @@ async fn main() -> Result<(), Error> {
         queue_url: runtime::required_var("QUEUE_URL")?,
         public_url: runtime::required_var("PUBLIC_URL")?,
         max_message_bytes: runtime::var_parsed("MAX_MESSAGE_BYTES")?,
+        batch_times: BatchTimes::default(),
     };
 
     runtime::serve("submit", |event| submit.answer(event)).await

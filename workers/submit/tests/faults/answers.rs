@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use aws_lambda_events::encodings::Body;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchOutput;
 use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchResultEntry};
 use aws_smithy_mocks::{MockResponse, Rule, mock};
 use domain::{Er7, Payload};
 use serde_json::{Value, json};
+use submit::BatchTimes;
 
 use super::support::{Aws, answered, body, noting, post_as, refusal, sending};
 
@@ -284,6 +287,34 @@ async fn a_body_of_too_many_messages_is_refused_whole() {
         );
     }
     assert_eq!([&aws.note, &aws.seal, &aws.send_batch].map(Rule::num_calls), [0; 3]);
+}
+
+#[tokio::test]
+async fn what_there_is_no_time_for_is_sent_again_and_the_rest_is_queued() {
+    // The SDK would try these again in an hour.
+    let stuck: Vec<_> = ["2", "4"].map(|id| Er7::canonical(&adt(id)).unwrap().message_id().to_string()).into();
+    let note = mock!(aws_sdk_dynamodb::Client::update_item).then_compute_response(move |request| {
+        match stuck.contains(request.key().unwrap()["message_id"].as_s().unwrap()) {
+            true => MockResponse::Http(refusal(400, "ThrottlingException")),
+            false => MockResponse::Output(UpdateItemOutput::builder().build()),
+        }
+    });
+    let hour = Duration::from_secs(3600);
+    let retry = RetryConfig::standard().with_initial_backoff(hour).with_max_backoff(hour);
+    let times = BatchTimes { note: Duration::from_secs(2), ..BatchTimes::default() };
+    let aws = Aws { note, retry, batch_times: times, ..Aws::healthy() };
+    let all: String = ["1", "2", "3", "4"].map(adt).concat();
+    let response = aws.submit(asking_json(all.as_bytes())).await;
+    let answer = body(&response);
+    let found: Vec<_> = answer["messages"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
+    assert_eq!((response.status_code, found), (202, ["queued", "refused", "queued", "refused"].map(|it| json!(it)).into()));
+    assert_eq!(answer["messages"][1]["problem"]["status"], json!(503));
+    assert_eq!(response.headers["retry-after"], "5");
+    assert_eq!(aws.sent().len(), 2);
+
+    let none = BatchTimes { queue: Duration::ZERO, ..BatchTimes::default() };
+    let aws = Aws { batch_times: none, ..Aws::healthy() };
+    assert_eq!((aws.submit(asking_json(all.as_bytes())).await.status_code, aws.sent().len()), (503, 0));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use base64::prelude::BASE64_STANDARD;
 use catalog::Catalog;
 use domain::{Envelope, Payload};
 use serde_json::{Value, json};
-use submit::Submit;
+use submit::{BatchTimes, Submit};
 
 pub(crate) const ER7: &str = "MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
 pub(crate) const KEY: &str = "arn:aws:kms:eu-central-1:123456789012:key/token";
@@ -67,6 +67,7 @@ pub(crate) struct Aws {
     pub(crate) public_url: &'static str,
     pub(crate) max_message_bytes: usize,
     pub(crate) retry: RetryConfig,
+    pub(crate) batch_times: BatchTimes,
 }
 
 impl Aws {
@@ -101,6 +102,7 @@ impl Aws {
             public_url: "",
             max_message_bytes: domain::MAX_MESSAGE_BYTES,
             retry: RetryConfig::disabled(),
+            batch_times: BatchTimes::default(),
         }
     }
 
@@ -117,6 +119,7 @@ impl Aws {
             queue_url: "https://sqs.eu-central-1.amazonaws.com/123456789012/queue".to_owned(),
             public_url: self.public_url.to_owned(),
             max_message_bytes: self.max_message_bytes,
+            batch_times: self.batch_times,
         };
         submit.answer(event).await.unwrap()
     }
