@@ -288,3 +288,33 @@ async fn nothing_of_a_message_is_in_the_log() {
         assert!(!log.contains(content), "{log}");
     }
 }
+
+#[tokio::test]
+async fn a_message_that_always_fails_holds_up_no_other() {
+    let gateway = Gateway::start().await;
+    gateway.stub.set(|state| state.never = Some("NEVER"));
+    let mut peer = gateway.connect().await;
+    peer.exchange(adt("NEVER")).await;
+    gateway.stub.until("it is tried", |state| state.tries > 0).await;
+    // As long as nothing else is delivered, it may be the API that fails.
+    let mut number = 0;
+    let mut deliver = async || {
+        number += 1;
+        let message = adt(&format!("GOOD{number}"));
+        peer.exchange(&message).await;
+        gateway.stub.until("a good one is delivered", |state| state.delivered.contains_key(message.as_bytes())).await;
+    };
+    while gateway.said("putOff").is_none() {
+        deliver().await;
+    }
+    let complaints = || gateway.lines.lock().unwrap().iter().filter(|line| line["event"] == "api").count();
+    let (before, tries) = (complaints(), gateway.stub.get(|state| state.tries));
+    while gateway.stub.get(|state| state.tries) < tries + 2 {
+        deliver().await;
+    }
+    assert_eq!(complaints(), before, "nobody says that the API does not answer");
+    gateway.stub.set(|state| state.never = None);
+    gateway.until_reported("spooled", 0).await;
+    assert!(gateway.stub.get(|state| state.delivered.contains_key(adt("NEVER").as_bytes())));
+    gateway.stop().await;
+}

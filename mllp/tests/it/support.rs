@@ -27,6 +27,8 @@ pub(crate) struct State {
     /// What was delivered, and how often.
     pub(crate) delivered: HashMap<Vec<u8>, usize>,
     pub(crate) is_down: bool,
+    /// Messages with this in them never get a final answer.
+    pub(crate) never: Option<&'static str>,
     /// What becomes of everything; `None`: nothing yet.
     pub(crate) outcome: Option<Outcome>,
     /// The answer in place of `Queued`, if the message has this text in it.
@@ -72,6 +74,10 @@ impl Lake for Stub {
             return Submission::Later { after: None, reason: "down".to_owned() };
         }
         let text = String::from_utf8_lossy(body);
+        if state.never.is_some_and(|with| text.contains(with)) {
+            state.tries += 1;
+            return Submission::Later { after: None, reason: "502".to_owned() };
+        }
         let messages = hl7::split(body, Charset::UTF_8).messages().count();
         let parts = (0..messages).map(|nth| {
             let answer = state.answers.iter().find(|(with, _)| text.contains(with)).map(|(_, part)| part.clone());
