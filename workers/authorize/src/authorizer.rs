@@ -8,15 +8,12 @@ use std::collections::BTreeMap;
 use runtime::{Field, StepError};
 use serde_json::Value;
 
-use crate::Issuers;
-use crate::decider::{Decider, Decision};
-use crate::engine::Engine;
 use crate::event::Asked;
-use crate::policies::Policies;
-use crate::token::{Options, Verified, Verifier, VerifierError, VerifyError};
-
-/// How much of a `sub` goes into the log. OpenID Connect allows 255.
-const LOGGED_SUBJECT_LENGTH: usize = 128;
+use policies::Engine;
+use policies::Issuers;
+use policies::Policies;
+use policies::token::{Options, Verified, Verifier, VerifierError, VerifyError};
+use policies::{Decider, Decision};
 
 /// API Gateway's authorizer.
 pub struct Authorizer {
@@ -46,7 +43,7 @@ impl Authorizer {
     pub async fn answer(&self, event: Value) -> Result<Value, StepError> {
         let asked = Asked::read(&event);
         let (answer, line) = self.decide(&asked).await;
-        line.into_iter().for_each(|(field, value)| runtime::note(field, value));
+        line.into_iter().for_each(|(field, value)| runtime::log_field(field, value));
         answer
     }
 
@@ -95,6 +92,6 @@ fn line(verified: &Verified, route: &str, decision: &Decision) -> Line {
 }
 
 fn whose(verified: &Verified, route: &str) -> Line {
-    let subject = verified.subject.chars().take(LOGGED_SUBJECT_LENGTH).collect();
+    let subject = runtime::logged_subject(&verified.subject);
     vec![(Field::Provider, verified.provider.clone()), (Field::Subject, subject), (Field::Route, route.to_owned())]
 }

@@ -27,7 +27,7 @@ enum Form {
 }
 
 impl Asked {
-    /// Reads an event of a REQUEST authorizer, payload 2.0 or 1.0. Never fails: what is not there is denied.
+    /// Reads an event of a REQUEST authorizer, payload 2.0 or 1.0. Never fails: an event with missing parts leads to a denial.
     pub(crate) fn read(event: &Value) -> Self {
         let text = |name: &str| event.get(name).and_then(Value::as_str);
         let (form, route) = match text("methodArn") {

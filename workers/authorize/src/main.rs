@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use authorize::token::Options;
-use authorize::{Authorizer, Engine, Issuers, Policies};
-use aws_sdk_verifiedpermissions::Client;
-use aws_sdk_verifiedpermissions::config::Builder;
+use authorize::Authorizer;
 use lambda_runtime::Error;
+use policies::token::Options;
+use policies::{Engine, Issuers, Policies};
 
-/// API Gateway waits ten seconds for the whole of it, and the issuer's keys may have to be fetched before.
+/// The function has nine seconds for the whole of it, and the issuer's keys may have to be fetched before.
 const ATTEMPT: Duration = Duration::from_secs(2);
 const OPERATION: Duration = Duration::from_secs(4);
+/// How long the keys may take where somebody else is asked afterwards.
+const KEYS_BEFORE_OPERATION: Duration = Duration::from_millis(4500);
 
 /// How long after the look at the clock an answer may still be given out. API Gateway begins to count when it has the answer,
 /// and waits ten seconds for it.
@@ -27,11 +28,16 @@ async fn main() -> Result<(), Error> {
         none if none.is_empty() => Engine::InProcess,
         policy_store_id => {
             let sdk = runtime::sdk_config(ATTEMPT, OPERATION).await;
-            let client = Client::from_conf(Builder::from(&sdk).interceptor(runtime::RequestLog).build());
+            let client: aws_sdk_verifiedpermissions::Client = runtime::client!(aws_sdk_verifiedpermissions, &sdk);
             Engine::VerifiedPermissions { client, policy_store_id }
         }
     };
+    let request_timeout = match engine {
+        Engine::InProcess => Options::default().request_timeout,
+        Engine::VerifiedPermissions { .. } => KEYS_BEFORE_OPERATION,
+    };
     let options = Options {
+        request_timeout,
         cognito_endpoint: runtime::endpoint_url(),
         result_ttl: remembered_for(Duration::from_secs(runtime::var_parsed("RESULT_TTL_SECONDS")?)),
         ..Options::default()

@@ -1,4 +1,4 @@
-//! What the states `Deduplicate`, `Reject` and `Release` get while the catalog fails.
+//! What the states `Deduplicate`, `GiveUp` and `Abandon` get while the catalog fails.
 
 #![cfg(test)]
 
@@ -9,7 +9,6 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use catalog::Catalog;
-use domain::Timestamp;
 use domain::step::ClaimAnswer;
 use runtime::StepError;
 use serde_json::{Value, json};
@@ -21,8 +20,8 @@ const LEASE: Duration = Duration::from_secs(150);
 fn requests() -> [Value; 3] {
     [
         json!({ "action": "claim", "receivedAt": "2026-11-21T07:21:07.120Z" }),
-        json!({ "action": "reject", "status": "expired", "error": "TokenExpired" }),
-        json!({ "action": "release", "error": "Unavailable", "failed": true }),
+        json!({ "action": "giveUp", "error": "Unavailable", "failed": false }),
+        json!({ "action": "giveUp", "error": "PayloadExpired", "failed": true }),
     ]
     .map(|mut request| {
         request["submissionId"] = json!("01ARZ3NDEKTSV4RRFFQ69G5FAV");
@@ -103,7 +102,7 @@ async fn a_claim_refused_by_a_record_that_has_changed_since_is_tried_again() {
 
 #[tokio::test]
 async fn somebody_elses_lease_is_waited_for_to_its_end() {
-    let lease_until = Timestamp::now().plus(LEASE).as_millis();
+    let lease_until = runtime::now().plus(LEASE).as_millis();
     let item = json!({
         "source": { "S": "general-hospital" },
         "message_id": { "S": "0".repeat(64) },
@@ -116,7 +115,7 @@ async fn somebody_elses_lease_is_waited_for_to_its_end() {
     let rule = always(move || answered(400, &refused));
     let answer = ask(&rule, RetryConfig::disabled(), claim()).await.unwrap();
     let ClaimAnswer::InProgress { retry_after_seconds } = answer else { panic!("{answer:?}") };
-    let waited_until = Timestamp::now().plus(Duration::from_secs(retry_after_seconds)).as_millis();
+    let waited_until = runtime::now().plus(Duration::from_secs(retry_after_seconds)).as_millis();
     assert!(waited_until > lease_until && retry_after_seconds <= LEASE.as_secs() + 1, "{retry_after_seconds}");
 }
 

@@ -1,56 +1,70 @@
-//! Runs the state machine for each message of a batch, side by side, and tells the queue which of them are done.
+//! Runs the state machine for each message of an SQS batch, in parallel, and tells the queue which of them are done.
 //!
-//! A message whose execution fails stays in the queue: it is hidden for a delay that grows with every receive, and after
-//! the queue's last receive SQS moves it to the dead-letter queue, whole. One bad message never fails its neighbours:
-//! the answer names the failed ones (`ReportBatchItemFailures`).
+//! A failed execution is judged by its error's name ([`domain::retry`]). An outage, or a fault of the deployment, is tried again with
+//! growing delay for hours; anything else five times. Then one more execution holds the message. What is no envelope goes to the
+//! dead-letter queue. One bad message never fails the others in its batch: the answer names those that SQS delivers again
+//! (`ReportBatchItemFailures`).
 
+mod executions;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage, SqsMessageAttribute};
 use aws_sdk_sfn::types::SyncExecutionStatus;
+use aws_sdk_sqs::primitives::Blob;
+use aws_sdk_sqs::types::MessageAttributeValue;
 use domain::step::ExecutionOutput;
-use domain::{Envelope, backoff};
+use domain::{Envelope, Hold, TraceParent, retry};
 use futures_util::future::join_all;
-use runtime::{Field, StepError, note, note_message};
+use runtime::{Field, StepError, log_field, log_message};
 use serde_json::Value;
 
-/// The longest that SQS delays a new message.
-const MAX_DELAY_SECONDS: i32 = 15 * 60;
+pub use executions::Executions;
+
+/// The longest delay of a new message in SQS.
+const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
 
 /// The clients and settings of the worker.
 #[derive(Debug)]
 pub struct Dispatch {
-    /// Starts executions. Must not retry: an execution is not idempotent in time.
-    pub sfn: aws_sdk_sfn::Client,
-    /// Hides messages, and queues those anew that only wait.
+    /// Starts executions.
+    pub executions: Executions,
+    /// Sets visibility timeouts, and sends messages to both queues.
     pub sqs: aws_sdk_sqs::Client,
-    /// The EXPRESS state machine.
-    pub state_machine_arn: String,
     /// The queue that the batches come from.
     pub queue_url: String,
+    /// The queue for what is no envelope.
+    pub dead_letter_queue_url: String,
     /// The delay after the first failure.
     pub retry_base: Duration,
+    /// How long after its arrival a message is tried again that fails for an outage or the deployment.
+    pub retry_time: Duration,
     /// The queue's `maxReceiveCount`.
     pub max_receives: u32,
 }
 
-/// What became of one message.
+/// What happens next to a queue message.
 #[derive(Debug)]
-enum Verdict {
-    /// Done: SQS deletes it.
-    Done,
-    /// To be offered again, after this long.
+enum Next {
+    /// SQS deletes it.
+    Delete,
+    /// It becomes visible again, after this long.
     Again(Duration),
+    /// This takes its place in the queue, after this long.
+    Anew(String, Duration),
+    /// It goes to the dead-letter queue, as it is.
+    DeadLetter,
 }
 
 impl Dispatch {
-    /// Handles a batch of at most ten messages; takes as long as the slowest execution.
+    /// Handles an SQS batch of at most ten messages. Takes as long as the slowest execution.
     ///
     /// # Errors
-    /// If the event is not SQS's, or a message has no id to be named by: then the whole batch comes back.
+    /// If the event is not SQS's, or a queue message has no id: then the whole batch becomes visible again.
     pub async fn batch(&self, event: Value) -> Result<SqsBatchResponse, StepError> {
         let event: SqsEvent = runtime::input("an SQS event", event)?;
-        note(Field::Outcome, "batch");
+        log_field(Field::Outcome, "batch");
         let failures = join_all(event.records.into_iter().map(|message| self.message(message))).await;
         let failed: Result<Vec<Option<String>>, StepError> = failures.into_iter().collect();
         let mut response = SqsBatchResponse::default();
@@ -58,88 +72,137 @@ impl Dispatch {
         Ok(response)
     }
 
-    /// Gives the message's id if it is not done.
+    /// Handles one queue message. Returns its id if it must become visible again.
     async fn message(&self, message: SqsMessage) -> Result<Option<String>, StepError> {
         let id = message.message_id.ok_or(StepError::InvalidInput { what: "an SQS message without an id" })?;
         let receives = message.attributes.get("ApproximateReceiveCount").and_then(|it| it.parse().ok()).unwrap_or(1);
         let body = message.body.unwrap_or_default();
-        let verdict = match Envelope::from_json(&body) {
-            Ok(envelope) => self.execute(&body, &envelope, receives).await,
-            // No try will make an envelope of it. Offered again at once, it is soon among the dead letters.
+        let (group, trace, next) = match Envelope::from_json(&body) {
+            Ok(envelope) => (envelope.source.to_string(), envelope.traceparent, self.execute(envelope, receives).await),
             Err(_) => {
-                note_message(&[(Field::Error, "NotAnEnvelope".to_owned()), (Field::Receives, receives.to_string())]);
-                Verdict::Again(Duration::ZERO)
+                log_message(&[(Field::Error, "NotAnEnvelope".to_owned()), (Field::Receives, receives.to_string())]);
+                (String::new(), None, Next::DeadLetter)
             }
         };
-        match verdict {
-            Verdict::Done => Ok(None),
-            Verdict::Again(delay) => {
-                self.hide(message.receipt_handle, delay).await;
-                Ok(Some(id))
+        let attributes = &message.message_attributes;
+        let send =
+            async |body: &str, delay| self.send(&self.queue_url, body, attributes, Some(group.clone()), trace, delay).await;
+        let again = match next {
+            Next::Delete => return Ok(None),
+            // After its last receive SQS would move the message away. Waiting alone must not make a dead letter.
+            Next::Again(delay) if receives >= self.max_receives => (!send(&body, delay).await).then_some(delay),
+            Next::Again(delay) => Some(delay),
+            Next::Anew(body, delay) => (!send(&body, delay).await).then_some(delay),
+            Next::DeadLetter => {
+                let is_sent = self.send(&self.dead_letter_queue_url, &body, attributes, None, trace, Duration::ZERO).await;
+                (!is_sent).then_some(self.retry_base)
             }
-        }
+        };
+        let Some(delay) = again else { return Ok(None) };
+        self.hide(message.receipt_handle, delay).await;
+        Ok(Some(id))
     }
 
-    async fn execute(&self, body: &str, envelope: &Envelope, receives: u32) -> Verdict {
-        let is_last = receives >= self.max_receives;
-        let delay = backoff::after_failure(self.retry_base, receives);
+    async fn execute(&self, envelope: Envelope, receives: u32) -> Next {
         let mut facts = vec![
             (Field::SubmissionId, envelope.submission_id.to_string()),
             (Field::MessageId, envelope.message_id.to_string()),
             (Field::Source, envelope.source.to_string()),
             (Field::Receives, receives.to_string()),
+            (Field::Tries, (envelope.tries + 1).to_string()),
         ];
-        let verdict = match self.run(envelope, is_last, receives).await {
+        facts.extend(envelope.traceparent.map(|trace| (Field::TraceId, trace.trace_id().to_string())));
+        let next = match self.run(&envelope, receives).await {
             Ok(output) => {
-                let waits = output.outcome == "in-progress";
+                let next = match output.outcome.as_str() {
+                    "in-progress" => Next::Again(self.wait(output.retry_after_seconds, receives)),
+                    // Neither stored nor held.
+                    "failed" => Next::DeadLetter,
+                    _ => Next::Delete,
+                };
                 facts.push((Field::Outcome, output.outcome));
-                match waits {
-                    true if is_last => self.start_over(body, output.retry_after_seconds).await,
-                    true => Verdict::Again(delay),
-                    false => Verdict::Done,
-                }
+                next
             }
             Err(failure) => {
+                let next = self.after(&failure.name, envelope, receives);
                 facts.extend([(Field::Outcome, "error".to_owned()), (Field::Error, failure.name)]);
                 facts.extend(failure.detail.map(|detail| (Field::Detail, detail)));
-                // After the last receive there is nothing to wait for: offered once more, SQS moves it to the dead letters.
-                Verdict::Again(if is_last { Duration::ZERO } else { delay })
+                next
             }
         };
-        note_message(&facts);
-        verdict
+        log_message(&facts);
+        next
     }
 
-    /// Queues a message anew, with its receives not counted: it has not failed, it waits for another submission of the same
-    /// message, and waiting must not make a dead letter.
-    async fn start_over(&self, body: &str, lease_left_seconds: Option<u64>) -> Verdict {
-        let delay = lease_left_seconds.and_then(|it| i32::try_from(it).ok()).unwrap_or(MAX_DELAY_SECONDS).min(MAX_DELAY_SECONDS);
-        match self.sqs.send_message().queue_url(&self.queue_url).message_body(body).delay_seconds(delay).send().await {
-            Ok(_) => Verdict::Done,
-            Err(error) => {
-                note_failure(&StepError::from_sdk("sqs:SendMessage", &error));
-                Verdict::Again(Duration::ZERO)
+    /// How long a message waits for another submission of the same message.
+    fn wait(&self, lease_left_seconds: Option<u64>, receives: u32) -> Duration {
+        let delay = retry::delay(self.retry_base, receives);
+        lease_left_seconds.map_or(delay, |seconds| delay.min(Duration::from_secs(seconds)))
+    }
+
+    /// What happens to a message whose execution failed.
+    fn after(&self, error: &str, envelope: Envelope, receives: u32) -> Next {
+        let later = retry::jittered(self.retry_base, receives, runtime::random());
+        // There is nothing else to do for a message than to hold it, so that is tried until it succeeds.
+        if envelope.hold.is_some() {
+            return Next::Again(later);
+        }
+        let failure = retry::Failure::of(error);
+        if failure == retry::Failure::Deployment {
+            // Of the whole line, since a metric filter does not look into its list of messages.
+            log_field(Field::Failure, "deployment");
+        }
+        match failure {
+            retry::Failure::Outage | retry::Failure::Deployment => {
+                // A message that waited for hours in the queue has its tries too.
+                let is_over = runtime::now() > envelope.received_at.plus(self.retry_time) && receives >= retry::MAX_TRIES;
+                if is_over { hold(envelope, error) } else { Next::Again(later) }
+            }
+            retry::Failure::Other => {
+                let tries = envelope.tries + 1;
+                if tries >= retry::MAX_TRIES {
+                    return hold(envelope, error);
+                }
+                anew(&Envelope { tries, ..envelope }, retry::delay(self.retry_base, tries))
             }
         }
+    }
+
+    /// Sends a message to a queue, with the attributes of the one that it takes the place of. Says whether that was done.
+    async fn send(
+        &self,
+        queue_url: &str,
+        body: &str,
+        attributes: &HashMap<String, SqsMessageAttribute>,
+        group: Option<String>,
+        trace: Option<TraceParent>,
+        delay: Duration,
+    ) -> bool {
+        let attributes = attributes.iter().filter_map(|(name, it)| Some((name.clone(), attribute(it)?))).collect();
+        let sent = self
+            .sqs
+            .send_message()
+            .queue_url(queue_url)
+            .message_body(body)
+            .set_message_attributes(Some(attributes))
+            .set_message_group_id(group)
+            .set_message_system_attributes(runtime::aws_trace_header!(trace))
+            .delay_seconds(i32::try_from(delay.min(MAX_DELAY).as_secs()).unwrap_or(i32::MAX))
+            .send()
+            .await;
+        if let Err(error) = &sent {
+            log_failure(&StepError::from_sdk("sqs:SendMessage", error));
+        }
+        sent.is_ok()
     }
 
     /// Runs one execution to its end.
-    async fn run(&self, envelope: &Envelope, is_last: bool, receives: u32) -> Result<ExecutionOutput, Failure> {
-        let mut input = serde_json::to_value(envelope).map_err(|_| Failure::named("InvalidInput"))?;
-        if let Value::Object(input) = &mut input {
-            input.insert("lastAttempt".to_owned(), is_last.into());
-        }
-        let execution = self
-            .sfn
-            .start_sync_execution()
-            .state_machine_arn(&self.state_machine_arn)
-            // A submission may have brought many messages. At most 80 characters.
-            .name(format!("{}-{}-{receives}", envelope.submission_id, envelope.message_id.prefix(12)))
-            .input(input.to_string())
-            .send()
-            .await
-            .map_err(|error| Failure::from(StepError::from_sdk("states:StartSyncExecution", &error)))?;
-        // StartSyncExecution answers 200 for an execution that failed, too.
+    async fn run(&self, envelope: &Envelope, receives: u32) -> Result<ExecutionOutput, Failure> {
+        let input = serde_json::to_string(envelope).map_err(|_| Failure::named("InvalidInput"))?;
+        // With the message id, because a submission may bring many messages. At most 80 characters.
+        let name = format!("{}-{}-{}-{receives}", envelope.submission_id, envelope.message_id.prefix(12), envelope.tries);
+        let execution = self.executions.start(&name, input, envelope.traceparent).await?;
+        // StartSyncExecution answers 200 also for a failed execution.
         match execution.status {
             SyncExecutionStatus::Succeeded => {
                 let output = execution.output.as_deref().unwrap_or_default();
@@ -150,7 +213,7 @@ impl Dispatch {
         }
     }
 
-    /// Keeps the message away for a while. If that fails it comes back after the queue's visibility timeout.
+    /// Sets the message's visibility timeout. If that fails, the queue's own visibility timeout applies.
     async fn hide(&self, receipt_handle: Option<String>, delay: Duration) {
         let hidden = self
             .sqs
@@ -161,12 +224,30 @@ impl Dispatch {
             .send()
             .await;
         if let Err(error) = hidden {
-            note_failure(&StepError::from_sdk("sqs:ChangeMessageVisibility", &error));
+            log_failure(&StepError::from_sdk("sqs:ChangeMessageVisibility", &error));
         }
     }
 }
 
-/// Why an execution did not come to an outcome.
+/// The tries are over. The next execution, at once, holds the message.
+fn hold(envelope: Envelope, error: &str) -> Next {
+    let hold: Hold = retry::Failure::hold(error);
+    anew(&Envelope { hold: Some(hold), ..envelope }, Duration::ZERO)
+}
+
+/// A new queue message for the envelope as it is now.
+fn anew(envelope: &Envelope, delay: Duration) -> Next {
+    serde_json::to_string(envelope).map_or(Next::Again(delay), |body| Next::Anew(body, delay))
+}
+
+/// An attribute as SQS takes it back. `None` for a kind that SQS does not have yet.
+fn attribute(it: &SqsMessageAttribute) -> Option<MessageAttributeValue> {
+    let builder = MessageAttributeValue::builder().data_type(it.data_type.clone()?);
+    let builder = builder.set_string_value(it.string_value.clone());
+    builder.set_binary_value(it.binary_value.as_ref().map(|it| Blob::new(it.0.clone()))).build().ok()
+}
+
+/// Why an execution has no outcome.
 #[derive(Debug)]
 struct Failure {
     name: String,
@@ -185,9 +266,9 @@ impl From<StepError> for Failure {
     }
 }
 
-fn note_failure(error: &StepError) {
-    note(Field::Error, error.name());
-    note(Field::Detail, error);
+fn log_failure(error: &StepError) {
+    log_field(Field::Error, error.name());
+    log_field(Field::Detail, error);
 }
 
 fn failure(id: String) -> BatchItemFailure {

@@ -1,55 +1,41 @@
 //! Gives a new user their institute, when they have confirmed their sign-up (Cognito post-confirmation trigger).
 //!
-//! Cognito calls it once for a user who signed up and proved the address, and once for a user whom a federated provider
-//! sent for the first time. Users whom an operator made never come here. It calls again when it had no answer within five
-//! seconds, so everything here can run twice, also at the same time, with the effect of once.
+//! Cognito calls the trigger once for a user who signed up and proved the address, and once for a user whom a federated provider
+//! sent for the first time. It does not call the trigger for users that an operator made. It calls again if it gets no answer within
+//! five seconds, so everything here can run twice, also at the same time, with the effect of once.
 //!
-//! Cognito has no conditional write: between the look at the user's attributes and their change an operator may set an
-//! institute, which is then overwritten with the one that the table gives. That is a moment, right after the sign-up, and
-//! it gives nobody more than the operators have put into the table.
+//! Cognito has no conditional write: if an operator sets an institute between the worker's read of the user's attributes and their
+//! change, the worker overwrites it with the institute of the table. This can happen only right after the sign-up, and it gives nobody
+//! more than the operators have put into the table.
 
 use aws_sdk_cognitoidentityprovider::Client as Users;
 use aws_sdk_cognitoidentityprovider::types::AttributeType;
 use aws_sdk_dynamodb::Client as Entries;
 use aws_sdk_dynamodb::types::AttributeValue::{self, S};
 use aws_sdk_dynamodb::types::ReturnValue;
+use domain::Source;
 use domain::enrollment::{DomainRule, EmailDomain, Founded, Kind, Pending};
-use domain::{Source, Timestamp};
-use runtime::{Field, StepError, note};
+use runtime::{Field, StepError, log_field};
 use serde::Deserialize;
 use serde_json::Value;
+use strum::EnumString;
 use uuid::Uuid;
 
-/// The event of a confirmed sign-up. The same trigger is called after a forgotten password was replaced, where it must do
-/// nothing: it would give rights to accounts that had them taken away.
+/// The trigger source of a confirmed sign-up. Cognito calls the same trigger after a forgotten password was replaced. Then it must do
+/// nothing: it would give rights back to accounts that lost them.
 const CONFIRMED_SIGN_UP: &str = "PostConfirmation_ConfirmSignUp";
 
 const READ: &str = "custom:read";
 const WRITE: &str = "custom:write";
 
-/// Where a new user's institute comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a new user gets their institute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum Mode {
-    /// The table's rule for the domain of their address.
+    /// The rule in the enrollment table for the domain of the user's address.
     Domains,
-    /// They found it.
+    /// The user founds one.
     Found,
-}
-
-/// It is no [`Mode`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidMode;
-
-impl std::str::FromStr for Mode {
-    type Err = InvalidMode;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "domains" => Ok(Self::Domains),
-            "found" => Ok(Self::Found),
-            _ => Err(InvalidMode),
-        }
-    }
 }
 
 /// The user pool and the enrollment table.
@@ -61,7 +47,7 @@ pub struct Enrollment {
     mode: Mode,
 }
 
-/// What is read of the event, as the Cognito developer guide has it (*Post confirmation Lambda trigger*).
+/// The members of the event that the worker reads (Cognito Developer Guide, *Post confirmation Lambda trigger*).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
@@ -82,22 +68,22 @@ struct UserAttributes {
     sub: String,
     email: Option<String>,
     email_verified: Option<String>,
-    /// JSON, of a user who came by a federated provider.
+    /// JSON. Only users of a federated provider have it.
     identities: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Identity {
+struct FederatedIdentity {
     provider_name: String,
 }
 
-/// Somebody who has just come in.
+/// A user who has just confirmed their sign-up.
 struct NewUser {
     pool: String,
     name: String,
     sub: String,
-    /// An address that somebody vouches for: Cognito that it is the user's, or their provider.
+    /// The address, if Cognito has verified it or the user's provider asserts it.
     email: Option<String>,
     provider: Option<String>,
 }
@@ -108,18 +94,19 @@ impl Enrollment {
         Self { users, entries, table, mode }
     }
 
-    /// Answers the trigger: gives the user what is due to them and the event back, unchanged.
+    /// Handles the trigger: sets the user's rights and returns the event unchanged.
     ///
     /// # Errors
-    /// [`StepError`] of a call. Cognito shows its sentence to the user, whose account is confirmed all the same.
+    /// [`StepError`] of a call. Cognito shows its sentence to the user. The account is confirmed all the same.
     pub async fn confirmed(&self, event: Value) -> Result<Value, StepError> {
         let given: Event = runtime::input("a post-confirmation event", event.clone())?;
         let outcome = if given.trigger_source == CONFIRMED_SIGN_UP { self.enroll(given.try_into()?).await? } else { "ignored" };
-        note(Field::Outcome, outcome);
+        log_field(Field::Outcome, outcome);
         Ok(event)
     }
 
     async fn enroll(&self, user: NewUser) -> Result<&'static str, StepError> {
+        log_field(Field::Subject, &user.sub);
         if self.has_institute(&user).await? {
             return Ok("unchanged");
         }
@@ -129,7 +116,7 @@ impl Enrollment {
                 self.give(&user, &institute, &[READ, WRITE]).await?;
                 Ok("founded")
             }
-            // A provider's users are its institute's, also where strangers found their own.
+            // A provider's users belong to its institute, also in the mode `found`.
             _ => match self.rule(&user).await? {
                 Some(DomainRule { institute, read, write, .. }) => {
                     let rights = [(READ, read), (WRITE, write)].into_iter().filter_map(|(name, given)| given.then_some(name));
@@ -144,8 +131,7 @@ impl Enrollment {
         }
     }
 
-    /// Whether the user reads or writes for some institute already. Asked of the pool and not of the event, which is as old
-    /// as the call.
+    /// Whether the user reads or writes for an institute already. Read from the user pool, because the event may be stale.
     async fn has_institute(&self, user: &NewUser) -> Result<bool, StepError> {
         let found = self
             .users
@@ -159,8 +145,8 @@ impl Enrollment {
         Ok(institutes.filter_map(AttributeType::value).any(|value| !value.is_empty()))
     }
 
-    /// The rule for the user's address, if it gives anything. One of a provider is for that provider's users, and one
-    /// without for the pool's own: a provider may name any address.
+    /// The rule for the user's address, if it gives a right. A rule with a provider is for that provider's users, a rule without one for
+    /// the pool's own: a provider may assert any address.
     async fn rule(&self, user: &NewUser) -> Result<Option<DomainRule>, StepError> {
         let Some(Ok(domain)) = user.email.as_deref().map(EmailDomain::of_address) else { return Ok(None) };
         let found = self
@@ -180,7 +166,7 @@ impl Enrollment {
 
     /// Sets attributes of the user to the institute.
     async fn give(&self, user: &NewUser, institute: &Source, attributes: &[&str]) -> Result<(), StepError> {
-        note(Field::Source, institute);
+        log_field(Field::Source, institute);
         let mut request = self.users.admin_update_user_attributes().user_pool_id(&user.pool).username(&user.name);
         for name in attributes {
             let attribute = AttributeType::builder().name(*name).value(institute.as_str()).build();
@@ -190,10 +176,10 @@ impl Enrollment {
         updated.map(drop).map_err(|error| StepError::from_sdk("cognito-idp:AdminUpdateUserAttributes", &error))
     }
 
-    /// Notes that the user waits for an operator, unless that is noted.
+    /// Writes into the enrollment table that the user waits for an operator, unless it says so already.
     async fn wait_for_operator(&self, user: NewUser) -> Result<(), StepError> {
         let NewUser { sub, name, email, provider, .. } = user;
-        let entry = Pending { sub, username: name, email, provider, since: Timestamp::now() };
+        let entry = Pending { sub, username: name, email, provider, since: runtime::now() };
         let entry = serde_dynamo::to_item(entry).map_err(|_| StepError::InvalidInput { what: "an entry of the table" })?;
         let put = self
             .entries
@@ -210,7 +196,7 @@ impl Enrollment {
         }
     }
 
-    /// The institute that the user founds: the same however often and by however many it is asked.
+    /// The institute that the user founds: the same for every call, also for simultaneous ones.
     async fn found(&self, user: &NewUser) -> Result<Source, StepError> {
         let updated = self
             .entries
@@ -220,7 +206,7 @@ impl Enrollment {
             .key("name", S(user.sub.clone()))
             .update_expression("SET institute = if_not_exists(institute, :institute), since = if_not_exists(since, :now)")
             .expression_attribute_values(":institute", S(Uuid::new_v4().to_string()))
-            .expression_attribute_values(":now", S(Timestamp::now().to_string()))
+            .expression_attribute_values(":now", S(runtime::now().to_string()))
             .return_values(ReturnValue::AllNew)
             .send()
             .await
@@ -240,12 +226,12 @@ impl TryFrom<Event> for NewUser {
 
     fn try_from(event: Event) -> Result<Self, StepError> {
         let UserAttributes { sub, email, email_verified, identities } = event.request.user_attributes;
-        let identities: Vec<Identity> = serde_json::from_str(identities.as_deref().unwrap_or("[]"))
+        let identities: Vec<FederatedIdentity> = serde_json::from_str(identities.as_deref().unwrap_or("[]"))
             .map_err(|_| StepError::InvalidInput { what: "a user's identities" })?;
         let mut providers = identities.into_iter().map(|identity| identity.provider_name);
         let provider = match (providers.next(), providers.next()) {
             (provider, None) => provider,
-            // An account that others were linked to is not new, and whose word its address is cannot be told.
+            // An account with several linked identities is not new, and it is unclear which of them verified its address.
             _ => return Err(StepError::InvalidInput { what: "a new user's only identity" }),
         };
         let vouched_for = provider.is_some() || email_verified.as_deref() == Some("true");

@@ -12,11 +12,9 @@ const OPERATION: Duration = Duration::from_secs(4);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let sdk = runtime::sdk_config(ATTEMPT, OPERATION).await;
-    let users = aws_sdk_cognitoidentityprovider::config::Builder::from(&sdk).interceptor(runtime::RequestLog).build();
-    let entries = aws_sdk_dynamodb::config::Builder::from(&sdk).interceptor(runtime::RequestLog).build();
     let enrollment = Enrollment::new(
-        aws_sdk_cognitoidentityprovider::Client::from_conf(users),
-        aws_sdk_dynamodb::Client::from_conf(entries),
+        runtime::client!(aws_sdk_cognitoidentityprovider, &sdk),
+        runtime::client!(aws_sdk_dynamodb, &sdk),
         runtime::required_var("ENROLLMENT_TABLE")?,
         runtime::var_parsed("ENROLLMENT")?,
     );

@@ -1,27 +1,58 @@
 //! The catalog, under the credentials of whoever reads it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use ::catalog::record;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Config;
 use aws_sdk_dynamodb::types::AttributeValue::{self, S};
-use domain::{MessageId, Record, Source, Timestamp};
+use domain::{ControlIdKey, MessageId, Record, Source, Status, SubmissionId, Timestamp};
 use runtime::StepError;
 use serde::{Deserialize, Serialize};
 
-/// The index that has an institute's records by `received_at` (`infra/core.yaml`).
-const INDEX: &str = "by-received-at";
+/// The index of an institute's records by `received_at` (`infra/core.yaml`).
+const ARRIVALS: &str = "by-received-at";
 
-/// The catalog table. Has no credentials of its own.
+/// The index of an institute's stored records by control id and `received_at`.
+const CONTROL_IDS: &str = "by-control-id";
+
+/// Its sort key.
+const CONTROL_ID_AT: &str = "control_id_at";
+
+/// Reads the catalog table. Has no credentials of its own.
 #[derive(Clone, Debug)]
-pub struct Catalog {
+pub struct CatalogReader {
     client: Client,
     table: String,
+    /// Whether there is the index by control id.
+    has_search_indexes: bool,
 }
 
-/// Which of an institute's records: all, or those of a range and a type.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What records are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The table, which the message ids order.
+    Ids,
+    /// The index by control id: the newest record first, of one control id.
+    ControlIds,
+    /// The index by arrival: the newest record first.
+    Arrivals,
+}
+
+impl Place {
+    fn index(self) -> Option<&'static str> {
+        match self {
+            Self::Ids => None,
+            Self::ControlIds => Some(CONTROL_IDS),
+            Self::Arrivals => Some(ARRIVALS),
+        }
+    }
+}
+
+/// Selects records of an institute: all, or those that meet every condition given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Selection {
     /// Received then or later.
     pub from: Option<Timestamp>,
@@ -29,25 +60,56 @@ pub(crate) struct Selection {
     pub to: Option<Timestamp>,
     /// MSH-9.1.
     pub message_type: Option<String>,
-    /// MSH-9.2, with MSH-9.1 only.
+    /// MSH-9.2.
     pub trigger_event: Option<String>,
+    /// MSH-10.
+    pub control_id: Option<String>,
+    /// MSH-3.1 or MSH-4.1.
+    pub sender: Option<String>,
+    /// MSH-5.1 or MSH-6.1.
+    pub receiver: Option<String>,
+    /// MSH-7.1 at or after this, compared as text: the sender's own clock.
+    pub message_from: Option<String>,
+    /// MSH-7.1 before this.
+    pub message_to: Option<String>,
+    /// How far the message has come.
+    pub status: Option<Status>,
+    /// The submission that stored the message, or the newest one of it.
+    pub submission: Option<SubmissionId>,
+    /// The message id begins with this: at least 8 hexadecimal digits.
+    pub id_prefix: Option<String>,
 }
 
-/// Where a reading of the index has come to: the key of the last record seen. Among records of one millisecond it is the id
-/// that tells where.
+/// A submission's time may differ from that of its message's arrival by the duration of the request.
+const SUBMISSION_SLACK: Duration = Duration::from_secs(60);
+
+/// A position in an index, or in the table: the key of the last record read, without what the selection says. The message id orders records of the same millisecond.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
-    pub received_at: Timestamp,
+    /// Absent in the table, which the message ids order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<Timestamp>,
     pub message_id: MessageId,
 }
 
-impl Catalog {
-    /// The catalog in `table`.
-    pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+impl CatalogReader {
+    /// The catalog in `table`, with the index by control id or without (`SearchIndexes` of `infra/core.yaml`).
+    pub fn new(client: Client, table: String, has_search_indexes: bool) -> Self {
+        Self { client, table, has_search_indexes }
     }
 
-    /// The record of a message, as it is now.
+    /// What the records of a selection are read from: where the fewest others lie between them.
+    pub(crate) fn place(&self, selection: &Selection) -> Place {
+        if selection.id_prefix.is_some() {
+            // Few messages share eight digits of an id. The table has them side by side, whenever they came.
+            return Place::Ids;
+        }
+        // The index does not have the submissions.
+        let is_indexed = self.has_search_indexes && selection.control_id.is_some() && selection.submission.is_none();
+        if is_indexed { Place::ControlIds } else { Place::Arrivals }
+    }
+
+    /// The record of a message, read consistently.
     pub(crate) async fn get(
         &self,
         caller: &Credentials,
@@ -69,8 +131,9 @@ impl Catalog {
         found.item.map(record).transpose()
     }
 
-    /// The selected ones of the next `evaluated` records behind a position, newest first, and the position they reach to;
-    /// none at the end. DynamoDB counts before it selects, and stops at 1 MiB: fewer than asked for, or none, is not the end.
+    /// Reads the next `evaluated` records after a position, newest first. Returns the selected ones, and the position of the last one
+    /// read; `None` at the end of the index. DynamoDB counts before it selects, and stops at 1 MiB: an answer with fewer records, or
+    /// without any, is not the end.
     pub(crate) async fn next(
         &self,
         caller: &Credentials,
@@ -80,48 +143,78 @@ impl Catalog {
         evaluated: usize,
     ) -> Result<(Vec<Record>, Option<Position>), StepError> {
         const OPERATION: &str = "dynamodb:Query";
-        let mut query = self
+        let mut conditions = Conditions::default();
+        let place = self.place(selection);
+        let key = selection.key_condition(source, place, &mut conditions);
+        let filter = selection.filter(place, &mut conditions);
+        let found = self
             .client
             .query()
             .table_name(&self.table)
-            .index_name(INDEX)
+            .set_index_name(place.index().map(str::to_owned))
             .scan_index_forward(false)
             .limit(evaluated.try_into().unwrap_or(i32::MAX))
-            .key_condition_expression(selection.key_condition())
-            .expression_attribute_names("#source", "source")
-            .expression_attribute_values(":source", S(source.to_string()))
-            .set_exclusive_start_key(after.map(|it| it.key(source)));
-        if let Some(from) = selection.from {
-            query = query.expression_attribute_values(":from", S(from.to_string()));
-        }
-        if let Some(last) = selection.last() {
-            query = query.expression_attribute_values(":last", S(last.to_string()));
-        }
-        let members = [("messageType", &selection.message_type), ("triggerEvent", &selection.trigger_event)];
-        let mut filters = Vec::new();
-        for (name, value) in members {
-            let Some(value) = value else { continue };
-            filters.push(format!("summary.{name} = :{name}"));
-            query = query.expression_attribute_values(format!(":{name}"), S(value.clone()));
-        }
-        let found = query
-            .set_filter_expression((!filters.is_empty()).then(|| filters.join(" AND ")))
+            .key_condition_expression(key)
+            .set_filter_expression(filter)
+            .set_expression_attribute_names(Some(conditions.names))
+            .set_expression_attribute_values(Some(conditions.values))
+            .set_exclusive_start_key(after.map(|it| it.key(source, selection, place)))
             .customize()
             .config_override(Config::builder().credentials_provider(caller.clone()))
             .send()
             .await
             .map_err(|error| StepError::from_sdk_as_caller(OPERATION, &error))?;
-        let reached = found.last_evaluated_key.map(serde_dynamo::from_item).transpose();
+        let reached = found.last_evaluated_key.map(Position::of_key).transpose();
         let reached = reached.map_err(|_| StepError::Unavailable { operation: OPERATION })?;
         let records = found.items.unwrap_or_default().into_iter().map(record).collect::<Result<_, _>>()?;
         Ok((records, reached))
     }
 }
 
+/// The names and values of an expression, each under a name of its own.
+#[derive(Debug, Default)]
+struct Conditions {
+    names: HashMap<String, String>,
+    values: HashMap<String, AttributeValue>,
+}
+
+impl Conditions {
+    /// The place in the expression of an attribute of the item: `#status`, `summary.controlId`. A whole name may be a reserved word.
+    fn name(&mut self, attribute: &str) -> String {
+        if attribute.contains('.') {
+            return attribute.to_owned();
+        }
+        let place = format!("#{attribute}");
+        self.names.insert(place.clone(), attribute.to_owned());
+        place
+    }
+
+    /// The place in the expression of a value.
+    fn value(&mut self, name: &str, value: impl ToString) -> String {
+        let place = format!(":{name}");
+        self.values.insert(place.clone(), S(value.to_string()));
+        place
+    }
+
+    /// `attribute operator value`.
+    fn compare(&mut self, attribute: &str, operator: &str, name: &str, value: impl ToString) -> String {
+        format!("{} {operator} {}", self.name(attribute), self.value(name, value))
+    }
+
+    /// Whether one of two attributes is this value.
+    fn either(&mut self, attributes: [&str; 2], name: &str, value: impl ToString) -> String {
+        let [one, other] = attributes.map(|it| self.name(it));
+        let value = self.value(name, value);
+        format!("({one} = {value} OR {other} = {value})")
+    }
+}
+
 impl Selection {
-    /// Whether records are left out by anything but time.
-    pub(crate) fn filters(&self) -> bool {
-        self.message_type.is_some()
+    /// Whether the selection depends on anything but the keys of its place.
+    pub(crate) fn filters(&self, place: Place) -> bool {
+        let control_id = self.control_id.clone().filter(|_| place == Place::ControlIds);
+        let plain = Self { from: self.from, to: self.to, control_id, ..Self::default() };
+        *self != plain
     }
 
     /// Whether a time is in the range.
@@ -129,36 +222,133 @@ impl Selection {
         self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to)
     }
 
-    /// The last millisecond before `to`: DynamoDB's BETWEEN takes both ends in.
+    /// The last millisecond before `to`: DynamoDB's BETWEEN includes both ends.
     fn last(&self) -> Option<Timestamp> {
         Timestamp::from_millis(self.to?.as_millis() - 1)
     }
 
-    fn key_condition(&self) -> &'static str {
-        match (self.from, self.last()) {
-            (None, None) => "#source = :source",
-            (Some(_), None) => "#source = :source AND received_at >= :from",
-            (None, Some(_)) => "#source = :source AND received_at <= :last",
-            (Some(_), Some(_)) => "#source = :source AND received_at BETWEEN :from AND :last",
+    /// The times in the index that can have a selected record. A message arrived before its submissions of later days.
+    fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let (from, last) = (self.from, self.last());
+        let submitted = self.submission.and_then(SubmissionId::time).map(|it| it.plus(SUBMISSION_SLACK));
+        let earlier = submitted.filter(|it| last.is_none_or(|last| *it < last) && from.is_none_or(|from| from < *it));
+        (from, earlier.or(last))
+    }
+
+    fn key_condition(&self, source: &Source, place: Place, conditions: &mut Conditions) -> String {
+        let mut parts = vec![conditions.compare("source", "=", "source", source)];
+        match place {
+            Place::Ids => {
+                let prefix = conditions.value("prefix", self.id_prefix.as_deref().unwrap_or_default());
+                parts.push(format!("begins_with({}, {prefix})", conditions.name("message_id")));
+            }
+            Place::ControlIds => {
+                let (from, last) = self.times();
+                let (first, last) = ControlIdKey::range(self.control_id.as_deref().unwrap_or_default(), from, last);
+                let range = conditions.compare(CONTROL_ID_AT, "BETWEEN", "first", first);
+                parts.push(format!("{range} AND {}", conditions.value("last", last)));
+            }
+            Place::Arrivals => parts.extend(self.received(conditions)),
         }
+        parts.join(" AND ")
+    }
+
+    /// The condition on the time of arrival.
+    fn received(&self, conditions: &mut Conditions) -> Option<String> {
+        const RECEIVED_AT: &str = "received_at";
+        match self.times() {
+            (None, None) => None,
+            (Some(from), None) => Some(conditions.compare(RECEIVED_AT, ">=", "from", from)),
+            (None, Some(last)) => Some(conditions.compare(RECEIVED_AT, "<=", "last", last)),
+            (Some(from), Some(last)) => {
+                let range = conditions.compare(RECEIVED_AT, "BETWEEN", "from", from);
+                Some(format!("{range} AND {}", conditions.value("last", last)))
+            }
+        }
+    }
+
+    /// What DynamoDB leaves out of what it has read.
+    fn filter(&self, place: Place, conditions: &mut Conditions) -> Option<String> {
+        let mut parts = Vec::new();
+        if place == Place::Ids {
+            // The keys of the table do not have the time.
+            parts.extend(self.received(conditions));
+        }
+        let control_id = self.control_id.clone().filter(|_| place != Place::ControlIds);
+        let members = [
+            ("messageType", "=", "messageType", &self.message_type),
+            ("triggerEvent", "=", "triggerEvent", &self.trigger_event),
+            ("controlId", "=", "controlId", &control_id),
+            ("messageTime", ">=", "messageFrom", &self.message_from),
+            ("messageTime", "<", "messageTo", &self.message_to),
+        ];
+        for (member, operator, name, value) in members {
+            let Some(value) = value else { continue };
+            parts.push(conditions.compare(&format!("summary.{member}"), operator, name, value));
+        }
+        if let Some(sender) = &self.sender {
+            let names = ["summary.sendingApplication", "summary.sendingFacility"];
+            parts.push(conditions.either(names, "sender", sender));
+        }
+        if let Some(receiver) = &self.receiver {
+            let names = ["summary.receivingApplication", "summary.receivingFacility"];
+            parts.push(conditions.either(names, "receiver", receiver));
+        }
+        parts.extend(self.status.map(|it| conditions.compare("status", "=", "status", it)));
+        if let Some(submission) = self.submission {
+            parts.push(conditions.either(["claim_submission", "last_submission"], "submission", submission));
+        }
+        (!parts.is_empty()).then(|| parts.join(" AND "))
     }
 }
 
 impl Position {
-    /// The position of a record.
-    pub(crate) fn of(record: &Record) -> Self {
-        Self { received_at: record.received_at, message_id: record.message_id.clone() }
+    /// The position of a record in what the selection is read from.
+    pub(crate) fn of(record: &Record, selection: &Selection) -> Self {
+        let received_at = selection.id_prefix.is_none().then_some(record.received_at);
+        Self { received_at, message_id: record.message_id.clone() }
     }
 
-    fn key(&self, source: &Source) -> HashMap<String, AttributeValue> {
-        HashMap::from([
+    /// The position that a query has reached. An error if the key is none of a place.
+    fn of_key(mut key: HashMap<String, AttributeValue>) -> Result<Self, serde_dynamo::Error> {
+        if let Some(S(control_id_at)) = key.remove(CONTROL_ID_AT) {
+            key.extend(ControlIdKey::received_at(&control_id_at).map(|at| ("received_at".to_owned(), S(at.to_string()))));
+        }
+        serde_dynamo::from_item(key)
+    }
+
+    fn key(&self, source: &Source, selection: &Selection, place: Place) -> HashMap<String, AttributeValue> {
+        let mut key = HashMap::from([
             ("source".to_owned(), S(source.to_string())),
-            ("received_at".to_owned(), S(self.received_at.to_string())),
             ("message_id".to_owned(), S(self.message_id.to_string())),
-        ])
+        ]);
+        let sort_key = match (place, self.received_at, &selection.control_id) {
+            (Place::ControlIds, Some(at), Some(control_id)) => {
+                Some((CONTROL_ID_AT, ControlIdKey::new(control_id, at).to_string()))
+            }
+            (Place::Arrivals, Some(at), _) => Some(("received_at", at.to_string())),
+            _ => None,
+        };
+        key.extend(sort_key.map(|(name, value)| (name.to_owned(), S(value))));
+        key
     }
 }
 
-fn record(item: HashMap<String, AttributeValue>) -> Result<Record, StepError> {
-    serde_dynamo::from_item(item).map_err(|_| StepError::InvalidInput { what: "a catalog record" })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_index_a_control_id_is_looked_for_among_the_arrivals() {
+        let client = Client::from_conf(Config::builder().behavior_version_latest().build());
+        let place = |has_search_indexes, selection: &Selection| {
+            CatalogReader::new(client.clone(), "catalog".to_owned(), has_search_indexes).place(selection)
+        };
+        let selection = Selection { control_id: Some("Q1".to_owned()), ..Selection::default() };
+        assert_eq!(place(true, &selection), Place::ControlIds);
+        assert_eq!(place(false, &selection), Place::Arrivals);
+        let filter = |place| selection.filter(place, &mut Conditions::default());
+        assert_eq!(filter(Place::ControlIds), None);
+        assert_eq!(filter(Place::Arrivals).as_deref(), Some("summary.controlId = :controlId"));
+    }
 }

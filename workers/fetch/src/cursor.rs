@@ -1,8 +1,7 @@
-//! Where the next page of a listing begins, as a text for the caller to bring back.
+//! The cursor of a listing: a text that names where the next page begins. The caller sends it back.
 //!
-//! A cursor is no secret and gives no right: whatever it says, the query is made with the caller's credentials for the
-//! caller's institute. The checksum only keeps a cursor to the institute and the selection that it was made for, so that a
-//! mix-up is an error and not a list with holes.
+//! A cursor is not secret and gives no right: the query is always made with the caller's credentials for the caller's institute. The
+//! checksum binds a cursor to its institute and selection, so that a mix-up is an error and not a list with holes.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -23,18 +22,22 @@ struct Cursor {
     checksum: String,
 }
 
-/// Base64url of a small JSON.
+/// The cursor of a position: a small JSON in base64url.
 pub(crate) fn encode(source: &Source, selection: &Selection, position: &Position) -> String {
     let cursor = Cursor { v: VERSION, position: position.clone(), checksum: checksum(source, selection, position) };
     BASE64_URL_SAFE_NO_PAD.encode(json!(cursor).to_string())
 }
 
-/// The position in a cursor of this institute and selection; `None` for any other text.
+/// The position in a cursor. `None` if the text is not a cursor of this institute and selection.
 pub(crate) fn decode(text: &str, source: &Source, selection: &Selection) -> Option<Position> {
     let cursor: Cursor = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
     let Cursor { v, position, checksum: claimed } = cursor;
     // Anybody can compute a checksum, and DynamoDB refuses a position outside the range.
-    let mine = v == VERSION && claimed == checksum(source, selection, &position) && selection.covers(position.received_at);
+    let is_in_range = match position.received_at {
+        Some(at) => selection.id_prefix.is_none() && selection.covers(at),
+        None => selection.id_prefix.as_deref().is_some_and(|prefix| position.message_id.as_str().starts_with(prefix)),
+    };
+    let mine = v == VERSION && claimed == checksum(source, selection, &position) && is_in_range;
     mine.then_some(position)
 }
 
@@ -51,12 +54,12 @@ mod tests {
 
     fn at(millis: i64) -> Position {
         let received_at = Timestamp::from_millis(millis).unwrap();
-        Position { received_at, message_id: MessageId::of_canonical(&millis.to_be_bytes()) }
+        Position { received_at: Some(received_at), message_id: MessageId::of_canonical(&millis.to_be_bytes()) }
     }
 
     fn selection() -> Selection {
         let from = Timestamp::range_end("2026-11-21");
-        Selection { from, to: Timestamp::range_end("2026-11-22"), message_type: Some("ADT".to_owned()), trigger_event: None }
+        Selection { from, to: Timestamp::range_end("2026-11-22"), message_type: Some("ADT".to_owned()), ..Selection::default() }
     }
 
     const NOON: i64 = 1_795_262_400_000;
@@ -79,12 +82,27 @@ mod tests {
             Selection { to: None, ..selection() },
             Selection { message_type: None, ..selection() },
             Selection { trigger_event: Some("A01".to_owned()), ..selection() },
+            Selection { control_id: Some("7".to_owned()), ..selection() },
+            Selection { status: Some(domain::Status::Queued), ..selection() },
+            Selection { id_prefix: Some(at(NOON).message_id.prefix(8).to_owned()), ..selection() },
         ];
         for other in others {
             assert_eq!(decode(&cursor, &source, &other), None, "{other:?}");
         }
         let outside = encode(&source, &selection(), &at(NOON + 86_400_000));
         assert_eq!(decode(&outside, &source, &selection()), None);
+    }
+
+    #[test]
+    fn a_cursor_of_ids_has_no_time_and_is_of_its_prefix() {
+        let source = "general-hospital".parse().unwrap();
+        let position = Position { received_at: None, ..at(NOON) };
+        let of_prefix = |prefix: &str| Selection { id_prefix: Some(prefix.to_owned()), ..selection() };
+        let mine = of_prefix(position.message_id.prefix(8));
+        assert_eq!(decode(&encode(&source, &mine, &position), &source, &mine), Some(position.clone()));
+        for (selection, position) in [(mine, at(NOON)), (of_prefix("00000000"), position.clone()), (selection(), position)] {
+            assert_eq!(decode(&encode(&source, &selection, &position), &source, &selection), None);
+        }
     }
 
     #[test]

@@ -22,15 +22,15 @@ const GET_OBJECT: &str = "s3:GetObject";
 
 /// Reads the lake's objects. Has no credentials of its own.
 #[derive(Clone, Debug)]
-pub struct Lake {
+pub struct LakeReader {
     client: Client,
 }
 
-/// What there is of an object.
+/// The content of an object, or the way to it.
 pub(crate) enum Content {
     /// All of it.
     Bytes(Vec<u8>),
-    /// More than [`MAX_BODY_BYTES`]: where the caller can get it from S3.
+    /// The object is larger than [`MAX_BODY_BYTES`]: the caller gets it from S3.
     Elsewhere {
         /// A URL signed with the caller's credentials. Whoever has it may read the object while it lasts.
         url: String,
@@ -39,7 +39,7 @@ pub(crate) enum Content {
     },
 }
 
-impl Lake {
+impl LakeReader {
     /// The lake.
     pub fn new(client: Client) -> Self {
         Self { client }
@@ -89,10 +89,10 @@ fn size_bytes(content_length: Option<i64>) -> usize {
     content_length.and_then(|it| it.try_into().ok()).unwrap_or(usize::MAX)
 }
 
-/// What the caller is told when S3 does not give an object that the catalog names.
+/// The answer when S3 refuses an object that the catalog names.
 ///
-/// To somebody who may not list a bucket, and no user may, S3 says 403 also of what is not there. So on AWS a deleted object
-/// is 403 as a rule, and 410 where the account has opened the bucket for listing.
+/// S3 answers 403, not 404, for an object that does not exist if the caller has no `s3:ListBucket`, and no user has it. So on AWS a
+/// deleted object is usually 403, and 410 only in an account that allows listing the bucket.
 fn refused<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> HttpProblem {
     let status = error.raw_response().map(|response| response.status().as_u16());
     match (status, error.code()) {
@@ -100,7 +100,7 @@ fn refused<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E,
         (Some(404), Some("NoSuchKey" | "NoSuchVersion" | "NotFound")) | (Some(405), _) => {
             HttpProblem::new(410, "Gone", "the message was stored, and has been deleted from the lake since")
         }
-        // An answer to HEAD has no body, and so no code.
+        // An answer to HEAD has no body, so it has no code.
         (Some(403), None | Some("AccessDenied")) => {
             let code = error.code().unwrap_or("403").to_owned();
             let problem = HttpProblem::of_step(&StepError::Denied { operation, code });

@@ -2,9 +2,9 @@
 //! `GET /institutes/{source}/er7` and `GET /institutes/{source}/er7/{messageId}/status` of a named one.
 //!
 //! The worker's own role may write its log and nothing else. It exchanges the caller's ID token for the caller's AWS
-//! credentials, and with those it reads catalog and lake: what a caller may see is decided by IAM, for institutes' users by
-//! comparing their tag `read` with the catalog's partition and with the object's prefix and tag. A defect of this code
-//! cannot show a message to another institute.
+//! credentials, and with those it reads catalog and lake. IAM decides what a caller may see: for the users of an institute it compares
+//! their tag `read` with the catalog's partition and with the object's prefix and tag. A defect of this code cannot show a message to
+//! another institute.
 
 mod catalog;
 mod cursor;
@@ -18,25 +18,25 @@ use aws_credential_types::Credentials;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use domain::Source;
 use exchange::Exchange;
-use runtime::{Field, HttpProblem, Identity, StepError, note, problem_response};
+use runtime::{Caller, Field, HttpProblem, StepError, log_field, problem_response};
 use secrecy::SecretString;
 use serde_json::Value;
 
-pub use catalog::Catalog;
-pub use lake::{Lake, MAX_BODY_BYTES};
+pub use catalog::CatalogReader;
+pub use lake::{LakeReader, MAX_BODY_BYTES};
 
-/// The clients of the worker. None but the exchange can do anything without a caller's credentials.
+/// The clients of the worker. All but the exchange need a caller's credentials for each call.
 #[derive(Debug)]
 pub struct Fetch {
     /// Token in, the caller's credentials out.
     pub exchange: Exchange,
-    /// What is known of messages.
-    pub catalog: Catalog,
+    /// The records of the messages.
+    pub catalog: CatalogReader,
     /// The messages.
-    pub lake: Lake,
+    pub lake: LakeReader,
 }
 
-/// A good end: a word for the log, and the answer.
+/// An answer, and its outcome for the log.
 type Answer = (&'static str, ApiGatewayV2httpResponse);
 
 impl Fetch {
@@ -58,7 +58,7 @@ impl Fetch {
         if route.starts_with("HEAD") {
             response.body = None;
         }
-        note(Field::Outcome, outcome);
+        log_field(Field::Outcome, outcome);
         Ok(response)
     }
 
@@ -67,24 +67,24 @@ impl Fetch {
     }
 }
 
-/// Who asks, and of which institute.
+/// The caller's token, and the institute whose messages the caller asks for.
 struct Reader {
-    /// Whose messages: the institute that the path names, or the one that the caller reads from.
+    /// The institute that the path names, or the one that the caller reads from.
     source: Source,
     /// The ID token.
     token: SecretString,
 }
 
 impl Reader {
-    /// 401 without a verified ID token, 403 without an institute to read from, 400 where the path names none.
+    /// 401 without a verified ID token, 403 without an institute to read from, 400 if the institute in the path is invalid.
     fn of(request: &ApiGatewayV2httpRequest) -> Result<Self, HttpProblem> {
-        let caller = Identity::of(request)?;
+        let caller = Caller::of(request)?;
         let source = match request.path_parameters.get("source") {
             None => caller.reads_from()?.clone(),
             Some(name) => {
                 let source =
                     name.parse::<Source>().map_err(|error| HttpProblem::new(400, "Invalid institute", error.to_string()))?;
-                note(Field::Source, &source);
+                log_field(Field::Source, &source);
                 source
             }
         };

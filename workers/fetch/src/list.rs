@@ -6,27 +6,27 @@ use aws_credential_types::Credentials;
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use domain::catalog::{MAX_PAGE, Progress};
 use domain::{Record, Source, Summary, Timestamp};
-use runtime::{HttpProblem, StepError, json_response};
+use runtime::{Field, HttpProblem, StepError, json_response, log_field};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::catalog::{Position, Selection};
-use crate::{Answer, Catalog, Fetch, Reader, cursor};
+use crate::{Answer, CatalogReader, Fetch, Reader, cursor};
 
 const DEFAULT_LIMIT: usize = 50;
 
-/// Records that one query looks at where a type is selected. A record is about 1 KB, and a query ends at 1 MiB.
+/// Records that one query reads if the caller selects by more than time. A record is about 1 KB, and a query ends at 1 MiB.
 const EVALUATED: usize = 500;
-/// A page of a rare type ends after so many queries, or that much time, with what was found; the cursor goes on from there.
+/// A search for something rare stops after this many queries, or this much time, and answers what it found. Its cursor continues there.
 const MAX_QUERIES: usize = 10;
 const MAX_TIME: Duration = Duration::from_secs(8);
 
-/// What a caller asks for.
+/// The page that a caller asks for.
 #[derive(Debug, PartialEq, Eq)]
 struct Page {
     selection: Selection,
     after: Option<Position>,
-    /// Messages at most.
+    /// The maximum number of messages.
     limit: usize,
 }
 
@@ -48,7 +48,10 @@ impl Fetch {
         let found = read(&self.catalog, &caller, &reader.source, &page).await;
         let (records, next) = found.map_err(|error| HttpProblem::of_step(&error))?;
 
-        let entry = |record: &Record| json!(Entry { progress: record.progress(), summary: record.summary.as_ref() });
+        log_field(Field::Messages, records.len());
+        let entry = |record: &Record| {
+            json!(Entry { progress: record.progress(), summary: record.facts.as_ref().map(|facts| &facts.summary) })
+        };
         let mut body = json!({ "messages": records.iter().map(entry).collect::<Vec<_>>() });
         if let (Some(next), Some(body)) = (next, body.as_object_mut()) {
             body.insert("cursor".to_owned(), cursor::encode(&reader.source, &page.selection, &next).into());
@@ -57,9 +60,9 @@ impl Fetch {
     }
 }
 
-/// The records of a page, and where the next one begins; none after the last.
+/// The records of a page, and the position where the next one begins. `None` after the last page.
 async fn read(
-    catalog: &Catalog,
+    catalog: &CatalogReader,
     caller: &Credentials,
     source: &Source,
     page: &Page,
@@ -67,13 +70,14 @@ async fn read(
     let began = Instant::now();
     let (mut records, mut position) = (Vec::new(), page.after.clone());
     for _ in 0..MAX_QUERIES {
-        // One more than the page has, to know whether there is another.
-        let evaluated = if page.selection.filters() { EVALUATED } else { page.limit + 1 - records.len() };
+        // One more than the page holds, to know whether there is another page.
+        let evaluated =
+            if page.selection.filters(catalog.place(&page.selection)) { EVALUATED } else { page.limit + 1 - records.len() };
         let (found, reached) = catalog.next(caller, source, &page.selection, position.as_ref(), evaluated).await?;
         records.extend(found);
         if records.len() > page.limit {
             records.truncate(page.limit);
-            position = records.last().map(Position::of);
+            position = records.last().map(|it| Position::of(it, &page.selection));
             break;
         }
         position = reached;
@@ -85,54 +89,101 @@ async fn read(
 }
 
 impl Page {
-    /// Reads the query. 400 names the parameter, and never its value; a misspelt one must not list everything.
+    /// Reads the query. 400 names the parameter and never its value. A misspelled parameter is an error: it must not list everything.
     fn of(request: &ApiGatewayV2httpRequest, source: &Source) -> Result<Self, HttpProblem> {
-        let (mut from, mut to, mut kind, mut cursor, mut limit) = (None, None, None, None, DEFAULT_LIMIT);
+        let (mut selection, mut type_event, mut cursor, mut limit) = (Selection::default(), None, None, DEFAULT_LIMIT);
         for (name, value) in request.query_string_parameters.iter() {
             // API Gateway joins the values of a repeated parameter with commas.
             if request.query_string_parameters.all(name).is_some_and(|values| values.len() > 1) {
                 return Err(invalid("a parameter is given once, and has no comma in it"));
             }
+            let bad = |what: &str| invalid(&format!("`{name}` {what}"));
             match name {
-                "from" => from = Some(time(value).ok_or_else(|| invalid(&format!("`from` {NO_TIME}")))?),
-                "to" => to = Some(time(value).ok_or_else(|| invalid(&format!("`to` {NO_TIME}")))?),
-                "type" => kind = Some(message_type(value).ok_or_else(|| invalid("`type` is like ADT or ADT^A01 (ADT%5EA01)"))?),
+                "from" => selection.from = Some(Timestamp::range_end(value).ok_or_else(|| bad(NO_TIME))?),
+                "to" => selection.to = Some(Timestamp::range_end(value).ok_or_else(|| bad(NO_TIME))?),
+                "type" => {
+                    let (code, event) = message_type(value).ok_or_else(|| bad("is like ADT or ADT^A01 (ADT%5EA01)"))?;
+                    (selection.message_type, type_event) = (Some(code), event);
+                }
+                "event" => selection.trigger_event = Some(code(value).ok_or_else(|| bad("is like A01"))?),
+                "controlId" => selection.control_id = Some(text(value).ok_or_else(|| bad(NO_TEXT))?),
+                "sender" => selection.sender = Some(text(value).ok_or_else(|| bad(NO_TEXT))?),
+                "receiver" => selection.receiver = Some(text(value).ok_or_else(|| bad(NO_TEXT))?),
+                "messageFrom" => selection.message_from = Some(hl7_time(value).ok_or_else(|| bad(NO_HL7_TIME))?),
+                "messageTo" => selection.message_to = Some(hl7_time(value).ok_or_else(|| bad(NO_HL7_TIME))?),
+                "status" => {
+                    let status = serde_json::from_value(value.into()).ok();
+                    selection.status = Some(status.ok_or_else(|| bad("is not a status that a message can have"))?);
+                }
+                "submission" => selection.submission = Some(value.parse().map_err(|_| bad("is not a submission id"))?),
+                "idPrefix" => {
+                    selection.id_prefix = Some(id_prefix(value).ok_or_else(|| bad("is 8 to 64 hexadecimal digits"))?);
+                }
                 "cursor" => cursor = Some(value),
                 "limit" => {
                     let number = value.parse().ok().filter(|number| (1..=MAX_PAGE).contains(number));
-                    limit = number.ok_or_else(|| invalid(&format!("`limit` is a number from 1 to {MAX_PAGE}")))?;
+                    limit = number.ok_or_else(|| bad(&format!("is a number from 1 to {MAX_PAGE}")))?;
                 }
-                _ => return Err(invalid("the parameters are `from`, `to`, `type`, `limit` and `cursor`")),
+                _ => return Err(invalid(PARAMETERS)),
             }
         }
-        if from.zip(to).is_some_and(|(from, to)| from >= to) {
+        if type_event.is_some() && selection.trigger_event.is_some() {
+            return Err(invalid("the trigger event is given twice: in `type` and in `event`"));
+        }
+        selection.trigger_event = type_event.or(selection.trigger_event);
+        if selection.from.zip(selection.to).is_some_and(|(from, to)| from >= to) {
             return Err(invalid("`from` must be before `to`"));
         }
-        let (message_type, trigger_event) = kind.unzip();
-        let selection = Selection { from, to, message_type, trigger_event: trigger_event.flatten() };
+        if selection.message_from.as_ref().zip(selection.message_to.as_ref()).is_some_and(|(from, to)| from >= to) {
+            return Err(invalid("`messageFrom` must be before `messageTo`"));
+        }
         let after = match cursor {
             None => None,
             Some(cursor) => {
                 let position = cursor::decode(cursor, source, &selection);
-                Some(position.ok_or_else(|| invalid("`cursor` is none that this query gave to this institute"))?)
+                Some(position.ok_or_else(|| invalid("`cursor` was not issued for this query and institute"))?)
             }
         };
         Ok(Self { selection, after, limit })
     }
 }
 
+const PARAMETERS: &str = "the parameters are `from`, `to`, `type`, `event`, `controlId`, `sender`, `receiver`, `messageFrom`, \
+                          `messageTo`, `status`, `submission`, `idPrefix`, `limit` and `cursor`";
 const NO_TIME: &str = "must be an RFC 3339 timestamp or YYYY-MM-DD; a + in a query is written %2B";
-
-fn time(text: &str) -> Option<Timestamp> {
-    Timestamp::range_end(text)
-}
+const NO_HL7_TIME: &str = "must be a time without a zone, as MSH-7 begins: YYYYMMDDHHMMSS or the beginning of it, or YYYY-MM-DD";
+const NO_TEXT: &str = "must have 1 to 227 characters, and no control characters";
 
 /// Message type, and trigger event if there is one. Both are compared as they stand in MSH-9.
 fn message_type(text: &str) -> Option<(String, Option<String>)> {
+    match text.split_once('^') {
+        None => Some((code(text)?, None)),
+        Some((message_type, event)) => Some((code(message_type)?, Some(code(event)?))),
+    }
+}
+
+fn code(text: &str) -> Option<String> {
     const MAX_LENGTH: usize = 20;
-    let (code, event) = text.split_once('^').map_or((text, None), |(code, event)| (code, Some(event)));
-    let plain = |it: &str| (1..=MAX_LENGTH).contains(&it.len()) && it.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_');
-    (plain(code) && event.is_none_or(plain)).then(|| (code.to_owned(), event.map(str::to_owned)))
+    let is_code = (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_');
+    is_code.then(|| text.to_owned())
+}
+
+/// A value of MSH. 227 is the length of an HD (HL7 2.5.1 §2.A.33), the longest of those that are searched for.
+fn text(text: &str) -> Option<String> {
+    let is_good = (1..=227).contains(&text.chars().count()) && !text.contains(char::is_control);
+    is_good.then(|| text.to_owned())
+}
+
+/// The digits that MSH-7 begins with: year to second at most. `2026-11-21` and `2026-11-21T07:21` are read as well.
+fn hl7_time(text: &str) -> Option<String> {
+    let is_plain = text.bytes().all(|it| it.is_ascii_digit() || b"-:T".contains(&it));
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    (is_plain && (4..=14).contains(&digits.len()) && digits.len().is_multiple_of(2)).then_some(digits)
+}
+
+fn id_prefix(text: &str) -> Option<String> {
+    let is_good = (8..=64).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_hexdigit());
+    is_good.then(|| text.to_ascii_lowercase())
 }
 
 fn invalid(detail: &str) -> HttpProblem {
@@ -144,6 +195,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::catalog::Place;
 
     fn page(query: &[(&str, &str)]) -> Result<Page, String> {
         let query: serde_json::Map<String, Value> = query.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
@@ -157,8 +209,7 @@ mod tests {
 
     #[test]
     fn without_a_query_a_page_begins_with_the_newest() {
-        let selection = Selection { from: None, to: None, message_type: None, trigger_event: None };
-        assert_eq!(page(&[]), Ok(Page { selection, after: None, limit: 50 }));
+        assert_eq!(page(&[]), Ok(Page { selection: Selection::default(), after: None, limit: 50 }));
     }
 
     #[test]
@@ -172,6 +223,46 @@ mod tests {
         assert_eq!(limit, 100);
         let of_type = page(&[("type", "ORU")]).unwrap().selection;
         assert_eq!((of_type.message_type.as_deref(), of_type.trigger_event), (Some("ORU"), None));
+    }
+
+    #[test]
+    fn a_query_selects_by_what_msh_and_the_catalog_say() {
+        let found = page(&[
+            ("type", "ADT"),
+            ("event", "A01"),
+            ("controlId", "Q 1/2"),
+            ("sender", "HIS"),
+            ("receiver", "LAKE"),
+            ("messageFrom", "2026-11-21"),
+            ("messageTo", "202611210721"),
+            ("status", "queued"),
+            ("submission", "01ARZ3NDEKTSV4RRFFQ69G5FAV"),
+            ("idPrefix", "00ABCDEF"),
+        ]);
+        let selection = found.unwrap().selection;
+        let text = |text: &str| Some(text.to_owned());
+        let expected = Selection {
+            from: None,
+            to: None,
+            message_type: text("ADT"),
+            trigger_event: text("A01"),
+            control_id: text("Q 1/2"),
+            sender: text("HIS"),
+            receiver: text("LAKE"),
+            message_from: text("20261121"),
+            message_to: text("202611210721"),
+            status: Some(domain::Status::Queued),
+            submission: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().ok(),
+            id_prefix: text("00abcdef"),
+        };
+        assert_eq!(selection, expected);
+        let filters = |selection: &Selection, place| selection.filters(place);
+        assert!(filters(&selection, Place::Arrivals) && filters(&selection, Place::ControlIds));
+        assert!(!filters(&page(&[("from", "2026-11-20")]).unwrap().selection, Place::Arrivals));
+        let by_control_id = page(&[("from", "2026-11-20"), ("controlId", "Q1")]).unwrap().selection;
+        assert!(filters(&by_control_id, Place::Arrivals) && !filters(&by_control_id, Place::ControlIds));
+        assert!(page(&[("type", "ADT^A01"), ("event", "A01")]).unwrap_err().contains("twice"));
+        assert!(page(&[("messageFrom", "2026"), ("messageTo", "2026")]).unwrap_err().contains("before"));
     }
 
     #[test]
@@ -194,6 +285,20 @@ mod tests {
             ("limit", "SECRET"),
             ("cursor", "SECRET"),
             ("cursor", ""),
+            ("event", ""),
+            ("event", "SECRET!"),
+            ("controlId", ""),
+            ("controlId", "SECRET\u{7f}"),
+            ("sender", ""),
+            ("receiver", "SECRET\n"),
+            ("messageFrom", "SECRET"),
+            ("messageFrom", "202"),
+            ("messageTo", "20261121072107+0100"),
+            ("status", "SECRET"),
+            ("status", ""),
+            ("submission", "SECRET"),
+            ("idPrefix", "1234567"),
+            ("idPrefix", "SECRET00"),
         ];
         for (name, value) in table {
             let detail = page(&[(name, value)]).unwrap_err();

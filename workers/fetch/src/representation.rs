@@ -1,6 +1,6 @@
-//! Which form of a message a caller gets, and whether they have it already (RFC 9110 §12.5.1 and §13.1.2).
+//! Selects the form of a message that the caller gets, and tells whether they have it already (RFC 9110 §12.5.1 and §13.1.2).
 
-use domain::{Charset, MessageId, Received, Stored};
+use domain::{Charset, MessageId, Received, StoredFacts};
 use mediatype::MediaType;
 use mediatype::names::{APPLICATION, JSON, OCTET_STREAM};
 use runtime::media;
@@ -8,14 +8,14 @@ use runtime::media;
 /// The content type of the rendition.
 static RENDITION: MediaType = MediaType::new(APPLICATION, JSON);
 
-/// The content type of the bytes as they were received, whatever they are in.
+/// The content type of the bytes as they were received, in any character set.
 static RAW: MediaType = MediaType::new(APPLICATION, OCTET_STREAM);
 
 /// One form of a stored message: an object of the lake, and how the answer names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Representation {
     pub content_type: String,
-    /// A strong validator, with its quotes. It names the content: the message id is the hash of it, or its version is named.
+    /// A strong validator, with its quotes. It identifies the content: by the message id, which is its hash, or by its S3 version.
     pub etag: String,
     pub bucket: String,
     pub key: String,
@@ -23,26 +23,25 @@ pub(crate) struct Representation {
     pub form: Form,
 }
 
-/// What the bytes of an object are to the message.
+/// The form of the message that an object's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Its canonical form.
+    /// The canonical form.
     Canonical,
-    /// What was received, in that character set: another form of the same message.
+    /// The bytes as they were received, in that character set.
     Received(Charset),
     /// The JSON rendition.
     Rendition,
 }
 
 impl Form {
-    /// Whether these bytes are the message: its id is the hash of the canonical form. A rendition does not show it, and is
-    /// believed.
+    /// Whether these bytes are the message, by its id: the hash of the canonical form. A rendition has no such hash, so the answer is
+    /// yes.
     pub(crate) fn is_of(self, message_id: &MessageId, bytes: &[u8]) -> bool {
         match self {
             Self::Canonical => MessageId::of_canonical(bytes) == *message_id,
             Self::Received(charset) => {
-                let message = Received::new(bytes.to_vec(), charset).message();
-                message.is_ok_and(|message| message.message_id() == *message_id)
+                Received::new(bytes.to_vec(), charset).message_with_id(message_id).is_ok_and(|message| message.is_some())
             }
             Self::Rendition => true,
         }
@@ -50,43 +49,42 @@ impl Form {
 }
 
 impl Representation {
-    /// The form that the `Accept` header likes best: the message itself where it says nothing. `None` if no form will do; a
-    /// message that did not parse has no rendition. The bytes as they were received are for who asks for them: of forms that are
-    /// liked alike they are the last.
-    pub(crate) fn negotiate(accept: Option<&str>, message_id: &MessageId, stored: &Stored) -> Option<Self> {
-        let available: Vec<_> = media::ER7.iter().chain(stored.json_key.is_some().then_some(&RENDITION)).chain([&RAW]).collect();
+    /// The form that the `Accept` header prefers; the canonical form without such a header. `None` if no form is acceptable. A message
+    /// that did not parse has no rendition. The bytes as they were received come last among forms of the same weight.
+    pub(crate) fn negotiate(accept: Option<&str>, message_id: &MessageId, facts: &StoredFacts) -> Option<Self> {
+        let available: Vec<_> = media::ER7.iter().chain(facts.json_key.is_some().then_some(&RENDITION)).chain([&RAW]).collect();
         let chosen = media::negotiate(accept, &available)?;
-        Some(match &stored.json_key {
+        Some(match &facts.json_key {
             Some(json_key) if chosen == &RENDITION => Self {
                 content_type: chosen.to_string(),
-                etag: format!("\"{message_id}.json.{}\"", stored.json_version_id.as_deref().unwrap_or("null")),
-                bucket: stored.bucket.clone(),
+                etag: format!("\"{message_id}.json.{}\"", facts.json_version_id.as_deref().unwrap_or("null")),
+                bucket: facts.bucket.clone(),
                 key: json_key.clone(),
-                version_id: stored.json_version_id.clone(),
+                version_id: facts.json_version_id.clone(),
                 form: Form::Rendition,
             },
-            _ if chosen == &RAW => Self::raw(message_id, stored),
+            _ if chosen == &RAW => Self::raw(message_id, facts),
             _ => Self {
                 content_type: format!("{chosen}; charset=utf-8"),
                 etag: format!("\"{message_id}\""),
-                bucket: stored.bucket.clone(),
-                key: stored.key.clone(),
-                version_id: stored.version_id.clone(),
+                bucket: facts.bucket.clone(),
+                key: facts.key.clone(),
+                version_id: facts.version_id.clone(),
                 form: Form::Canonical,
             },
         })
     }
 
-    /// The bytes as they were received: an object of their own, or that of the canonical form if they are the same.
-    fn raw(message_id: &MessageId, stored: &Stored) -> Self {
-        let (key, version_id, form) = match &stored.raw_key {
-            Some(key) => (key, &stored.raw_version_id, Form::Received(stored.charset.unwrap_or(Charset::UTF_8))),
-            None => (&stored.key, &stored.version_id, Form::Canonical),
+    /// The bytes as they were received: an object of their own, or the ER7 object if they equal the canonical form.
+    fn raw(message_id: &MessageId, facts: &StoredFacts) -> Self {
+        let (key, version_id, form) = match &facts.raw_key {
+            Some(key) => (key, &facts.raw_version_id, Form::Received(facts.charset.unwrap_or(Charset::UTF_8))),
+            None => (&facts.key, &facts.version_id, Form::Canonical),
         };
         Self {
             content_type: RAW.to_string(),
             etag: format!("\"{message_id}.raw.{}\"", version_id.as_deref().unwrap_or("null")),
-            bucket: stored.bucket.clone(),
+            bucket: facts.bucket.clone(),
             key: key.clone(),
             version_id: version_id.clone(),
             form,
@@ -106,9 +104,9 @@ mod tests {
 
     use super::*;
 
-    fn stored(parsed: bool) -> Stored {
-        let now = Timestamp::from_millis(0).unwrap();
-        Stored {
+    fn stored(parsed: bool) -> StoredFacts {
+        StoredFacts {
+            stored_at: Timestamp::from_millis(0).unwrap(),
             state: if parsed { State::Parsed } else { State::Error },
             bucket: "lake".to_owned(),
             key: "m.hl7".to_owned(),
@@ -118,10 +116,7 @@ mod tests {
             raw_key: None,
             raw_version_id: None,
             charset: None,
-            received_at: now,
-            stored_at: now,
             summary: Summary::default(),
-            error: None,
         }
     }
 
@@ -190,14 +185,14 @@ mod tests {
     #[test]
     fn what_was_received_is_an_object_of_its_own_or_that_of_the_canonical_form() {
         let id = MessageId::of_canonical(b"MSH|\r");
-        let raw = |stored: &Stored| Representation::negotiate(Some("application/octet-stream"), &id, stored).unwrap();
+        let raw = |stored: &StoredFacts| Representation::negotiate(Some("application/octet-stream"), &id, stored).unwrap();
         let same = raw(&stored(true));
         assert_eq!((same.key.as_str(), same.version_id.as_deref(), same.form), ("m.hl7", Some("v1"), Form::Canonical));
         assert_eq!(same.etag, format!("\"{id}.raw.v1\""));
 
         let (raw_key, raw_version_id) = (Some("m.bin".to_owned()), Some("v3".to_owned()));
         let latin_1 = Charset::for_label("iso-8859-1");
-        let other = raw(&Stored { raw_key, raw_version_id, charset: latin_1, ..stored(false) });
+        let other = raw(&StoredFacts { raw_key, raw_version_id, charset: latin_1, ..stored(false) });
         assert_eq!((other.key.as_str(), other.version_id.as_deref()), ("m.bin", Some("v3")));
         assert_eq!((other.form, other.etag), (Form::Received(latin_1.unwrap()), format!("\"{id}.raw.v3\"")));
     }
@@ -214,6 +209,15 @@ mod tests {
         }
         assert!(!Form::Received(latin_1).is_of(&id, b"MSH|Muller\r"));
         assert!(!Form::Received(latin_1).is_of(&id, b""));
+    }
+
+    #[test]
+    fn what_was_received_is_verified_by_the_id_that_an_earlier_build_gave_it() {
+        let received = b"MSH|^~\\&|A\rOBX|1|TX|c||one\ntwo\r\rNTE|1\r";
+        for canonical in ["MSH|^~\\&|A\rOBX|1|TX|c||one\ntwo\rNTE|1\r", "MSH|^~\\&|A\rOBX|1|TX|c||one\rtwo\r\rNTE|1\r"] {
+            let id = MessageId::of_canonical(canonical.as_bytes());
+            assert!(Form::Received(Charset::UTF_8).is_of(&id, received), "{canonical:?}");
+        }
     }
 
     #[test]

@@ -18,9 +18,9 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use domain::{MessageId, Timestamp};
+use domain::{ControlIdKey, MessageId, Timestamp};
 use exchange::Exchange;
-use fetch::{Catalog, Fetch, Lake, MAX_BODY_BYTES};
+use fetch::{CatalogReader, Fetch, LakeReader, MAX_BODY_BYTES};
 use serde_json::{Value, json};
 
 const ER7: &[u8] = b"MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
@@ -196,8 +196,8 @@ impl Aws {
             .retry_config(RetryConfig::disabled()));
         Fetch {
             exchange: Exchange::new(cognito, "pool".to_owned()),
-            catalog: Catalog::new(dynamodb, "catalog".to_owned()),
-            lake: Lake::new(s3),
+            catalog: CatalogReader::new(dynamodb, "catalog".to_owned(), true),
+            lake: LakeReader::new(s3),
         }
     }
 
@@ -332,9 +332,15 @@ async fn an_expired_or_refused_token_is_401() {
     let refused = |message: &'static str| {
         exchanging(move || answered(400, &json!({ "__type": "NotAuthorizedException", "message": message })))
     };
-    for message in ["Invalid login token. Token expired: 1 >= 0", "Token is not from a supported provider", "SECRET"] {
+    for (message, status, retry_after) in [
+        ("Invalid login token. Token expired: 1 >= 0", 401, None),
+        ("Invalid login token. Couldn't verify signed token.", 401, None),
+        // The deployment's doing, and not the caller's.
+        ("Token is not from a supported provider", 503, Some("60")),
+        ("SECRET", 503, Some("60")),
+    ] {
         let aws = Aws { exchange: refused(message), ..Aws::healthy() };
-        check(&aws.answer(get(&token(3600))).await, 401, None);
+        check(&aws.answer(get(&token(3600))).await, status, retry_after);
         assert_eq!(aws.get_item.num_calls(), 0);
     }
     let aws = Aws { get_object: reading(|| s3_refusal(400, "ExpiredToken")), ..Aws::healthy() };
@@ -443,13 +449,14 @@ impl Index {
     fn query(&self, input: &QueryInput) -> QueryOutput {
         let limit = usize::try_from(input.limit().unwrap()).unwrap();
         self.limits.lock().unwrap().push(limit);
+        let is_by_control_id = input.index_name() == Some("by-control-id");
+        assert!(is_by_control_id || input.index_name() == Some("by-received-at"));
         let wanted = input.expression_attribute_values().unwrap().get(":messageType").map(|it| it.as_s().unwrap().as_str());
         let start = input.exclusive_start_key().map_or(0, |key| {
             let id = key["message_id"].as_s().unwrap();
-            assert_eq!(
-                (input.index_name(), key["source"].as_s().unwrap().as_str()),
-                (Some("by-received-at"), "general-hospital")
-            );
+            assert_eq!(key["source"].as_s().unwrap(), "general-hospital");
+            let sort_key = if is_by_control_id { "control_id_at" } else { "received_at" };
+            assert!(key.len() == 3 && key.contains_key(sort_key), "the keys of index and table: {key:?}");
             self.records.iter().position(|(_, message_id, _)| message_id.as_str() == id).unwrap() + 1
         });
         let rest = &self.records[start..];
@@ -459,6 +466,14 @@ impl Index {
             let parts = [("source", "general-hospital"), ("received_at", &at.to_string()), ("message_id", id.as_str())];
             parts.map(|(name, value)| (name.to_owned(), text(value))).into()
         };
+        let reached = |record: &(Timestamp, MessageId, &str)| {
+            let mut key = key(record);
+            if is_by_control_id {
+                key.remove("received_at");
+                key.insert("control_id_at".to_owned(), text(&ControlIdKey::new("Q1", record.0).to_string()));
+            }
+            key
+        };
         let item = |record: &(Timestamp, MessageId, &str)| {
             let mut item = key(record);
             item.insert("status".to_owned(), text("stored"));
@@ -466,7 +481,7 @@ impl Index {
             item
         };
         let found = evaluated.iter().filter(|(_, _, kind)| wanted.is_none_or(|it| it == *kind)).map(item).collect();
-        let last = (evaluated.len() < rest.len() || limit == rest.len()).then(|| evaluated.last().map(key)).flatten();
+        let last = (evaluated.len() < rest.len() || limit == rest.len()).then(|| evaluated.last().map(reached)).flatten();
         QueryOutput::builder().set_items(Some(found)).set_last_evaluated_key(last).build()
     }
 
@@ -522,4 +537,41 @@ async fn a_rare_type_is_looked_for_in_bounded_steps() {
     assert_eq!((sizes, ids), (vec![0, 0, 1], expected(&index, Some("ORU"))));
     let limits = index.limits.lock().unwrap();
     assert!(limits.iter().all(|limit| *limit == 500) && limits.len() <= 25, "{limits:?}");
+}
+
+#[tokio::test]
+async fn a_control_id_is_looked_up_and_not_looked_for() {
+    for at_once in [1, 3, 1000] {
+        let index = Index::of(45, 7, at_once);
+        for limit in ["1", "10", "45", "100"] {
+            let (sizes, ids) = pages(&index, &json!({ "limit": limit, "controlId": "Q1" })).await;
+            assert_eq!(ids, expected(&index, None), "{at_once} at once, limit {limit}: {sizes:?}");
+            let (sizes, ids) = pages(&index, &json!({ "limit": limit, "controlId": "Q1", "type": "ORU" })).await;
+            assert_eq!(ids, expected(&index, Some("ORU")), "{at_once} at once, limit {limit}, filtered: {sizes:?}");
+        }
+    }
+    // What DynamoDB is asked for.
+    let asked: Arc<Mutex<Vec<QueryInput>>> = Arc::default();
+    let (seen, nothing) = (Arc::clone(&asked), QueryOutput::builder().build());
+    let rule = mock!(aws_sdk_dynamodb::Client::query).then_compute_output(move |input| {
+        seen.lock().unwrap().push(input.clone());
+        nothing.clone()
+    });
+    let worker = Aws { query: rule, ..Aws::healthy() }.worker();
+    for query in [
+        json!({ "controlId": "Q1" }),
+        json!({ "controlId": "Q1", "from": "2026-11-21", "to": "2026-11-22" }),
+        json!({ "controlId": "Q1", "submission": "01ARZ3NDEKTSV4RRFFQ69G5FAV" }),
+        json!({ "controlId": "Q1", "idPrefix": "00abcdef" }),
+    ] {
+        assert_eq!(worker.answer(list(&query)).await.unwrap().status_code, 200);
+    }
+    let asked = asked.lock().unwrap();
+    let indexes: Vec<_> = asked.iter().map(QueryInput::index_name).collect();
+    assert_eq!(indexes, [Some("by-control-id"), Some("by-control-id"), Some("by-received-at"), None], "one request each");
+    let value = |n: usize, name: &str| asked[n].expression_attribute_values().unwrap()[name].as_s().unwrap().clone();
+    assert_eq!([value(0, ":first"), value(0, ":last")], ["Q1\t", "Q1\n"]);
+    let day = ["Q1\t2026-11-21T00:00:00.000Z", "Q1\t2026-11-21T23:59:59.999Z"];
+    assert_eq!([value(1, ":first"), value(1, ":last")], day);
+    assert_eq!((asked[0].filter_expression(), asked[0].limit()), (None, Some(51)));
 }

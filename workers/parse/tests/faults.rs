@@ -106,7 +106,7 @@ async fn a_payload_that_is_not_the_message_it_is_said_to_be_fails_the_execution(
     let swapped = found(b"MSH|^~\\&|another message");
     assert_eq!(parse_overflow(&swapped).await, Err(other.clone()));
 
-    let inline = json!(Payload::inline(&Received::new(ER7.into(), Charset::UTF_8)));
+    let inline = json!(Payload::inline(&Received::new(ER7, Charset::UTF_8)));
     assert_eq!(parse(&swapped, request(&"0".repeat(64), &inline)).await, Err(other));
     assert_eq!(swapped.num_calls(), 1, "an inline payload needs no call");
 }

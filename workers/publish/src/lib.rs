@@ -1,11 +1,10 @@
-//! Tells subscribers what became of a submission: one CloudEvent on the topic, with attributes to filter by.
+//! Publishes the outcome of a submission: one CloudEvent on the topic, with attributes to filter by.
 
 use aws_sdk_sns::Client;
 use aws_sdk_sns::error::BuildError;
 use aws_sdk_sns::types::MessageAttributeValue;
-use domain::event::{CloudEvent, Outcome};
-use domain::step::Subject;
-use runtime::{Field, StepError, note};
+use domain::event::{CloudEvent, EventType, Outcome};
+use runtime::{Field, StepError, log_field, log_submitted};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -23,9 +22,16 @@ pub struct Published {
 /// [`StepError::Throttled`] and [`StepError::Unavailable`] may be retried; anything else is a fault of the deployment.
 pub async fn publish(sns: &Client, topic_arn: &str, event: Value) -> Result<Published, StepError> {
     let outcome: Outcome = runtime::input("an outcome", event)?;
-    let Outcome { submission_id, message_id, source, .. } = outcome.clone();
-    Field::note_subject(&Subject { submission_id, message_id, source });
-    note(Field::Outcome, outcome.event_type.as_str());
+    log_submitted(&outcome.submitted);
+    log_field(Field::Outcome, outcome.event_type);
+    if let Some(reason) = outcome.reason {
+        log_field(Field::Reason, reason);
+    }
+    if let Some(stored) =
+        outcome.stored.as_ref().filter(|_| matches!(outcome.event_type, EventType::Stored | EventType::Unparsable))
+    {
+        log_field(Field::StoredAfterMs, stored.facts.stored_at.as_millis().saturating_sub(stored.received_at.as_millis()));
+    }
 
     let event = CloudEvent::of(outcome);
     let body = serde_json::to_string(&event).map_err(|_| StepError::InvalidInput { what: "an outcome" })?;

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use aws_sdk_sns::Client;
-use aws_sdk_sns::config::Builder;
 use lambda_runtime::Error;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let sdk = runtime::sdk_config(Duration::from_secs(4), Duration::from_secs(12)).await;
-    let sns = Client::from_conf(Builder::from(&sdk).interceptor(runtime::RequestLog).build());
+    let sns = runtime::client!(aws_sdk_sns, &sdk);
     let topic_arn = runtime::required_var("TOPIC_ARN")?;
 
+    runtime::count_institutes(runtime::required_var("METRICS_INSTITUTES")?);
     runtime::serve("publish", |event| publish::publish(&sns, &topic_arn, event)).await
 }

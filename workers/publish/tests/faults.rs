@@ -38,9 +38,10 @@ fn stored() -> Value {
     })
 }
 
-fn denied() -> Value {
+fn held() -> Value {
     json!({
-        "type": "denied",
+        "type": "held",
+        "reason": "denied",
         "error": "Denied",
         "submissionId": SUBMISSION,
         "messageId": "0".repeat(64),
@@ -137,11 +138,12 @@ async fn a_stored_message_is_announced_with_a_pointer_and_attributes_to_filter_b
 }
 
 #[tokio::test]
-async fn a_denied_message_is_announced_without_empty_attributes() {
+async fn a_held_message_is_announced_without_empty_attributes() {
     let (rule, taken) = taken();
-    publish(&rule, RetryConfig::disabled(), denied()).await.unwrap();
+    publish(&rule, RetryConfig::disabled(), held()).await.unwrap();
     let taken = taken.lock().unwrap();
-    let expected = [("event", "denied"), ("format", "er7"), ("protocol", "hl7v2"), ("source", "general-hospital")];
+    let expected =
+        [("event", "held"), ("format", "er7"), ("protocol", "hl7v2"), ("reason", "denied"), ("source", "general-hospital")];
     assert_eq!(attributes(&taken[0]), expected);
     let body: Value = serde_json::from_str(taken[0].message().unwrap()).unwrap();
     assert_eq!(body["data"]["error"], json!({ "code": "Denied" }));

@@ -88,3 +88,70 @@ async fn a_message_is_not_reported_missing_while_the_second_institute_cannot_be_
     check(&ask(&[&absent, &throttled]).await, 429, "2");
     assert_eq!((absent.num_calls(), throttled.num_calls()), (1, 1));
 }
+
+/// Asks for many messages of one institute.
+async fn ask_many(rules: &[&Rule], messages: usize) -> ApiGatewayV2httpResponse {
+    let client = mock_client!(aws_sdk_dynamodb, RuleMode::Sequential, rules, |conf| conf.retry_config(RetryConfig::disabled()));
+    let ids: Vec<String> = (0..messages).map(|nth| format!("{nth:064x}")).collect();
+    let event = json!({
+        "version": "2.0",
+        "routeKey": "POST /er7/status",
+        "rawPath": "/er7/status",
+        "headers": { "authorization": "a.b.c" },
+        "body": json!({ "messageIds": ids }).to_string(),
+        "requestContext": {
+            "http": { "method": "POST", "path": "/er7/status" },
+            "authorizer": { "lambda": { "issuer": "https://issuer", "subject": "user", "tokenUse": "id", "write": "west" } },
+        },
+        "isBase64Encoded": false,
+    });
+    status::answer(&Catalog::new(client, "catalog".to_owned()), event).await.unwrap()
+}
+
+fn key(nth: usize) -> Value {
+    json!({ "source": { "S": "west" }, "message_id": { "S": format!("{nth:064x}") } })
+}
+
+fn queued(nth: usize) -> Value {
+    let mut item = key(nth);
+    item["status"] = json!({ "S": "queued" });
+    item["received_at"] = json!({ "S": "2026-01-02T03:04:05Z" });
+    item
+}
+
+/// Answers a question for `asked` keys with some of them, and leaves out the others.
+fn many(asked: usize, found: Vec<Value>, left_out: Vec<Value>) -> Rule {
+    mock!(aws_sdk_dynamodb::Client::batch_get_item)
+        .match_requests(move |request| {
+            let keys = &request.request_items().unwrap()["catalog"];
+            keys.keys().len() == asked && keys.consistent_read() == Some(true)
+        })
+        .then_http_response(move || {
+            let left_out = if left_out.is_empty() { json!({}) } else { json!({ "catalog": { "Keys": left_out } }) };
+            answer(200, &json!({ "Responses": { "catalog": found }, "UnprocessedKeys": left_out }))
+        })
+}
+
+#[tokio::test]
+async fn keys_that_dynamodb_leaves_out_are_asked_for_again() {
+    let first = many(100, vec![queued(0)], vec![key(1), key(2)]);
+    let second = many(3, vec![queued(2), queued(100)], vec![key(1)]);
+    let third = many(1, vec![], vec![]);
+    let response = ask_many(&[&first, &second, &third], 101).await;
+    let Some(Body::Text(body)) = &response.body else { panic!("no text: {response:?}") };
+    let body: Value = serde_json::from_str(body).unwrap();
+    let statuses = body["statuses"].as_array().unwrap();
+    let of = |status: &str| -> Vec<usize> {
+        statuses.iter().enumerate().filter(|(_, it)| it["status"] == status).map(|(nth, _)| nth).collect()
+    };
+    assert_eq!((response.status_code, of("queued"), of("unknown").len()), (200, vec![0, 2, 100], 98));
+}
+
+#[tokio::test]
+async fn many_messages_are_not_reported_unknown_while_dynamodb_leaves_them_out() {
+    let answers: Vec<Rule> = (0..5).map(|_| many(1, vec![], vec![key(0)])).collect();
+    check(&ask_many(&answers.iter().collect::<Vec<_>>(), 1).await, 429, "2");
+    let unavailable = mock!(aws_sdk_dynamodb::Client::batch_get_item)
+        .then_http_response(|| answer(500, &json!({ "__type": "InternalServerError", "message": "SECRET" })));
+    check(&ask_many(&[&unavailable], 1).await, 503, "5");
+}

@@ -2,18 +2,19 @@
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Config, Credentials};
-use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 use runtime::StepError;
 
+pub(crate) const PUT_OBJECT: &str = "s3:PutObject";
+
 /// Puts objects into the lake. Has no credentials of its own.
 #[derive(Clone, Debug)]
-pub struct Lake {
+pub struct LakeWriter {
     client: Client,
     bucket: String,
 }
 
-impl Lake {
+impl LakeWriter {
     /// The lake in `bucket`.
     pub fn new(client: Client, bucket: String) -> Self {
         Self { client, bucket }
@@ -24,10 +25,10 @@ impl Lake {
         &self.bucket
     }
 
-    /// Puts an object and gives its version.
+    /// Puts an object and returns its version.
     ///
-    /// A repeated step puts it once more: another version of the same bytes. It does not trust what is there already, since
-    /// a user who may write may have put anything under this key past the API.
+    /// A repeated step puts it once more: another version of the same bytes. It does not trust an existing object, because a user
+    /// with the right to write may have put anything under this key without the API.
     ///
     /// # Errors
     /// [`StepError::Denied`] if the caller may not, else those of the call.
@@ -39,7 +40,6 @@ impl Lake {
         content_type: &str,
         tagging: &str,
     ) -> Result<Option<String>, StepError> {
-        const OPERATION: &str = "s3:PutObject";
         let put = self
             .client
             .put_object()
@@ -52,13 +52,6 @@ impl Lake {
             .config_override(Config::builder().credentials_provider(caller.clone()))
             .send()
             .await;
-        match put {
-            Ok(output) => Ok(output.version_id),
-            Err(error) => match error.code() {
-                // S3's answer to two writes of one key at the same moment.
-                Some("ConditionalRequestConflict") => Err(StepError::Unavailable { operation: OPERATION }),
-                _ => Err(StepError::from_sdk_as_caller(OPERATION, &error)),
-            },
-        }
+        put.map(|output| output.version_id).map_err(|error| StepError::from_sdk_as_caller(PUT_OBJECT, &error))
     }
 }

@@ -2,20 +2,22 @@
 //!
 //! The worker's own role has no S3 permission on the lake bucket. It opens the sealed ID token, exchanges it for the
 //! caller's credentials (Cognito identity pool), and it is the caller's role, through principal tags and object tags, that
-//! allows the objects or not. So this code cannot misfile a message, whatever it believes the source to be.
+//! allows the objects or not. So a defect of this code cannot store a message under another institute.
 
 mod lake;
 
-use aws_sdk_kms::Client as Kms;
 use catalog::Catalog;
 use domain::claim::Finish;
 use domain::step::{StoreAnswer, StoreRequest};
-use domain::{Stored, Timestamp, object};
-use exchange::Exchange;
-use runtime::{Field, StepError, note};
+use domain::{Source, Stored, StoredFacts, object};
+use exchange::{Exchange, Writers};
+use runtime::{Field, StepError, log_field, log_submitted};
+use seal::Opener;
+use secrecy::SecretString;
 use serde_json::Value;
 
-pub use lake::Lake;
+pub use lake::LakeWriter;
+use lake::PUT_OBJECT;
 
 /// The clients and settings of the worker.
 #[derive(Debug)]
@@ -23,45 +25,45 @@ pub struct Store {
     /// Own role: `UpdateItem`.
     pub catalog: Catalog,
     /// Own role: opens sealed tokens.
-    pub kms: Kms,
-    /// The key they are sealed with.
-    pub token_key_arn: String,
+    pub opener: Opener,
     /// Own role: reads the overflow bucket, and no other.
     pub own_s3: aws_sdk_s3::Client,
     /// The overflow bucket.
     pub overflow_bucket: String,
     /// Token in, the caller's credentials out.
     pub exchange: Exchange,
+    /// Whose institute a token is for: decides who is to blame for a refusal.
+    pub writers: Writers,
     /// The lake bucket, only under a caller's credentials.
-    pub lake: Lake,
+    pub lake: LakeWriter,
 }
 
 impl Store {
     /// Answers one [`StoreRequest`]. Safe to repeat: the same objects are put again, the record is finished once.
     ///
-    /// What was received is an object of its own unless its bytes are the canonical ones. Another submission may have received
-    /// the same message in other bytes: the record names the version of the one that finishes it.
+    /// The received bytes are stored as an object of their own unless they equal the canonical form. Another submission may have
+    /// received the same message in other bytes: the record names the version of the submission that finishes it.
     ///
     /// # Errors
-    /// [`StepError::Denied`], [`StepError::TokenExpired`], [`StepError::TokenInvalid`] and [`StepError::PayloadExpired`] are
-    /// permanent; [`StepError::Throttled`] and [`StepError::Unavailable`] may be retried; the rest fails the execution.
+    /// [`StepError::Denied`], [`StepError::TokenExpired`], [`StepError::TokenInvalid`] and [`StepError::PayloadExpired`] are not
+    /// retried; [`StepError::Throttled`] and [`StepError::Unavailable`] may be at once; the rest fails the execution.
     pub async fn answer(&self, event: Value) -> Result<StoreAnswer, StepError> {
-        let StoreRequest { subject, received_at, token, payload, parsed } = runtime::input("a store request", event)?;
-        Field::note_subject(&subject);
+        let StoreRequest { submitted, received_at, token, payload, parsed } = runtime::input("a store request", event)?;
+        log_submitted(&submitted);
 
-        let token = seal::open(&self.kms, &self.token_key_arn, &subject, &token).await?;
+        let token = self.opener.open(&submitted, &token).await?;
         let credentials = self.exchange.credentials(&token).await?;
         let received = overflow::received(&self.own_s3, &self.overflow_bucket, &payload).await?;
-        let message = overflow::message(&received)?;
-        note(Field::SizeBytes, message.size_bytes());
+        let message = overflow::message(&received, &submitted.message_id)?;
+        log_field(Field::SizeBytes, message.size_bytes());
 
-        let key = object::er7_key(&subject.source, &subject.message_id, received_at);
-        let json_key = object::json_key(&subject.source, &subject.message_id, received_at);
-        let raw_key = object::raw_key(&subject.source, &subject.message_id, received_at);
-        let tagging = object::tagging(&subject.source, parsed.state);
+        let key = object::er7_key(&submitted.source, &submitted.message_id, received_at);
+        let json_key = object::json_key(&submitted.source, &submitted.message_id, received_at);
+        let raw_key = object::raw_key(&submitted.source, &submitted.message_id, received_at);
+        let tagging = object::tagging(&submitted.source, parsed.state);
         let rendition = rendition(&message)?;
         let charset = received.charset();
-        let raw = (received.bytes() != message.as_str().as_bytes()).then(|| received.into_bytes());
+        let raw = (received.bytes() != message.as_str().as_bytes()).then(|| received.into_bytes().into());
         let er7 = self.lake.put(&credentials, &key, message.as_str().into(), "application/hl7-v2; charset=utf-8", &tagging);
         let json = async {
             match rendition {
@@ -78,9 +80,12 @@ impl Store {
                 None => Ok(None),
             }
         };
-        let (version_id, json_version_id, raw_version_id) = futures_util::future::try_join3(er7, json, raw).await?;
+        let (version_id, json_version_id, raw_version_id) = futures_util::future::try_join3(er7, json, raw)
+            .await
+            .map_err(|error| self.explained(error, &token, &submitted.source))?;
 
-        let stored = Stored {
+        let facts = StoredFacts {
+            stored_at: runtime::now(),
             state: parsed.state,
             bucket: self.lake.bucket().to_owned(),
             key,
@@ -90,25 +95,36 @@ impl Store {
             raw_key: raw_version_id.is_some().then_some(raw_key),
             charset: raw_version_id.is_some().then_some(charset),
             raw_version_id: raw_version_id.flatten(),
-            received_at,
-            stored_at: Timestamp::now(),
             summary: parsed.summary,
-            error: parsed.error,
         };
-        let answer = match self.catalog.finish(&subject, stored).await? {
+        let stored = Stored { received_at, facts, error: parsed.error };
+        let answer = match self.catalog.finish(&submitted, stored).await? {
             Finish::Stored(stored) => StoreAnswer::Stored { stored },
             Finish::Duplicate => StoreAnswer::Duplicate,
             Finish::Lost => return Err(StepError::ClaimLost),
         };
-        note(Field::Outcome, if answer == StoreAnswer::Duplicate { "duplicate" } else { "stored" });
+        log_field(Field::Outcome, <&str>::from(&answer));
         Ok(answer)
+    }
+
+    /// Says who is to blame for a refused write. The caller is only if the caller's own claims explain it: then the token is for
+    /// another institute than the message's, or for none. S3 also answers `AccessDenied` when a key policy, an SCP, a bucket policy
+    /// or the map of principal tags is wrong.
+    fn explained(&self, error: StepError, token: &SecretString, source: &Source) -> StepError {
+        match error {
+            StepError::Denied { operation, code } if self.writers.institute(token).as_ref() == Some(source) => {
+                StepError::Misconfigured { operation, code }
+            }
+            StepError::TokenExpired => self.exchange.outdated(token, PUT_OBJECT),
+            other => other,
+        }
     }
 }
 
-/// The rendition of a message of this size is measured before it is made.
+/// From this size on, the rendition of a message is measured before it is made.
 const LARGE_BYTES: usize = 256 * 1024;
 
-/// Counts what is written to it.
+/// Counts the bytes that are written to it.
 struct Counter(usize);
 
 impl std::io::Write for Counter {
@@ -122,11 +138,11 @@ impl std::io::Write for Counter {
     }
 }
 
-/// The JSON rendition of a message that can be read; `None` for one that cannot.
+/// The JSON rendition of a message; `None` if its MSH is not readable.
 fn rendition(message: &domain::Er7) -> Result<Option<Vec<u8>>, StepError> {
     let Ok(delimiters) = hl7::Delimiters::of(message) else { return Ok(None) };
     let failed = |_| StepError::InvalidInput { what: "the rendition" };
-    // A vector that grows takes up to three times what it holds, and a message of nothing but delimiters and single letters has a
+    // A growing vector takes up to three times the memory of its content, and a message of delimiters and single letters has a
     // rendition fifty times as long.
     let size_bytes = if message.size_bytes() < LARGE_BYTES {
         message.size_bytes() * 8

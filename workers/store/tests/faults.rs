@@ -21,23 +21,29 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use catalog::Catalog;
 use domain::step::StoreAnswer;
-use domain::{Charset, Er7, Payload, Received, Stored};
+use domain::{Charset, Er7, Payload, Received, StoredFacts};
 use exchange::Exchange;
 use runtime::StepError;
+use seal::Opener;
 use serde_json::{Value, json};
-use store::{Lake, Store};
+use store::{LakeWriter, Store};
 
 const ER7: &str = "MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
 const MINE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 const ANOTHER: &str = "01BX5ZZKBKACTAV9WEVGEMMVRZ";
 const PUT_OBJECT: &str = "s3:PutObject";
 const HOUR: i64 = 3600;
+const ISSUER: &str = "https://issuer";
+const PARTNER: &str = "https://partner";
 
 /// An ID token that ends `seconds` from now; another `jti` makes another token of the same user.
 fn token(seconds: i64, jti: u32) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let exp = now.checked_add_signed(seconds).unwrap();
-    let claims = json!({ "iss": "https://issuer", "sub": "user", "exp": exp, "jti": jti });
+    token_of(&json!({ "iss": ISSUER, "sub": "user", "exp": exp, "jti": jti, "custom:write": "general-hospital" }))
+}
+
+fn token_of(claims: &Value) -> String {
     format!("header.{}.signature", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
@@ -188,12 +194,15 @@ impl Aws {
         let dynamodb = mock_client!(aws_sdk_dynamodb, any, [finish], |conf| conf.retry_config(retry.clone()));
         Store {
             catalog: Catalog::new(dynamodb, "catalog".to_owned()),
-            kms: mock_client!(aws_sdk_kms, any, [open], |conf| conf.retry_config(retry.clone())),
-            token_key_arn: "arn:aws:kms:eu-central-1:123456789012:key/token".to_owned(),
+            opener: Opener::new(
+                mock_client!(aws_sdk_kms, any, [open], |conf| conf.retry_config(retry.clone())),
+                "arn:aws:kms:eu-central-1:123456789012:key/token".to_owned(),
+            ),
             own_s3: mock_client!(aws_sdk_s3, any, [fetch], |conf| conf.retry_config(retry.clone())),
             overflow_bucket: "overflow".to_owned(),
             exchange: Exchange::new(cognito, "eu-central-1:pool".to_owned()),
-            lake: Lake::new(lake, "lake".to_owned()),
+            writers: json!({ ISSUER: { "claim": "custom:write" }, PARTNER: { "institute": "lab" } }).to_string().parse().unwrap(),
+            lake: LakeWriter::new(lake, "lake".to_owned()),
         }
     }
 
@@ -223,9 +232,9 @@ impl Aws {
 }
 
 #[track_caller]
-fn stored(answer: Result<StoreAnswer, StepError>) -> Stored {
+fn stored(answer: Result<StoreAnswer, StepError>) -> StoredFacts {
     match answer {
-        Ok(StoreAnswer::Stored { stored }) => *stored,
+        Ok(StoreAnswer::Stored { stored }) => stored.facts,
         other => panic!("not stored: {other:?}"),
     }
 }
@@ -291,7 +300,7 @@ async fn the_canonical_bytes_are_put_once_whatever_they_were_said_to_be_in() {
 #[tokio::test]
 async fn what_was_received_and_cannot_be_put_leaves_the_catalog_alone() {
     let event = request_for(ER7.trim_end().as_bytes(), "utf-8");
-    for (status, code, name) in [(403, "AccessDenied", "Denied"), (503, "SlowDown", "Throttled")] {
+    for (status, code, name) in [(403, "AccessDenied", "Misconfigured"), (503, "SlowDown", "Throttled")] {
         let aws = Aws { put_raw: putting(".bin", move || s3_refusal(status, code)), ..Aws::healthy() };
         assert_eq!(aws.answer_to(event.clone()).await.unwrap_err().name(), name);
         assert_eq!((aws.put_raw.num_calls(), aws.finish.num_calls()), (1, 0));
@@ -337,13 +346,58 @@ async fn a_token_that_cognito_calls_expired_is_expired() {
 }
 
 #[tokio::test]
-async fn a_token_that_cognito_refuses_otherwise_is_invalid() {
-    let refused = || refusal(400, "NotAuthorizedException", "Invalid login token. Issuer doesn't match providerName SECRET");
-    for aws in [Aws { identify: identifying(refused), ..Aws::healthy() }, Aws { exchange: exchanging(refused), ..Aws::healthy() }]
-    {
-        assert_eq!(aws.answer().await, Err(StepError::TokenInvalid));
-        assert_eq!(aws.storing_calls(), [0; 3]);
+async fn a_token_that_cognito_finds_fault_with_is_invalid_and_one_that_it_does_not_know_is_the_deployments() {
+    for (message, name) in [
+        ("Invalid login token. Couldn't verify signed token. SECRET", "TokenInvalid"),
+        ("Token is not from a supported provider of this identity pool. SECRET", "Misconfigured"),
+        ("Invalid login token. Incorrect token audience. SECRET", "Misconfigured"),
+    ] {
+        let refused = move || refusal(400, "NotAuthorizedException", message);
+        for aws in
+            [Aws { identify: identifying(refused), ..Aws::healthy() }, Aws { exchange: exchanging(refused), ..Aws::healthy() }]
+        {
+            assert_eq!((aws.answer().await.unwrap_err().name(), aws.storing_calls()), (name, [0; 3]), "{message}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_refused_write_is_the_callers_only_if_the_callers_claims_explain_it() {
+    let exp = 4_000_000_000_u64;
+    for (claims, source, name) in [
+        (json!({ "iss": ISSUER, "custom:write": "general-hospital" }), "general-hospital", "Misconfigured"),
+        (json!({ "iss": ISSUER, "custom:write": "st-elsewhere" }), "general-hospital", "Denied"),
+        (json!({ "iss": ISSUER, "custom:write": "" }), "general-hospital", "Denied"),
+        (json!({ "iss": ISSUER }), "general-hospital", "Denied"),
+        (json!({ "iss": PARTNER, "custom:write": "general-hospital" }), "general-hospital", "Denied"),
+        (json!({ "iss": PARTNER }), "lab", "Misconfigured"),
+        (json!({ "iss": "https://staff", "custom:write": "general-hospital" }), "general-hospital", "Denied"),
+    ] {
+        let mut all = claims.clone();
+        (all["sub"], all["exp"]) = (json!("user"), json!(exp));
+        let mut request = request(&token_of(&all));
+        request["source"] = json!(source);
+        // A key policy, say: S3 has one code for all of them.
+        let aws = Aws { put_er7: putting(".hl7", || s3_refusal(403, "AccessDenied")), ..Aws::healthy() };
+        let error = aws.answer_to(request).await.unwrap_err();
+        assert_eq!((error.name(), aws.finish.num_calls()), (name, 0), "{claims} for {source}");
+        assert!(error.to_string().contains("AccessDenied"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_ended_before_their_time_are_exchanged_anew() {
+    let put_er7 = mock!(aws_sdk_s3::Client::put_object)
+        .match_requests(|request| request.key().unwrap().ends_with(".hl7"))
+        .sequence()
+        .http_response(|| s3_refusal(400, "ExpiredToken"))
+        .output(|| PutObjectOutput::builder().version_id("v2").build())
+        .build();
+    let aws = Aws { put_er7, ..Aws::healthy() };
+    let (store, request) = (aws.store(), request(&token(HOUR, 1)));
+    assert_eq!(store.answer(request.clone()).await, Err(StepError::Unavailable { operation: PUT_OBJECT }));
+    stored(store.answer(request).await);
+    assert_eq!(aws.sign_in_calls(), [2, 1, 2]);
 }
 
 #[tokio::test]
@@ -390,7 +444,8 @@ async fn what_is_no_id_token_is_not_exchanged() {
     for token in ["", "SECRET", "header.SECRET.signature", "header.e30.signature"] {
         let aws = Aws::healthy();
         assert_eq!(aws.answer_to(request(token)).await, Err(StepError::TokenInvalid), "{token:?}");
-        assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 0, 0], [0; 3]));
+        let opened = usize::from(!token.is_empty());
+        assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([opened, 0, 0], [0; 3]));
     }
 }
 
@@ -453,11 +508,9 @@ async fn an_identity_that_was_deleted_is_asked_for_again() {
 
 #[tokio::test]
 async fn a_seal_of_another_submission_is_an_invalid_token() {
-    for code in ["InvalidCiphertextException", "IncorrectKeyException"] {
-        let aws = Aws { open: opening(move || refusal(400, code, "SECRET")), ..Aws::healthy() };
-        assert_eq!(aws.answer().await, Err(StepError::TokenInvalid), "{code}");
-        assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 0, 0], [0; 3]));
-    }
+    let aws = Aws { open: opening(|| refusal(400, "InvalidCiphertextException", "SECRET")), ..Aws::healthy() };
+    assert_eq!(aws.answer().await, Err(StepError::TokenInvalid));
+    assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 0, 0], [0; 3]));
     let aws = Aws::healthy();
     let mut damaged = request("");
     damaged["token"] = json!("not base64!");
@@ -473,6 +526,7 @@ async fn a_token_that_cannot_be_opened_now_is_not_called_invalid() {
         (500, "DependencyTimeoutException", "Unavailable"),
         (400, "AccessDeniedException", "Misconfigured"),
         (400, "DisabledException", "Misconfigured"),
+        (400, "IncorrectKeyException", "Misconfigured"),
     ] {
         let aws = Aws { open: opening(move || refusal(status, code, "SECRET")), ..Aws::healthy() };
         assert_eq!((aws.answer().await.unwrap_err().name(), aws.sign_in_calls()), (name, [1, 0, 0]), "{code}");
@@ -482,8 +536,8 @@ async fn a_token_that_cannot_be_opened_now_is_not_called_invalid() {
 #[tokio::test]
 async fn an_object_that_cannot_be_put_leaves_the_catalog_alone() {
     let table = [
-        (403, "AccessDenied", StepError::Denied { operation: PUT_OBJECT, code: "AccessDenied".to_owned() }),
-        (400, "ExpiredToken", StepError::TokenExpired),
+        (403, "AccessDenied", StepError::Misconfigured { operation: PUT_OBJECT, code: "AccessDenied".to_owned() }),
+        (400, "ExpiredToken", StepError::Unavailable { operation: PUT_OBJECT }),
         (503, "SlowDown", StepError::Throttled { operation: PUT_OBJECT }),
         (500, "InternalError", StepError::Unavailable { operation: PUT_OBJECT }),
         (503, "ServiceUnavailable", StepError::Unavailable { operation: PUT_OBJECT }),

@@ -4,14 +4,21 @@ use std::borrow::Cow;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use aws_lambda_events::http::{HeaderMap, HeaderValue};
-use domain::{Charset, SubmissionId, Timestamp};
-use hl7::{Ack, AckCode, AckHeader, AckProblem, Condition};
+use domain::Charset;
+use hl7::{Ack, AckCode, AckHeader, AckProblem, Body, Verdict};
 use runtime::{HttpProblem, bytes_response, json_response, problem_response};
 use serde_json::{Value, json};
 
-use crate::body::Incoming;
 use crate::format::Format;
+use crate::refusal::{ACCEPTED, Refusal};
 use crate::{Batch, Submitted, Taken};
+
+/// Most problems of a batch that an answer in JSON tells of.
+const MOST_PROBLEMS: usize = 100;
+
+/// The largest answer that Lambda hands on, in bytes, with the quotes of its JSON escaped and other bytes in base64; some of its 6 MB is
+/// left for the rest of the answer.
+const MAX_ANSWER_BYTES: usize = 5_900_000;
 
 /// Writes answers for one request.
 pub(crate) struct Answer<'a> {
@@ -19,11 +26,20 @@ pub(crate) struct Answer<'a> {
     /// Where callers reach the API.
     pub base_url: &'a str,
     /// The body, if it was readable.
-    pub incoming: Option<&'a Incoming>,
+    pub body: Option<&'a Body>,
 }
 
 impl Answer<'_> {
-    pub(crate) fn to(&self, submitted: &Result<Submitted, HttpProblem>) -> ApiGatewayV2httpResponse {
+    pub(crate) fn to(&self, submitted: &Result<Submitted, Refusal>) -> ApiGatewayV2httpResponse {
+        let mut response = self.response(submitted);
+        if matches!(submitted, Err(Refusal::UnknownCoding)) {
+            // RFC 9110 §15.5.16.
+            response.headers.insert("accept-encoding", HeaderValue::from_static(ACCEPTED));
+        }
+        response
+    }
+
+    fn response(&self, submitted: &Result<Submitted, Refusal>) -> ApiGatewayV2httpResponse {
         match (submitted, self.format) {
             (Ok(Submitted::One(taken)), Format::Json) if taken.is_duplicate => problem_response(&already_stored(taken)),
             (Ok(Submitted::One(taken)), Format::Json) => json_response(202, &self.queued(taken)),
@@ -31,41 +47,60 @@ impl Answer<'_> {
                 let (status, retry_after) = status(batch);
                 with_retry_after(json_response(status, &self.batch(batch)), retry_after)
             }
-            (Err(problem), Format::Json) => problem_response(problem),
+            (Err(refusal), Format::Json) => problem_response(&refusal.problem()),
             (Ok(Submitted::One(taken)), Format::Ack { content_type, charset }) => self.ack(Ok(taken), content_type, *charset),
-            (Err(problem), Format::Ack { content_type, charset }) => self.ack(Err(problem), content_type, *charset),
+            (Err(refusal), Format::Ack { content_type, charset }) => self.ack(Err(refusal), content_type, *charset),
             (Ok(Submitted::Batch(batch)), Format::Ack { content_type, .. }) => self.batch_ack(batch, content_type),
         }
     }
 
+    /// Whether the answer to a batch can be too large to be given, whatever becomes of its messages.
+    pub(crate) fn may_be_too_large(&self, body: &Body) -> bool {
+        // The longest thing that is said of a message, but for what is repeated of it.
+        const SAID: usize = 600;
+        let headers = || body.messages().map(|piece| piece.header());
+        let bytes: usize = match self.format {
+            // Each quote and backslash of a control id is escaped, and so is that once more.
+            Format::Json => headers().map(|it| 4 * it.control_id().len() + self.base_url.len() + SAID).sum(),
+            Format::Ack { .. } => {
+                let detail = "x".repeat(SAID / 3);
+                let problem = Some(AckProblem::internal(&detail));
+                let ack = Ack { code: AckCode::CR, problem, control_id: "12345678901234567890", time: "20260101000000+0000" };
+                let acks = headers().map(|header| (header, Some(ack)));
+                hl7::acknowledge_batch(body, ack.control_id, ack.time, acks).len().div_ceil(3) * 4
+            }
+        };
+        bytes > MAX_ANSWER_BYTES
+    }
+
     fn queued(&self, taken: &Taken) -> Value {
-        let message_id = &taken.subject.message_id;
+        let message_id = &taken.submitted.message_id;
         json!({
             "messageId": message_id,
-            "submissionId": taken.subject.submission_id,
+            "submissionId": taken.submitted.submission_id,
             "status": "queued",
             "statusUrl": format!("{}/er7/{message_id}/status", self.base_url),
         })
     }
 
     fn batch(&self, batch: &Batch) -> Value {
-        let count =
-            |which: fn(&Result<Taken, HttpProblem>) -> bool| batch.messages.iter().filter(|it| which(&it.outcome)).count();
-        let messages = batch.messages.iter().map(|message| {
-            let control_id = self.header(message.range.clone()).control_id().to_owned();
-            match &message.outcome {
+        let count = |which: fn(&Result<Taken, Refusal>) -> bool| batch.outcomes.iter().filter(|it| which(it)).count();
+        let pieces = self.body.into_iter().flat_map(Body::messages);
+        let messages = pieces.zip(&batch.outcomes).map(|(piece, outcome)| {
+            let control_id = piece.header().control_id().to_owned();
+            match outcome {
                 Ok(taken) => json!({
-                    "messageId": taken.subject.message_id,
+                    "messageId": taken.submitted.message_id,
                     "controlId": control_id,
-                    "offset": message.range.start,
+                    "offset": piece.offset(),
                     "status": if taken.is_duplicate { "duplicate" } else { "queued" },
-                    "statusUrl": format!("{}/er7/{}/status", self.base_url, taken.subject.message_id),
+                    "statusUrl": format!("{}/er7/{}/status", self.base_url, taken.submitted.message_id),
                 }),
-                Err(problem) => json!({
+                Err(refusal) => json!({
                     "controlId": control_id,
-                    "offset": message.range.start,
+                    "offset": piece.offset(),
                     "status": "refused",
-                    "problem": problem.document(),
+                    "problem": refusal.problem().document(),
                 }),
             }
         });
@@ -75,42 +110,40 @@ impl Answer<'_> {
             "queued": count(|it| it.as_ref().is_ok_and(|taken| !taken.is_duplicate)),
             "duplicates": count(|it| it.as_ref().is_ok_and(|taken| taken.is_duplicate)),
             "refused": count(Result::is_err),
-            "batchProblems": batch.problems,
+            "batchProblems": batch.problems.get(..MOST_PROBLEMS).unwrap_or(&batch.problems),
         })
     }
 
-    fn header(&self, range: std::ops::Range<usize>) -> AckHeader {
-        let Some(incoming) = self.incoming else { return AckHeader::of(&[]) };
-        header(incoming, incoming.bytes.get(range).unwrap_or_default())
-    }
-
-    /// 200 with CA, or the problem's status with CE or CR. A sender that wants no such acknowledgment gets the status alone.
-    fn ack(&self, outcome: Result<&Taken, &HttpProblem>, content_type: &str, asked: Option<Charset>) -> ApiGatewayV2httpResponse {
-        let header = self.header(0..self.incoming.map_or(0, |it| it.bytes.len()));
+    /// The one acknowledgment that an HTTP answer can hold: the application acknowledgment if the message is to have one (original mode,
+    /// or MSH-16), else the commit acknowledgment. A message that is to have neither has the status alone.
+    fn ack(&self, outcome: Result<&Taken, &Refusal>, content_type: &str, asked: Option<Charset>) -> ApiGatewayV2httpResponse {
+        // One header for all that is refused as a whole: that of its first message.
+        let header = self.body.and_then(|it| it.message(1)).map_or_else(|| AckHeader::of(&[]), |it| it.header());
         let facts = Facts::of(outcome);
-        let ack = facts.ack();
         let (status, retry_after) = match outcome {
             Ok(_) => (200, None),
-            Err(problem) => (problem.status, problem.retry_after_seconds),
+            Err(refusal) => (refusal.problem().status, refusal.retry_after_seconds()),
         };
-        if !header.wants(ack.code) {
+        let Some(code) = header.only_answer(facts.verdict()) else {
             let status = if outcome.is_ok() { 204 } else { status };
             return hl7_response(status, None, retry_after);
-        }
-        let (charset, bytes) = hl7::acknowledge_in(&header, &ack, asked);
+        };
+        let (charset, bytes) = hl7::acknowledge_in(&header, &facts.ack(code), asked);
         hl7_response(status, Some((content_type, charset, bytes)), retry_after)
     }
 
     fn batch_ack(&self, batch: &Batch, content_type: &str) -> ApiGatewayV2httpResponse {
-        let Some(incoming) = self.incoming else { return hl7_response(500, None, None) };
-        let facts: Vec<_> = batch.messages.iter().map(|message| Facts::of(message.outcome.as_ref())).collect();
+        let Some(body) = self.body else { return hl7_response(500, None, None) };
+        let facts: Vec<_> = batch.outcomes.iter().map(|outcome| Facts::of(outcome.as_ref())).collect();
         let bytes = hl7::acknowledge_batch(
-            &incoming.bytes,
-            incoming.charset_of(&incoming.bytes).unwrap_or(Charset::UTF_8),
-            &batch.split,
+            body,
             &batch.submission_id.control_id(),
             &batch.received_at.hl7(),
-            batch.messages.iter().zip(&facts).map(|(message, facts)| (self.header(message.range.clone()), facts.ack())),
+            body.messages().zip(&facts).map(|(piece, facts)| {
+                let header = piece.header();
+                let code = header.answer_in_batch(facts.verdict());
+                (header, code.map(|code| facts.ack(code)))
+            }),
         );
         // What is accepted in HL7 is 200, the first time and the next.
         let (status, retry_after) = match status(batch) {
@@ -123,66 +156,56 @@ impl Answer<'_> {
     }
 }
 
-/// What an acknowledgment takes over from a message.
-fn header(incoming: &Incoming, message: &[u8]) -> AckHeader {
-    AckHeader::of_received(message, incoming.charset_of(message).unwrap_or(Charset::UTF_8))
-}
-
 /// What an acknowledgment says, in texts of its own.
 struct Facts<'a> {
-    outcome: Result<&'a Taken, &'a HttpProblem>,
+    outcome: Result<&'a Taken, (&'a Refusal, HttpProblem)>,
     control_id: Cow<'a, str>,
     time: String,
 }
 
 impl<'a> Facts<'a> {
-    /// That of a message which was taken depends on the message alone, so that the same message has the same one.
-    fn of(outcome: Result<&'a Taken, &'a HttpProblem>) -> Self {
+    /// An accepted message always gets the same acknowledgment: it depends on the message alone.
+    fn of(outcome: Result<&'a Taken, &'a Refusal>) -> Self {
         let (control_id, time) = match outcome {
-            Ok(taken) => (taken.subject.message_id.control_id().into(), taken.first_received_at),
-            Err(_) => (SubmissionId::generate().control_id().into(), Timestamp::now()),
+            Ok(taken) => (taken.submitted.message_id.control_id().into(), taken.first_received_at),
+            Err(_) => (runtime::new_submission_id().control_id().into(), runtime::now()),
         };
-        Self { outcome, control_id, time: time.hl7() }
+        Self { outcome: outcome.map_err(|refusal| (refusal, refusal.problem())), control_id, time: time.hl7() }
     }
 
-    fn ack(&self) -> Ack<'_> {
-        let (code, problem) = match self.outcome {
-            Ok(taken) => (AckCode::CA, taken.is_unparsable.then_some(AckProblem::MSH_UNREADABLE)),
-            Err(problem) => (code(problem), Some(self::problem(problem))),
+    /// An error is what is wrong with the message, and a rejection everything else.
+    fn verdict(&self) -> Verdict {
+        match &self.outcome {
+            Ok(_) => Verdict::Accepted,
+            Err((_, problem)) if matches!(problem.status, 400 | 413 | 415) => Verdict::Error,
+            Err(_) => Verdict::Rejected,
+        }
+    }
+
+    fn ack(&self, code: AckCode) -> Ack<'_> {
+        let problem = match &self.outcome {
+            Ok(taken) => taken.is_unparsable.then_some(AckProblem::MSH_UNREADABLE),
+            Err((refusal, problem)) => Some(refusal.ack_problem(&problem.detail)),
         };
         Ack { code, problem, control_id: &self.control_id, time: &self.time }
     }
 }
 
-/// CE for what is wrong with the message, CR for everything else.
-fn code(problem: &HttpProblem) -> AckCode {
-    if matches!(problem.status, 400 | 413 | 415) { AckCode::CE } else { AckCode::CR }
-}
-
-fn problem(problem: &HttpProblem) -> AckProblem<'_> {
-    let detail = &problem.detail;
-    match problem.status {
-        400 if problem.title == crate::body::UNDECODABLE => AckProblem::undecodable(detail),
-        400 => AckProblem::no_message(detail),
-        413 => AckProblem { condition: Condition::ValueTooLong, ..AckProblem::internal(detail) },
-        _ => AckProblem::internal(detail),
-    }
-}
-
-/// 202 if anything was queued, 409 if all is stored already; else that of the refusals which another try may better, since the sender
-/// would give up on the others. With the longest that any of them asks to wait.
+/// The status of a batch: 202 if anything was queued or nothing was to be, 409 if all is stored already; else the status of the
+/// refusals. Of these the ones count first which another try may better, since the sender would give up on the others; with the longest
+/// time that any of them asks to wait.
 fn status(batch: &Batch) -> (u16, Option<u32>) {
-    let queued = batch.messages.iter().any(|it| it.outcome.as_ref().is_ok_and(|taken| !taken.is_duplicate));
-    let refusals = || batch.messages.iter().filter_map(|it| it.outcome.as_ref().err());
-    let busy = refusals().filter(|it| it.retry_after_seconds.is_some()).max_by_key(|it| it.retry_after_seconds);
-    let retry_after = busy.and_then(|it| it.retry_after_seconds);
-    let refused = busy.or_else(|| refusals().next()).map(|it| it.status);
-    (if queued { 202 } else { refused.unwrap_or(409) }, retry_after)
+    let queued = batch.outcomes.iter().any(|it| it.as_ref().is_ok_and(|taken| !taken.is_duplicate));
+    let refusals = || batch.outcomes.iter().filter_map(|it| it.as_ref().err());
+    let busy = refusals().filter(|it| it.retry_after_seconds().is_some()).max_by_key(|it| it.retry_after_seconds());
+    let retry_after = busy.and_then(Refusal::retry_after_seconds);
+    let refused = busy.or_else(|| refusals().next()).map(|it| it.problem().status);
+    (if queued || batch.outcomes.is_empty() { 202 } else { refused.unwrap_or(409) }, retry_after)
 }
 
 fn already_stored(taken: &Taken) -> HttpProblem {
     let mut problem = HttpProblem::new(409, "Duplicate", "the institute has stored this message already");
-    problem.members.push(("messageId", json!(taken.subject.message_id)));
+    problem.members.push(("messageId", json!(taken.submitted.message_id)));
     problem
 }
 

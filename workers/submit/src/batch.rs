@@ -1,19 +1,17 @@
-//! Several messages in one body: each is taken or refused by itself.
+//! What becomes of each message of a body with several: taken or refused by itself. Where each begins and ends, `hl7::Body` says.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use domain::{MessageId, Received, SubmissionId, Timestamp};
 use futures_util::{StreamExt as _, stream};
-use hl7::{BatchProblem, Split};
-use runtime::{Field, HttpProblem, StepError, note, note_message};
-
+use hl7::{BatchProblem, Body};
+use runtime::{Field, HttpProblem, StepError, log_field, log_message};
 use tokio::time::{Instant, timeout_at};
 
-use crate::body::Incoming;
+use crate::refusal::Refusal;
 use crate::{Submission, Submit, Taken};
 
 /// How many calls are under way at once. DynamoDB takes a thousand writes a second of one partition, and an institute is one.
@@ -23,22 +21,22 @@ const CONCURRENCY: usize = 16;
 const MAX_ENTRIES: usize = 10;
 const MAX_REQUEST_BYTES: usize = 1_000_000;
 
-/// By when things are done to a batch, from its beginning on. What is not is answered with 503, so that the sender sends it again; what
-/// is noted by then is queued, so that each try gets further.
+/// Deadlines for a batch, from its beginning on. Messages that are not finished in time get 503, and their sender sends them again;
+/// messages that are recorded in time are queued, so that each try gets further.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchTimes {
-    /// No message is begun any more.
+    /// After this time no message is begun.
     pub begin: Duration,
-    /// None is noted any more.
-    pub note: Duration,
-    /// None is queued any more.
+    /// After this time no message is recorded in the catalog.
+    pub record: Duration,
+    /// After this time no message is queued.
     pub queue: Duration,
 }
 
 impl Default for BatchTimes {
     /// API Gateway waits for 30 seconds.
     fn default() -> Self {
-        Self { begin: Duration::from_secs(15), note: Duration::from_secs(18), queue: Duration::from_secs(25) }
+        Self { begin: Duration::from_secs(15), record: Duration::from_secs(18), queue: Duration::from_secs(25) }
     }
 }
 
@@ -49,88 +47,71 @@ const MAX_NOTED: usize = 100;
 pub(crate) struct Batch {
     pub submission_id: SubmissionId,
     pub received_at: Timestamp,
-    pub split: Split,
-    /// In the order in which they stand.
-    pub messages: Vec<Message>,
+    /// One for each message, in their order.
+    pub outcomes: Vec<Result<Taken, Refusal>>,
     /// What is wrong with the batch itself.
     pub problems: Vec<BatchProblem>,
 }
 
-/// One message of a batch.
-pub(crate) struct Message {
-    /// Where it stands in the body.
-    pub range: Range<usize>,
-    pub outcome: Result<Taken, HttpProblem>,
-}
-
 /// What stands in a place of a batch.
 enum Content {
-    /// Noted and not queued yet.
-    Noted { taken: Taken, received: Received },
+    /// Recorded in the catalog and not queued yet.
+    Recorded { taken: Taken, received: Received },
     /// Of the message in that place.
     CopyOf(usize),
 }
 
 impl Submit {
     /// Takes each message that can be taken.
-    pub(crate) async fn batch(&self, submission: Submission, incoming: &Incoming, split: Split) -> Batch {
+    pub(crate) async fn batch(&self, submission: Submission, body: &Body) -> Batch {
         let (submission_id, received_at) = (submission.submission_id, submission.received_at);
-        note(Field::SubmissionId, submission_id);
-        let charset = incoming.charset_of(&incoming.bytes).unwrap_or(domain::Charset::UTF_8);
-        let problems = split.problems(&incoming.bytes, charset);
-        let ranges: Vec<_> = split.messages().collect();
-        let outcomes = self.outcomes(&submission, incoming, &ranges).await;
-        for problem in outcomes.iter().filter_map(|it| it.as_ref().err()).take(MAX_NOTED) {
-            note_message(&[(Field::Outcome, problem.title.to_owned()), (Field::HttpStatus, problem.status.to_string())]);
+        log_field(Field::SubmissionId, submission_id);
+        let outcomes = if body.count() > 0 { self.outcomes(&submission, body).await } else { Vec::new() };
+        for problem in outcomes.iter().filter_map(|it| it.as_ref().err()).take(MAX_NOTED).map(Refusal::problem) {
+            log_message(&[(Field::Outcome, problem.title.to_owned()), (Field::HttpStatus, problem.status.to_string())]);
         }
-        note(Field::Messages, ranges.len());
-        let messages = ranges.into_iter().zip(outcomes).map(|(range, outcome)| Message { range, outcome }).collect();
-        Batch { submission_id, received_at, split, messages, problems }
+        log_field(Field::Messages, outcomes.len());
+        Batch { submission_id, received_at, outcomes, problems: body.problems() }
     }
 
-    async fn outcomes(
-        &self,
-        submission: &Submission,
-        incoming: &Incoming,
-        ranges: &[Range<usize>],
-    ) -> Vec<Result<Taken, HttpProblem>> {
+    async fn outcomes(&self, submission: &Submission, body: &Body) -> Vec<Result<Taken, Refusal>> {
         let begun = Instant::now();
         // One token, sealed once: its seal is bound to the submission, which all messages share.
         let token = match self.seal(submission).await {
             Ok(token) => token,
             Err(error) => {
-                let problem = HttpProblem::of_step(&error);
-                return ranges.iter().map(|_| Err(problem.clone())).collect();
+                let refusal = Refusal::from(error);
+                return body.messages().map(|_| Err(refusal.clone())).collect();
             }
         };
         let first_of: RefCell<HashMap<MessageId, usize>> = RefCell::default();
-        let noting = ranges.iter().enumerate().map(async |(n, range)| {
-            let (received, message) = incoming.received(incoming.bytes.get(range.clone()).unwrap_or_default())?;
+        let recording = body.messages().enumerate().map(async |(n, piece)| {
+            let message = piece.read()?;
             // The first of equal ones is taken, the others get its outcome.
-            let first = *first_of.borrow_mut().entry(message.message_id()).or_insert(n);
+            let first = *first_of.borrow_mut().entry(message.id.clone()).or_insert(n);
             if first != n {
                 return Ok(Content::CopyOf(first));
             }
             if begun.elapsed() > self.batch_times.begin {
-                return Err(not_done());
+                return Err(not_done().into());
             }
-            let noted =
-                timeout_at(begun + self.batch_times.note, self.note(submission, &message)).await.map_err(|_| not_done())?;
-            let taken = noted.map_err(|error| HttpProblem::of_step(&error))?;
-            Ok(Content::Noted { taken, received })
+            let taken =
+                timeout_at(begun + self.batch_times.record, self.record(submission, &message)).await.map_err(|_| not_done())?;
+            Ok(Content::Recorded { taken: taken?, received: piece.received()? })
         });
-        let contents: Vec<Result<Content, HttpProblem>> = stream::iter(noting).buffered(CONCURRENCY).collect().await;
+        let contents: Vec<Result<Content, Refusal>> = stream::iter(recording).buffered(CONCURRENCY).collect().await;
         let mut failures = self.enqueue_all(submission, &token, &contents, begun + self.batch_times.queue).await;
 
         let mut copies: Vec<(usize, usize)> = Vec::new();
-        let mut outcomes: Vec<Result<Taken, HttpProblem>> = Vec::with_capacity(contents.len());
+        let mut outcomes: Vec<Result<Taken, Refusal>> = Vec::with_capacity(contents.len());
         for (n, content) in contents.into_iter().enumerate() {
             outcomes.push(match (content, failures.remove(&n)) {
-                (_, Some(problem)) | (Err(problem), _) => Err(problem),
-                (Ok(Content::Noted { taken, .. }), None) => Ok(taken),
+                (_, Some(problem)) => Err(problem.into()),
+                (Err(refusal), None) => Err(refusal),
+                (Ok(Content::Recorded { taken, .. }), None) => Ok(taken),
                 (Ok(Content::CopyOf(first)), None) => {
                     copies.push((n, first));
-                    Err(not_done())
+                    Err(not_done().into())
                 }
             });
         }
@@ -143,20 +124,20 @@ impl Submit {
         outcomes
     }
 
-    /// Queues what was noted and is not stored yet, in as few requests as SQS allows. Gives those that were not queued.
+    /// Queues the recorded messages that are not stored yet, in as few requests as SQS allows. Returns those that were not queued.
     async fn enqueue_all(
         &self,
         submission: &Submission,
         token: &str,
-        contents: &[Result<Content, HttpProblem>],
+        contents: &[Result<Content, Refusal>],
         deadline: Instant,
     ) -> HashMap<usize, HttpProblem> {
         let new = contents.iter().enumerate().filter_map(|(n, content)| match content {
-            Ok(Content::Noted { taken, received }) if !taken.is_duplicate => Some((n, taken, received)),
+            Ok(Content::Recorded { taken, received }) if !taken.is_duplicate => Some((n, taken, received)),
             _ => None,
         });
         let enveloping = new.map(async |(n, taken, received)| {
-            let envelope = self.envelope(submission, taken.subject.clone(), token.to_owned(), received);
+            let envelope = self.envelope(submission, taken.submitted.clone(), token.to_owned(), received);
             let envelope = timeout_at(deadline, envelope).await.map_err(|_| not_done());
             (n, envelope.and_then(|it| it.map_err(|error| HttpProblem::of_step(&error))))
         });
@@ -185,7 +166,7 @@ impl Submit {
         let sending = requests.into_iter().map(async |request| {
             let numbers: Vec<usize> = request.iter().map(|(n, _)| *n).collect();
             let failed = match Instant::now() < deadline {
-                true => timeout_at(deadline, self.send(request)).await.ok(),
+                true => timeout_at(deadline, self.send(submission, request)).await.ok(),
                 false => None,
             };
             failed.unwrap_or_else(|| numbers.into_iter().map(|n| (n, not_done())).collect())
@@ -196,11 +177,15 @@ impl Submit {
     }
 
     /// Gives those that were not queued.
-    async fn send(&self, request: Vec<(usize, String)>) -> Vec<(usize, HttpProblem)> {
+    async fn send(&self, submission: &Submission, request: Vec<(usize, String)>) -> Vec<(usize, HttpProblem)> {
         let numbers: Vec<usize> = request.iter().map(|(n, _)| *n).collect();
         let entries: Result<Vec<_>, _> = request
             .into_iter()
-            .map(|(n, body)| SendMessageBatchRequestEntry::builder().id(n.to_string()).message_body(body).build())
+            .map(|(n, body)| {
+                let entry = SendMessageBatchRequestEntry::builder().id(n.to_string()).message_body(body);
+                let entry = entry.set_message_system_attributes(runtime::aws_trace_header!(runtime::trace()));
+                entry.message_group_id(submission.source.as_str()).build()
+            })
             .collect();
         let Ok(entries) = entries else { return numbers.into_iter().map(|n| (n, not_done())).collect() };
         match self.sqs.send_message_batch().queue_url(&self.queue_url).set_entries(Some(entries)).send().await {

@@ -1,20 +1,20 @@
-//! The three forms of a request body in; bytes, and the character set that the request names, out.
+//! The three forms of a request body, as a [`Body`] of messages.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
-use domain::{Charset, Received, Undecodable, Unreceivable};
+use domain::Charset;
+use hl7::Body;
 use mediatype::names::CHARSET;
 use mediatype::{MediaType, ReadParams as _};
 use runtime::{HttpProblem, header, media};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::format::APPLICATION_JSON;
-
-/// The title of a problem with a message's character set.
-pub(crate) const UNDECODABLE: &str = "Undecodable message";
+use crate::coding;
+use crate::format::{APPLICATION_JSON, content_type};
+use crate::refusal::{Refusal, bad_request};
 
 /// Clients of the AWS sample send padded base64; others leave the padding out.
 const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -22,68 +22,67 @@ const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What a request brings: one message, or several.
-pub(crate) struct Incoming {
-    /// As sent, without base64.
-    pub bytes: Vec<u8>,
-    /// What the request says that they are in, or a byte order mark at their beginning; else each message says so itself.
-    charset: Option<Charset>,
-}
-
-impl Incoming {
-    /// The character set of a message of this body: the request's, else the message's own.
-    pub(crate) fn charset_of(&self, message: &[u8]) -> Result<Charset, Undecodable> {
-        self.charset.map_or_else(|| Charset::of_message(message), Ok)
-    }
-
-    /// A message of this body. 400 for what is empty or cannot be decoded; the answer does not quote it.
-    pub(crate) fn received(&self, message: &[u8]) -> Result<(Received, domain::Er7), HttpProblem> {
-        let undecodable = |error: Undecodable| HttpProblem::new(400, UNDECODABLE, error.to_string());
-        let charset = self.charset_of(message).map_err(undecodable)?;
-        let received = Received::new(message.to_vec(), charset);
-        match received.message() {
-            Ok(message) => Ok((received, message)),
-            Err(Unreceivable::Undecodable(error)) => Err(undecodable(error)),
-            Err(Unreceivable::Empty(_)) => Err(bad_request("the message is empty")),
-        }
-    }
-}
-
 /// Takes the body out of a request.
 ///
-/// 400 for what is not base64 or names no encoding, 413 over `max_bytes` as sent (after base64), 415 for another content type.
+/// 400 for a body that is not base64, names no encoding or is not of its content coding; 413 over `max_bytes` (after base64 and content
+/// coding); 415 for another content type or coding.
 /// No answer quotes the body.
-pub(crate) fn incoming(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -> Result<Incoming, HttpProblem> {
-    let content_type = header(request, "content-type").unwrap_or_default().to_owned();
+pub(crate) fn of_request(request: &mut ApiGatewayV2httpRequest, max_bytes: usize) -> Result<Body, Refusal> {
+    let content_type = content_type(request);
     let content_type = MediaType::parse(&content_type).ok();
+    let codings = header(request, "content-encoding").unwrap_or_default().to_owned();
     let is = |expected: &MediaType<'static>| content_type.as_ref().is_some_and(|it| it.essence() == *expected);
     let body = request.body.take().unwrap_or_default();
     let body = if request.is_base64_encoded {
-        Body::Bytes(BASE64_STANDARD.decode(body).map_err(|_| bad_request("the body is not what API Gateway sends"))?)
+        Sent::Bytes(BASE64_STANDARD.decode(body).map_err(|_| bad_request("the body is not what API Gateway sends"))?)
     } else {
-        Body::Text(body)
+        Sent::Text(body)
     };
-    let incoming = if is(&APPLICATION_JSON) {
+    let too_large = || HttpProblem::new(413, "Content too large", format!("a message may have at most {max_bytes} bytes"));
+    let body = if codings.is_empty() {
+        body
+    } else {
+        // In JSON a message is base64, and there may be line ends in it.
+        let most_bytes = if is(&APPLICATION_JSON) { 2 * max_bytes } else { max_bytes };
+        let decoded = coding::decode(body.into_bytes(), &codings, most_bytes)?;
+        if decoded.len() > most_bytes {
+            return Err(too_large().into());
+        }
+        Sent::Bytes(decoded)
+    };
+    let (bytes, charset) = if is(&APPLICATION_JSON) {
         json_message(body)?
     } else if media::ER7.iter().any(is) {
         let label = content_type.as_ref().and_then(|it| it.get_param(CHARSET)).map(|it| it.unquoted_str().into_owned());
         er7_message(body, label.as_deref())?
     } else {
         let accepted = "expected application/json, application/hl7-v2, x-application/hl7-v2+er7 or text/plain";
-        return Err(HttpProblem::new(415, "Unsupported media type", accepted));
+        return Err(HttpProblem::new(415, "Unsupported media type", accepted).into());
     };
-    if incoming.bytes.len() > max_bytes {
-        return Err(HttpProblem::new(413, "Content too large", format!("a message may have at most {max_bytes} bytes")));
+    if bytes.len() > max_bytes {
+        return Err(too_large().into());
     }
-    let charset = incoming.charset.or_else(|| Charset::of_mark(&incoming.bytes));
-    Ok(Incoming { charset, ..incoming })
+    Ok(Body::of(bytes, charset))
 }
 
-enum Body {
+/// The bytes of the messages, and the charset that the request names.
+type Named = (Vec<u8>, Option<Charset>);
+
+/// A body as API Gateway hands it over.
+enum Sent {
     /// As sent.
     Bytes(Vec<u8>),
     /// API Gateway has read it as UTF-8: it does so for `text/*` without another charset, and for JSON.
     Text(String),
+}
+
+impl Sent {
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Text(text) => text.into_bytes(),
+        }
+    }
 }
 
 /// The shape that clients of the AWS sample send.
@@ -93,11 +92,10 @@ struct JsonBody {
     encoding: Option<Value>,
 }
 
-fn json_message(body: Body) -> Result<Incoming, HttpProblem> {
-    let body: Result<JsonBody, _> = match &body {
-        Body::Bytes(bytes) => serde_json::from_slice(bytes),
-        Body::Text(text) => serde_json::from_str(text),
-    };
+fn json_message(body: Sent) -> Result<Named, Refusal> {
+    let body = body.into_bytes();
+    // RFC 8259 §8.1: a reader may ignore a byte order mark.
+    let body: Result<JsonBody, _> = serde_json::from_slice(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body));
     let body = body.map_err(|_| bad_request("the body is not a JSON object"))?;
     let Some(Value::String(mut msg)) = body.msg else { return Err(bad_request("`msg` must be the message in base64")) };
     let charset = match body.encoding {
@@ -108,30 +106,21 @@ fn json_message(body: Body) -> Result<Incoming, HttpProblem> {
     // MIME encoders break the lines (RFC 2045 §6.8).
     msg.retain(|character| !character.is_ascii_whitespace());
     let bytes = LENIENT_BASE64.decode(msg).map_err(|_| bad_request("`msg` is not base64"))?;
-    Ok(Incoming { bytes, charset })
+    Ok((bytes, charset))
 }
 
-fn er7_message(body: Body, label: Option<&str>) -> Result<Incoming, HttpProblem> {
+fn er7_message(body: Sent, label: Option<&str>) -> Result<Named, Refusal> {
     match body {
-        Body::Bytes(bytes) => Ok(Incoming { bytes, charset: label.map(charset).transpose()? }),
-        Body::Text(text) => {
-            // What was not UTF-8 is lost before it reaches us; better refused than stored with holes.
-            if text.contains(char::REPLACEMENT_CHARACTER) {
-                let detail = "the text is not UTF-8: name its charset, or send it as application/hl7-v2";
-                return Err(HttpProblem::new(400, UNDECODABLE, detail));
-            }
-            Ok(Incoming { bytes: text.into_bytes(), charset: Some(Charset::UTF_8) })
-        }
+        Sent::Bytes(bytes) => Ok((bytes, label.map(charset).transpose()?)),
+        // What was not UTF-8 is lost before it reaches us; better refused than stored with holes.
+        Sent::Text(text) if text.contains(char::REPLACEMENT_CHARACTER) => Err(Refusal::NotUtf8),
+        Sent::Text(text) => Ok((text.into_bytes(), Some(Charset::UTF_8))),
     }
 }
 
-fn charset(label: &str) -> Result<Charset, HttpProblem> {
+fn charset(label: &str) -> Result<Charset, Refusal> {
     // The label is the caller's text and may be anything, so it is not repeated.
     Charset::for_label(label).ok_or_else(|| bad_request("the encoding is not known"))
-}
-
-fn bad_request(detail: &str) -> HttpProblem {
-    HttpProblem::new(400, "Bad request", detail)
 }
 
 #[cfg(test)]
@@ -144,16 +133,16 @@ mod tests {
     const ER7: &str = "MSH|^~\\&|A\rPID|1||7||MÜLLER\r";
     const MAX_BYTES: usize = domain::MAX_MESSAGE_BYTES;
 
-    fn post(content_type: &str, body: &str, is_base64_encoded: bool) -> Result<Er7, HttpProblem> {
+    fn post(content_type: &str, body: &str, is_base64_encoded: bool) -> Result<Er7, Refusal> {
         let mut event: Value = serde_json::from_str(include_str!("fixtures/post_er7.json")).unwrap();
         event["headers"]["content-type"] = json!(content_type);
         event["body"] = json!(body);
         event["isBase64Encoded"] = json!(is_base64_encoded);
-        let incoming = incoming(&mut serde_json::from_value(event).unwrap(), MAX_BYTES)?;
-        Ok(incoming.received(&incoming.bytes)?.1)
+        let body = of_request(&mut serde_json::from_value(event).unwrap(), MAX_BYTES)?;
+        Ok(body.message(1).unwrap().read()?.er7)
     }
 
-    fn post_json(body: &Value) -> Result<Er7, HttpProblem> {
+    fn post_json(body: &Value) -> Result<Er7, Refusal> {
         post("application/json", &body.to_string(), false)
     }
 
@@ -162,8 +151,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(result: Result<Er7, HttpProblem>, status: u16, detail: &str) {
-        let problem = result.expect_err("must be refused");
+    fn check(result: Result<Er7, Refusal>, status: u16, detail: &str) {
+        let problem = result.expect_err("must be refused").problem();
         assert_eq!((problem.status, problem.detail.contains(detail)), (status, true), "{problem:?}");
         assert!(!problem.detail.contains("SECRET"), "{problem:?}");
     }
@@ -217,6 +206,24 @@ mod tests {
         check(post("application/hl7-v2", &unknown, true), 400, "MSH-18 names no character set");
         let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(post("application/hl7-v2", &base64(wide), true).unwrap().as_str(), text);
+    }
+
+    #[test]
+    fn a_charset_that_contradicts_the_bytes_is_refused() {
+        let wide: Vec<u8> = ER7.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        check(post("application/hl7-v2; charset=utf-16le", &base64(ER7), true), 400, "not valid UTF-16LE: byte 0 ");
+        check(post("application/hl7-v2; charset=utf-8", &base64(&wide), true), 400, "not valid UTF-8: byte 0 ");
+        check(post_json(&json!({ "msg": base64(&wide), "encoding": "iso-8859-1" })), 400, "not valid windows-1252: byte 0 ");
+        assert_eq!(post("application/hl7-v2; charset=utf-16", &base64(&wide), true).unwrap().as_str(), ER7);
+    }
+
+    #[test]
+    fn empty_parameters_and_a_byte_order_mark_before_json_are_legal() {
+        assert_eq!(post("application/hl7-v2;;charset=", &base64(ER7), true).unwrap().as_str(), ER7);
+        assert_eq!(post("text/plain;; charset=utf-8;", &base64(ER7), true).unwrap().as_str(), ER7);
+        let json = format!("\u{feff}{}", json!({ "msg": base64(ER7) }));
+        assert_eq!(post("application/json;;", &json, false).unwrap().as_str(), ER7);
+        assert_eq!(post("application/json", &base64(json), true).unwrap().as_str(), ER7);
     }
 
     #[test]

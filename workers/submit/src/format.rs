@@ -23,11 +23,25 @@ pub(crate) enum Format {
     },
 }
 
+/// The content type of a request, without empty parameters: RFC 9110 §5.6.6 allows `text/plain;;charset=utf-8`, and clients send
+/// `text/plain; charset=`. Empty if there is none.
+pub(crate) fn content_type(request: &ApiGatewayV2httpRequest) -> String {
+    let mut in_quotes = false;
+    let ends_parameter = |character: char| {
+        in_quotes ^= character == '"';
+        character == ';' && !in_quotes
+    };
+    let parts: Vec<&str> = header(request, "content-type").unwrap_or_default().split(ends_parameter).map(str::trim).collect();
+    let said = |part: &&str| !part.is_empty() && !part.ends_with('=');
+    parts.into_iter().filter(said).collect::<Vec<_>>().join("; ")
+}
+
 impl Format {
     /// What the `Accept` header likes best; an ER7 body is answered in its own content type, and any other in JSON, where it
     /// does not say, or asks for something that there is not.
     pub(crate) fn of(request: &ApiGatewayV2httpRequest) -> Self {
-        let sent = header(request, "content-type").and_then(|it| MediaType::parse(it).ok());
+        let sent = content_type(request);
+        let sent = MediaType::parse(&sent).ok();
         let own = media::ER7.iter().find(|it| sent.as_ref().is_some_and(|sent| sent.essence() == **it));
         let others = media::ER7.iter().filter(|it| Some(*it) != own);
         let available: Vec<_> = match own {
@@ -89,6 +103,9 @@ mod tests {
             ("x-application/hl7-v2+er7", Some(HL7), HL7),
             ("text/plain", None, "text/plain"),
             ("text/plain; charset=utf-8", Some(HL7), HL7),
+            ("text/plain;;charset=utf-8", None, "text/plain"),
+            ("application/hl7-v2; charset=;", None, HL7),
+            ("application/hl7-v2; x=\";;\"; charset=utf-8", None, HL7),
             ("application/xml", None, "json"),
             ("application/xml", Some(HL7), HL7),
             (HL7, Some("application/hl7-v2; charset=iso-8859-15"), "application/hl7-v2 in ISO-8859-15"),

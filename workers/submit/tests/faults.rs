@@ -13,17 +13,15 @@ use std::time::Duration;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
+use aws_sdk_kms::operation::decrypt::DecryptOutput;
 use aws_sdk_kms::operation::generate_data_key::GenerateDataKeyOutput;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::operation::send_message::SendMessageOutput;
-use aws_smithy_mocks::{MockResponse, Rule, RuleMode, mock, mock_client};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use domain::step::Subject;
-use domain::{Charset, Er7, Payload, Received, SubmissionId};
-use runtime::StepError;
+use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use domain::{Charset, Er7, Payload, Received, SubmittedMessage};
+use seal::Opener;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
@@ -49,8 +47,10 @@ async fn a_submission_is_noted_sealed_and_queued() {
     let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
     let message = Er7::canonical(ER7).unwrap();
     assert_eq!(envelope.message_id, message.message_id());
-    assert_eq!(envelope.payload, Payload::inline(&Received::new(ER7.into(), Charset::UTF_8)));
-    assert_eq!((envelope.source.to_string(), envelope.token.as_str()), ("general-hospital".to_owned(), "c2VhbGVk"));
+    assert_eq!(envelope.payload, Payload::inline(&Received::new(ER7, Charset::UTF_8)));
+    assert_eq!(envelope.source.as_str(), "general-hospital");
+    // The wrapped key, and what it seals.
+    assert!(envelope.token.starts_with("2.d3JhcHBlZA=="), "{}", envelope.token);
 
     assert_eq!((response.status_code, response.headers.get("retry-after")), (202, None));
     let host = "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com";
@@ -64,6 +64,41 @@ async fn a_submission_is_noted_sealed_and_queued() {
         })
     );
     assert_eq!([&aws.note, &aws.seal, &aws.put, &aws.send].map(Rule::num_calls), [1, 1, 0, 1]);
+}
+
+#[tokio::test]
+async fn the_messages_of_an_institute_are_one_group_of_the_queue() {
+    let aws = Aws::healthy();
+    assert_eq!(aws.submit(post(ER7)).await.status_code, 202);
+    let batch = [ER7, &ER7.replace("DOE", "ROE")].concat();
+    assert_eq!(aws.submit(post(&batch)).await.status_code, 202);
+    assert_eq!((aws.send.num_calls(), aws.send_batch.num_calls()), (1, 1));
+    assert_eq!(*aws.groups.lock().unwrap(), ["general-hospital"; 3]);
+}
+
+#[tokio::test]
+async fn a_body_over_the_institutes_allowance_is_429_and_nothing_is_queued() {
+    let spent = |milliseconds: i64| {
+        let until = (runtime::now().as_millis() + milliseconds).to_string();
+        let code = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException";
+        answered(400, &json!({ "__type": code, "message": "no", "Item": { "spent_until": { "N": until } } }))
+    };
+    let body = |count: usize| (0..count).map(|n| ER7.replace("DOE", &format!("DOE{n}"))).collect::<String>();
+    let allowance = Some(catalog::Allowance { per_second: 1, burst: 20 });
+    let aws = Aws { note: noting(move || spent(30_000)), allowance, ..Aws::healthy() };
+    let refused = aws.submit(post(&body(11))).await;
+    assert_eq!(refused.status_code, 429);
+    let seconds: u32 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((20..=22).contains(&seconds), "30 s are spent, and 20 s less the 11 s of the body may be: {seconds}");
+    assert_eq!([&aws.note, &aws.seal, &aws.send_batch].map(Rule::num_calls), [2, 0, 0]);
+
+    // As much as is left is taken, and few messages are not counted.
+    let aws = Aws { allowance, ..Aws::healthy() };
+    assert_eq!(aws.submit(post(&body(11))).await.status_code, 202);
+    assert_eq!(aws.note.num_calls(), 12);
+    let aws = Aws { allowance, ..Aws::healthy() };
+    assert_eq!(aws.submit(post(&body(10))).await.status_code, 202);
+    assert_eq!(aws.note.num_calls(), 10);
 }
 
 #[tokio::test]
@@ -248,66 +283,34 @@ async fn what_is_refused_costs_no_call() {
     assert_eq!([&aws.note, &aws.seal, &aws.put, &aws.send].map(Rule::num_calls), [0; 4]);
 }
 
-/// As KMS: a data key comes out only with the encryption context that it went in with.
 #[tokio::test]
-async fn a_token_too_long_for_kms_is_sealed_with_a_data_key_of_its_own() {
-    const DATA_KEY: [u8; 32] = [7; 32];
-    let contexts: Arc<Mutex<Vec<HashMap<String, String>>>> = Arc::default();
-    let (given, bound) = (Arc::clone(&contexts), Arc::clone(&contexts));
-    let seal = mock!(aws_sdk_kms::Client::generate_data_key)
-        .match_requests(|request| request.key_id() == Some(KEY))
-        .then_compute_output(move |request| {
-            given.lock().unwrap().push(request.encryption_context().unwrap().clone());
-            GenerateDataKeyOutput::builder().plaintext(Blob::new(DATA_KEY)).ciphertext_blob(Blob::new("wrapped")).build()
-        });
-    let open = mock!(aws_sdk_kms::Client::decrypt).then_compute_response(move |request| {
-        let fits = request.encryption_context() == bound.lock().unwrap().first();
-        assert_eq!(request.ciphertext_blob().unwrap().as_ref(), b"wrapped");
-        MockResponse::Http(if fits {
-            answered(200, &json!({ "Plaintext": BASE64_STANDARD.encode(DATA_KEY) }))
-        } else {
-            refusal(400, "InvalidCiphertextException")
-        })
-    });
+async fn a_token_of_any_length_is_sealed_under_a_data_key_of_its_institute() {
+    for token in ["header.x.signature".to_owned(), format!("header.{}.signature", "x".repeat(8192))] {
+        let contexts: Arc<Mutex<Vec<HashMap<String, String>>>> = Arc::default();
+        let given = Arc::clone(&contexts);
+        let seal = mock!(aws_sdk_kms::Client::generate_data_key)
+            .match_requests(|request| request.key_id() == Some(KEY))
+            .then_compute_output(move |request| {
+                given.lock().unwrap().push(request.encryption_context().unwrap().clone());
+                GenerateDataKeyOutput::builder().plaintext(Blob::new([7; 32])).ciphertext_blob(Blob::new("wrapped")).build()
+            });
+        let mut event = post(ER7);
+        event["headers"]["authorization"] = json!(token);
+        let aws = Aws { seal, ..Aws::healthy() };
+        assert_eq!(aws.submit(event).await.status_code, 202);
+        let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
+        let context = [("source".to_owned(), envelope.source.to_string())];
+        assert_eq!(*contexts.lock().unwrap(), [HashMap::from(context)]);
 
-    let token = format!("header.{}.signature", "x".repeat(4096));
-    let mut event = post(ER7);
-    event["headers"]["authorization"] = json!(token);
-    let aws = Aws { seal, ..Aws::healthy() };
-    assert_eq!(aws.submit(event).await.status_code, 202);
-    let [envelope] = &aws.sent()[..] else { panic!("{:?}", aws.sent()) };
-    let subject = Subject {
-        submission_id: envelope.submission_id,
-        message_id: envelope.message_id.clone(),
-        source: envelope.source.clone(),
-    };
-    let context = [("submissionId", subject.submission_id.to_string()), ("source", subject.source.to_string())];
-    assert_eq!(*contexts.lock().unwrap(), [HashMap::from(context.map(|(name, value)| (name.to_owned(), value)))]);
-
-    let kms = mock_client!(aws_sdk_kms, RuleMode::MatchAny, [&open], |conf| conf.retry_config(RetryConfig::disabled()));
-    let opened = seal::open(&kms, KEY, &subject, &envelope.token).await.unwrap();
-    assert_eq!(opened.expose_secret(), token);
-    for other in [
-        Subject { submission_id: SubmissionId::generate(), ..subject.clone() },
-        Subject { source: "another-hospital".parse().unwrap(), ..subject.clone() },
-    ] {
-        assert_eq!(seal::open(&kms, KEY, &other, &envelope.token).await.err(), Some(StepError::TokenInvalid));
+        let open = mock!(aws_sdk_kms::Client::decrypt)
+            .match_requests(|request| request.ciphertext_blob().unwrap().as_ref() == b"wrapped")
+            .then_output(|| DecryptOutput::builder().plaintext(Blob::new([7; 32])).build());
+        let opener = Opener::new(mock_client!(aws_sdk_kms, RuleMode::MatchAny, [&open]), KEY.to_owned());
+        let submitted = SubmittedMessage {
+            submission_id: envelope.submission_id,
+            message_id: envelope.message_id.clone(),
+            source: envelope.source.clone(),
+        };
+        assert_eq!(opener.open(&submitted, &envelope.token).await.unwrap().expose_secret(), token);
     }
-    let (wrapped, text) = envelope.token.split_once('.').unwrap();
-    let damaged = format!("{wrapped}.{}", text.replacen(|_| true, if text.starts_with('A') { "B" } else { "A" }, 1));
-    assert_eq!(seal::open(&kms, KEY, &subject, &damaged).await.err(), Some(StepError::TokenInvalid));
-}
-
-#[tokio::test]
-async fn a_token_of_4096_bytes_is_sealed_by_kms_itself_and_one_more_byte_is_not() {
-    let mut event = post(ER7);
-    event["headers"]["authorization"] = json!("x".repeat(4096));
-    let aws = Aws::healthy();
-    assert_eq!((aws.submit(event.clone()).await.status_code, aws.seal.num_calls()), (202, 1));
-
-    event["headers"]["authorization"] = json!("x".repeat(4097));
-    let seal = mock!(aws_sdk_kms::Client::generate_data_key).then_http_response(|| refusal(500, "KMSInternalException"));
-    let aws = Aws { seal, ..Aws::healthy() };
-    check_problem(&aws.submit(event).await, 503, Some("5"));
-    assert_eq!((aws.seal.num_calls(), aws.send.num_calls()), (1, 0));
 }

@@ -20,8 +20,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use authorize::token::Options;
-use authorize::{Authorizer, Engine, Issuers, Policies};
+use authorize::Authorizer;
+use policies::token::Options;
+use policies::{Engine, Issuers, Policies};
 use serde_json::{Value, json};
 
 use python::Python;
@@ -183,8 +184,8 @@ fn event(token: &str, source: &str) -> Value {
     })
 }
 
-/// Sluice's policy folder with generated policies beside its own, `count` in all. Each generated one is about this very request
-/// until its last condition, which is of an institute that nobody is.
+/// Sluice's policy folder with generated policies beside its own, `count` in all. Each generated policy matches this request
+/// except for its last condition, which names an institute nobody belongs to.
 fn write_policies(folder: &Path, count: usize) -> Result<()> {
     std::fs::create_dir(folder)?;
     let mut own = 0;

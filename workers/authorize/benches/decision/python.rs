@@ -21,7 +21,7 @@ impl Python {
         let it = Self { python: place.join("venv/bin/python"), folder };
         let requirements = it.folder.join("requirements.txt");
         let wanted = std::fs::read(&requirements)?;
-        // Written last, so that half an installation is none.
+        // Written last: without it an installation counts as incomplete and is made again.
         let stamp = place.join("installed.txt");
         if std::fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(it);

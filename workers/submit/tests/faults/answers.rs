@@ -1,6 +1,7 @@
 //! What a caller is told as an HL7 acknowledgment, and of bodies with several messages.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ async fn an_er7_body_is_answered_with_an_ack_and_a_duplicate_with_the_same() {
     let queued = Aws { note, ..Aws::healthy() }.submit(post_as(HL7, message.as_bytes())).await;
     let id = Er7::canonical(&message).unwrap().message_id();
     let expected =
-        format!("MSH|^~\\&|LAKE|SLUICE|LAB|HOSP|20261121072107+0000||ACK^A01^ACK|{}|P|2.5.1\rMSA|CA|7\r", id.prefix(20));
+        format!("MSH|^~\\&|LAKE|SLUICE|LAB|HOSP|20261121072107+0000||ACK^A01^ACK|{}|P|2.5.1\rMSA|AA|7\r", id.prefix(20));
     assert_eq!((queued.status_code, ack(&queued)), (200, expected.clone()));
     assert_eq!(queued.headers["content-type"], "application/hl7-v2; charset=UTF-8");
 
@@ -82,11 +83,11 @@ async fn json_and_acks_are_for_whoever_asks() {
     let json = Aws::healthy().submit(asking(HL7, "application/json")).await;
     assert_eq!((json.status_code, &body(&json)["status"]), (202, &json!("queued")));
     let hl7 = Aws::healthy().submit(asking("application/json", HL7)).await;
-    assert!(hl7.status_code == 200 && ack(&hl7).contains("\rMSA|CA|7\r"), "{hl7:?}");
+    assert!(hl7.status_code == 200 && ack(&hl7).contains("\rMSA|AA|7\r"), "{hl7:?}");
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_message_is_ce_and_what_is_wrong_with_us_is_cr() {
+async fn a_fault_of_the_message_is_an_error_and_a_fault_of_ours_a_rejection() {
     let unavailable = || noting(|| refusal(500, "InternalServerError"));
     let mut nobody = post_as(HL7, format!("{MSH}\r").as_bytes());
     nobody["requestContext"]["authorizer"]["jwt"]["claims"]["custom:write"] = json!("");
@@ -100,20 +101,20 @@ async fn what_is_wrong_with_a_message_is_ce_and_what_is_wrong_with_us_is_cr() {
             Aws::healthy(),
             post_as(HL7, &undecodable),
             400,
-            "CE|7|",
+            "AE|7|",
             "MSH^1^18|102^Data type error^HL70357|E||||the message is not valid UTF-8: byte 76 ",
         ),
-        (Aws::healthy(), post_as(HL7, b""), 400, "CE|", "MSH^1|100^Segment sequence error^HL70357|E||||the message is empty"),
+        (Aws::healthy(), post_as(HL7, b""), 400, "AE|", "MSH^1|100^Segment sequence error^HL70357|E||||the message is empty"),
         (
             large,
             post_as(HL7, message.as_bytes()),
             413,
-            "CE|",
+            "AE|",
             "|104^Value too long^HL70357|E||||a message may have at most 10 bytes",
         ),
-        (Aws::healthy(), nobody, 403, "CR|7|", "|207^Application internal error^HL70357|E||||the caller has no institute"),
-        (down, post_as(HL7, message.as_bytes()), 503, "CR|7|", "|207^Application internal error^HL70357|E||||not done"),
-        (unqueued, post_as(HL7, message.as_bytes()), 429, "CR|7|", "|207^Application internal error^HL70357|E||||not done"),
+        (Aws::healthy(), nobody, 403, "AR|7|", "|207^Application internal error^HL70357|E||||the caller has no institute"),
+        (down, post_as(HL7, message.as_bytes()), 503, "AR|7|", "|207^Application internal error^HL70357|E||||not done"),
+        (unqueued, post_as(HL7, message.as_bytes()), 429, "AR|7|", "|207^Application internal error^HL70357|E||||not done"),
     ];
     for (aws, event, status, msa, err) in table {
         let response = aws.submit(event).await;
@@ -131,7 +132,7 @@ async fn a_message_without_a_readable_msh_is_taken_with_a_warning() {
     let aws = Aws::healthy();
     let response = aws.submit(post_as(HL7, b"I'm just a random number: 4711")).await;
     let text = ack(&response);
-    assert!(text.contains("\rMSA|CA|") && text.contains("|100^Segment sequence error^HL70357|W|"), "{text}");
+    assert!(text.contains("\rMSA|AA|") && text.contains("|100^Segment sequence error^HL70357|W|"), "{text}");
     assert_eq!((response.status_code, aws.sent().len()), (200, 1));
 }
 
@@ -153,6 +154,57 @@ async fn an_ack_that_is_not_wanted_is_a_status_alone() {
     assert_eq!((response.status_code, response.body.is_none()), (503, true));
     let response = down.submit(post_as(HL7, errors.as_bytes())).await;
     assert!(ack(&response).contains("\rMSA|CR|7|"));
+}
+
+#[tokio::test]
+async fn an_http_answer_holds_the_one_acknowledgment_that_says_most() {
+    let down = || Aws { note: noting(|| refusal(500, "InternalServerError")), ..Aws::healthy() };
+    let table = [
+        ("AL|AL", "AA", "AR"),
+        ("AL|NE", "CA", "CR"),
+        ("AL|ER", "CA", "AR"),
+        ("AL|SU", "AA", "CR"),
+        ("NE|AL", "AA", "AR"),
+        ("NE|ER", "", "AR"),
+        ("NE|SU", "AA", ""),
+        ("ER|AL", "AA", "AR"),
+        ("ER|NE", "", "CR"),
+        ("ER|ER", "", "AR"),
+        ("ER|SU", "AA", "CR"),
+        ("SU|AL", "AA", "AR"),
+        ("SU|NE", "CA", ""),
+        ("SU|ER", "CA", "AR"),
+        ("SU|SU", "AA", ""),
+        ("|2", "AA", "AR"),
+    ];
+    for (asked, accepted, rejected) in table {
+        let message = format!("{MSH}|||{asked}\r");
+        for (aws, code, status) in [(Aws::healthy(), accepted, 200), (down(), rejected, 503)] {
+            let response = aws.submit(post_as(HL7, message.as_bytes())).await;
+            if code.is_empty() {
+                let status = if status == 200 { 204 } else { status };
+                assert_eq!((response.status_code, response.body.is_none()), (status, true), "{asked}");
+            } else {
+                let text = ack(&response);
+                assert!(response.status_code == status && text.contains(&format!("\rMSA|{code}|7")), "{asked}: {text}");
+                assert_eq!(text.matches("MSH|").count(), 1, "{asked}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledgment_and_a_query_are_queued_and_answered_as_such() {
+    let aws = Aws::healthy();
+    let acknowledgment = format!("{}|||AL|AL\rMSA|AA|1\r", MSH.replace("ADT^A01^ADT_A01", "ACK^A01^ACK"));
+    let response = aws.submit(post_as(HL7, acknowledgment.as_bytes())).await;
+    assert_eq!((response.status_code, response.body, aws.sent().len()), (204, None, 1));
+    let aws = Aws::healthy();
+    let query = format!("{}\rQRD|20260101|R|D|T7|||RD|||OTH|||T\r", MSH.replace("ADT^A01^ADT_A01", "QRY^Q02^QRY_Q02"));
+    let response = aws.submit(post_as(HL7, query.as_bytes())).await;
+    let text = ack(&response);
+    assert!(text.contains("||QCK^Q02^QCK_Q02|") && text.contains("\rMSA|AR|7|") && text.ends_with("\rQAK|T7|AR\r"), "{text}");
+    assert_eq!((response.status_code, aws.sent().len()), (200, 1));
 }
 
 /// Five messages: new, its copy, not decodable, stored before, and one without MSH.
@@ -203,17 +255,50 @@ async fn a_batch_is_acknowledged_as_a_batch() {
     let expected = [
         "FHS|^~\\&|LAKE",
         "BHS|^~\\&|LAKE",
-        "MSA|CA|1",
-        "MSA|CA|1",
-        "MSA|CE|3",
+        "MSA|AA|1",
+        "MSA|AA|1",
+        "MSA|AE|3",
         "ERR||MSH^1^18",
-        "MSA|CA|4",
+        "MSA|AA|4",
         "BTS|4",
-        "MSA|CA|",
+        "MSA|AA|",
         "ERR||MSH^1",
         "FTS|1|bts-count: 9 declared, 4 found; fts-count: 1 declared, 2 found",
     ];
     assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn an_empty_batch_is_answered_with_a_batch_and_nothing_is_queued() {
+    let empty = "FHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||F1\rBHS|^~\\&|LAB|HOSP|LAKE|SLUICE|1||||B1\rBTS|0\rFTS|1\r";
+    let aws = Aws::healthy();
+    let response = aws.submit(post_as(HL7, empty.as_bytes())).await;
+    let text = ack(&response);
+    assert_eq!(response.status_code, 200, "{text}");
+    let found: Vec<_> = text.split_terminator('\r').map(|it| it.split('|').take(3).collect::<Vec<_>>().join("|")).collect();
+    assert_eq!(found, ["FHS|^~\\&|LAKE", "BHS|^~\\&|LAKE", "BTS|0", "FTS|1"]);
+
+    let response = aws.submit(asking_json(empty.as_bytes())).await;
+    let answer = body(&response);
+    assert_eq!((response.status_code, &answer["messages"], &answer["batchProblems"]), (202, &json!([]), &json!([])));
+    assert_eq!([&aws.note, &aws.seal, &aws.send, &aws.send_batch].map(Rule::num_calls), [0; 4]);
+
+    let cut = body(&aws.submit(asking_json(b"BHS|^~\\&|LAB\r")).await);
+    assert_eq!(cut["batchProblems"], json!([{ "code": "no-bts", "found": 0 }]));
+}
+
+#[tokio::test]
+async fn a_report_with_lines_that_look_like_trailers_is_one_message() {
+    let report = "MSH|^~\\&|A|B|C|D|20260101||ORU^R01^ORU_R01|77|P|2.5.1\rPID|1||7\rOBR|1||9|c\r\
+                  OBX|1|TX|c||Norwood I,\nBTS-Shunt offen,\nkeine Stenose.||||||F\r";
+    let aws = Aws::healthy();
+    let response = aws.submit(post_as(HL7, report.as_bytes())).await;
+    assert_eq!((response.status_code, ack(&response).matches("MSA|AA|77\r").count()), (200, 1));
+    assert_eq!(ack(&response).matches("MSH|").count(), 1);
+    let sent = aws.sent();
+    assert_eq!((sent.len(), &sent[0].message_id), (1, &Er7::canonical(report).unwrap().message_id()));
+    let answer = body(&aws.submit(asking_json(report.replace('\n', "\r\n").as_bytes())).await);
+    assert_eq!(answer["messageId"], json!(sent[0].message_id));
 }
 
 #[tokio::test]
@@ -277,6 +362,62 @@ async fn a_byte_order_mark_is_meant_for_all_messages_of_a_body() {
 }
 
 #[tokio::test]
+async fn headers_count_as_messages_and_problems_of_a_batch_are_bounded() {
+    let aws = Aws::healthy();
+    let headers = aws.submit(asking_json("BHS|\r".repeat(domain::MAX_MESSAGE_BYTES / 5).as_bytes())).await;
+    assert_eq!(headers.status_code, 413, "{headers:?}");
+    let cut = aws.submit(asking_json("BHS|\r".repeat(5000).as_bytes())).await;
+    assert_eq!((cut.status_code, body(&cut)["batchProblems"].as_array().unwrap().len()), (202, 100));
+    let acknowledged = aws.submit(post_as(HL7, "BHS|\r".repeat(5000).as_bytes())).await;
+    assert!(ack(&acknowledged).ends_with("; 4990 more\r"));
+    assert_eq!([&aws.note, &aws.seal, &aws.send_batch].map(Rule::num_calls), [0; 3]);
+}
+
+#[tokio::test]
+async fn a_batch_whose_answer_would_be_too_large_is_refused_before_anything_is_queued() {
+    let long = |size: usize| format!("MSH|^~\\&|{0}|{0}|{0}|{0}|1||ADT^A01|{0}|{0}|2.5\r", "\"".repeat(size));
+    for (messages, content_type) in [(long(240).repeat(4900), "application/json"), (long(95).repeat(4900), HL7)] {
+        let aws = Aws::healthy();
+        let mut event = post_as(HL7, messages.as_bytes());
+        event["headers"]["accept"] = json!(content_type);
+        assert!(messages.len() <= 2 * domain::MAX_MESSAGE_BYTES);
+        let response = Aws { max_message_bytes: 8 << 20, ..aws }.submit(event).await;
+        assert_eq!(response.status_code, 413, "{content_type}");
+    }
+    // The usual ones may be as many as a body holds.
+    let aws = Aws::healthy();
+    let usual = (0..5000).map(|n| format!("{MSH}\rNTE|{n}\r")).collect::<String>();
+    for accept in [HL7, "application/json"] {
+        let mut event = post_as(HL7, usual.as_bytes());
+        event["headers"]["accept"] = json!(accept);
+        assert!(aws.submit(event).await.status_code < 300, "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_decoded_within_the_limit_and_another_coding_is_415() {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let coded = |coding: &str, bytes: &[u8]| {
+        let mut event = asking_json(bytes);
+        event["headers"]["content-encoding"] = json!(coding);
+        event
+    };
+    let aws = Aws::healthy();
+    let answer = body(&aws.submit(coded("gzip", &gzip(adt("1").as_bytes()))).await);
+    assert_eq!(answer["messageId"], json!(Er7::canonical(&adt("1")).unwrap().message_id()));
+    let bomb = aws.submit(coded("gzip", &gzip(&vec![b'x'; 64 << 20]))).await;
+    assert_eq!(bomb.status_code, 413);
+    assert_eq!(aws.submit(coded("gzip", adt("1").as_bytes())).await.status_code, 400);
+    let other = aws.submit(coded("br", adt("1").as_bytes())).await;
+    assert_eq!((other.status_code, other.headers["accept-encoding"].to_str().unwrap()), (415, "gzip, zstd"));
+    assert_eq!(aws.sent().len(), 1);
+}
+
+#[tokio::test]
 async fn a_body_of_too_many_messages_is_refused_whole() {
     let aws = Aws::healthy();
     for (messages, status) in [(5001, 413), (domain::MAX_MESSAGE_BYTES / 5, 413)] {
@@ -301,7 +442,7 @@ async fn what_there_is_no_time_for_is_sent_again_and_the_rest_is_queued() {
     });
     let hour = Duration::from_secs(3600);
     let retry = RetryConfig::standard().with_initial_backoff(hour).with_max_backoff(hour);
-    let times = BatchTimes { note: Duration::from_secs(2), ..BatchTimes::default() };
+    let times = BatchTimes { record: Duration::from_secs(2), ..BatchTimes::default() };
     let aws = Aws { note, retry, batch_times: times, ..Aws::healthy() };
     let all: String = ["1", "2", "3", "4"].map(adt).concat();
     let response = aws.submit(asking_json(all.as_bytes())).await;
@@ -336,5 +477,5 @@ async fn a_batch_of_which_nothing_is_queued_has_the_status_of_its_messages() {
     let stored = Aws { note: having_stored(&[&adt("1"), &adt("2")]), ..Aws::healthy() };
     let response = stored.submit(asking_json(all.as_bytes())).await;
     assert_eq!((response.status_code, &body(&response)["duplicates"]), (409, &json!(2)));
-    assert_eq!(ack(&stored.submit(post_as(HL7, all.as_bytes())).await).matches("MSA|CA|").count(), 2);
+    assert_eq!(ack(&stored.submit(post_as(HL7, all.as_bytes())).await).matches("MSA|AA|").count(), 2);
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use aws_lambda_events::encodings::Body;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
-use aws_sdk_kms::operation::encrypt::EncryptOutput;
+use aws_sdk_kms::operation::generate_data_key::GenerateDataKeyOutput;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_sqs::config::http::HttpResponse;
@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use catalog::Catalog;
 use domain::{Envelope, Payload};
+use seal::Sealer;
 use serde_json::{Value, json};
 use submit::{BatchTimes, Submit};
 
@@ -49,7 +50,7 @@ pub(crate) fn noting(response: impl Fn() -> HttpResponse + Send + Sync + 'static
 }
 
 pub(crate) fn sealing(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
-    mock!(aws_sdk_kms::Client::encrypt).then_http_response(response)
+    mock!(aws_sdk_kms::Client::generate_data_key).then_http_response(response)
 }
 
 pub(crate) fn sending(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
@@ -64,8 +65,11 @@ pub(crate) struct Aws {
     pub(crate) send: Rule,
     pub(crate) send_batch: Rule,
     pub(crate) sent: Arc<Mutex<Vec<Envelope>>>,
+    /// The message group of each.
+    pub(crate) groups: Arc<Mutex<Vec<String>>>,
     pub(crate) public_url: &'static str,
     pub(crate) max_message_bytes: usize,
+    pub(crate) allowance: Option<catalog::Allowance>,
     pub(crate) retry: RetryConfig,
     pub(crate) batch_times: BatchTimes,
 }
@@ -74,17 +78,22 @@ impl Aws {
     pub(crate) fn healthy() -> Self {
         let sent = Arc::new(Mutex::new(Vec::new()));
         let (sends, batches) = (Arc::clone(&sent), Arc::clone(&sent));
+        let groups = Arc::new(Mutex::new(Vec::new()));
+        let (groups_of_sends, groups_of_batches) = (Arc::clone(&groups), Arc::clone(&groups));
         Self {
             note: mock!(aws_sdk_dynamodb::Client::update_item).then_output(|| UpdateItemOutput::builder().build()),
-            seal: mock!(aws_sdk_kms::Client::encrypt)
+            seal: mock!(aws_sdk_kms::Client::generate_data_key)
                 .match_requests(|request| request.key_id() == Some(KEY))
-                .then_output(|| EncryptOutput::builder().ciphertext_blob(Blob::new("sealed")).build()),
+                .then_output(|| {
+                    GenerateDataKeyOutput::builder().plaintext(Blob::new([7; 32])).ciphertext_blob(Blob::new("wrapped")).build()
+                }),
             put: mock!(aws_sdk_s3::Client::put_object)
                 .match_requests(|request| request.bucket() == Some("overflow"))
                 .then_output(|| PutObjectOutput::builder().build()),
             send_batch: mock!(aws_sdk_sqs::Client::send_message_batch).then_compute_output(move |request| {
                 let sent = request.entries().iter().map(|entry| {
                     batches.lock().unwrap().push(Envelope::from_json(entry.message_body()).unwrap());
+                    groups_of_batches.lock().unwrap().extend(entry.message_group_id().map(str::to_owned));
                     let sent = SendMessageBatchResultEntry::builder().id(entry.id()).message_id("m").md5_of_message_body("x");
                     sent.build().unwrap()
                 });
@@ -96,11 +105,14 @@ impl Aws {
             }),
             send: mock!(aws_sdk_sqs::Client::send_message).then_compute_output(move |request| {
                 sends.lock().unwrap().push(Envelope::from_json(request.message_body().unwrap()).unwrap());
+                groups_of_sends.lock().unwrap().extend(request.message_group_id().map(str::to_owned));
                 SendMessageOutput::builder().build()
             }),
             sent,
+            groups,
             public_url: "",
             max_message_bytes: domain::MAX_MESSAGE_BYTES,
+            allowance: None,
             retry: RetryConfig::disabled(),
             batch_times: BatchTimes::default(),
         }
@@ -111,14 +123,17 @@ impl Aws {
         let dynamodb = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [note], |conf| conf.retry_config(retry.clone()));
         let submit = Submit {
             catalog: Catalog::new(dynamodb, "catalog".to_owned()),
-            kms: mock_client!(aws_sdk_kms, RuleMode::MatchAny, [seal], |conf| conf.retry_config(retry.clone())),
-            token_key_arn: KEY.to_owned(),
+            sealer: Sealer::new(
+                mock_client!(aws_sdk_kms, RuleMode::MatchAny, [seal], |conf| conf.retry_config(retry.clone())),
+                KEY.to_owned(),
+            ),
             s3: mock_client!(aws_sdk_s3, RuleMode::MatchAny, [put], |conf| conf.retry_config(retry.clone())),
             overflow_bucket: "overflow".to_owned(),
             sqs: mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [send, send_batch], |conf| conf.retry_config(retry.clone())),
             queue_url: "https://sqs.eu-central-1.amazonaws.com/123456789012/queue".to_owned(),
             public_url: self.public_url.to_owned(),
             max_message_bytes: self.max_message_bytes,
+            allowance: self.allowance,
             batch_times: self.batch_times,
         };
         submit.answer(event).await.unwrap()

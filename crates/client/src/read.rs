@@ -1,0 +1,291 @@
+//! What a user asks of the API: a message, its status, a list.
+
+use anyhow::{Context, Result, bail, ensure};
+use domain::catalog::MAX_PAGE;
+use domain::catalog::Problem;
+use domain::{Held, MessageId, Source, State, Status, Summary, Timestamp};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_with::skip_serializing_none;
+
+use crate::Client;
+use crate::http::{Answer, ER7, JSON, RAW, TRANSFER_DEADLINE};
+
+/// How far a message is.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageStatus {
+    /// The message's id.
+    pub message_id: MessageId,
+    /// How far it is.
+    pub status: Status,
+    /// Whether it parsed, once it is stored.
+    pub state: Option<State>,
+    /// How often it was submitted.
+    pub submissions: u64,
+    /// When it first arrived.
+    pub received_at: Timestamp,
+    /// When it was stored.
+    pub stored_at: Option<Timestamp>,
+    /// Why it did not parse, or is not stored.
+    pub error: Option<Problem>,
+    /// With the status `held`: why, since when, and until when it is kept.
+    pub held: Option<Held>,
+}
+
+/// A message in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listed {
+    /// How far it is.
+    #[serde(flatten)]
+    pub status: MessageStatus,
+    /// What MSH says.
+    #[serde(flatten)]
+    pub summary: Summary,
+}
+
+/// What to list: what meets every condition that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// The first moment of arrival: an RFC 3339 timestamp or a date.
+    pub from: Option<String>,
+    /// The moment after the last.
+    pub to: Option<String>,
+    /// `ADT`, or `ADT^A01`.
+    pub message_type: Option<String>,
+    /// `A01`.
+    pub event: Option<String>,
+    /// MSH-10.
+    pub control_id: Option<String>,
+    /// The sending application or facility.
+    pub sender: Option<String>,
+    /// The receiving application or facility.
+    pub receiver: Option<String>,
+    /// MSH-7 is that or later, on the sender's clock.
+    pub message_from: Option<String>,
+    /// MSH-7 is before that.
+    pub message_to: Option<String>,
+    /// How far the message has come.
+    pub status: Option<String>,
+    /// The submission that brought the message.
+    pub submission: Option<String>,
+    /// The first digits of the message id, eight or more.
+    pub id_prefix: Option<String>,
+    /// The institute whose messages these are, by its name; the caller's own without one.
+    pub institute: Option<Source>,
+}
+
+impl Query {
+    /// The conditions, by the names that the API has for them.
+    fn parameters(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let parameters = [
+            ("from", &self.from),
+            ("to", &self.to),
+            ("type", &self.message_type),
+            ("event", &self.event),
+            ("controlId", &self.control_id),
+            ("sender", &self.sender),
+            ("receiver", &self.receiver),
+            ("messageFrom", &self.message_from),
+            ("messageTo", &self.message_to),
+            ("status", &self.status),
+            ("submission", &self.submission),
+            ("idPrefix", &self.id_prefix),
+        ];
+        parameters.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+}
+
+/// The forms a message is kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The message itself.
+    Er7,
+    /// The JSON rendition. A message that did not parse has no rendition.
+    Json,
+    /// The bytes as they were received.
+    Raw,
+}
+
+/// Where the messages of an institute are: of the one that is named, or else of the caller's own.
+fn messages_of(institute: Option<&Source>) -> String {
+    // A name of an institute needs no quoting in a path.
+    institute.map_or_else(|| "/er7".to_owned(), |institute| format!("/institutes/{institute}/er7"))
+}
+
+/// How far a message of an institute is, or the answer that refuses to say. Without an institute it is the caller's own.
+///
+/// # Errors
+/// When the API does not answer.
+pub async fn status(client: &Client, institute: Option<&Source>, message_id: &str) -> Result<Result<MessageStatus, Answer>> {
+    let path = format!("{}/{message_id}/status", messages_of(institute));
+    let answer = client.call(|api, token| api.request(Method::GET, &path, Some(token)).header(ACCEPT, JSON)).await?;
+    if answer.status != StatusCode::OK {
+        return Ok(Err(answer));
+    }
+    parsed(client, &answer).await.map(Ok)
+}
+
+/// How far a message is, as far as the API knows it.
+#[derive(Debug, Clone)]
+pub enum Known {
+    /// It has a record.
+    Status(Box<MessageStatus>),
+    /// The institute has no such message.
+    Unknown,
+}
+
+/// The maximum number of messages that [`statuses`] asks for at a time.
+pub const MOST_ASKED: usize = 500;
+
+/// How far each of these messages of the caller's own institute is, in their order, or the answer that refuses to say. At most
+/// [`MOST_ASKED`].
+///
+/// # Errors
+/// When the API does not answer, or answers something else.
+pub async fn statuses(client: &Client, message_ids: &[MessageId]) -> Result<Result<Vec<Known>, Answer>> {
+    #[derive(Deserialize)]
+    struct Statuses {
+        statuses: Vec<Value>,
+    }
+    let body = serde_json::json!({ "messageIds": message_ids }).to_string();
+    let request = |api: &crate::http::Api, token: &secrecy::SecretString| {
+        let request = api.request(Method::POST, "/er7/status", Some(token)).header(ACCEPT, JSON);
+        request.header(CONTENT_TYPE, JSON).body(body.clone())
+    };
+    let answer = client.call(request).await?;
+    if answer.status != StatusCode::OK {
+        return Ok(Err(answer));
+    }
+    let Statuses { statuses } = parsed(client, &answer).await?;
+    ensure!(statuses.len() == message_ids.len(), "the API answers for other messages than it was asked about");
+    let known = statuses.into_iter().zip(message_ids).map(|(status, id)| {
+        if status.get("status").and_then(Value::as_str) == Some("unknown") {
+            return Ok(Known::Unknown);
+        }
+        let status: MessageStatus = serde_json::from_value(status).context(UNKNOWN_FORM)?;
+        ensure!(status.message_id == *id, "the API answers for another message than it was asked about");
+        Ok(Known::Status(Box::new(status)))
+    });
+    known.collect::<Result<_>>().map(Ok)
+}
+
+/// A message, whole.
+///
+/// A large one comes from S3 by an address that is good for a minute, and only for as long as the credentials that made
+/// it, which the API keeps with the token: when S3 refuses, both are got anew, once.
+///
+/// # Errors
+/// When the API or S3 refuses, or the transfer breaks off each time.
+pub async fn message(client: &Client, message_id: &MessageId, format: Format) -> Result<Vec<u8>> {
+    let path = format!("/er7/{message_id}");
+    let accept = match format {
+        Format::Er7 => ER7,
+        Format::Json => JSON,
+        Format::Raw => RAW,
+    };
+    let mut refused = None;
+    for _ in 0..2 {
+        let answer = client
+            .call(|api, token| api.request(Method::GET, &path, Some(token)).header(ACCEPT, accept).timeout(TRANSFER_DEADLINE))
+            .await?;
+        let address = match answer.status {
+            StatusCode::OK => return whole(answer, message_id, format),
+            StatusCode::TEMPORARY_REDIRECT => answer.headers.get(LOCATION).and_then(|address| address.to_str().ok()),
+            _ => bail!("{}", client.refusal(&answer).await),
+        };
+        let address = address.context("the API redirects to nowhere")?;
+        // The address was signed for this token's credentials.
+        let token = client.session().await?.tokens.id;
+        let object = client.call_elsewhere(address).await?;
+        if object.status == StatusCode::OK {
+            return whole(object, message_id, format);
+        }
+        // The body is XML of S3, with the key in it.
+        refused = Some(object.status);
+        client.replace(&token).await?;
+    }
+    bail!("S3 refused to return the message: {}", refused.unwrap_or_default())
+}
+
+/// The body, if it is the message that was asked for: its id is the digest of the text. What was received may be in any form;
+/// the API has compared it.
+fn whole(answer: Answer, message_id: &MessageId, format: Format) -> Result<Vec<u8>> {
+    if format == Format::Er7 && MessageId::of_canonical(&answer.body) != *message_id {
+        bail!("the downloaded bytes do not match the message id");
+    }
+    Ok(answer.body)
+}
+
+/// The messages of an institute whose ids begin with these digits: a few of them, enough to know whether it is one.
+///
+/// # Errors
+/// When the API refuses or does not answer.
+pub async fn with_prefix(client: &Client, institute: Option<&Source>, digits: &str) -> Result<Vec<Listed>> {
+    const ENOUGH: usize = 6;
+    let query = Query { id_prefix: Some(digits.to_owned()), institute: institute.cloned(), ..Query::default() };
+    Pages::new(client, query).next(ENOUGH).await
+}
+
+/// The pages of a list, newest message first.
+#[derive(Debug)]
+pub struct Pages<'a> {
+    client: &'a Client,
+    query: Query,
+    cursor: Option<String>,
+    /// Whether the last page has been given.
+    ended: bool,
+}
+
+impl<'a> Pages<'a> {
+    /// The list that `query` asks for.
+    #[must_use]
+    pub fn new(client: &'a Client, query: Query) -> Self {
+        Self { client, query, cursor: None, ended: false }
+    }
+
+    /// Whether there is more.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.ended
+    }
+
+    /// The next page, of at most `limit` messages; empty after the last.
+    ///
+    /// # Errors
+    /// When the API refuses or does not answer.
+    pub async fn next(&mut self, limit: usize) -> Result<Vec<Listed>> {
+        #[derive(Deserialize)]
+        struct Page {
+            messages: Vec<Listed>,
+            cursor: Option<String>,
+        }
+        if self.ended {
+            return Ok(Vec::new());
+        }
+        let limit = limit.clamp(1, MAX_PAGE).to_string();
+        let paging = [("cursor", self.cursor.as_deref()), ("limit", Some(limit.as_str()))];
+        let paging = paging.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let query: Vec<_> = self.query.parameters().chain(paging).collect();
+        let path = messages_of(self.query.institute.as_ref());
+        let request =
+            |api: &crate::http::Api, token: &secrecy::SecretString| api.request(Method::GET, &path, Some(token)).query(&query);
+        let answer = self.client.call(request).await?;
+        let page: Page = parsed(self.client, &answer).await?;
+        self.ended = page.cursor.is_none();
+        self.cursor = page.cursor;
+        Ok(page.messages)
+    }
+}
+
+const UNKNOWN_FORM: &str = "the API answers in a form that this version does not know";
+
+async fn parsed<T: for<'de> Deserialize<'de>>(client: &Client, answer: &Answer) -> Result<T> {
+    if answer.status != StatusCode::OK {
+        bail!("{}", client.refusal(answer).await);
+    }
+    serde_json::from_slice(&answer.body).context(UNKNOWN_FORM)
+}

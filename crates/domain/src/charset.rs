@@ -1,0 +1,760 @@
+//! Character sets: what HL7 and HTTP call them, and how bytes are decoded without ever replacing one.
+
+use std::fmt;
+
+use encoding_rs::{
+    BIG5, DecoderResult, EUC_JP, EUC_KR, Encoding, GB18030, GBK, IBM866, ISO_2022_JP, ISO_8859_2, ISO_8859_3, ISO_8859_4,
+    ISO_8859_5, ISO_8859_6, ISO_8859_7, ISO_8859_8, ISO_8859_10, ISO_8859_13, ISO_8859_14, ISO_8859_15, ISO_8859_16, SHIFT_JIS,
+    UTF_8, UTF_16BE, UTF_16LE, WINDOWS_874, WINDOWS_1250, WINDOWS_1251, WINDOWS_1252, WINDOWS_1253, WINDOWS_1254, WINDOWS_1255,
+    WINDOWS_1256, WINDOWS_1257,
+};
+use serde::{Deserialize, Serialize};
+
+/// A character set that messages come in: one of the WHATWG Encoding Standard's.
+///
+/// The standard reads ISO 8859-1, -9 and -11 as windows-1252, -1254 and -874, which agree with them on every printable
+/// character. ASCII is read as UTF-8, which contains it.
+///
+/// In JSON and in the catalog it is its [`Charset::name`].
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Charset(&'static Encoding);
+
+/// What MSH-18 of an acknowledgment in an encoding is, where HL7 table 0211 has a value for it.
+static HL7_NAMES: [(&str, &Encoding); 22] = [
+    ("UNICODE UTF-8", UTF_8),
+    ("UNICODE UTF-16", UTF_16LE),
+    ("8859/1", WINDOWS_1252),
+    ("8859/2", ISO_8859_2),
+    ("8859/3", ISO_8859_3),
+    ("8859/4", ISO_8859_4),
+    ("8859/5", ISO_8859_5),
+    ("8859/6", ISO_8859_6),
+    ("8859/7", ISO_8859_7),
+    ("8859/8", ISO_8859_8),
+    ("8859/9", WINDOWS_1254),
+    ("8859/10", ISO_8859_10),
+    ("8859/11", WINDOWS_874),
+    ("8859/13", ISO_8859_13),
+    ("8859/14", ISO_8859_14),
+    ("8859/15", ISO_8859_15),
+    ("8859/16", ISO_8859_16),
+    ("GB 18030-2000", GB18030),
+    ("KS X 1001", EUC_KR),
+    ("BIG-5", BIG5),
+    ("ISO IR87", ISO_2022_JP),
+    ("ISO IR13", SHIFT_JIS),
+];
+
+/// What MSH-18 may say, in capitals and digits alone (see [`plain`]): the values of HL7 table 0211, and what senders write there.
+///
+/// The names of DICOM (PS3.3 §C.12.1.1.2) come from cardiology and radiology; of those with code extensions (`ISO 2022 IR 100`), the
+/// single-byte sets are what a message begins in. `ANSI` and the code pages are those of Windows.
+static NAMES: [(&str, &Encoding); 84] = [
+    ("UNICODEUTF8", UTF_8),
+    ("UNICODE", UTF_8),
+    ("ASCII", UTF_8),
+    ("ISOIR6", UTF_8),
+    ("UNICODEUTF16", UTF_16LE),
+    ("88591", WINDOWS_1252),
+    ("88592", ISO_8859_2),
+    ("88593", ISO_8859_3),
+    ("88594", ISO_8859_4),
+    ("88595", ISO_8859_5),
+    ("88596", ISO_8859_6),
+    ("88597", ISO_8859_7),
+    ("88598", ISO_8859_8),
+    ("88599", WINDOWS_1254),
+    ("885910", ISO_8859_10),
+    ("885911", WINDOWS_874),
+    ("885913", ISO_8859_13),
+    ("885914", ISO_8859_14),
+    ("885915", ISO_8859_15),
+    ("885916", ISO_8859_16),
+    ("GB180302000", GB18030),
+    ("GB180302005", GB18030),
+    ("GB18030", GB18030),
+    ("KSX1001", EUC_KR),
+    ("BIG5", BIG5),
+    ("ISOIR87", ISO_2022_JP),
+    ("ISOIR14", ISO_2022_JP),
+    ("JISX02021990", ISO_2022_JP),
+    ("ISOIR13", SHIFT_JIS),
+    ("8859", WINDOWS_1252),
+    ("ANSI", WINDOWS_1252),
+    ("ISOIR100", WINDOWS_1252),
+    ("ISOIR101", ISO_8859_2),
+    ("ISOIR109", ISO_8859_3),
+    ("ISOIR110", ISO_8859_4),
+    ("ISOIR126", ISO_8859_7),
+    ("ISOIR127", ISO_8859_6),
+    ("ISOIR138", ISO_8859_8),
+    ("ISOIR144", ISO_8859_5),
+    ("ISOIR148", WINDOWS_1254),
+    ("ISOIR166", WINDOWS_874),
+    ("ISOIR203", ISO_8859_15),
+    ("ISOIR192", UTF_8),
+    ("ISO2022IR6", UTF_8),
+    ("ISO2022IR100", WINDOWS_1252),
+    ("ISO2022IR101", ISO_8859_2),
+    ("ISO2022IR109", ISO_8859_3),
+    ("ISO2022IR110", ISO_8859_4),
+    ("ISO2022IR126", ISO_8859_7),
+    ("ISO2022IR127", ISO_8859_6),
+    ("ISO2022IR138", ISO_8859_8),
+    ("ISO2022IR144", ISO_8859_5),
+    ("ISO2022IR148", WINDOWS_1254),
+    ("ISO2022IR166", WINDOWS_874),
+    ("ISO2022IR203", ISO_8859_15),
+    ("ISO2022IR13", ISO_2022_JP),
+    ("ISO2022IR14", ISO_2022_JP),
+    ("ISO2022IR87", ISO_2022_JP),
+    ("ISO2022JP", ISO_2022_JP),
+    ("GB2312", GBK),
+    ("GBK", GBK),
+    ("KSC5601", EUC_KR),
+    ("EUCKR", EUC_KR),
+    ("EUCJP", EUC_JP),
+    ("SHIFTJIS", SHIFT_JIS),
+    ("SJIS", SHIFT_JIS),
+    ("UTF8", UTF_8),
+    ("UTF16", UTF_16LE),
+    ("UTF16LE", UTF_16LE),
+    ("UTF16BE", UTF_16BE),
+    ("CP866", IBM866),
+    ("CP874", WINDOWS_874),
+    ("CP932", SHIFT_JIS),
+    ("CP936", GBK),
+    ("CP949", EUC_KR),
+    ("CP950", BIG5),
+    ("CP1250", WINDOWS_1250),
+    ("CP1251", WINDOWS_1251),
+    ("CP1252", WINDOWS_1252),
+    ("CP1253", WINDOWS_1253),
+    ("CP1254", WINDOWS_1254),
+    ("CP1255", WINDOWS_1255),
+    ("CP1256", WINDOWS_1256),
+    ("CP1257", WINDOWS_1257),
+];
+
+/// Longer than any name of a character set.
+const MAX_NAME_BYTES: usize = 40;
+
+/// A name of a character set in capitals and digits alone, with one word for a code page: `ISO_IR 100` is `ISOIR100`, `MS949` and
+/// `windows-949` are `CP949`.
+fn plain(name: &str) -> String {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_uppercase()).collect();
+    let page = ["WINDOWS", "CODEPAGE", "IBM", "MS", "WIN"].iter().find_map(|word| plain.strip_prefix(word));
+    match page {
+        Some(number) if !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit()) => format!("CP{number}"),
+        _ => plain,
+    }
+}
+
+/// What names a character set where the message does not: the option of gateway and command, and the parameter of the API.
+const NAME_IT: &str = "--charset, or charset= in Content-Type";
+
+/// The bytes are not of the character set that they are said to be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// The character set is known.
+    #[error(
+        "the message is not valid {}: byte {offset} cannot be decoded: if it is in another set, name that in MSH-18, with {NAME_IT}",
+        .charset.name()
+    )]
+    Byte {
+        /// The character set.
+        charset: Charset,
+        /// Of the first byte that cannot be decoded, from 0.
+        offset: usize,
+    },
+    /// MSH-18 names a set that is not known here, and the bytes are not UTF-8 either.
+    #[error("MSH-18 names no character set that Sluice knows, and byte {offset} is not UTF-8: name the set with {NAME_IT}")]
+    UnknownCharset {
+        /// Of the first byte that is not UTF-8, from 0.
+        offset: usize,
+    },
+}
+
+/// The text is no label of a character set. Does not quote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no label of a character set that is known here")]
+pub struct UnknownLabel;
+
+impl TryFrom<String> for Charset {
+    type Error = UnknownLabel;
+
+    fn try_from(label: String) -> Result<Self, UnknownLabel> {
+        Self::for_label(&label).ok_or(UnknownLabel)
+    }
+}
+
+impl From<Charset> for String {
+    fn from(charset: Charset) -> Self {
+        charset.name().to_owned()
+    }
+}
+
+impl Undecodable {
+    /// Of the first byte that cannot be decoded, from 0.
+    pub fn offset(self) -> usize {
+        match self {
+            Self::Byte { offset, .. } | Self::UnknownCharset { offset } => offset,
+        }
+    }
+}
+
+impl Charset {
+    /// What a message is in that says nothing.
+    pub const UTF_8: Self = Self(UTF_8);
+
+    /// By a label of the IANA registry, as in `Content-Type: ...; charset=`; in any case.
+    pub fn for_label(label: &str) -> Option<Self> {
+        // The Encoding Standard reads ASCII as windows-1252, in which nothing is an error.
+        if ["ascii", "us-ascii", "ansi_x3.4-1968"].iter().any(|ascii| label.trim().eq_ignore_ascii_case(ascii)) {
+            return Some(Self::UTF_8);
+        }
+        Encoding::for_label_no_replacement(label.as_bytes()).map(Self)
+    }
+
+    /// By a value of HL7 table 0211 (alternate character sets), as in MSH-18; else by another name that senders write there: DICOM's,
+    /// those of code pages, and labels of the IANA registry. Blanks, punctuation and case do not count: `ISO 8859-1`, `ISO8859/1` and
+    /// `8859/1` are one name.
+    ///
+    /// Of the table, `ISO IR14` is read as the ISO-2022-JP that it is switched to in; `ISO IR159`, `CNS 11643-1992` and `UNICODE
+    /// UTF-32` are not known.
+    pub fn for_hl7(value: &str) -> Option<Self> {
+        Self::for_table_name(value).or_else(|| Self::for_label(value.trim()))
+    }
+
+    /// The same without the labels of the IANA registry, some of which are words of two characters.
+    fn for_table_name(value: &str) -> Option<Self> {
+        if value.len() > MAX_NAME_BYTES {
+            return None;
+        }
+        let value = plain(value);
+        let value = value.strip_prefix("ISO").filter(|it| it.starts_with("8859")).unwrap_or(&value);
+        NAMES.iter().find(|(name, _)| *name == value).map(|(_, encoding)| Self(encoding))
+    }
+
+    /// The character set that an MSH segment names, which is decoded already: that of MSH-18, or that of MSH-19 if MSH-18 is empty
+    /// and MSH-19 names one (some senders take the one for the other). `None` if it names none that is known.
+    pub fn named_in_msh(msh: &str) -> Option<Self> {
+        match named_in(msh) {
+            MshCharset::Known(charset) => Some(charset),
+            MshCharset::None | MshCharset::Unknown => None,
+        }
+    }
+
+    /// The character set of a byte order mark, which is meant for all that follows it.
+    pub fn of_mark(bytes: &[u8]) -> Option<Self> {
+        Encoding::for_bom(bytes).map(|(encoding, _)| Self(encoding))
+    }
+
+    /// The character set that a message says it is in: its byte order mark, the zero bytes of UTF-16, else MSH-18
+    /// (HL7 2.5.1 §2.15.9.18), else UTF-8.
+    ///
+    /// Of the repetitions of MSH-18 it is the first that names more than ASCII, but ISO-2022-JP wherever it is named: what follows
+    /// the first are sets that the message switches to. A value that is not known does no harm to a message in UTF-8, unless
+    /// there is an escape character in it, with which it may switch to what is not known.
+    ///
+    /// # Errors
+    /// [`Undecodable::UnknownCharset`].
+    pub fn of_message(bytes: &[u8]) -> Result<Self, Undecodable> {
+        if let Some(charset) = Self::of_mark(bytes) {
+            return Ok(charset);
+        }
+        if let Some(encoding) = utf_16_by_zero_bytes(bytes) {
+            return Ok(Self(encoding));
+        }
+        match msh_18(bytes) {
+            MshCharset::None => Ok(Self::UTF_8),
+            MshCharset::Known(charset) if charset.0 == ISO_2022_JP => Ok(charset.or_of_eight_bits(bytes)),
+            MshCharset::Known(charset) => Ok(charset),
+            MshCharset::Unknown => {
+                let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), |_| bytes.len());
+                let offset = bytes.iter().take(valid).position(|&byte| byte == ESCAPE).unwrap_or(valid);
+                if offset == bytes.len() { Ok(Self::UTF_8) } else { Err(Undecodable::UnknownCharset { offset }) }
+            }
+        }
+    }
+
+    /// ISO-2022-JP has seven bits. A message that names it, has bytes of eight bits and never switches is in the set that its sender
+    /// works with: UTF-8, Shift_JIS or EUC-JP, the first in which it can be decoded.
+    fn or_of_eight_bits(self, bytes: &[u8]) -> Self {
+        if bytes.is_ascii() || bytes.contains(&ESCAPE) {
+            return self;
+        }
+        [UTF_8, SHIFT_JIS, EUC_JP].map(Self).into_iter().find(|it| it.decode(bytes).is_ok()).unwrap_or(self)
+    }
+
+    /// Whether the beginning of a message shows that it is not in this set: it is UTF-16 and the message begins with a header of single
+    /// bytes, or the other way round.
+    pub fn is_contradicted_by(self, message: &[u8]) -> bool {
+        let is_marked = matches!(Encoding::for_bom(message), Some((encoding, _)) if encoding != UTF_8);
+        let is_wide = is_marked || utf_16_by_zero_bytes(message).is_some();
+        if !self.is_utf_16() {
+            return is_wide;
+        }
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x1c);
+        let begun = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
+        let start = begun.iter().position(|byte| !is_blank(byte)).unwrap_or(begun.len());
+        let header = begun.get(start..).unwrap_or_default();
+        !is_wide
+            && matches!(header, [b'M', b'S', b'H', next, ..] | [b'F' | b'B', b'H', b'S', next, ..] if next.is_ascii_punctuation())
+    }
+
+    /// The name in the IANA registry.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    /// The name in HL7 table 0211, for MSH-18; that of the IANA registry where the table has none.
+    pub fn hl7_name(self) -> &'static str {
+        HL7_NAMES.iter().find(|(_, encoding)| *encoding == self.0).map_or(self.name(), |(name, _)| name)
+    }
+
+    /// How many bytes a character of ASCII takes: 2 in UTF-16, else 1.
+    pub fn unit_bytes(self) -> usize {
+        if self.is_utf_16() { 2 } else { 1 }
+    }
+
+    fn is_utf_16(self) -> bool {
+        self.0 == UTF_16LE || self.0 == UTF_16BE
+    }
+
+    /// Decodes bytes. A byte order mark stays as U+FEFF; in UTF-16 it has the last word on the order of bytes, and so have
+    /// the zero bytes of a message without one.
+    ///
+    /// # Errors
+    /// [`Undecodable::Byte`] with the offset of the first byte that is none of this set.
+    pub fn decode(self, bytes: &[u8]) -> Result<String, Undecodable> {
+        let encoding = match Encoding::for_bom(bytes) {
+            Some((by_mark, _)) if self.is_utf_16() && by_mark != UTF_8 => by_mark,
+            _ if self.is_utf_16() => utf_16_by_zero_bytes(bytes).unwrap_or(self.0),
+            _ => self.0,
+        };
+        let (skipped, bytes) = if self.is_utf_16() { without_narrow_framing(bytes) } else { (0, bytes) };
+        let undecodable = |offset| Undecodable::Byte { charset: Self(encoding), offset: skipped + offset };
+        if encoding == UTF_8 {
+            return std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| undecodable(error.valid_up_to()));
+        }
+        let mut decoder = encoding.new_decoder_without_bom_handling();
+        let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(bytes.len());
+        let mut text = String::with_capacity(capacity);
+        match decoder.decode_to_string_without_replacement(bytes, &mut text, true) {
+            (DecoderResult::InputEmpty, _) => Ok(text),
+            (DecoderResult::Malformed(length, behind), read) => {
+                Err(undecodable(read.saturating_sub(usize::from(length) + usize::from(behind))))
+            }
+            // The buffer has the size that the decoder asked for.
+            (DecoderResult::OutputFull, read) => Err(undecodable(read)),
+        }
+    }
+
+    /// Encodes a text; `None` if a character of it is none of this set. What comes out decodes to the same text: the standard
+    /// writes a yen sign in Shift_JIS and EUC-JP as a backslash, which would be another message.
+    pub fn encode(self, text: &str) -> Option<Vec<u8>> {
+        if self.is_utf_16() {
+            let bytes = |unit: u16| if self.0 == UTF_16LE { unit.to_le_bytes() } else { unit.to_be_bytes() };
+            return Some(text.encode_utf16().flat_map(bytes).collect());
+        }
+        let (bytes, _, replaced) = self.0.encode(text);
+        let reads_back = || self.0.decode_without_bom_handling_and_without_replacement(&bytes).is_some_and(|it| it == text);
+        (!replaced && reads_back()).then(|| bytes.into_owned())
+    }
+}
+
+impl fmt::Debug for Charset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// UTF-16 without a byte order mark, by how the name of its first segment begins.
+fn utf_16_by_zero_bytes(bytes: &[u8]) -> Option<&'static Encoding> {
+    // MLLP's start block may stand before it, in one byte or in two. `0b 00 4d 00` may be either; behind two bytes, all of it
+    // is units of two.
+    let framed = bytes.strip_prefix(b"\x0b").unwrap_or(bytes);
+    let framed_wide = bytes.strip_prefix(b"\x0b\0").or_else(|| bytes.strip_prefix(b"\0\x0b")).unwrap_or(bytes);
+    let [first, second] = if bytes.len().is_multiple_of(2) { [framed_wide, framed] } else { [framed, framed_wide] };
+    for start in [bytes, first, second] {
+        match start {
+            [b'M' | b'F' | b'B', 0, b'S' | b'H', 0, ..] => return Some(UTF_16LE),
+            [0, b'M' | b'F' | b'B', 0, b'S' | b'H', ..] => return Some(UTF_16BE),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// UTF-16 without MLLP's framing, where that is of single bytes, and how many bytes that skips.
+fn without_narrow_framing(bytes: &[u8]) -> (usize, &[u8]) {
+    match bytes.strip_prefix(b"\x0b") {
+        Some(rest) if !bytes.starts_with(b"\x0b\0") || !bytes.len().is_multiple_of(2) => {
+            let end = [&b"\x1c\r"[..], b"\x1c"].into_iter().find(|end| rest.ends_with(end)).map_or(0, <[u8]>::len);
+            (1, rest.get(..rest.len() - end).unwrap_or(rest))
+        }
+        _ => (0, bytes),
+    }
+}
+
+/// What switches to another set (ISO 2022).
+const ESCAPE: u8 = 0x1b;
+
+#[derive(Clone, Copy)]
+enum MshCharset {
+    /// MSH-18 is empty, or names nothing beyond ASCII, or there is no MSH.
+    None,
+    Known(Charset),
+    Unknown,
+}
+
+/// Reads MSH-18 from bytes that are not decoded yet.
+///
+/// Where a set has characters of several bytes, one of them can be that of a delimiter. So what the bytes say is believed when
+/// the segment says it when it is decoded as well; else each of those sets is tried that names itself.
+fn msh_18(bytes: &[u8]) -> MshCharset {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x1c);
+    let start = bytes.iter().position(|byte| !is_blank(byte)).unwrap_or(bytes.len());
+    let Some(rest) = bytes.get(start..).filter(|it| it.starts_with(b"MSH")) else { return MshCharset::None };
+    let msh = rest.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let as_bytes: String = msh.iter().map(|&byte| char::from(byte)).collect();
+    let found = named_in(&as_bytes);
+    if msh.iter().all(|&byte| byte.is_ascii() && byte != ESCAPE) {
+        return found;
+    }
+    let names_itself = |charset: Charset| {
+        let decoded = charset.decode(msh).ok();
+        decoded.is_some_and(|text| match named_in(&text) {
+            // A message in Shift_JIS may name ISO-2022-JP.
+            MshCharset::Known(named) => named == charset || (named.0 == ISO_2022_JP && charset.0 == SHIFT_JIS),
+            MshCharset::None | MshCharset::Unknown => false,
+        })
+    };
+    match found {
+        // Whether it is in that set, the whole message shows: `or_of_eight_bits`.
+        MshCharset::Known(charset) if charset.0 == ISO_2022_JP || names_itself(charset) => found,
+        _ => {
+            let several_bytes = [ISO_2022_JP, SHIFT_JIS, BIG5, GB18030, EUC_KR].map(Charset);
+            let of_bytes = several_bytes.into_iter().find(|&charset| names_itself(charset));
+            of_bytes.map_or(found, MshCharset::Known)
+        }
+    }
+}
+
+/// What the repetitions of MSH-18 name, else MSH-19.
+fn named_in(msh: &str) -> MshCharset {
+    let mut characters = msh.chars();
+    let Some(field) = characters.nth(3) else { return MshCharset::None };
+    let mut fields = characters.as_str().split(field);
+    let msh_2 = fields.next().unwrap_or_default();
+    let component = msh_2.chars().next().unwrap_or('^');
+    let repetition = msh_2.chars().nth(1).unwrap_or('~');
+    let first_component = |value: &str| value.find(component).unwrap_or(value.len());
+    let Some(msh_18) = fields.nth(15) else { return MshCharset::None };
+    let mut found = MshCharset::None;
+    let mut is_empty = true;
+    for value in msh_18.split(repetition) {
+        let value = value.get(..first_component(value)).unwrap_or_default().trim();
+        if value.is_empty() || value == "\"\"" {
+            continue;
+        }
+        is_empty = false;
+        match (Charset::for_hl7(value), found) {
+            (Some(charset), _) if charset.0 == ISO_2022_JP => return MshCharset::Known(charset),
+            // Whose MSH could be read byte by byte is not in UTF-16.
+            (Some(charset), MshCharset::None) if charset.is_utf_16() => found = MshCharset::Unknown,
+            (Some(charset), MshCharset::None | MshCharset::Unknown) if charset != Charset::UTF_8 => {
+                found = MshCharset::Known(charset);
+            }
+            // ASCII may be switched from; UTF-8 needs nothing that follows it.
+            (Some(_), MshCharset::None) if !["ASCII", "ISOIR6", "ISO2022IR6"].contains(&plain(value).as_str()) => {
+                found = MshCharset::Known(Charset::UTF_8);
+            }
+            (None, MshCharset::None) => found = MshCharset::Unknown,
+            _ => {}
+        }
+    }
+    if !is_empty {
+        return found;
+    }
+    // A language there is none of these names.
+    let msh_19 = fields.next().unwrap_or_default();
+    let value = msh_19.get(..first_component(msh_19)).unwrap_or_default();
+    Charset::for_table_name(value).filter(|it| !it.is_utf_16()).map_or(MshCharset::None, MshCharset::Known)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(msh_18: &str, name: &str) -> String {
+        format!("MSH|^~\\&|A|B|C|D|20260101||ADT^A01|1|P|2.5||||||{msh_18}\rPID|1||7||{name}\r")
+    }
+
+    /// Every value of table 0211 that is known, and a word that its character set has.
+    const TABLE: [(&str, &str, &str); 24] = [
+        ("ASCII", "UTF-8", "DOE"),
+        ("UNICODE", "UTF-8", "Zoë 李"),
+        ("UNICODE UTF-8", "UTF-8", "Zoë 李"),
+        ("8859/1", "windows-1252", "Müller"),
+        ("8859/2", "ISO-8859-2", "Dvořák"),
+        ("8859/3", "ISO-8859-3", "Ĉapek"),
+        ("8859/4", "ISO-8859-4", "Bērziņš"),
+        ("8859/5", "ISO-8859-5", "Иванов"),
+        ("8859/6", "ISO-8859-6", "علي"),
+        ("8859/7", "ISO-8859-7", "Παπάς"),
+        ("8859/8", "ISO-8859-8", "כהן"),
+        ("8859/9", "windows-1254", "Yılmaz"),
+        ("8859/10", "ISO-8859-10", "Þórður"),
+        ("8859/11", "windows-874", "สมชาย"),
+        ("8859/13", "ISO-8859-13", "Žukauskas"),
+        ("8859/14", "ISO-8859-14", "Ŵyn"),
+        ("8859/15", "ISO-8859-15", "Œuvre €"),
+        ("GB 18030-2000", "gb18030", "王伟"),
+        ("KS X 1001", "EUC-KR", "김민준"),
+        ("BIG-5", "Big5", "陳大文"),
+        ("ISO IR87", "ISO-2022-JP", "山田"),
+        ("~ISO IR87", "ISO-2022-JP", "山田"),
+        ("ISO IR6~ISO IR87", "ISO-2022-JP", "山田"),
+        ("iso-8859-2", "ISO-8859-2", "Dvořák"),
+    ];
+
+    #[test]
+    fn msh_18_names_the_character_set() {
+        for (value, charset, name) in TABLE {
+            let text = message(value, name);
+            let expected = Charset::for_label(charset).unwrap();
+            let bytes = expected.encode(&text).unwrap();
+            assert_eq!(Charset::of_message(&bytes), Ok(expected), "{value}");
+            assert_eq!(expected.name(), charset);
+            assert_eq!(expected.decode(&bytes).unwrap(), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_known_by_the_names_that_senders_give_it() {
+        for (names, charset) in [
+            (
+                &["8859", "8859-1", "ISO 8859-1", "ISO8859/1", "ISO_IR 100", "iso ir 100", "ISO 2022 IR 100", "ANSI"][..],
+                "windows-1252",
+            ),
+            (&["WINDOWS-1252", "CP1252", "windows 1252", "Cp-1252", "latin1"], "windows-1252"),
+            (&["ISO 8859/15", "8859-15", "iso8859-15", "ISO_IR 203"], "iso-8859-15"),
+            (&["ISO_IR 144", "ISO-8859-5"], "iso-8859-5"),
+            (&["ISO_IR 192", "UTF8", "utf-8", "UNICODE  UTF-8", "UNICODE_UTF-8"], "utf-8"),
+            (&["ISO_IR 101", "8859_2"], "iso-8859-2"),
+            (&["ISO_IR 109"], "iso-8859-3"),
+            (&["ISO_IR 110"], "iso-8859-4"),
+            (&["ISO_IR 126"], "iso-8859-7"),
+            (&["ISO_IR 127"], "iso-8859-6"),
+            (&["ISO_IR 138"], "iso-8859-8"),
+            (&["ISO_IR 148"], "iso-8859-9"),
+            (&["ISO_IR 166", "CP874"], "windows-874"),
+            (&["ISO_IR 13", "CP932", "MS932", "windows-31j", "SJIS", "Shift_JIS"], "shift_jis"),
+            (&["ISO 2022 IR 87", "ISO_IR 87", "ISO-2022-JP"], "iso-2022-jp"),
+            (&["CP936", "GBK", "GB2312"], "gbk"),
+            (&["CP949", "MS949", "KSX1001", "KS_X_1001", "euc-kr", "KS_C_5601-1987"], "euc-kr"),
+            (&["GB 18030-2005", "GB18030", "GB18030-2000"], "gb18030"),
+            (&["BIG5", "CP950"], "big5"),
+            (&["CP1250", "WINDOWS-1250"], "windows-1250"),
+            (&["CP866", "IBM866"], "ibm866"),
+        ] {
+            for name in names {
+                assert_eq!(Charset::for_hl7(name), Charset::for_label(charset), "{name}");
+            }
+        }
+        for unknown in ["CP850", "ISO IR159", "CNS 11643-1992", "UNICODE UTF-32", "8859/12", "", "?", "x"] {
+            assert_eq!(Charset::for_hl7(unknown), None, "{unknown}");
+        }
+        for (name, encoding) in HL7_NAMES {
+            assert_eq!(Charset::for_hl7(name), Some(Charset(encoding)), "{name}");
+            assert_eq!(Charset(encoding).hl7_name(), name);
+        }
+    }
+
+    #[test]
+    fn msh_18_with_components_or_in_msh_19_is_found() {
+        let of = |msh_18_and_19: &str| {
+            let bytes = Charset(WINDOWS_1252).encode(&message(msh_18_and_19, "M\u{fc}ller")).unwrap();
+            Charset::of_message(&bytes)
+        };
+        assert_eq!(of("8859/1^Latin 1"), Ok(Charset(WINDOWS_1252)));
+        assert_eq!(of("|8859/1"), Ok(Charset(WINDOWS_1252)));
+        assert_eq!(of("\"\"|ISO_IR 100^x"), Ok(Charset(WINDOWS_1252)));
+        for language in ["|DE", "|GER^German^ISO639", "|l2", "|"] {
+            assert_eq!(of(language), Ok(Charset::UTF_8), "{language} is a language");
+        }
+        assert!(matches!(of("CP850|8859/1"), Err(Undecodable::UnknownCharset { .. })), "MSH-18 counts where it is filled");
+    }
+
+    #[test]
+    fn eight_bits_under_iso_2022_jp_are_shift_jis() {
+        for (value, facility) in [("~ISO IR87", "HIS"), ("~ISO IR87", "竹弓病院"), ("ISO IR6~ISO IR87", "山田病院")] {
+            let text =
+                format!("MSH|^~\\&|HIS|{facility}|LAKE|SLUICE|20260101||ADT^A01|1|P|2.5||||||{value}\rPID|1||7||山田^太郎\r");
+            for encoding in [SHIFT_JIS, UTF_8, ISO_2022_JP] {
+                let bytes = Charset(encoding).encode(&text).unwrap();
+                let found = Charset::of_message(&bytes).unwrap();
+                assert_eq!((found, found.decode(&bytes).unwrap()), (Charset(encoding), text.clone()), "{value} {facility}");
+            }
+        }
+        let both = [Charset(ISO_2022_JP).encode(&message("~ISO IR87", "山田")).unwrap(), b"\x8e\x52".to_vec()].concat();
+        assert_eq!(Charset::of_message(&both), Ok(Charset(ISO_2022_JP)), "and so it is refused at that byte");
+    }
+
+    #[test]
+    fn a_refusal_names_what_would_help() {
+        let latin_1 = Charset(WINDOWS_1252).encode(&message("CP850", "M\u{fc}ller")).unwrap();
+        for refusal in [Charset::of_message(&latin_1).unwrap_err(), Charset::UTF_8.decode(&latin_1).unwrap_err()] {
+            let said = refusal.to_string();
+            assert!(said.contains("--charset") && said.contains("charset= in Content-Type"), "{said}");
+            assert!(!said.contains("CP850"), "{said}");
+        }
+    }
+
+    #[test]
+    fn utf_16_is_known_by_its_mark_and_by_its_zero_bytes() {
+        let text = message("UNICODE UTF-16", "Zoë 李 😀");
+        for (charset, mark) in [(UTF_16LE, &b"\xff\xfe"[..]), (UTF_16BE, b"\xfe\xff")] {
+            let bytes = Charset(charset).encode(&text).unwrap();
+            assert_eq!(Charset::of_message(&bytes), Ok(Charset(charset)));
+            assert_eq!(Charset::for_hl7("UNICODE UTF-16").unwrap().decode(&bytes).unwrap(), text);
+            let marked = [mark, &bytes].concat();
+            assert_eq!(Charset::of_message(&marked), Ok(Charset(charset)));
+            assert_eq!(Charset(charset).decode(&marked).unwrap(), format!("\u{feff}{text}"));
+            let framed = format!("\u{b}{text}\u{1c}\r");
+            let bytes = Charset(charset).encode(&framed).unwrap();
+            assert_eq!(Charset::of_message(&bytes), Ok(Charset(charset)));
+            assert_eq!(Charset(charset).decode(&bytes).unwrap(), framed);
+            // Framed byte by byte, as MLLP does.
+            let framed = [b"\x0b", &Charset(charset).encode(&text).unwrap()[..], b"\x1c\r"].concat();
+            assert_eq!(Charset::of_message(&framed), Ok(Charset(charset)));
+            assert_eq!(Charset(charset).decode(&framed).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_byte_by_byte_is_not_utf_16() {
+        let text = message("UNICODE UTF-16", "DOE");
+        assert_eq!(Charset::of_message(text.as_bytes()), Ok(Charset::UTF_8));
+        let latin_1 = Charset::for_label("iso-8859-1").unwrap().encode(&message("UTF-16", "M\u{fc}ller")).unwrap();
+        assert!(matches!(Charset::of_message(&latin_1), Err(Undecodable::UnknownCharset { .. })));
+    }
+
+    #[test]
+    fn a_delimiter_within_a_character_is_none() {
+        // The second byte of each of these is `|` in that set; in ISO-2022-JP it is the second of `8|`.
+        for (value, label, facility) in [
+            ("~ISO IR87", "iso-2022-jp", "厚生病院"),
+            ("ISO IR6~ISO IR87", "iso-2022-jp", "厚生病院"),
+            ("ISO IR13", "shift_jis", "竹弓病院"),
+            ("BIG-5", "big5", "臺大醫院"),
+            ("GB 18030-2000", "gb18030", "北京東院"),
+        ] {
+            let charset = Charset::for_label(label).unwrap();
+            let text = format!(
+                "MSH|^~\\&|HIS|{facility}|LAKE|SLUICE|20260101||ADT^A01|1|P|2.5|||AL|NE|JPN|{value}\rPID|1||7||{facility}\r"
+            );
+            let bytes = charset.encode(&text).unwrap();
+            let delimiters = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'|').count();
+            assert!(delimiters(&bytes) > delimiters(text.as_bytes()), "{label} does not show what it should");
+            assert_eq!(Charset::of_message(&bytes), Ok(charset), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_set_that_is_switched_to_and_not_known_is_refused() {
+        assert_eq!(Charset::for_hl7("ISO IR159"), None);
+        let text = message("~ISO IR159", "\u{1b}$(D0!\u{1b}(B");
+        let offset = text.find('\u{1b}').unwrap();
+        assert_eq!(Charset::of_message(text.as_bytes()), Err(Undecodable::UnknownCharset { offset }));
+        let katakana_and_kanji = Charset::of_message(message("ISO IR13~ISO IR87", "x").as_bytes());
+        assert_eq!(katakana_and_kanji, Ok(Charset(ISO_2022_JP)), "and not Shift_JIS, in which escapes are text");
+    }
+
+    #[test]
+    fn without_msh_18_it_is_utf_8() {
+        for text in ["", "MSH", "MSH|", "MSH|^~\\&|A", "PID|1", "\r\n\u{b}MSH|^~\\&|A", &message("", "X"), &message("\"\"", "X")]
+        {
+            assert_eq!(Charset::of_message(text.as_bytes()), Ok(Charset::UTF_8), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_has_an_offset() {
+        let offset = |label: &str, bytes: &[u8]| Charset::for_label(label).unwrap().decode(bytes).unwrap_err().offset();
+        assert_eq!(offset("utf-8", b"MSH|\xff"), 4);
+        assert_eq!(offset("us-ascii", b"MSH|\xfc"), 4);
+        assert_eq!(offset("shift_jis", b"MSH|\x81\x20"), 4);
+        assert_eq!(offset("iso-8859-6", b"MSH|A\xa1"), 5);
+        assert_eq!(offset("utf-16le", b"M\0\x00\xd8M\0"), 2, "a lone surrogate");
+        assert_eq!(offset("utf-16le", b"M\0S"), 2, "half a unit");
+        let unknown = message("CNS 11643-1992", "X\u{fc}");
+        assert_eq!(Charset::of_message(unknown.as_bytes()), Ok(Charset::UTF_8));
+        let latin_1: Vec<u8> = unknown.chars().map(|character| character as u8).collect();
+        let error = Charset::of_message(&latin_1).unwrap_err();
+        assert_eq!(error, Undecodable::UnknownCharset { offset: latin_1.len() - 2 });
+        assert_eq!(Charset::for_hl7("UNICODE UTF-32"), None);
+    }
+
+    #[test]
+    fn a_charset_that_the_bytes_contradict_is_known() {
+        let text = message("", "DOE");
+        let wide = Charset(UTF_16LE).encode(&text).unwrap();
+        let big_endian = Charset(UTF_16BE).encode(&text).unwrap();
+        let latin_1 = Charset::for_label("iso-8859-1").unwrap();
+        for (charset, bytes, expected) in [
+            (Charset(UTF_16LE), text.as_bytes(), true),
+            (Charset(UTF_16BE), b"\x0bMSH|^~\\&|".as_slice(), true),
+            (Charset(UTF_16LE), b"\r\nFHS|", true),
+            (Charset(UTF_16LE), &wide, false),
+            (Charset(UTF_16LE), &big_endian, false),
+            (Charset(UTF_16LE), b"hello", false),
+            (Charset::UTF_8, &wide, true),
+            (latin_1, &big_endian, true),
+            (latin_1, b"\xff\xfeM\0", true),
+            (latin_1, text.as_bytes(), false),
+            (Charset::UTF_8, b"\xef\xbb\xbfMSH|", false),
+            (Charset::UTF_8, b"", false),
+        ] {
+            assert_eq!(charset.is_contradicted_by(bytes), expected, "{charset:?} {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_reads_back_as_the_set() {
+        let utf_16 = ["UTF-16LE", "UTF-16BE"];
+        for name in TABLE.iter().map(|(_, charset, _)| *charset).chain(utf_16) {
+            let charset = Charset::for_label(name).unwrap();
+            let json = serde_json::to_string(&charset).unwrap();
+            assert_eq!(
+                (json.as_str(), serde_json::from_str::<Charset>(&json).unwrap()),
+                (format!("\"{name}\"").as_str(), charset)
+            );
+        }
+        let error = serde_json::from_str::<Charset>("\"SECRET\"").unwrap_err();
+        assert!(!error.to_string().contains("SECRET"), "{error}");
+    }
+
+    #[test]
+    fn what_a_set_has_not_is_not_encoded() {
+        assert_eq!(Charset::for_hl7("8859/1").unwrap().encode("李"), None);
+        assert_eq!(Charset::for_hl7("8859/1").unwrap().encode("ü"), Some(vec![0xfc]));
+        assert_eq!(Charset::for_label("shift_jis").unwrap().encode("\u{a5}"), None, "not a backslash");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused_within_them(bytes in prop::collection::vec(any::<u8>(), 0..60), which in 0..TABLE.len()) {
+            let charset = Charset::for_label(TABLE[which].1).unwrap();
+            if let Err(error) = charset.decode(&bytes) {
+                prop_assert!(error.offset() < bytes.len());
+            }
+            let _ = Charset::of_message(&bytes);
+        }
+    }
+}

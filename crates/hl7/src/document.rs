@@ -1,0 +1,214 @@
+//! The way back: from a rendition to the message.
+
+use domain::Er7;
+use serde::Deserialize;
+
+use crate::delimiters::Delimiters;
+
+mod exact;
+
+/// Why a JSON document is no rendition of a message. Never quotes it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotARendition {
+    /// Not JSON, or of another shape.
+    #[error("not a rendition: unreadable at line {line}, column {column}")]
+    Unreadable {
+        /// Line of the JSON text, from 1.
+        line: usize,
+        /// Column of that line, from 1.
+        column: usize,
+    },
+    /// Positions of a list do not ascend from 1.
+    #[error("not a rendition: the positions in segment {segment} do not ascend")]
+    Positions {
+        /// The how manieth segment, from 1.
+        segment: usize,
+    },
+    /// Something follows where the message has no delimiter to put before it.
+    #[error("not a rendition: segment {segment} has parts that no delimiter separates")]
+    Delimiter {
+        /// The how manieth segment, from 1.
+        segment: usize,
+    },
+    /// It would be larger than any message.
+    #[error("not a rendition: it is of a message of more than {} bytes", MAX_BYTES)]
+    TooLarge,
+    /// There is nothing in it.
+    #[error("not a rendition: the message is empty")]
+    Empty,
+}
+
+/// A position can be any number, and what stands before it is delimiters. A byte of a message can become three in UTF-8.
+const MAX_BYTES: usize = 3 * domain::MAX_MESSAGE_BYTES + 1;
+
+#[derive(Deserialize)]
+struct Document {
+    delimiters: JsonDelimiters,
+    segments: Vec<JsonSegment>,
+}
+
+#[derive(Deserialize)]
+struct JsonDelimiters {
+    field: char,
+    component: Option<char>,
+    repetition: Option<char>,
+    escape: Option<char>,
+    subcomponent: Option<char>,
+    truncation: Option<char>,
+}
+
+#[derive(Deserialize)]
+struct JsonSegment {
+    segment: String,
+    fields: Vec<JsonField>,
+}
+
+#[derive(Deserialize)]
+struct JsonField {
+    position: usize,
+    #[serde(default)]
+    repetitions: Vec<Vec<JsonComponent>>,
+}
+
+#[derive(Deserialize)]
+struct JsonComponent {
+    position: usize,
+    value: Option<String>,
+    raw: Option<String>,
+    #[serde(default)]
+    subcomponents: Vec<JsonSubcomponent>,
+}
+
+#[derive(Deserialize)]
+struct JsonSubcomponent {
+    position: usize,
+    value: Option<String>,
+    raw: Option<String>,
+}
+
+/// The message that a rendition was made from, in canonical form: of what [`crate::write_json`] wrote, exactly that one.
+///
+/// Names, the summary and the version are not looked at, so that a rendition can be edited by hand: `raw` goes before `value`, and
+/// `subcomponents` before both.
+///
+/// # Errors
+/// [`NotARendition`].
+pub fn read_json(json: &[u8]) -> Result<Er7, NotARendition> {
+    let text = match exact::read(json) {
+        Some(text) => text,
+        None => read_tolerantly(json)?,
+    };
+    Er7::canonical(&text).map_err(|_| NotARendition::Empty)
+}
+
+/// The message of a rendition in any order and spacing, as a tree of the document. Not yet in canonical form.
+fn read_tolerantly(json: &[u8]) -> Result<String, NotARendition> {
+    let document: Document =
+        serde_json::from_slice(json).map_err(|error| NotARendition::Unreadable { line: error.line(), column: error.column() })?;
+    let JsonDelimiters { field, component, repetition, escape, subcomponent, truncation } = document.delimiters;
+    let delimiters = Delimiters { field, component, repetition, escape, subcomponent, truncation };
+    let mut text = Text::new(delimiters, json.len());
+    let mut msh_seen = false;
+    for segment in &document.segments {
+        let is_msh = !msh_seen && segment.segment.starts_with("MSH");
+        msh_seen |= is_msh;
+        text.segment(segment, is_msh)?;
+    }
+    Ok(text.text)
+}
+
+/// A message that is being put together.
+struct Text {
+    delimiters: Delimiters,
+    text: String,
+    /// Index of the segment that is being written, from 1.
+    segment: usize,
+}
+
+impl Text {
+    /// `size_bytes` is the size of the rendition, which is a few times that of the message.
+    fn new(delimiters: Delimiters, size_bytes: usize) -> Self {
+        Self { delimiters, text: String::with_capacity(size_bytes / 4), segment: 0 }
+    }
+
+    fn segment(&mut self, segment: &JsonSegment, is_msh: bool) -> Result<(), NotARendition> {
+        self.begin(&segment.segment);
+        let mut at = 0;
+        for field in &segment.fields {
+            // MSH-1 is the delimiter that MSH-2 brings with it.
+            if is_msh && field.position == 1 {
+                at = 1;
+                continue;
+            }
+            self.delimit(&mut at, field.position, Some(self.delimiters.field), true)?;
+            for (i, repetition) in field.repetitions.iter().enumerate() {
+                if i > 0 {
+                    let missing = NotARendition::Delimiter { segment: self.segment };
+                    self.text.push(self.delimiters.repetition.ok_or(missing)?);
+                }
+                match repetition.as_slice() {
+                    [JsonComponent { value: Some(value), .. }] if is_msh && field.position == 2 => self.text.push_str(value),
+                    components => self.components(components)?,
+                }
+            }
+        }
+        self.end()
+    }
+
+    fn begin(&mut self, id: &str) {
+        self.segment += 1;
+        self.text.push_str(id);
+    }
+
+    fn end(&mut self) -> Result<(), NotARendition> {
+        self.text.push('\r');
+        self.within_limit()
+    }
+
+    fn components(&mut self, components: &[JsonComponent]) -> Result<(), NotARendition> {
+        let mut at = 0;
+        for component in components {
+            self.delimit(&mut at, component.position, self.delimiters.component, false)?;
+            if component.subcomponents.is_empty() {
+                self.value(component.value.as_deref(), component.raw.as_deref());
+            }
+            let mut at = 0;
+            for part in &component.subcomponents {
+                self.delimit(&mut at, part.position, self.delimiters.subcomponent, false)?;
+                self.value(part.value.as_deref(), part.raw.as_deref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the delimiters between what was last written of a list, at `at`, and a position. With `before`, one stands before
+    /// the first, too.
+    fn delimit(&mut self, at: &mut usize, to: usize, delimiter: Option<char>, before: bool) -> Result<(), NotARendition> {
+        let steps = to.checked_sub(*at).filter(|&steps| steps > 0).ok_or(NotARendition::Positions { segment: self.segment })?;
+        let count = if *at == 0 && !before { steps - 1 } else { steps };
+        if count > MAX_BYTES {
+            return Err(NotARendition::TooLarge);
+        }
+        if count > 0 {
+            let delimiter = delimiter.ok_or(NotARendition::Delimiter { segment: self.segment })?;
+            self.text.extend(std::iter::repeat_n(delimiter, count));
+        }
+        *at = to;
+        self.within_limit()
+    }
+
+    fn value(&mut self, value: Option<&str>, raw: Option<&str>) {
+        match (raw, value) {
+            (Some(raw), _) => self.text.push_str(raw),
+            (None, Some(value)) => self.delimiters.escape(value, &mut self.text),
+            (None, None) => {}
+        }
+    }
+
+    fn within_limit(&self) -> Result<(), NotARendition> {
+        if self.text.len() > MAX_BYTES { Err(NotARendition::TooLarge) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

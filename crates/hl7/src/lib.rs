@@ -1,0 +1,38 @@
+//! Reads HL7v2: what MSH says of a message ([`summarize`]), and the message as JSON ([`write_json`]).
+//!
+//! Both walk the text and keep no tree of it: a message of 4 MiB of `~` must not become a gigabyte of nodes.
+//! The tests compare the rendition with what `hl7-parser` reads.
+//! What hospitals send is taken as it comes: unknown segments, names of any length and fields past the standard are kept
+//! by position. Only one thing must be readable, the delimiters in MSH ([`Delimiters::of`]).
+
+#![warn(missing_docs)]
+
+#[cfg(test)]
+extern crate self as sluice_hl7; // so that `tests/corpus_messages` reads the same here as in the tests beside it
+
+mod ack;
+mod body;
+#[cfg(test)]
+#[path = "../tests/corpus_messages/mod.rs"]
+mod corpus_messages;
+mod delimiters;
+mod dictionary;
+mod document;
+mod escape;
+mod parts;
+mod rendition;
+mod steering;
+mod summary;
+pub mod validate;
+pub mod walk;
+
+pub use ack::{
+    Ack, AckCode, AckHeader, AckProblem, Condition, Severity, Verdict, acknowledge, acknowledge_batch, acknowledge_in,
+};
+pub use body::{BatchProblem, Body, Message, Part, PartKind, Piece, Split, split};
+pub use delimiters::{Delimiters, Place, Unreadable};
+pub use dictionary::{DataType, Dictionary, Element, Item, Node, SegmentDefinition, Structure, Table, Usage};
+pub use document::{NotARendition, read_json};
+pub use escape::Escapes;
+pub use rendition::write_json;
+pub use summary::summarize;

@@ -1,0 +1,491 @@
+//! A message as one line of JSON, from which the message can be made again ([`crate::read_json`]).
+//!
+//! ```json
+//! {"summary":{"messageType":"ADT"},"dictionary":"2.5.1",
+//!  "delimiters":{"field":"|","component":"^","repetition":"~","escape":"\\","subcomponent":"&"},
+//!  "segments":[{"segment":"PID","name":"Patient Identification","fields":[
+//!    {"position":5,"name":"Patient Name","repetitions":[[{"position":1,"name":"Family Name","value":"DOE"}]]}]}]}
+//! ```
+//!
+//! The nesting is always the same, so that Athena, Glue and DuckDB need one type for it: segments, fields, repetitions (an
+//! array, whose n-th is the n-th), components, subcomponents. Fields, components and subcomponents have a `position` from 1,
+//! and a `name` where the dictionary of the message's version has one. Absent ones are not listed; the last one of a list
+//! always is, so that delimiters at the end come back. The HL7 null is the value `""`, in quotes. `value` is a text with its
+//! escapes decoded; that of a component with `subcomponents` is the first of them. Where a text does not read back as it was
+//! (a formatting or broken escape sequence), it stands beside its value as `raw`. MSH-1 and MSH-2 are texts as they are.
+//! `docs/rendition.schema.json` is the JSON Schema.
+
+//!
+//! # How it is written
+//!
+//! Storing a message writes tens of bytes of JSON for each byte of ER7, so the work for each *value* decides the time. A [`Scanner`]
+//! goes through a segment once. A table gives each byte a class: plain, a delimiter, or special. The scanner stops at the next
+//! delimiter, and knows then what the text before it is, which delimiter ended it, and whether the text goes into JSON as it is
+//! ([`Part`]). The writer needs no more than that to write the value, so nothing is split or searched twice, and no tree is built.
+//! The JSON around the values is constants, which the compiler turns into a few moves each. (`serde_json` writes what is left: the
+//! summary, and texts that need escapes.)
+
+use std::io::{self, Write};
+
+use domain::Er7;
+
+use crate::delimiters::{Delimiters, segments};
+use crate::dictionary::{DataType, Dictionary, Element, SegmentDefinition};
+use crate::escape::Escapes;
+use crate::parts::parts;
+use crate::steering;
+use crate::summary::summarize;
+
+/// Writes the rendition, without a line end. Holds one value in memory at a time.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_json(message: &Er7, delimiters: &Delimiters, out: &mut impl Write) -> io::Result<()> {
+    let summary = summarize(message);
+    let dictionary = Dictionary::of(summary.hl7_version.as_deref().unwrap_or_default());
+    let mut writer = Writer { delimiters, message, escapes: None, out, value: String::new() };
+    writer.put("{\"summary\":")?;
+    serde_json::to_writer(&mut *writer.out, &summary)?;
+    writer.put(",\"dictionary\":")?;
+    writer.string(dictionary.version())?;
+    writer.document(dictionary)
+}
+
+/// What ends a text: a delimiter, or the end of the segment. A later one also ends what the earlier ones separate.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Subcomponent,
+    Component,
+    Repetition,
+    Field,
+    Segment,
+}
+
+/// The text between two delimiters.
+struct Part<'a> {
+    text: &'a str,
+    /// Whether JSON takes the text as it is, without escape sequences of either HL7 or JSON.
+    plain: bool,
+    end: End,
+}
+
+/// What a byte is.
+#[derive(Clone, Copy)]
+enum Class {
+    Plain,
+    /// Stands for itself or not; neither ends a text nor goes into JSON as it is.
+    Special,
+    /// The first byte of a character beyond ASCII, or another byte of it, in a message with a delimiter beyond ASCII.
+    Wide,
+    Delimiter(End),
+}
+
+/// The class of each byte.
+pub(crate) struct Classes([Class; 256]);
+
+impl Classes {
+    /// The classes of the bytes that JSON escapes, whatever the message's delimiters are.
+    #[allow(clippy::indexing_slicing, reason = "the compiler evaluates it, and would refuse an index out of bounds")]
+    const OF_JSON: [Class; 256] = {
+        let mut classes = [Class::Plain; 256];
+        let mut control = 0;
+        while control < b' ' {
+            classes[control as usize] = Class::Special;
+            control += 1;
+        }
+        classes[b'"' as usize] = Class::Special;
+        classes[b'\\' as usize] = Class::Special;
+        classes
+    };
+
+    pub(crate) fn of(delimiters: &Delimiters) -> Self {
+        let Delimiters { field, component, repetition, escape, subcomponent, truncation: _ } = *delimiters;
+        let mut classes = Self(Self::OF_JSON);
+        let delimiting = [
+            (escape, Class::Special),
+            (subcomponent, Class::Delimiter(End::Subcomponent)),
+            (component, Class::Delimiter(End::Component)),
+            (repetition, Class::Delimiter(End::Repetition)),
+            (Some(field), Class::Delimiter(End::Field)),
+        ];
+        for (character, class) in delimiting {
+            match character {
+                Some(character) if character.is_ascii() => classes.set(character as u8..=character as u8, class),
+                Some(_) => classes.set(0x80..=0xff, Class::Wide),
+                None => {}
+            }
+        }
+        classes
+    }
+
+    fn set(&mut self, bytes: std::ops::RangeInclusive<u8>, class: Class) {
+        let range = usize::from(*bytes.start())..=usize::from(*bytes.end());
+        self.0.get_mut(range).into_iter().flatten().for_each(|it| *it = class);
+    }
+
+    /// Whether a byte stands for itself, in the message as in JSON.
+    pub(crate) fn is_plain(&self, byte: u8) -> bool {
+        matches!(self.class(byte), Class::Plain)
+    }
+
+    fn class(&self, byte: u8) -> Class {
+        self.0.get(usize::from(byte)).copied().unwrap_or(Class::Special)
+    }
+}
+
+/// Cuts a segment at every delimiter.
+struct Scanner<'a> {
+    rest: &'a str,
+    delimiters: &'a Delimiters,
+    classes: &'a Classes,
+}
+
+impl<'a> Scanner<'a> {
+    fn next(&mut self) -> Part<'a> {
+        let bytes = self.rest.as_bytes();
+        let (mut at, mut plain) = (0, true);
+        while let Some(run) = bytes.get(at..).and_then(|it| it.iter().position(|&byte| !self.classes.is_plain(byte))) {
+            at += run;
+            match bytes.get(at).map_or(Class::Special, |&byte| self.classes.class(byte)) {
+                Class::Delimiter(end) => return self.cut(at, 1, plain, end),
+                Class::Wide => {
+                    if let Some((end, width)) = self.wide(at) {
+                        return self.cut(at, width, plain, end);
+                    }
+                }
+                Class::Plain | Class::Special => {}
+            }
+            plain = false;
+            at += 1;
+        }
+        self.cut(self.rest.len(), 0, plain, End::Segment)
+    }
+
+    /// Passes over absent parts, which follow one another: how many delimiters of a kind stand here.
+    fn skip(&mut self, end: End) -> usize {
+        let is_one = |byte: &&u8| matches!(self.classes.class(**byte), Class::Delimiter(it) if it == end);
+        let count = self.rest.as_bytes().iter().take_while(is_one).count();
+        self.rest = self.rest.get(count..).unwrap_or_default();
+        count
+    }
+
+    fn cut(&mut self, at: usize, width: usize, plain: bool, end: End) -> Part<'a> {
+        let (text, behind) = self.rest.split_at_checked(at).unwrap_or_default();
+        self.rest = behind.get(width..).unwrap_or_default();
+        Part { text, plain, end }
+    }
+
+    /// What a character beyond ASCII ends, and its width in bytes.
+    fn wide(&self, at: usize) -> Option<(End, usize)> {
+        let character = self.rest.get(at..)?.chars().next()?;
+        Some((self.ends(character)?, character.len_utf8()))
+    }
+
+    fn ends(&self, character: char) -> Option<End> {
+        let Delimiters { field, component, repetition, subcomponent, .. } = *self.delimiters;
+        let ends = [
+            (Some(field), End::Field),
+            (repetition, End::Repetition),
+            (component, End::Component),
+            (subcomponent, End::Subcomponent),
+        ];
+        ends.into_iter().find(|(delimiter, _)| *delimiter == Some(character)).map(|(_, end)| end)
+    }
+}
+
+struct Writer<'a, W> {
+    delimiters: &'a Delimiters,
+    message: &'a Er7,
+    /// Made for the first value that has an escape sequence: it looks for the message's character set.
+    escapes: Option<Escapes>,
+    out: &'a mut W,
+    /// Scratch: a value with its escapes decoded.
+    value: String,
+}
+
+impl<W: Write> Writer<'_, W> {
+    fn document(&mut self, dictionary: &'static Dictionary) -> io::Result<()> {
+        let Delimiters { field, component, repetition, escape, subcomponent, truncation } = *self.delimiters;
+        self.put(",\"delimiters\":{\"field\":")?;
+        self.character(field)?;
+        let optional = [
+            (",\"component\":", component),
+            (",\"repetition\":", repetition),
+            (",\"escape\":", escape),
+            (",\"subcomponent\":", subcomponent),
+            (",\"truncation\":", truncation),
+        ];
+        for (name, character) in optional {
+            if let Some(character) = character {
+                self.put(name)?;
+                self.character(character)?;
+            }
+        }
+        self.put("},\"segments\":[")?;
+        let classes = Classes::of(self.delimiters);
+        let mut msh_seen = false;
+        let mut listed = false;
+        // Segments of a kind follow one another.
+        let mut known: (&str, Option<&SegmentDefinition>) = ("", None);
+        for segment in segments(self.message) {
+            self.comma(&mut listed)?;
+            let is_msh = !msh_seen && segment.starts_with("MSH");
+            msh_seen |= is_msh;
+            let id = parts(segment, Some(self.delimiters.field)).next().unwrap_or_default();
+            if id != known.0 {
+                known = (id, dictionary.segment(id));
+            }
+            self.segment(segment, is_msh, dictionary, known.1, &classes)?;
+        }
+        self.put("]}")
+    }
+
+    fn segment(
+        &mut self,
+        segment: &str,
+        is_msh: bool,
+        dictionary: &'static Dictionary,
+        definition: Option<&'static SegmentDefinition>,
+        classes: &Classes,
+    ) -> io::Result<()> {
+        let mut fields = parts(segment, Some(self.delimiters.field));
+        let id = fields.next().unwrap_or_default();
+        let element = |position: usize| definition.and_then(|it| it.field(position));
+        self.put("{\"segment\":")?;
+        self.string(id)?;
+        self.name(definition.map(|it| it.name))?;
+        self.put(",\"fields\":[")?;
+        let (mut listed, mut position) = (false, 0);
+        if is_msh {
+            self.object(&mut listed, 1, element(1))?;
+            self.put(",\"repetitions\":[[{\"position\":1,\"value\":")?;
+            self.character(self.delimiters.field)?;
+            self.put("}]]}")?;
+            self.object(&mut listed, 2, element(2))?;
+            self.put(",\"repetitions\":[[{\"position\":1,\"value\":")?;
+            self.string(fields.next().unwrap_or_default())?;
+            self.put("}]]}")?;
+            position = 2;
+        }
+        let Some(rest) = fields.rest() else { return self.put("]}") };
+        let mut scanner = Scanner { rest, delimiters: self.delimiters, classes };
+        loop {
+            position += 1 + scanner.skip(End::Field);
+            let first = scanner.next();
+            let mut end = first.end;
+            let is_empty = first.text.is_empty() && end >= End::Field;
+            if !is_empty || end == End::Segment {
+                let element = element(position);
+                self.object(&mut listed, position, element)?;
+                if !is_empty {
+                    let data_type = match element {
+                        // HL7 2.5.1 §7.4.2.2: OBX-2 names the type of OBX-5.
+                        Some(element) if element.varies => {
+                            let obx_2 = parts(segment, Some(self.delimiters.field)).nth(2);
+                            obx_2.and_then(|it| dictionary.data_type(steering::value_type(it, self.delimiters)?))
+                        }
+                        Some(element) => element.data_type.as_deref(),
+                        None => None,
+                    };
+                    end = self.repetitions(first, &mut scanner, data_type)?;
+                }
+                self.put("}")?;
+            }
+            if end == End::Segment {
+                return self.put("]}");
+            }
+        }
+    }
+
+    /// A field that is not empty, from its first part on. Gives what ends it.
+    fn repetitions<'m>(
+        &mut self,
+        mut part: Part<'m>,
+        scanner: &mut Scanner<'m>,
+        data_type: Option<&'static DataType>,
+    ) -> io::Result<End> {
+        // Most fields are one text that needs no escapes.
+        if part.plain && part.end >= End::Field {
+            self.put(",\"repetitions\":[[")?;
+            self.plain(1, data_type.and_then(|it| it.component(1)), part.text)?;
+            self.put("]]")?;
+            return Ok(part.end);
+        }
+        self.put(",\"repetitions\":[[")?;
+        loop {
+            let end = self.components(part, scanner, data_type)?;
+            if end >= End::Field {
+                self.put("]]")?;
+                return Ok(end);
+            }
+            self.put("],[")?;
+            part = scanner.next();
+        }
+    }
+
+    /// A repetition, from its first part on. Gives what ends it.
+    fn components<'m>(
+        &mut self,
+        mut part: Part<'m>,
+        scanner: &mut Scanner<'m>,
+        data_type: Option<&'static DataType>,
+    ) -> io::Result<End> {
+        let mut listed = false;
+        let mut position = 1;
+        loop {
+            let mut end = part.end;
+            let is_empty = part.text.is_empty() && end >= End::Component;
+            let element = data_type.and_then(|it| it.component(position));
+            if part.plain && !is_empty && end >= End::Component {
+                self.comma(&mut listed)?;
+                self.plain(position, element, part.text)?;
+            } else if !is_empty || (end >= End::Repetition && position > 1) {
+                // A repetition of one empty component is an empty one.
+                self.object(&mut listed, position, element)?;
+                if end == End::Subcomponent {
+                    end = self.subcomponents(part, scanner, element.and_then(|it| it.data_type.as_deref()))?;
+                } else if !is_empty {
+                    self.value(&part, true)?;
+                }
+                self.put("}")?;
+            }
+            if end >= End::Repetition {
+                return Ok(end);
+            }
+            position += 1 + scanner.skip(End::Component);
+            part = scanner.next();
+        }
+    }
+
+    /// A component of more than one subcomponent, from its first part on. Gives what ends it.
+    fn subcomponents<'m>(
+        &mut self,
+        mut part: Part<'m>,
+        scanner: &mut Scanner<'m>,
+        data_type: Option<&'static DataType>,
+    ) -> io::Result<End> {
+        if !part.text.is_empty() {
+            self.value(&part, false)?;
+        }
+        self.put(",\"subcomponents\":[")?;
+        let mut listed = false;
+        for position in 1.. {
+            let is_last = part.end >= End::Component;
+            if !part.text.is_empty() || is_last {
+                self.object(&mut listed, position, data_type.and_then(|it| it.component(position)))?;
+                if !part.text.is_empty() {
+                    self.value(&part, true)?;
+                }
+                self.put("}")?;
+            }
+            if is_last {
+                break;
+            }
+            part = scanner.next();
+        }
+        self.put("]")?;
+        Ok(part.end)
+    }
+
+    /// A text that is not empty, and with `keep` what it was where it does not read back.
+    fn value(&mut self, part: &Part<'_>, keep: bool) -> io::Result<()> {
+        let raw = part.text;
+        if part.plain {
+            self.put(",\"value\":\"")?;
+            self.put(raw)?;
+            return self.put("\"");
+        }
+        self.put(",\"value\":")?;
+        // A line feed is escaped on the way back where it could end the segment.
+        let reads_back = !raw.contains(|it| Some(it) == self.delimiters.escape || it == '\n');
+        if reads_back {
+            return self.string(raw);
+        }
+        let mut value = std::mem::take(&mut self.value);
+        value.clear();
+        let escapes = self.escapes.get_or_insert_with(|| Escapes::of(self.message, self.delimiters));
+        escapes.decode(raw, &mut value);
+        let written = self.string(&value);
+        let reads_back = self.delimiters.escapes_to(&value, raw);
+        self.value = value;
+        written?;
+        if keep && !reads_back {
+            self.put(",\"raw\":")?;
+            self.string(raw)?;
+        }
+        Ok(())
+    }
+
+    /// Begins the object of a field, component or subcomponent, behind a comma if the list has others.
+    #[inline]
+    fn object(&mut self, listed: &mut bool, position: usize, element: Option<&'static Element>) -> io::Result<()> {
+        self.comma(listed)?;
+        match element.and_then(|it| it.json_to_name(position)) {
+            Some(json) => self.put(json),
+            None => {
+                self.position(position)?;
+                self.name(element.map(|it| it.name))
+            }
+        }
+    }
+
+    fn position(&mut self, position: usize) -> io::Result<()> {
+        match u8::try_from(position) {
+            Ok(digit) if digit < 10 => {
+                let mut json = *b"{\"position\":0";
+                json[12] += digit;
+                self.out.write_all(&json)
+            }
+            _ => {
+                self.put("{\"position\":")?;
+                self.put(itoa::Buffer::new().format(position))
+            }
+        }
+    }
+
+    /// A component or subcomponent that JSON takes as it is, as nearly all are.
+    #[inline]
+    fn plain(&mut self, position: usize, element: Option<&'static Element>, text: &str) -> io::Result<()> {
+        match element.and_then(|it| it.json_to_value(position)) {
+            Some(json) => self.put(json)?,
+            None => {
+                self.position(position)?;
+                self.name(element.map(|it| it.name))?;
+                self.put(",\"value\":\"")?;
+            }
+        }
+        self.put(text)?;
+        self.put("\"}")
+    }
+
+    /// The dictionary's names need no escapes; a test of it says so.
+    #[inline]
+    fn name(&mut self, name: Option<&'static str>) -> io::Result<()> {
+        let Some(name) = name else { return Ok(()) };
+        self.put(",\"name\":\"")?;
+        self.put(name)?;
+        self.put("\"")
+    }
+
+    /// Before each object of a list but the first.
+    #[inline]
+    fn comma(&mut self, listed: &mut bool) -> io::Result<()> {
+        if std::mem::replace(listed, true) { self.put(",") } else { Ok(()) }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, json: &str) -> io::Result<()> {
+        self.out.write_all(json.as_bytes())
+    }
+
+    fn character(&mut self, character: char) -> io::Result<()> {
+        self.string(character.encode_utf8(&mut [0; 4]))
+    }
+
+    fn string(&mut self, text: &str) -> io::Result<()> {
+        serde_json::to_writer(&mut *self.out, text).map_err(io::Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! What a validation says: findings, how grave they are, and where in the message.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Most findings of one report. The rest is counted.
+pub const MOST_FINDINGS: usize = 500;
+
+/// The findings of [`super::validate`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The version it was checked by, `2.5.1`: that of MSH-12, or the nearest there is. `None` if MSH is not readable.
+    pub version: Option<&'static str>,
+    /// The structure it was checked by, `ADT_A01`. `None` if the version has none for MSH-9.
+    pub structure: Option<&'static str>,
+    /// In the order of the message, at most [`MOST_FINDINGS`].
+    pub findings: Vec<Finding>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, code: Code, location: Option<Location>, detail: impl FnOnce() -> String) {
+        if self.findings.len() < MOST_FINDINGS {
+            self.findings.push(Finding { severity: code.severity(), code, location, detail: detail() });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// The gravest severity. `None`: nothing was found.
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|it| it.severity).max()
+    }
+}
+
+/// One departure from the standard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// The severity of its code.
+    pub severity: Severity,
+    /// The kind of departure.
+    pub code: Code,
+    /// The place; `None` if there is no one place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// A sentence that repeats nothing of the message.
+    pub detail: String,
+}
+
+/// How grave a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The standard leaves it to the site.
+    Info,
+    /// A receiver has to pass over something.
+    Warning,
+    /// Against a rule of the standard.
+    Error,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// What a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The message does not begin with MSH. Nothing else was checked.
+    NoMsh,
+    /// MSH-1 and MSH-2 cannot be used as delimiters. Nothing else was checked.
+    MshDelimiters,
+    /// MSH-2 breaks a rule: it lacks the escape character, has a character twice, or a fifth one below 2.7.
+    WrongDelimiters,
+    /// MSH-1 and MSH-2 are not the characters that the standard recommends.
+    UnusualDelimiters,
+    /// MSH-12 is no version of HL7 2.
+    UnknownVersion,
+    /// MSH-12 is a version that the dictionary does not have; the nearest was taken.
+    NearestVersion,
+    /// The message is a piece of a larger one (MSH-14, DSC). What it lacks may stand in another piece.
+    Continuation,
+    /// MSH-9 names no structure that the version has. The order of the segments was not checked.
+    UnknownStructure,
+    /// MSH-9.3 is the event's name, where the structure has another.
+    WrongStructure,
+    /// A line does not begin with a segment id and a field separator.
+    NotASegment,
+    /// The version does not have the segment, and its name is not a site's (`Z..`).
+    UnknownSegment,
+    /// The structure asks for a segment that is not there.
+    MissingSegment,
+    /// The structure does not have the segment.
+    UnexpectedSegment,
+    /// The structure has the segment, but not here, or not so often.
+    MisplacedSegment,
+    /// A required field is empty.
+    MissingField,
+    /// A required component of a field with content is empty.
+    MissingComponent,
+    /// A field repeats that does not, or more often than it may.
+    TooManyRepetitions,
+    /// Content past the last field of the segment.
+    ExtraField,
+    /// Content past the last component of the data type.
+    ExtraComponent,
+    /// Content past the last subcomponent of the data type.
+    ExtraSubcomponent,
+    /// Content in a field that the version has withdrawn.
+    WithdrawnField,
+    /// The text is not a value of its data type.
+    WrongFormat,
+    /// The version does not have the data type that OBX-2 names.
+    UnknownValueType,
+    /// OBX-5 has content, and OBX-2 names no data type for it.
+    MissingValueType,
+    /// A table of HL7 does not have the code.
+    NotInTable,
+    /// A table of the site has a code that HL7 does not suggest for it.
+    NotSuggested,
+}
+
+impl Code {
+    /// How grave a finding of this code is.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::NoMsh | Self::MshDelimiters | Self::NotASegment | Self::MissingSegment | Self::MissingField => Severity::Error,
+            Self::TooManyRepetitions | Self::WrongFormat | Self::UnknownValueType | Self::NotInTable => Severity::Error,
+            Self::WrongDelimiters => Severity::Error,
+            Self::UnknownVersion | Self::UnknownStructure | Self::WrongStructure | Self::UnknownSegment => Severity::Warning,
+            Self::UnexpectedSegment | Self::MisplacedSegment | Self::MissingComponent => Severity::Warning,
+            Self::ExtraField | Self::ExtraComponent | Self::ExtraSubcomponent | Self::MissingValueType => Severity::Warning,
+            Self::WithdrawnField | Self::NotSuggested | Self::UnusualDelimiters => Severity::Info,
+            Self::NearestVersion | Self::Continuation => Severity::Info,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// A place in a message. All numbers count from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Location {
+    /// The id, if the version has it: a line that is no segment may begin with anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<&'static str>,
+    /// Which segment of the message it is.
+    pub number: usize,
+    /// Which of those with its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub occurrence: Option<usize>,
+    /// `None`: the whole segment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<usize>,
+    /// `None`: the whole field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repetition: Option<usize>,
+    /// `None`: the whole repetition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<usize>,
+    /// `None`: the whole component.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subcomponent: Option<usize>,
+}
+
+/// `PID-3[2].4.1`, and `OBX[7]-5` for the seventh OBX.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.segment {
+            Some(segment) => f.write_str(segment)?,
+            None => write!(f, "segment {}", self.number)?,
+        }
+        if let Some(occurrence) = self.occurrence.filter(|it| *it > 1) {
+            write!(f, "[{occurrence}]")?;
+        }
+        if let Some(field) = self.field {
+            write!(f, "-{field}")?;
+        }
+        if let Some(repetition) = self.repetition.filter(|it| *it > 1) {
+            write!(f, "[{repetition}]")?;
+        }
+        [self.component, self.subcomponent].into_iter().flatten().try_for_each(|it| write!(f, ".{it}"))
+    }
+}

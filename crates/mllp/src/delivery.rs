@@ -1,0 +1,443 @@
+//! Delivers from the spool to the API in the background: several messages at a time, and each again until the lake has stored it, or, with
+//! [`Keep::UntilQueued`], until there is a final answer.
+//!
+//! The order of messages is not kept: a message that has to wait would hold up all others, and the lake does not depend on their order.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::{Charset, MessageId};
+use hl7::Body;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::awaited::{Awaited, AwaitedQueue, Due, Part};
+use crate::destination::{Destination, Ending, MOST_ASKED, Receipt, Reply, Standing};
+use crate::origin::Origin;
+use crate::report::{Counters, Log, count};
+use crate::spool::{Content, Entry, Reason, Spool};
+
+/// The first pause when the API does not answer; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest `Retry-After` that is honored.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// A pause before a message is submitted again grows to so many times the first: an hour, if that is ten seconds.
+const LONGEST_AGAIN: u32 = 360;
+
+/// A message that was submitted again so often is moved to the newest file of the spool each time: it may stay for long, and would keep all of
+/// its old file on the disk.
+const MOVED_AFTER: u32 = 3;
+
+/// A message that is not stored for so long is submitted again, though the API says that it is on its way: the lake itself tries for three
+/// hours, and submitting a message twice does no harm.
+const PENDING_FOR_LONG: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The status that is noted of a message that an operator has discarded.
+const GONE: u16 = 410;
+
+/// How long the spool keeps a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Until the lake has stored it. One that is held there, or lost, is submitted again.
+    #[default]
+    UntilStored,
+    /// Until the API has it.
+    UntilQueued,
+}
+
+/// Delivers until it is told to stop.
+#[derive(Debug)]
+pub(crate) struct Delivery<L> {
+    pub(crate) destination: Arc<L>,
+    pub(crate) spool: Arc<Spool>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) log: Log,
+    pub(crate) pace: Pace,
+    pub(crate) keep: Keep,
+    /// The first pause before a message is submitted again that is held or lost; each further one is twice as long.
+    pub(crate) again_after: Duration,
+    /// What the API has and the lake has not stored yet.
+    pub(crate) awaited: AwaitedQueue,
+    /// When true, nothing more is begun.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Keeps all tasks from asking an API that does not answer now.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    longest: Duration,
+    pauses: Mutex<Pauses>,
+}
+
+#[derive(Debug)]
+struct Pauses {
+    /// Failures in a row.
+    failures: u32,
+    until: Instant,
+    /// Successes since the start.
+    successes: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(longest: Duration) -> Self {
+        Self { longest, pauses: Mutex::new(Pauses { failures: 0, until: Instant::now(), successes: 0 }) }
+    }
+
+    fn pauses(&self) -> MutexGuard<'_, Pauses> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn until(&self) -> Instant {
+        self.pauses().until
+    }
+
+    /// Returns whether this is the first failure after a success. Failures reported during a pause belong to requests already in
+    /// flight and are not counted.
+    fn failed(&self, after: Option<Duration>, now: Instant) -> bool {
+        let mut pauses = self.pauses();
+        if now < pauses.until {
+            return false;
+        }
+        pauses.failures = pauses.failures.saturating_add(1);
+        let doubled = FIRST_PAUSE.saturating_mul(1 << (pauses.failures - 1).min(10)).min(self.longest);
+        // Half of it at random, so that many gateways do not come at the same time.
+        let pause = doubled.mul_f64(fastrand::f64().midpoint(1.0));
+        pauses.until = now + after.map_or(pause, |after| pause.max(after.min(LONGEST_RETRY_AFTER)));
+        pauses.failures == 1
+    }
+
+    fn successes(&self) -> u64 {
+        self.pauses().successes
+    }
+
+    /// How long a message is put off that fails while others do not.
+    fn alone(&self, put_off: u32) -> Duration {
+        let doubled = FIRST_PAUSE.saturating_mul(1 << put_off.min(10)).min(self.longest);
+        doubled.mul_f64(fastrand::f64().midpoint(1.0))
+    }
+
+    /// Returns whether this is the first success after a failure.
+    fn succeeded(&self) -> bool {
+        let mut pauses = self.pauses();
+        pauses.successes += 1;
+        std::mem::take(&mut pauses.failures) > 0
+    }
+}
+
+impl<L: Destination> Delivery<L> {
+    /// One of several that deliver at the same time.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut stop = self.stop.clone();
+        loop {
+            let next = async {
+                tokio::time::sleep_until(self.pace.until()).await;
+                self.spool.take().await
+            };
+            let entry = tokio::select! {
+                biased;
+                // An error means that the gateway is gone.
+                _ = stop.wait_for(|stop| *stop) => return,
+                entry = next => entry,
+            };
+            // A pause may have begun while this task waited for an entry.
+            if self.pace.until() > Instant::now() {
+                self.spool.put_back(entry);
+                continue;
+            }
+            self.deliver(entry).await;
+        }
+    }
+
+    async fn deliver(self: &Arc<Self>, mut entry: Entry) {
+        let (origin, body) = match self.spool.read(&entry).await {
+            Ok(Content::Message { origin, message }) => (origin, message),
+            Ok(Content::Damaged) => {
+                count(&self.counters.damaged);
+                if let Some(waiter) = entry.waiter.take() {
+                    // The sender may have gone.
+                    let _ = waiter.send(vec![Ending::Damaged]);
+                }
+                self.log.say_seldom(
+                    "damaged",
+                    json!({ "detail": "a spool record is damaged and was moved to the folder `damaged`" }),
+                );
+                return;
+            }
+            Err(error) => {
+                self.log.say_seldom("disk", json!({ "detail": "the spool cannot be read", "error": error.to_string() }));
+                self.put_off(entry);
+                return;
+            }
+        };
+        if entry.is_submitted {
+            // An earlier gateway has submitted it: the lake is asked before it is submitted once more.
+            match self.keep {
+                Keep::UntilQueued => return self.spool.done(&entry),
+                Keep::UntilStored => {
+                    let parts = ids(&body, origin.charset);
+                    if !parts.is_empty() {
+                        let parts = parts.into_iter().map(Part::Open).collect();
+                        self.spool.submitted(&entry);
+                        let awaited = Awaited { waiter: None, entry: Some(entry), parts, since: Instant::now(), looks: 0 };
+                        return self.awaited.ask(awaited, true);
+                    }
+                }
+            }
+        }
+        let parts = match self.destination.submit(&body, origin.charset).await {
+            Reply::Final(parts) => parts,
+            Reply::Later { after, reason } => {
+                count(&self.counters.tries_again);
+                // A message that fails while others succeed is no sign that the API is down, and holds up no other.
+                if entry.failed_after.is_some_and(|before| before < self.pace.successes()) {
+                    let members = json!({ "detail": "a message fails while others are delivered", "reason": reason });
+                    self.log.say_of(&origin, "putOff", members);
+                    return self.put_off(entry);
+                }
+                entry.failed_after = Some(self.pace.successes());
+                if self.later(entry, after) {
+                    self.log.say("api", json!({ "answers": false, "reason": reason }));
+                }
+                return;
+            }
+        };
+        if self.pace.succeeded() {
+            self.log.say("api", json!({ "answers": true }));
+        }
+        let refusal = parts.iter().find_map(|part| match part {
+            Receipt::Refused { status, detail } => Some((*status, detail.clone())),
+            _ => None,
+        });
+        if let Some((status, detail)) = refusal {
+            self.log.say_of(&origin, "refused", json!({ "status": status, "detail": detail }));
+            if !self.set_aside(&entry, &origin, body, status, detail).await {
+                return self.put_off(entry);
+            }
+            count(&self.counters.refused);
+        } else if entry.again == 0 {
+            count(&self.counters.delivered);
+            if !parts.is_empty() && parts.iter().all(|part| *part == Receipt::Duplicate) {
+                count(&self.counters.duplicates);
+            }
+        }
+        let waiter = entry.waiter.take();
+        let is_open = parts.iter().any(|part| matches!(part, Receipt::Queued { .. }));
+        let entry = match self.keep {
+            Keep::UntilStored => {
+                if is_open {
+                    self.spool.submitted(&entry);
+                }
+                Some(entry)
+            }
+            Keep::UntilQueued => {
+                self.spool.done(&entry);
+                None
+            }
+        };
+        let parts = parts.into_iter().map(|part| match part {
+            Receipt::Queued { id } => Part::Open(id),
+            Receipt::Duplicate => Part::Ended(Ending::Stored),
+            Receipt::Refused { detail, .. } => Part::Ended(Ending::Refused(detail)),
+        });
+        let awaited = Awaited { entry, waiter, parts: parts.collect(), since: Instant::now(), looks: 0 };
+        if is_open {
+            self.awaited.ask(awaited, false);
+        } else {
+            self.end(awaited).await;
+        }
+    }
+
+    /// Asks how far messages are that the API has, until it is told to stop. One of several that do so.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let mut stop = self.stop.clone();
+        loop {
+            let Due { ask, submit } = tokio::select! {
+                biased;
+                // An error means that the gateway is gone.
+                _ = stop.wait_for(|stop| *stop) => return,
+                due = self.awaited.due() => due,
+            };
+            for entry in submit {
+                self.spool.put_back(entry);
+            }
+            self.ask(ask).await;
+        }
+    }
+
+    async fn ask(&self, mut frames: Vec<Awaited>) {
+        let ids: Vec<MessageId> = frames.iter().flat_map(Awaited::open).cloned().collect();
+        let mut standings = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(MOST_ASKED) {
+            count(&self.counters.questions);
+            match self.destination.standings(ids).await {
+                Ok(found) if found.len() == ids.len() => standings.extend(found),
+                Ok(_) => standings.extend(ids.iter().map(|_| Standing::Pending)),
+                Err(reason) => {
+                    self.log
+                        .say_seldom("status", json!({ "detail": "the API does not say how far messages are", "reason": reason }));
+                    standings.extend(ids.iter().map(|_| Standing::Pending));
+                }
+            }
+        }
+        let mut standings = standings.into_iter();
+        for mut frame in frames.drain(..) {
+            frame.looks += 1;
+            let is_kept = frame.entry.is_some();
+            for part in &mut frame.parts {
+                if matches!(part, Part::Open(_)) {
+                    let ending = match standings.next() {
+                        Some(Standing::Pending) | None => continue,
+                        Some(Standing::Stored) => Ending::Stored,
+                        Some(Standing::Unparsable) => Ending::Unparsable,
+                        Some(Standing::Held(reason)) => Ending::Held(reason),
+                        Some(Standing::Discarded) => Ending::Discarded,
+                        Some(Standing::Lost) => Ending::Lost { is_kept },
+                    };
+                    *part = Part::Ended(ending);
+                }
+            }
+            if frame.since.elapsed() > PENDING_FOR_LONG && is_kept {
+                for part in frame.parts.iter_mut().filter(|part| matches!(part, Part::Open(_))) {
+                    *part = Part::Ended(Ending::Lost { is_kept });
+                }
+            }
+            self.end(frame).await;
+        }
+    }
+
+    /// Does what the ends of a frame's messages ask for, or waits on while there is one without.
+    async fn end(&self, mut frame: Awaited) {
+        let Some(endings) = frame.endings() else { return self.awaited.ask(frame, false) };
+        if let Some(mut entry) = frame.entry.take() {
+            let is_held = endings.iter().any(|ending| matches!(ending, Ending::Held(_)));
+            let is_lost = endings.iter().any(|ending| matches!(ending, Ending::Lost { .. }));
+            if is_held || is_lost {
+                count(if is_held { &self.counters.held } else { &self.counters.lost });
+                let what = endings.iter().find_map(|ending| match ending {
+                    Ending::Held(reason) => Some(reason.as_str()),
+                    _ => None,
+                });
+                let members = json!({ "detail": "the lake has not stored a message: it is submitted again", "held": what });
+                self.log.say_seldom("again", members);
+                if entry.again >= MOVED_AFTER {
+                    entry = self.spool.moved(entry).await;
+                }
+                let pause = self.again(entry.again);
+                entry.again = entry.again.saturating_add(1);
+                entry.is_submitted = false;
+                self.awaited.submit(entry, pause);
+            } else {
+                if endings.contains(&Ending::Discarded) && !self.set_discarded_aside(&entry).await {
+                    frame.entry = Some(entry);
+                    return self.awaited.ask(frame, false);
+                }
+                if endings.iter().any(|ending| matches!(ending, Ending::Stored | Ending::Unparsable)) {
+                    count(&self.counters.stored);
+                }
+                self.spool.done(&entry);
+            }
+        }
+        if let Some(waiter) = frame.waiter.take() {
+            // The sender may have gone.
+            let _ = waiter.send(endings);
+        }
+    }
+
+    /// How long a message waits that was submitted again so often.
+    fn again(&self, again: u32) -> Duration {
+        let times = (1 << again.min(10)).min(LONGEST_AGAIN);
+        self.again_after.saturating_mul(times).mul_f64(fastrand::f64().midpoint(1.0))
+    }
+
+    /// Writes a message to the folder of those that the API refuses. Returns whether it is there.
+    async fn set_aside(&self, entry: &Entry, origin: &Origin, body: Vec<u8>, status: u16, detail: String) -> bool {
+        let reason = Reason {
+            status,
+            detail,
+            charset: origin.charset.map(|charset| charset.name().to_owned()),
+            received_at: time(i64::try_from(entry.received_ms).unwrap_or_default()),
+            refused_at: Timestamp::now().to_string(),
+        };
+        let written = self.spool.refuse(body, reason).await;
+        if let Err(error) = &written {
+            let members = json!({ "detail": "a refused message cannot be set aside", "error": error.to_string() });
+            self.log.say_of(origin, "disk", members);
+        }
+        written.is_ok()
+    }
+
+    /// The same for a message that an operator of the lake has given up, so that nobody loses it without knowing.
+    async fn set_discarded_aside(&self, entry: &Entry) -> bool {
+        match self.spool.read(entry).await {
+            Ok(Content::Message { origin, message }) => {
+                let detail = "an operator of the lake has discarded the message".to_owned();
+                self.log.say_of(&origin, "refused", json!({ "status": GONE, "detail": detail }));
+                count(&self.counters.refused);
+                self.set_aside(entry, &origin, message, GONE, detail).await
+            }
+            // It is in the folder `damaged`.
+            Ok(Content::Damaged) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Gives a message back after a pause, and holds up no other.
+    fn put_off(&self, mut entry: Entry) {
+        let (spool, pause) = (Arc::clone(&self.spool), self.pace.alone(entry.put_off));
+        entry.put_off += 1;
+        entry.failed_after = Some(self.pace.successes());
+        // If the gateway ends meanwhile, the next one takes it.
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            spool.put_back(entry);
+        });
+    }
+
+    /// Gives a message back and begins a pause for all. Returns whether the API answered before.
+    fn later(&self, entry: Entry, after: Option<Duration>) -> bool {
+        let is_first = self.pace.failed(after, Instant::now());
+        self.spool.put_back(entry);
+        is_first
+    }
+}
+
+/// The ids of the messages of a frame, as the API computes them. Those that cannot be read have none: the API has refused them.
+fn ids(body: &[u8], charset: Option<Charset>) -> Vec<MessageId> {
+    let body = Body::of(body.to_vec(), charset);
+    body.messages().filter_map(|piece| Some(piece.read().ok()?.id)).collect()
+}
+
+fn time(milliseconds: i64) -> String {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_end_with_a_success() {
+        let longest = Duration::from_secs(60);
+        let pace = Pace::new(longest);
+        let mut now = pace.until();
+        let mut last = Duration::ZERO;
+        for nth in 0..20 {
+            assert_eq!(pace.failed(None, now), nth == 0);
+            let pause = pace.until() - now;
+            let doubled = FIRST_PAUSE.saturating_mul(1 << nth.min(10)).min(longest);
+            assert!(doubled / 2 <= pause && pause <= doubled, "{nth}: {pause:?}");
+            assert!(!pace.failed(None, now + pause / 2) && pace.until() == now + pause, "one that was under way");
+            (now, last) = (pace.until(), pause);
+        }
+        assert!(last >= longest / 2);
+        assert!(pace.succeeded() && !pace.succeeded());
+        assert!(pace.failed(Some(Duration::from_secs(7)), now));
+        assert_eq!(pace.until(), now + Duration::from_secs(7));
+        now = pace.until();
+        pace.failed(Some(Duration::from_secs(3600)), now);
+        assert_eq!(pace.until(), now + LONGEST_RETRY_AFTER);
+    }
+}

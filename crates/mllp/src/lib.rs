@@ -1,0 +1,51 @@
+//! MLLP beside a hospital's engine: takes HL7v2 messages over TCP, keeps them on disk, and delivers them to the API over HTTPS.
+//!
+//! ```text
+//! engine ──MLLP──> connection ──> spool (disk) ──> delivery ──HTTPS──> API ──> lake
+//!        <──ACK───           when on disk, or with the outcome
+//! ```
+//!
+//! A message that is acknowledged is on disk until the lake has stored it, whatever ends in between: the connection, the process, the
+//! machine, the sign-in, the lake's pipeline.
+//! A message that is not acknowledged is the peer's to send again; the API knows a message by its content, so twice is once.
+//!
+//! This crate knows the API as a [`Destination`] only. The command line implements it, and so do the tests.
+
+#![warn(missing_docs)]
+
+mod admission;
+mod answer;
+mod arrivals;
+mod awaited;
+mod clock;
+mod connection;
+mod delivery;
+mod destination;
+mod feed;
+mod feeds;
+mod foreign;
+mod frame;
+mod gateway;
+mod hybrid;
+mod metrics;
+mod origin;
+mod overview;
+mod report;
+mod sender;
+mod spool;
+mod tls;
+
+pub use answer::ApplicationAck;
+pub use connection::Limits;
+pub use delivery::Keep;
+pub use destination::{Destination, MOST_ASKED, Receipt, Reply, Standing};
+pub use feed::{Endpoint, Feed};
+pub use feeds::{FeedError, Feeds};
+pub use frame::framed;
+pub use gateway::{Options, Signals, run};
+pub use ipnet::IpNet;
+pub use origin::Origin;
+pub use report::{FeedReport, GatewayReport, Log};
+pub use sender::{Sender, code, unframed};
+pub use spool::{Backlog, Contents, FeedBacklog, Recovery, Refused, Spool, SpoolError, Waiting, WaitsFor, inspect};
+pub use tls::{PeerTls, TlsError, TlsFiles};

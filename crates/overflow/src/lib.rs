@@ -1,0 +1,66 @@
+//! Messages too large for the envelope, kept for 15 days in a bucket of their own: longer than the queue keeps a message.
+//!
+//! Workers read and write this bucket under their own roles. No worker role reaches the lake bucket.
+
+#![warn(missing_docs)]
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use domain::{Er7, MessageId, Payload, Received, SubmittedMessage};
+use runtime::StepError;
+
+/// The payload of the envelope: the message itself or, if it is too large, a pointer to the object that this function puts.
+///
+/// # Errors
+/// [`StepError`] of the call.
+pub async fn payload(s3: &Client, bucket: &str, submitted: &SubmittedMessage, received: &Received) -> Result<Payload, StepError> {
+    if received.bytes().len() <= Payload::MAX_INLINE_BYTES {
+        return Ok(Payload::inline(received));
+    }
+    let (key, charset) = (domain::object::overflow_key(submitted), received.charset());
+    s3.put_object()
+        .bucket(bucket)
+        .key(&key)
+        .body(ByteStream::from(received.bytes().to_vec()))
+        .content_type(domain::object::content_type(charset))
+        .send()
+        .await
+        .map_err(|error| StepError::from_sdk("s3:PutObject", &error))?;
+    Ok(Payload::Overflow { bucket: bucket.to_owned(), key, charset })
+}
+
+/// The bytes that an envelope carries or points to, as they were received.
+///
+/// # Errors
+/// [`StepError::PayloadExpired`] once the object is gone, [`StepError::InvalidInput`] for a damaged envelope or a pointer
+/// to another bucket, else those of the call.
+pub async fn received(s3: &Client, bucket: &str, payload: &Payload) -> Result<Received, StepError> {
+    match payload {
+        Payload::Inline { inline, charset } => {
+            domain::decode_inline(inline, *charset).ok_or(StepError::InvalidInput { what: "the inline payload" })
+        }
+        Payload::Overflow { bucket: named, key, charset } if named == bucket => {
+            Ok(Received::new(object(s3, bucket, key).await?, *charset))
+        }
+        Payload::Overflow { .. } => Err(StepError::InvalidInput { what: "the payload's bucket" }),
+    }
+}
+
+/// The canonical form of a message that came with an envelope: the form that has the envelope's id, which an earlier build may have
+/// computed.
+///
+/// # Errors
+/// [`StepError::InvalidInput`] if the bytes are not a message with that id. `submit` queues no such bytes, so the payload is damaged.
+pub fn message(received: &Received, id: &MessageId) -> Result<Er7, StepError> {
+    let message = received
+        .message_with_id(id)
+        .map_err(|_| StepError::InvalidInput { what: "the payload, which is no message in its character set" })?;
+    message.ok_or(StepError::InvalidInput { what: "the message id, which is not that of the payload" })
+}
+
+async fn object(s3: &Client, bucket: &str, key: &str) -> Result<Vec<u8>, StepError> {
+    const OPERATION: &str = "s3:GetObject";
+    let object = s3.get_object().bucket(bucket).key(key).send().await.map_err(|error| StepError::from_sdk(OPERATION, &error))?;
+    let body = object.body.collect().await.map_err(|_| StepError::Unavailable { operation: OPERATION })?;
+    Ok(body.to_vec())
+}

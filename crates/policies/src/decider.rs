@@ -1,0 +1,93 @@
+//! From a verified token and a route to a decision.
+
+use std::collections::BTreeMap;
+
+use runtime::StepError;
+
+use crate::Issuers;
+use crate::engine::Engine;
+use crate::policies::Policies;
+use crate::question::{Principal, Question, Unasked};
+use crate::ruling::Ruling;
+use crate::token::Verified;
+
+/// Decides what a verified token may do.
+pub struct Decider {
+    pub(crate) policies: Policies,
+    /// Constants of each provider, by provider name.
+    pub(crate) constants: BTreeMap<String, BTreeMap<String, String>>,
+    engine: Engine,
+}
+
+/// Whether a request is let through, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it is.
+    pub allowed: bool,
+    /// What was asked about, `read`, if it came to that.
+    pub action: Option<String>,
+    /// The ids of the policies that decided.
+    pub policies: Vec<String>,
+    /// Why not, or what was odd. Our words, and names out of the policy folder.
+    pub detail: Option<String>,
+    /// What the API learns of the caller. Empty when the request is not let through.
+    pub context: BTreeMap<String, String>,
+}
+
+impl Decider {
+    /// Decides by these policies. The constants of `providers.json` are those of `issuers`.
+    #[must_use]
+    pub fn new(issuers: &Issuers, policies: Policies, engine: Engine) -> Self {
+        let constants = issuers.iter().map(|(name, issuer)| (name.to_owned(), issuer.constants.clone())).collect();
+        Self { policies, constants, engine }
+    }
+
+    /// Decides about a request to `route`, API Gateway's route key, with these path parameters.
+    ///
+    /// # Errors
+    /// When Verified Permissions gives no answer. A token, route or parameter that nobody has thought of is a denial.
+    pub async fn decide(&self, verified: &Verified, route: &str, path: &BTreeMap<String, String>) -> Result<Decision, StepError> {
+        let Some(route) = self.policies.routes.get(route) else { return Ok(Decision::denied(None, &Unasked::NoRoute)) };
+        let action = Some(route.action.id().unescaped().to_owned());
+        let principal = match self.principal(verified) {
+            Ok(principal) => principal,
+            Err(unasked) => return Ok(Decision::denied(action, &unasked)),
+        };
+        let question = match Question::of(&principal, route, path, &self.policies) {
+            Ok(question) => question,
+            Err(unasked) => return Ok(Decision::denied(action, &unasked)),
+        };
+        let ruling = self.engine.decide(&self.policies, &question).await?;
+        let detail = detail(&ruling);
+        let context = if ruling.allowed { context(verified, principal) } else { BTreeMap::new() };
+        Ok(Decision { allowed: ruling.allowed, action, policies: ruling.policies, detail, context })
+    }
+
+    /// Who the token is of.
+    pub(crate) fn principal(&self, verified: &Verified) -> Result<Principal, Unasked> {
+        let provider = self.policies.providers.get(&verified.provider).ok_or(Unasked::NoProvider)?;
+        Principal::of(verified, provider, self.constants.get(&verified.provider))
+    }
+}
+
+impl Decision {
+    fn denied(action: Option<String>, why: &Unasked) -> Self {
+        Self { allowed: false, action, policies: Vec::new(), detail: Some(why.to_string()), context: BTreeMap::new() }
+    }
+}
+
+/// What there is to say beside the policies' ids.
+fn detail(ruling: &Ruling) -> Option<String> {
+    let failed = ruling.failed.iter().map(|id| format!("policy {id} could not be evaluated"));
+    let silent = (!ruling.allowed && ruling.policies.is_empty()).then(|| "no policy allows it".to_owned());
+    let parts: Vec<String> = silent.into_iter().chain(failed).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn context(verified: &Verified, principal: Principal) -> BTreeMap<String, String> {
+    let mut context = principal.texts;
+    let caller = [("provider", &verified.provider), ("issuer", &verified.issuer), ("subject", &verified.subject)];
+    context.extend(caller.map(|(name, value)| (name.to_owned(), value.clone())));
+    context.extend(verified.token_use.clone().map(|token_use| ("tokenUse".to_owned(), token_use)));
+    context
+}

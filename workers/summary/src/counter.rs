@@ -1,0 +1,322 @@
+//! Counts the records of an institute, under credentials that read that institute alone.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::Config;
+use aws_sdk_dynamodb::types::AttributeValue::{self, S};
+use aws_sdk_dynamodb::types::Select;
+use domain::{Source, State, Status, Timestamp};
+use runtime::StepError;
+use serde::{Deserialize, Serialize};
+
+use crate::request::Range;
+
+const QUERY: &str = "dynamodb:Query";
+
+/// The index of an institute's records by `received_at` (`infra/core.yaml`).
+const INDEX: &str = "by-received-at";
+
+/// What the reader's role lets a session see of a record (`SummaryReaderRole` in `infra/pipeline.yaml`), as an expression.
+const PROJECTION: &str = "#source, message_id, received_at, #status, #state, summary.messageType, summary.triggerEvent";
+
+/// After so many records, or so much time, the answer is the counts so far.
+const MAX_RECORDS: usize = 10_000;
+const MAX_TIME: Duration = Duration::from_secs(10);
+
+/// Records received in one millisecond are counted together. If they take longer than this, the answer is 503.
+const MAX_TIME_FOR_ONE: Duration = Duration::from_secs(20);
+
+const HOUR_MILLIS: i64 = 60 * 60 * 1000;
+
+/// The key of the last record that a query has read.
+type Key = HashMap<String, AttributeValue>;
+
+/// Reads the catalog's index. Has no credentials of its own.
+#[derive(Clone, Debug)]
+pub struct CatalogCounter {
+    client: Client,
+    table: String,
+}
+
+/// What messages are counted by. The newest hour comes first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Cell {
+    hour: Reverse<Timestamp>,
+    message_type: Option<String>,
+    status: Option<&'static str>,
+    state: Option<&'static str>,
+}
+
+/// A cell in the answer.
+#[derive(Serialize)]
+pub(crate) struct Count<'a> {
+    hour: Timestamp,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    message_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    count: u32,
+}
+
+impl<'a> Count<'a> {
+    fn of(cell: &'a Cell, count: u32) -> Self {
+        let Cell { hour, message_type, status, state } = cell;
+        Self { hour: hour.0, message_type: message_type.as_deref(), status: *status, state: *state, count }
+    }
+}
+
+/// What was counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    cells: BTreeMap<Cell, u32>,
+    /// The number of records read.
+    pub(crate) records: usize,
+    /// What was received before this is not counted yet. `None` if everything is.
+    pub(crate) next: Option<Timestamp>,
+}
+
+/// The attributes of a record that are counted by.
+#[derive(Deserialize)]
+struct Counting {
+    received_at: Timestamp,
+    status: Option<Status>,
+    state: Option<State>,
+    summary: Option<Type>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Type {
+    message_type: Option<String>,
+    trigger_event: Option<String>,
+}
+
+impl CatalogCounter {
+    /// Counts what is in the catalog in `table`.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// Counts the records of `source` in the range, newest first, until all are counted or the bounds are reached.
+    pub(crate) async fn count(&self, session: &Credentials, source: &Source, range: &Range) -> Result<Counted, StepError> {
+        let began = Instant::now();
+        let (mut counted, mut last, mut start) = (Counted::default(), Vec::new(), None);
+        loop {
+            let (records, reached) = self.page(session, source, range, start).await?;
+            counted.records += records.len();
+            for record in records {
+                counted.add(record, &mut last);
+            }
+            start = reached;
+            if start.is_none() {
+                counted.settle(&mut last);
+                return Ok(counted);
+            }
+            let is_much = counted.records >= MAX_RECORDS || began.elapsed() > MAX_TIME;
+            if let (true, false, Some(newest)) = (is_much, counted.cells.is_empty(), last.first()) {
+                // There may be more of that millisecond: all of it is left for the next request, whose range ends behind it.
+                counted.next = Some(newest.received_at.plus(Duration::from_millis(1)));
+                return Ok(counted);
+            }
+            if began.elapsed() > MAX_TIME_FOR_ONE {
+                return Err(StepError::Unavailable { operation: QUERY });
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        session: &Credentials,
+        source: &Source,
+        range: &Range,
+        start: Option<Key>,
+    ) -> Result<(Vec<Counting>, Option<Key>), StepError> {
+        // DynamoDB's BETWEEN includes both ends.
+        let last = Timestamp::from_millis(range.to.as_millis() - 1).unwrap_or(range.to);
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(INDEX)
+            .scan_index_forward(false)
+            .select(Select::SpecificAttributes)
+            .projection_expression(PROJECTION)
+            .key_condition_expression("#source = :source AND received_at BETWEEN :from AND :last")
+            .expression_attribute_names("#source", "source")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":source", S(source.to_string()))
+            .expression_attribute_values(":from", S(range.from.to_string()))
+            .expression_attribute_values(":last", S(last.to_string()))
+            .set_exclusive_start_key(start)
+            .customize()
+            .config_override(Config::builder().credentials_provider(session.clone()))
+            .send()
+            .await
+            .map_err(|error| StepError::from_sdk(QUERY, &error))?;
+        let records = found.items.unwrap_or_default().into_iter().map(serde_dynamo::from_item).collect::<Result<_, _>>();
+        let records = records.map_err(|_| StepError::InvalidInput { what: "a catalog record" })?;
+        Ok((records, found.last_evaluated_key))
+    }
+}
+
+impl Counted {
+    /// Takes a record in. Those of the last millisecond stay in `last` until one of another millisecond comes.
+    fn add(&mut self, record: Counting, last: &mut Vec<Counting>) {
+        if last.first().is_some_and(|it| it.received_at != record.received_at) {
+            self.settle(last);
+        }
+        last.push(record);
+    }
+
+    fn settle(&mut self, last: &mut Vec<Counting>) {
+        for record in last.drain(..) {
+            *self.cells.entry(record.cell()).or_default() += 1;
+        }
+    }
+
+    /// The cells as they are answered.
+    pub(crate) fn counts(&self) -> Vec<Count<'_>> {
+        self.cells.iter().map(|(cell, count)| Count::of(cell, *count)).collect()
+    }
+}
+
+impl Counting {
+    fn cell(&self) -> Cell {
+        let millis = self.received_at.as_millis();
+        let hour = Timestamp::from_millis(millis - millis.rem_euclid(HOUR_MILLIS)).unwrap_or(self.received_at);
+        let message_type = self.summary.as_ref().and_then(Type::code);
+        let (status, state) = (self.status.map(Status::as_str), self.state.map(State::as_str));
+        Cell { hour: Reverse(hour), message_type, status, state }
+    }
+}
+
+impl Type {
+    /// `ADT^A01` or `ADT`. `None` for what is no code: MSH-9 is the sender's text, and an overview is not the place for one.
+    fn code(&self) -> Option<String> {
+        let code = |text: &Option<String>| text.clone().filter(|it| is_code(it));
+        let message_type = code(&self.message_type)?;
+        Some(match code(&self.trigger_event) {
+            Some(event) => format!("{message_type}^{event}"),
+            None => message_type,
+        })
+    }
+}
+
+/// Whether a text is a code of HL7's tables 0076 or 0003, or of a site's own: 1 to 20 letters, digits and underscores.
+fn is_code(text: &str) -> bool {
+    (1..=20).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::config::http::HttpResponse;
+    use aws_sdk_dynamodb::config::retry::RetryConfig;
+    use aws_sdk_dynamodb::operation::query::QueryOutput;
+    use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(at: &str, message_type: &str, event: &str) -> Counting {
+        let summary = json!({ "messageType": message_type, "triggerEvent": event });
+        serde_json::from_value(json!({ "received_at": at, "status": "stored", "state": "parsed", "summary": summary })).unwrap()
+    }
+
+    #[test]
+    fn cells_are_hours_types_and_states_and_the_newest_come_first() {
+        let (mut counted, mut last) = (Counted::default(), Vec::new());
+        let queued = serde_json::from_value(json!({ "received_at": "2026-11-21T08:00:00.000Z", "status": "queued" }));
+        counted.add(queued.unwrap(), &mut last);
+        for (at, message_type, event) in [
+            ("2026-11-21T07:59:59.999Z", "ADT", "A01"),
+            ("2026-11-21T07:00:00.000Z", "ADT", "A01"),
+            ("2026-11-21T07:00:00.000Z", "JOHN DOE", "A01"),
+            ("2026-11-21T06:59:59.999Z", "ACK", ""),
+        ] {
+            counted.add(record(at, message_type, event), &mut last);
+        }
+        assert_eq!(last.len(), 1, "the last millisecond is open");
+        counted.settle(&mut last);
+        let stored = |hour: &str, message_type: Option<&str>, count: u32| {
+            let mut cell = json!({ "hour": hour, "status": "stored", "state": "parsed", "count": count });
+            if let Some(message_type) = message_type {
+                cell["type"] = message_type.into();
+            }
+            cell
+        };
+        let expected = json!([
+            { "hour": "2026-11-21T08:00:00.000Z", "status": "queued", "count": 1 },
+            stored("2026-11-21T07:00:00.000Z", None, 1),
+            stored("2026-11-21T07:00:00.000Z", Some("ADT^A01"), 2),
+            stored("2026-11-21T06:00:00.000Z", Some("ACK"), 1),
+        ]);
+        assert_eq!(json!(counted.counts()), expected);
+    }
+
+    /// An index of `pages` pages with `size` records each, a record a millisecond, newest first.
+    fn index(pages: usize, size: usize) -> Rule {
+        const NEWEST: i64 = 1_795_262_400_000;
+        mock!(Client::query).match_requests(|_| true).then_compute_output(move |request| {
+            let start = request.exclusive_start_key().map_or(0, |key| key["n"].as_n().unwrap().parse().unwrap());
+            let last = Timestamp::range_end(request.expression_attribute_values().unwrap()[":last"].as_s().unwrap()).unwrap();
+            let number = |n: usize| i64::try_from(n).unwrap();
+            // What is after `last` is not in the range.
+            let first = usize::try_from((NEWEST - last.as_millis()).max(0)).unwrap().max(start);
+            let records = (first..(first + size).min(pages * size)).map(|n| {
+                let at = Timestamp::from_millis(NEWEST - number(n)).unwrap().to_string();
+                HashMap::from([("received_at".to_owned(), S(at)), ("status".to_owned(), S("stored".to_owned()))])
+            });
+            let next = first + size;
+            let reached = (next < pages * size).then(|| [("n".to_owned(), AttributeValue::N(next.to_string()))].into());
+            QueryOutput::builder().set_items(Some(records.collect())).set_last_evaluated_key(reached).build()
+        })
+    }
+
+    async fn counted(rule: &Rule, to: Timestamp) -> Result<Counted, StepError> {
+        let client =
+            mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [rule], |conf| conf.retry_config(RetryConfig::disabled()));
+        let range = Range { from: Timestamp::from_millis(0).unwrap(), to };
+        let session = Credentials::new("key", "secret", None, None, "test");
+        CatalogCounter::new(client, "catalog".to_owned()).count(&session, &"west".parse().unwrap(), &range).await
+    }
+
+    #[tokio::test]
+    async fn a_long_range_is_counted_in_parts_and_each_record_once() {
+        let rule = index(25, 1000);
+        let (mut to, mut total, mut parts) = (Timestamp::range_end("2027-01-01").unwrap(), 0, 0);
+        loop {
+            let part = counted(&rule, to).await.unwrap();
+            assert!(part.records <= MAX_RECORDS, "{}", part.records);
+            total += part.cells.values().sum::<u32>();
+            parts += 1;
+            match part.next {
+                Some(next) => to = next,
+                None => break,
+            }
+        }
+        assert_eq!((total, parts), (25_000, 3));
+    }
+
+    #[tokio::test]
+    async fn what_the_session_is_refused_is_the_deployments_fault() {
+        let refused = |status: u16, code: &str| {
+            let body = json!({ "__type": code, "message": "SECRET" }).to_string();
+            mock!(Client::query).then_http_response(move || HttpResponse::new(status.try_into().unwrap(), body.clone().into()))
+        };
+        let now = Timestamp::range_end("2027-01-01").unwrap();
+        for (status, code, name) in [
+            (400, "AccessDeniedException", "Misconfigured"),
+            (400, "ThrottlingException", "Throttled"),
+            (500, "InternalServerError", "Unavailable"),
+        ] {
+            assert_eq!(counted(&refused(status, code), now).await.unwrap_err().name(), name, "{code}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Lambda entry of `GET /institutes/{source}/summary`.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::IdentityCache;
+use lambda_runtime::Error;
+use runtime::client;
+use summary::{CatalogCounter, InstituteSessions};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let sdk = runtime::sdk_config(Duration::from_secs(3), Duration::from_secs(6)).await;
+    let sessions = InstituteSessions::new(client!(aws_sdk_sts, &sdk), runtime::required_var("READER_ROLE_ARN")?);
+    // Each institute's credentials are given with its calls.
+    let dynamodb = client!(aws_sdk_dynamodb, &sdk, |dynamodb| dynamodb.identity_cache(IdentityCache::no_cache()));
+    let counter = CatalogCounter::new(dynamodb, runtime::required_var("CATALOG_TABLE")?);
+
+    runtime::serve("summary", |event| summary::answer(&sessions, &counter, event)).await
+}
