@@ -1,32 +1,56 @@
 //! The commands: arguments, the call into the library, and what is printed.
 
+pub(crate) mod accounting;
+pub(crate) mod audit;
 pub(crate) mod authorize;
+mod cells;
+pub(crate) mod completions;
+pub(crate) mod console;
+pub(crate) mod cost;
 pub(crate) mod credentials;
 pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod destroy;
+pub(crate) mod discard;
+pub(crate) mod doctor;
 pub(crate) mod domains;
+pub(crate) mod events;
+pub(crate) mod export;
+pub(crate) mod find;
 pub(crate) mod get;
 pub(crate) mod hl7;
+pub(crate) mod ids;
 pub(crate) mod list;
+mod listing;
 pub(crate) mod local;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod man;
 pub(crate) mod mllp;
 pub(crate) mod policies;
 pub(crate) mod redrive;
+pub(crate) mod reindex;
+pub(crate) mod release;
 pub(crate) mod send;
+pub(crate) mod show;
+pub(crate) mod simulate;
+pub(crate) mod sql;
 pub(crate) mod status;
+pub(crate) mod top;
+pub(crate) mod trace;
 pub(crate) mod users;
+mod when;
 pub(crate) mod whoami;
 
 use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use domain::Source;
 
-use crate::aws::Aws;
 use crate::output::Output;
-use crate::outputs::Outputs;
+use client::aws::Aws;
+use client::outputs::Outputs;
 
 /// Which deployment a command talks to: the local one, unless another is named.
 #[derive(Debug, clap::Args)]
@@ -50,19 +74,18 @@ impl DeploymentArgs {
             Some(stack) => {
                 let aws = Aws::from_environment().await;
                 aws.account().await?;
-                let outputs = crate::deploy::outputs_of(&aws, stack).await?;
+                let outputs = crate::operator::deploy::outputs_of(&aws, stack).await?;
                 Ok((aws, outputs))
             }
             None => {
                 let outputs = crate::local::running().await?;
-                let aws = Aws::local(outputs.endpoint_url.as_deref().unwrap_or_default(), &outputs.region);
-                Ok((aws, outputs))
+                Ok((outputs.local_aws()?, outputs))
             }
         }
     }
 }
 
-/// What a deployment may be called: the names of its buckets, which allow no capitals, hold it too.
+/// Valid deployment names: bucket names contain them, so no upper-case letters.
 fn stack_name(text: &str) -> Result<String, String> {
     let mut bytes = text.bytes();
     let good = text.len() <= 24
@@ -72,8 +95,14 @@ fn stack_name(text: &str) -> Result<String, String> {
     if good {
         Ok(text.to_owned())
     } else {
-        Err("it has 1 to 24 lower-case letters, digits and hyphens, and begins with a letter".to_owned())
+        Err("must be 1 to 24 lower-case letters, digits or hyphens, and begin with a letter".to_owned())
     }
+}
+
+/// Reads a duration like `90m` or `36h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|it| Duration::try_from(it).ok());
+    duration.ok_or_else(|| "expected a duration, like 90m or 36h".to_owned())
 }
 
 /// Asks the person at the terminal, unless told not to.
@@ -92,9 +121,33 @@ pub(crate) fn confirm(output: &Output, yes: bool, question: &str) -> Result<()> 
     Ok(())
 }
 
+/// Warns of institutes that other programs may mix up, because their names do not look like texts.
+pub(crate) fn warn_of_names<'a>(output: &Output, institutes: impl IntoIterator<Item = &'a Source>) {
+    let mut names: Vec<_> = institutes.into_iter().filter_map(|it| Some((it.as_str(), it.is_taken_for()?))).collect();
+    names.sort_unstable();
+    names.dedup();
+    for (name, taken_for) in names {
+        output.reporter.say(format!(
+            "The institute `{name}` looks like {taken_for}: programs that guess types mix it up with another one. Another name, \
+             such as `institute-{name}`, is safer."
+        ));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::stack_name;
+    use std::time::Duration;
+
+    use super::{duration, stack_name};
+
+    #[test]
+    fn a_duration_has_a_unit() {
+        assert_eq!(duration("90m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("36h"), Ok(Duration::from_secs(129_600)));
+        for bad in ["", "5", "-1h", "soon"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_deployment_has_a_name_that_a_bucket_can_have() {

@@ -1,52 +1,45 @@
-//! What users and operators type, as a library: the command line, signing in and sending, the local AWS, packaging and
-//! deployment.
+//! What users and operators type, as a library. Five rooms: `command` has the arguments and what is printed, `user` what
+//! serves a user of an institute, [`operator`] packaging, deployment and accounts, [`local`] the local AWS,
+//! [`console`] the page for a browser.
 //!
 //! The binary is a thin wrapper, so that tests and benchmarks can call what a shell calls. The way in for them is
-//! [`local::up`], which brings the local system up (or finds it up) and says where everything is; [`http::Api`] and
-//! [`sign_in::sign_in`] are how they talk to it.
+//! [`local::up`], which brings the local system up (or finds it up) and says where everything is; the crate `client` is how
+//! they talk to it.
 
-pub mod aws;
-pub mod client;
 mod command;
-pub mod demo;
-pub mod deploy;
-mod enrollment;
+mod config;
+pub mod console;
 pub mod error;
-mod gateway;
-pub mod http;
 pub mod local;
-mod messages;
+pub mod operator;
 pub mod output;
-pub mod outputs;
-pub mod package;
-mod policies;
-mod private_file;
-pub mod read;
-pub mod redrive;
-pub mod send;
-pub mod session;
-pub mod sign_in;
-pub mod users;
-mod wait;
-pub mod workspace;
+mod user;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
+use output::Output;
 
+pub use client::Outputs;
 pub use error::ExitCode;
-pub use outputs::Outputs;
 
-/// The gate of a healthcare data lake: HL7v2 messages in, each stored once, under the sign-in of the user who sent it.
+/// Ingests HL7v2 messages into a healthcare data lake: each message is stored once, with the credentials of the user who sent
+/// it.
 #[derive(Debug, Parser)]
 #[command(
     name = "sluice",
     version,
-    after_help = "Exit codes: 0 as asked; 1 it ran, and the outcome is not the expected one; 2 the command line is \
-                  wrong; 3 this machine or account lacks something (Python, a compiler target, AWS credentials)."
+    after_help = "Exit codes: 0 success; 1 failure, nothing found, or an outcome that was not expected; 2 usage error, also in the \
+                  settings; 3 this machine or account lacks something (Python, a compiler target, AWS credentials)."
 )]
 pub struct Cli {
-    /// Print JSON for programs instead of tables for people.
-    #[arg(long, global = true)]
+    /// Print JSON for programs instead of tables for people, also for errors.
+    #[arg(long, global = true, env = "SLUICE_JSON")]
     pub json: bool,
+    /// Print the answer and errors, and nothing else.
+    #[arg(long, short, global = true, env = "SLUICE_QUIET")]
+    quiet: bool,
+    /// Say each request to the API, with its answer and duration.
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -61,41 +54,107 @@ enum Command {
     Whoami(command::whoami::Args),
     /// Print the signed-in user's own AWS credentials, as a `credential_process` of the AWS CLI and the SDKs.
     Credentials(command::credentials::Args),
-    /// Send the messages of files; the same command goes on where it was broken off.
+    /// Send the messages in files; rerun the same command to resume an interrupted send.
     Send(command::send::Args),
-    /// Take messages over MLLP beside a hospital's engine, keep them on disk and submit them, until told to stop.
+    /// Run an MLLP gateway next to a hospital's interface engine: receive messages, spool them to disk and submit them.
     Mllp(command::mllp::Args),
-    /// Say how far messages are.
+    /// Show the processing status of messages.
     Status(command::status::Args),
-    /// Fetch a message of one's own institute.
+    /// Fetch a message from your institute.
     Get(command::get::Args),
-    /// List the messages of an institute, newest first.
+    /// Show a message as a tree, with the names of HL7, and write out the documents in it.
+    Show(command::show::Args),
+    /// List the messages of an institute.
     List(command::list::Args),
-    /// Read HL7v2 messages on this machine: as JSON and back, checked, answered. Nothing of AWS is needed.
+    /// Look for what stands between this machine and the lake: clock, name, certificate, sign-in, rights, disk, what waits.
+    Doctor(command::doctor::Args),
+    /// Find messages by what is known of them: control id, status, sender, time, a part of the id.
+    Find(command::find::Args),
+    /// Export messages as tables, to Parquet, CSV, NDJSON or ER7.
+    Export(command::export::Args),
+    /// Print the SQL with which engines read exported tables.
+    Sql(command::sql::Args),
+    /// Work with HL7v2 messages locally: convert to and from JSON, validate, acknowledge, split. Needs no AWS.
     Hl7(command::hl7::Args),
     /// Send real messages through the local system as four users, look at them as the lake's staff, and show what became of each.
     Demo(command::demo::Args),
+    /// Show the lake in a browser: build the page once, serve it on this machine alone.
+    Console(command::console::Args),
     /// Run the whole system on this machine, in the background.
     Local(command::local::Args),
     /// Build the workers and deploy everything to AWS.
     Deploy(command::deploy::Args),
     /// Delete a deployment; the data stays unless told otherwise.
     Destroy(command::destroy::Args),
-    /// Say who may do what: the accounts of the user pool.
+    /// Manage user accounts and their rights.
     Users(command::users::Args),
-    /// Say whose e-mail domain is whose: what a user who signs up may do.
+    /// Manage sign-up rules: which institute and rights an e-mail domain gets.
     Domains(command::domains::Args),
     /// Ask the policies whether a token may do something, and why.
     Authorize(command::authorize::Args),
-    /// Check a folder of policies, pack it for an API of one's own, or make a policy store of it.
+    /// Check a policy folder, package an authorizer with it, or generate a policy-store template.
     Policies(command::policies::Args),
-    /// Bring the messages of the dead-letter queue back into the pipeline.
+    /// Release held messages of your institute: they are stored under your own rights.
+    Release(command::release::Args),
+    /// Check that every accepted message has its end, every end its objects and event, and every object its record.
+    Audit(command::audit::Args),
+    /// Tell who read, listed, submitted, released or changed what, when and from where.
+    Accounting(command::accounting::Args),
+    /// Bring messages back from the dead-letter queue.
     Redrive(command::redrive::Args),
+    /// Decide that a held message is not to be stored, with a reason.
+    Discard(command::discard::Args),
+    /// Put records that an earlier version stored into the index by control id.
+    Reindex(command::reindex::Args),
+    /// Show a message's whole path: record, each step with its tries and times, executions, events.
+    Trace(command::trace::Args),
+    /// Show what happens just now: intake, stored, lag, held by reason, outcomes by institute.
+    Top(command::top::Args),
+    /// Say what a month costs, from list prices and measured requests.
+    Cost(command::cost::Args),
+    /// Simulate so many messages a second: how long they take, and which quota binds first.
+    Simulate(command::simulate::Args),
+    /// Show events as they happen.
+    Events(command::events::Args),
+    /// Print the completions of a shell.
+    Completions(command::completions::Args),
+    /// Write the manual pages.
+    Man(command::man::Args),
+}
+
+/// Reads the command line, the environment and the settings of `$XDG_CONFIG_HOME/sluice/config.toml`. What cannot be read is printed
+/// here, and so is what `--help` asks for.
+///
+/// # Errors
+/// How the process should end instead.
+pub fn parse() -> Result<Cli, ExitCode> {
+    let in_json = std::env::args_os().any(|argument| argument == "--json");
+    let command = config::command().map_err(|error| {
+        Output::new(in_json).error(&error);
+        ExitCode::of(&error)
+    })?;
+    let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        if error.exit_code() == 0 {
+            let _ = error.print();
+            return ExitCode::Success;
+        }
+        if in_json {
+            Output::new(true).error(&error::Misused::because(error.to_string().trim_end()));
+        } else {
+            let _ = error.print();
+        }
+        ExitCode::Usage
+    })
 }
 
 /// Runs one command and says how the process should end. Errors are printed here, once.
 pub async fn run(cli: Cli) -> ExitCode {
-    let output = output::Output::new(cli.json);
+    let output = Output::new(cli.json);
+    let output = if cli.quiet { output.quiet() } else { output };
+    if cli.verbose {
+        client::http::tell_requests(|line| output::Reporter::for_stderr().say(line));
+    }
     let result = match cli.command {
         Command::Login(args) => command::login::run(args, &output).await,
         Command::Logout(args) => command::logout::run(args, &output).await,
@@ -105,9 +164,15 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Mllp(args) => command::mllp::run(args, &output).await,
         Command::Status(args) => command::status::run(args, &output).await,
         Command::Get(args) => command::get::run(args, &output).await,
+        Command::Show(args) => command::show::run(args, &output).await,
         Command::List(args) => command::list::run(args, &output).await,
+        Command::Doctor(args) => command::doctor::run(args, &output).await,
+        Command::Find(args) => command::find::run(args, &output).await,
+        Command::Export(args) => command::export::run(args, &output).await,
+        Command::Sql(args) => command::sql::run(args, &output),
         Command::Hl7(args) => command::hl7::run(args, &output),
         Command::Demo(args) => command::demo::run(args, &output).await,
+        Command::Console(args) => command::console::run(args, &output).await,
         Command::Local(args) => command::local::run(args, &output).await,
         Command::Deploy(args) => command::deploy::run(args, &output).await,
         Command::Destroy(args) => command::destroy::run(args, &output).await,
@@ -115,7 +180,19 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Domains(args) => command::domains::run(args, &output).await,
         Command::Authorize(args) => command::authorize::run(args, &output).await,
         Command::Policies(args) => command::policies::run(args, &output).await,
+        Command::Release(args) => command::release::run(args, &output).await,
+        Command::Accounting(args) => command::accounting::run(args, &output).await,
+        Command::Audit(args) => command::audit::run(args, &output).await,
         Command::Redrive(args) => command::redrive::run(args, &output).await,
+        Command::Discard(args) => command::discard::run(args, &output).await,
+        Command::Reindex(args) => command::reindex::run(args, &output).await,
+        Command::Trace(args) => command::trace::run(args, &output).await,
+        Command::Top(args) => command::top::run(args, &output).await,
+        Command::Cost(args) => command::cost::run(&args, &output),
+        Command::Simulate(args) => command::simulate::run(&args, &output),
+        Command::Events(args) => command::events::run(args, &output).await,
+        Command::Completions(args) => command::completions::run(&args),
+        Command::Man(args) => command::man::run(&args, &output),
     };
     result.unwrap_or_else(|error| {
         output.error(&error);

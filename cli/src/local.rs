@@ -8,6 +8,7 @@
 //! - `ministack.log`: what MiniStack and the workers write, `ministack.log.1` the one of the run before;
 //! - `tmp/`: the workers as MiniStack unpacks them;
 //! - `state.json`: which process it is and what is deployed in it; `outputs.json`: where everything is, and the users;
+//! - `credentials`: the root's key of this start, as the AWS CLI reads it, for nobody but the owner;
 //! - `lock`: held while something changes.
 //!
 //! [`up`] can be called at any time, by several processes at once: one of them does the work, the others wait and find
@@ -15,9 +16,12 @@
 //! into the running system; a change of MiniStack itself starts a new one, and with it all messages are gone, for the
 //! local AWS keeps everything in memory.
 
-mod lock;
+pub mod demo;
+pub(crate) mod lock;
 mod process;
-mod venv;
+mod root_key;
+pub mod users;
+pub(crate) mod venv;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,40 +30,46 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::aws::Aws;
-use crate::deploy::{self, Options, Sources};
-use crate::output::Reporter;
-use crate::outputs::Outputs;
-use crate::package::{self, Architecture, Profile, Purpose, write_whole};
-use crate::users::create_local_users;
-use crate::workspace::Workspace;
+use crate::operator::deploy::{self, Options, Sources};
+use crate::operator::package::{self, Architecture, Profile, Purpose, write_whole};
+use crate::operator::workspace::Workspace;
+use crate::output::{Reporter, Step};
+use client::aws::Aws;
+use client::outputs::Outputs;
+use client::private_file;
 use lock::Lock;
 use process::Emulator;
+use users::create_local_users;
 
 /// The name of the deployment inside the local AWS.
 pub const STACK: &str = "sluice";
 /// The region the local AWS says it is.
 pub const REGION: &str = "us-east-1";
 
+/// Where a page in the browser of this machine may come from to use the local system: `sluice console` serves one there.
+pub const ALLOWED_ORIGIN: &str = "http://localhost:8080";
+
 /// Template parameters that make sense only here: signing in with a password alone, short waits, no more executions at
 /// once than one Python process can run, and every way in that can be tried without another identity provider.
-const PARAMETERS: [(&str, &str); 10] = [
+const PARAMETERS: [(&str, &str); 12] = [
     ("PasswordSignIn", "true"),
     ("RetryBaseSeconds", "1"),
-    ("MaximumConcurrency", "2"),
+    ("MaximumConcurrency", "4"),
+    ("DispatchBatchSize", "2"),
+    ("MetricsInstitutes", "general-hospital,st-elsewhere"),
     ("SignUp", "domains"),
     ("MultiFactor", "OPTIONAL"),
     ("StaffMultiFactor", "OPTIONAL"),
     ("DomainPrefix", "sluice-local"),
     ("CallbackUrls", "http://localhost:8080/callback"),
-    ("AllowedOrigins", "http://localhost:8080"),
+    ("AllowedOrigins", ALLOWED_ORIGIN),
     ("LogoutUrls", "http://localhost:8080/"),
 ];
 
 /// The template parameter with the address that answers name. The local API has no host name of its own.
 const PUBLIC_URL: &str = "PublicUrl";
 
-/// Who lets users in: the template parameter `Authorization`.
+/// Which authorizer lets users in: the template parameter `Authorization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Authorization {
     /// The worker `authorize`, by policies, for every identity provider.
@@ -100,23 +110,30 @@ pub struct UpOptions {
     pub profile: Profile,
     /// Who lets users in.
     pub authorization: Authorization,
+    /// Whether a local AWS that does not answer is stopped, with all its messages, instead of waited for.
+    pub replace: bool,
     /// Who is told how far it is; nobody by default.
     pub reporter: Reporter,
 }
 
 impl Default for UpOptions {
     fn default() -> Self {
-        Self { profile: Profile::Dev, authorization: Authorization::of_environment(), reporter: Reporter::default() }
+        Self {
+            profile: Profile::Dev,
+            authorization: Authorization::of_environment(),
+            replace: false,
+            reporter: Reporter::default(),
+        }
     }
 }
 
 /// What `local status` says.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Status {
+pub struct LocalStatus {
     /// Whether the local AWS runs and answers.
     pub running: bool,
-    /// Its process, and process group.
+    /// Its process, and process group. There although `running` is false: it runs and does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// Where MiniStack and the workers write to.
@@ -157,6 +174,10 @@ impl Files {
         self.folder.join("outputs.json")
     }
 
+    fn credentials(&self) -> PathBuf {
+        self.folder.join("credentials")
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join("ministack.log")
     }
@@ -171,23 +192,17 @@ impl Files {
 
     /// Readable by nobody else, for the passwords in it.
     fn write_outputs(&self, outputs: &Outputs) -> Result<()> {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
-        let unfinished = self.folder.join("outputs.json.new");
-        let _ = std::fs::remove_file(&unfinished);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        file.write_all(&serde_json::to_vec_pretty(outputs)?)?;
-        std::fs::rename(&unfinished, self.outputs()).context("writing the outputs file")
+        private_file::write(&self.outputs(), &serde_json::to_vec_pretty(outputs)?)
     }
 }
 
 /// Brings the local system up and says where everything is. Does only what is not done yet.
 ///
 /// # Errors
-/// When this machine lacks Python, the workers do not build, or a stack fails; the local AWS may then be running all
-/// the same, and the next call goes on from there.
+/// When this machine lacks Python, the workers do not build, or a stack fails; the local AWS may be running even then, and the
+/// next call resumes from there.
 pub async fn up(options: UpOptions) -> Result<Outputs> {
-    let UpOptions { profile, authorization, reporter } = options;
+    let UpOptions { profile, authorization, replace, reporter } = options;
     let workspace = Workspace::find().await?;
     let files = Files::new(&workspace);
     std::fs::create_dir_all(&files.folder).with_context(|| format!("creating {}", files.folder.display()))?;
@@ -196,10 +211,11 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
     let policies = workspace.policies();
     let (packages, mut state) = tokio::try_join!(
         package::package(&workspace, Purpose::Local(profile), &policies, &reporter),
-        emulator(&workspace, &files, &reporter)
+        emulator(&workspace, &files, replace, &reporter)
     )?;
     let endpoint = state.emulator.endpoint_url();
-    let aws = Aws::local(&endpoint, REGION);
+    let root_key = root_key::read(&files.credentials())?;
+    let aws = Aws::local(&endpoint, REGION, &root_key);
     let mut parameters: BTreeMap<String, String> =
         PARAMETERS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     parameters.insert("Architecture".to_owned(), Architecture::host().name().to_owned());
@@ -208,7 +224,7 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
     if let Some(outputs) = &known {
         parameters.insert(PUBLIC_URL.to_owned(), outputs.api_url.clone());
     }
-    let mut deployment = Options { stack: STACK.to_owned(), parameters };
+    let mut deployment = Options { stack: STACK.to_owned(), parameters, ..Options::default() };
     let sources = Sources::read(&workspace, packages)?;
 
     if let Some(outputs) = &known
@@ -235,6 +251,7 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
             users
         }
     };
+    outputs.root_key = Some(root_key);
     files.write_outputs(&outputs)?;
     state.deployed = sources.fingerprint(&deployment);
     files.write_state(&state)?;
@@ -248,11 +265,11 @@ async fn deploy_here(aws: &Aws, sources: &Sources, options: &Options, reporter: 
     Ok(deployment.outputs)
 }
 
-/// The running local AWS if it is ours, healthy and of this version; otherwise a new one.
-async fn emulator(workspace: &Workspace, files: &Files, reporter: &Reporter) -> Result<State> {
+/// The running local AWS if it is ours, of this version, and answers in the end; otherwise a new one.
+async fn emulator(workspace: &Workspace, files: &Files, replace: bool, reporter: &Reporter) -> Result<State> {
     let version = venv::version(workspace)?;
     if let Some(state) = files.read_state() {
-        if state.emulator.version == version && state.emulator.is_healthy().await {
+        if state.emulator.version == version && keeps(&state.emulator, replace, SILENCE_DEADLINE, reporter).await? {
             return Ok(state);
         }
         stop(files, &state.emulator, reporter).await?;
@@ -264,6 +281,41 @@ async fn emulator(workspace: &Workspace, files: &Files, reporter: &Reporter) -> 
     let state = State { emulator, deployed: String::new() };
     files.write_state(&state)?;
     Ok(state)
+}
+
+/// Whether the local AWS is there and answers. One that is there and silent has work to do, and all messages: it is waited for,
+/// for as long as `limit`, unless the caller wants another one in its place.
+async fn keeps(emulator: &Emulator, replace: bool, limit: Duration, reporter: &Reporter) -> Result<bool> {
+    let began = tokio::time::Instant::now();
+    let mut waiting: Option<Step> = None;
+    loop {
+        if emulator.is_healthy().await {
+            if let Some(step) = waiting {
+                step.done("it answers");
+            }
+            return Ok(true);
+        }
+        if replace || !emulator.is_alive() {
+            return Ok(false);
+        }
+        anyhow::ensure!(
+            began.elapsed() < limit,
+            "the local AWS (process {}) runs and has not answered for {} seconds. It holds all messages in memory, so it was \
+             left alone. Try again when the machine is less busy, or stop it and start a new one, without the messages: \
+             `sluice local up --replace`",
+            emulator.pid,
+            limit.as_secs(),
+        );
+        if waiting.is_none() {
+            reporter.say(format!(
+                "The local AWS (process {}) runs and does not answer: it is busy or stuck. It holds all messages in memory, so it is \
+                 waited for; `--replace` would start a new one without them.",
+                emulator.pid
+            ));
+            waiting = Some(reporter.step("waiting for the local AWS"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Stops the local system, with every process it started. Says whether it ran. Its messages are gone then.
@@ -291,7 +343,7 @@ async fn stop(files: &Files, emulator: &Emulator, reporter: &Reporter) -> Result
         step.done("");
     }
     let _ = std::fs::remove_dir_all(files.folder.join("tmp"));
-    for file in [files.state(), files.outputs()] {
+    for file in [files.state(), files.outputs(), files.credentials()] {
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("removing {}", file.display()));
@@ -306,21 +358,22 @@ async fn stop(files: &Files, emulator: &Emulator, reporter: &Reporter) -> Result
 ///
 /// # Errors
 /// When there is no checkout.
-pub async fn status() -> Result<Status> {
+pub async fn status() -> Result<LocalStatus> {
     let workspace = Workspace::find().await?;
     let files = Files::new(&workspace);
     let state = files.read_state();
-    let running = match &state {
+    let alive = state.filter(|state| state.emulator.is_alive());
+    let running = match &alive {
         Some(state) => state.emulator.is_healthy().await,
         None => false,
     };
     let outputs = Outputs::read(&files.outputs()).ok().filter(|_| running);
-    Ok(Status {
+    Ok(LocalStatus {
         running,
-        pid: state.filter(|_| running).map(|state| state.emulator.pid),
+        pid: alive.map(|state| state.emulator.pid),
         log_file: files.log(),
         outputs_file: files.outputs(),
-        outputs: outputs.map(|outputs| outputs.without_users()),
+        outputs: outputs.map(|outputs| outputs.without_secrets()),
     })
 }
 
@@ -332,15 +385,23 @@ pub async fn running() -> Result<Outputs> {
     let workspace = Workspace::find().await?;
     let files = Files::new(&workspace);
     let state = files.read_state().context("the local system does not run: start it with `sluice local up`")?;
-    anyhow::ensure!(state.emulator.is_healthy().await, "the local system does not answer: start it again with `sluice local up`");
+    anyhow::ensure!(state.emulator.is_alive(), "the local system does not run: start it with `sluice local up`");
+    anyhow::ensure!(state.emulator.is_healthy().await, "the local system does not answer: `sluice local up` waits for it");
     Outputs::read(&files.outputs()).context("the local system is not deployed: finish it with `sluice local up`")
 }
 
 /// How long the local AWS may take to answer a question about its health.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a local AWS that runs may be silent before `up` gives up on it, and leaves it as it is.
+const SILENCE_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[tokio::test]
@@ -371,6 +432,58 @@ mod tests {
         assert!(files.read_state().is_none());
         assert!(!stop(&files, &found, &Reporter::silent()).await.unwrap());
         std::fs::remove_dir_all(elsewhere).unwrap();
+    }
+
+    /// A process that lives, and what stands at its port: answers are left out `silent` times, the first of them by saying
+    /// nothing for as long as anybody waits.
+    async fn stand_in(silent: usize) -> (std::process::Child, Emulator, Arc<AtomicUsize>) {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                match counted.fetch_add(1, Ordering::SeqCst) {
+                    0 if silent > 0 => held.push(stream),
+                    number if number < silent => drop(stream),
+                    _ => {
+                        let mut request = [0; 1024];
+                        let _ = stream.read(&mut request).await;
+                        let body = r#"{"auth":"enabled"}"#;
+                        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                        let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+                    }
+                }
+            }
+        });
+        let (child, emulator) = process::stand_in(port);
+        (child, emulator, asked)
+    }
+
+    #[tokio::test]
+    async fn a_local_aws_that_is_silent_for_a_while_is_waited_for() {
+        let (mut child, emulator, asked) = stand_in(4).await;
+        assert!(keeps(&emulator, false, SILENCE_DEADLINE, &Reporter::silent()).await.unwrap());
+        assert_eq!(asked.load(Ordering::SeqCst), 5);
+        assert!(emulator.is_alive(), "nobody stopped it");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_local_aws_that_stays_silent_is_left_alone_unless_it_is_to_be_replaced() {
+        let (mut child, mut emulator, _) = stand_in(0).await;
+        // Nobody listens there.
+        emulator.port = 1;
+        let error = keeps(&emulator, false, Duration::ZERO, &Reporter::silent()).await.unwrap_err().to_string();
+        assert!(error.contains("--replace") && error.contains(&emulator.pid.to_string()), "{error}");
+        assert!(emulator.is_alive(), "nobody stopped it");
+        assert!(!keeps(&emulator, true, SILENCE_DEADLINE, &Reporter::silent()).await.unwrap());
+        // One whose process has ended is not waited for.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!keeps(&emulator, false, SILENCE_DEADLINE, &Reporter::silent()).await.unwrap());
     }
 
     #[tokio::test]

@@ -1,7 +1,10 @@
 //! Everything the commands print: tables and JSON on stdout, progress and errors on stderr.
 //!
 //! Stdout is the answer and nothing else, so that `sluice ... --json | jq` works. Stderr is the story: moving lines
-//! when a person watches, plain lines when it goes to a file.
+//! when a person watches, plain lines when it goes to a file. Nothing that is printed here commands a terminal:
+//! `printable` is the filter.
+
+mod printable;
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
@@ -10,6 +13,10 @@ use std::time::{Duration, Instant};
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+
+use crate::error::ExitCode;
+
+pub(crate) use printable::{for_people, json_text, one_line, printable};
 
 /// Where a command's answer and its story go.
 #[derive(Debug)]
@@ -26,6 +33,12 @@ impl Output {
         Self { json, reporter: Reporter::for_stderr() }
     }
 
+    /// The same without the story: errors and the answer alone.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { reporter: Reporter::silent(), ..self }
+    }
+
     /// Whether the answer is for a program.
     #[must_use]
     pub fn is_json(&self) -> bool {
@@ -37,7 +50,7 @@ impl Output {
     /// # Errors
     /// When `value` has no JSON form.
     pub fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
-        self.line(serde_json::to_string_pretty(value)?);
+        self.line(json_text(&serde_json::to_string_pretty(value)?));
         Ok(())
     }
 
@@ -50,9 +63,44 @@ impl Output {
         }
         table.set_header(header);
         for row in rows {
-            table.add_row(row);
+            // Here too, so that the columns are as wide as what they show.
+            table.add_row(row.map(|cell| printable(&cell).into_owned()));
         }
         self.line(table.to_string());
+    }
+
+    /// Prints a table that is no wider than the terminal, or than 80 columns where there is none: cells of the columns with these
+    /// indices are cut for it.
+    pub fn narrow_table<const N: usize>(&self, header: [&str; N], rows: impl IntoIterator<Item = [String; N]>, cut: &[usize]) {
+        let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| printable(&cell).into_owned())).collect();
+        let width = Table::new().width().map_or(COLUMNS, usize::from);
+        let widths = widths(&header, &rows, cut, width);
+        let fit = |row: [String; N]| {
+            let mut widths = widths.into_iter();
+            row.map(|cell| shortened(&cell, widths.next().unwrap_or(width)))
+        };
+        self.table(header, rows.into_iter().map(fit));
+    }
+
+    /// Prints lines of the answer in which some texts stand out. What a text holds does not act on the terminal.
+    pub fn painted(&self, lines: impl IntoIterator<Item = Line>) {
+        let colour = has_colour();
+        self.reporter.suspend(|| {
+            let mut stdout = std::io::stdout().lock();
+            for line in lines {
+                // Whoever read along may have gone.
+                if writeln!(stdout, "{}", line.shown(colour)).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// Clears the terminal for the next picture of something that moves. Elsewhere the pictures follow each other.
+    pub fn clear(&self) {
+        if std::io::stdout().is_terminal() {
+            let _ = write!(std::io::stdout().lock(), "\x1b[H\x1b[2J");
+        }
     }
 
     /// Prints one line of the answer.
@@ -60,33 +108,101 @@ impl Output {
         self.reporter.suspend(|| print(std::io::stdout().lock(), text.as_ref()));
     }
 
-    /// Prints an error with its causes.
+    /// Prints an error with its causes: a sentence, or for a program an object with the exit code that the command ends with.
     pub fn error(&self, error: &anyhow::Error) {
-        self.reporter.suspend(|| print(std::io::stderr().lock(), &format!("error: {error:#}")));
+        let text = if self.json { error_json(&format!("{error:#}"), ExitCode::of(error)) } else { format!("error: {error:#}") };
+        self.reporter.suspend(|| print(std::io::stderr().lock(), &text));
     }
 }
 
-/// A text that somebody else has chosen, fit for a terminal and for one line.
-pub(crate) fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ").trim_end().to_owned()
+/// An error as programs read it: `{"error": "...", "exitCode": 1}`.
+pub(crate) fn error_json(sentence: &str, code: ExitCode) -> String {
+    json_text(&serde_json::json!({ "error": sentence, "exitCode": code as u8 }).to_string()).into_owned()
 }
 
-/// A message as a terminal can show it: a line for each segment, and what would command the terminal spelt out.
-pub(crate) fn for_people(message: &[u8]) -> String {
-    let mut text = String::with_capacity(message.len());
-    for character in String::from_utf8_lossy(message).trim_end().chars() {
-        match character {
-            '\r' | '\n' => text.push('\n'),
-            control if control.is_control() => text.extend(control.escape_default()),
-            other => text.push(other),
+/// The width of a terminal that is not there.
+const COLUMNS: usize = 80;
+
+/// No column is cut to less.
+const NARROWEST: usize = 6;
+
+/// The widths of the columns of a table that fits into `width`, as far as cutting the columns `cut` can do that.
+fn widths<const N: usize>(header: &[&str; N], rows: &[[String; N]], cut: &[usize], width: usize) -> [usize; N] {
+    let characters = |text: &str| text.chars().count();
+    let mut widths = header.map(characters);
+    for row in rows {
+        for (most, cell) in widths.iter_mut().zip(row) {
+            *most = characters(cell).max(*most);
         }
     }
-    text
+    // A border at the left of each column and at the end, and a blank at both sides of a cell.
+    while widths.iter().sum::<usize>() + 3 * N + 1 > width {
+        let widest = cut.iter().filter_map(|&index| Some((*widths.get(index)?, index))).max_by_key(|(width, _)| *width);
+        let Some((_, index)) = widest.filter(|(width, _)| *width > NARROWEST) else { break };
+        if let Some(widest) = widths.get_mut(index) {
+            *widest -= 1;
+        }
+    }
+    widths
 }
 
-/// Unlike `println!`, does not end the work when whoever read along has gone (`sluice deploy | head`).
+/// A text of at most this many characters; one that was cut ends with `…`.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// How a text stands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Not at all.
+    Plain,
+    /// What it is of.
+    Heading,
+    /// What it is called.
+    Name,
+    /// Where it is, or what is said about it.
+    Dim,
+}
+
+/// A line of texts, each in a style.
+#[derive(Debug, Clone, Default)]
+pub struct Line(Vec<(Style, String)>);
+
+impl Line {
+    /// Adds a text.
+    #[must_use]
+    pub fn with(mut self, style: Style, text: impl Into<String>) -> Self {
+        self.0.push((style, text.into()));
+        self
+    }
+
+    fn shown(&self, colour: bool) -> String {
+        let text = |(style, text): &(Style, String)| {
+            let text = printable(text).replace('\n', "⏎");
+            let code = match style {
+                Style::Heading => "1;36",
+                Style::Name => "32",
+                Style::Dim => "2",
+                Style::Plain => return text,
+            };
+            if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text }
+        };
+        self.0.iter().map(text).collect::<String>().trim_end().to_owned()
+    }
+}
+
+/// Whether stdout is a terminal of somebody who wants colours (<https://no-color.org>).
+fn has_colour() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !unwanted
+}
+
+/// Prints a line, with nothing in it that acts on a terminal. Unlike `println!`, does not end the work when whoever read along has gone (`sluice deploy | head`).
 fn print(mut stream: impl Write, line: &str) {
-    let _ = writeln!(stream, "{line}");
+    let _ = writeln!(stream, "{}", printable(line));
 }
 
 /// Shows progress: moving lines on a terminal, plain lines elsewhere, nothing at all for a test.
@@ -129,7 +245,7 @@ impl Reporter {
             if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {wide_msg:.dim}") {
                 bar.set_style(style);
             }
-            bar.set_prefix(what.clone().into_owned());
+            bar.set_prefix(printable(&what).into_owned());
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
@@ -144,7 +260,8 @@ impl Reporter {
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {pos}/{len} {eta}") {
             bar.set_style(style);
         }
-        bar.set_prefix(what);
+        let what: Cow<'static, str> = what.into();
+        bar.set_prefix(printable(&what).into_owned());
         bar
     }
 
@@ -177,7 +294,8 @@ impl Step {
     /// Shows what the work is at just now; only a terminal does.
     pub fn at(&self, detail: impl Into<Cow<'static, str>>) {
         if let Some(bar) = &self.bar {
-            bar.set_message(detail);
+            let detail: Cow<'static, str> = detail.into();
+            bar.set_message(printable(&detail).into_owned());
         }
     }
 
@@ -216,10 +334,29 @@ impl Drop for Step {
 
 #[cfg(test)]
 mod tests {
-    use super::for_people;
+    use super::*;
 
     #[test]
-    fn a_message_does_not_command_the_terminal() {
-        assert_eq!(for_people(b"MSH|^~\\&|A\rPID|1\x1b[2J|\xc3\xa9\r"), "MSH|^~\\&|A\nPID|1\\u{1b}[2J|é");
+    fn a_table_fits_by_cutting_what_may_be_cut() {
+        let row = ["21:00:01".to_owned(), "x".repeat(100), "y".repeat(30)];
+        let found = widths(&["received", "control id", "status"], &[row], &[1, 2], 80);
+        assert_eq!((found.iter().sum::<usize>() + 10, found[0]), (80, 8));
+        assert!(found[1] == 31 && found[2] == 31 || found[1] + found[2] == 62, "{found:?}");
+        let fixed = widths(&["a"], &[["x".repeat(100)]], &[], 80);
+        assert_eq!(fixed, [100]);
+        assert_eq!((shortened("Müller", 6).as_str(), shortened("Müller", 4).as_str()), ("Müller", "Mül…"));
+    }
+
+    #[test]
+    fn a_painted_text_acts_on_nothing() {
+        let line = Line::default().with(Style::Heading, "PID\u{1b}[2J").with(Style::Plain, " a\nb ");
+        assert_eq!(line.shown(false), "PID\\u{1b}[2J a⏎b");
+        assert_eq!(line.shown(true), "\u{1b}[1;36mPID\\u{1b}[2J\u{1b}[0m a⏎b");
+    }
+
+    #[test]
+    fn an_error_for_programs_has_the_exit_code() {
+        let json: serde_json::Value = serde_json::from_str(&error_json("no\u{9b}", ExitCode::Usage)).unwrap();
+        assert_eq!(json, serde_json::json!({ "error": "no\u{9b}", "exitCode": 2 }));
     }
 }

@@ -39,6 +39,8 @@ fn help_names_the_commands_and_the_exit_codes() {
         "send",
         "get",
         "list",
+        "find",
+        "show",
         "hl7",
         "mllp",
         "demo",
@@ -48,7 +50,7 @@ fn help_names_the_commands_and_the_exit_codes() {
         "redrive",
         "authorize",
         "policies",
-        "Exit codes: 0 as asked",
+        "Exit codes: 0 success",
     ] {
         assert!(help.contains(word), "{help}");
     }
@@ -64,7 +66,7 @@ fn a_wrong_command_line_is_exit_code_2() {
 }
 
 #[test]
-fn what_the_lakes_staff_cannot_have_is_exit_code_2_before_anything_is_asked() {
+fn options_that_do_not_fit_staff_are_exit_code_2_before_any_request() {
     for arguments in [
         ["users", "add", "--staff", "eve@lake.example", "--read", "west"].as_slice(),
         &["users", "--staff", "add", "eve@lake.example", "--write", "west"],
@@ -76,9 +78,9 @@ fn what_the_lakes_staff_cannot_have_is_exit_code_2_before_anything_is_asked() {
     for action in ["pending", "reject"] {
         let arguments = ["users", "--staff", action, "eve@lake.example"];
         let arguments = if action == "pending" { &arguments[..3] } else { &arguments };
-        check(&mut sluice(arguments), 2, "nobody signs up as the lake's staff");
+        check(&mut sluice(arguments), 2, "the lake's staff cannot sign up");
     }
-    check(&mut sluice(&["users", "approve", "eve@lake.example", "--write", "west", "--staff"]), 2, "nobody signs up");
+    check(&mut sluice(&["users", "approve", "eve@lake.example", "--write", "west", "--staff"]), 2, "cannot sign up");
     for action in ["import", "export"] {
         check(&mut sluice(&["users", action, "--staff", "staff.csv"]), 2, "made one by one");
     }
@@ -88,7 +90,7 @@ fn what_the_lakes_staff_cannot_have_is_exit_code_2_before_anything_is_asked() {
 fn missing_aws_configuration_is_exit_code_3_before_anything_is_built() {
     check(&mut sluice(&["deploy", "--stack", "one"]), 3, "no AWS region is configured");
     let mut command = sluice(&["deploy", "--stack", "one"]);
-    check(command.env("AWS_REGION", "eu-central-1"), 3, "AWS does not know who we are");
+    check(command.env("AWS_REGION", "eu-central-1"), 3, "there are no valid AWS credentials");
 }
 
 #[test]
@@ -100,7 +102,7 @@ fn a_machine_without_python_gets_one_sentence_and_exit_code_3() {
     std::fs::set_permissions(&cargo, PermissionsExt::from_mode(0o755)).unwrap();
     let mut command = sluice(&["local", "up"]);
     command.env("PATH", &folder).env("CARGO", &cargo).env("CARGO_TARGET_DIR", folder.join("target"));
-    check(&mut command, 3, "the local AWS runs on Python 3.11 or newer with its `venv` module, and this machine has none");
+    check(&mut command, 3, "this needs Python 3.11 or newer with its `venv` module, and this machine has none");
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -116,4 +118,85 @@ fn a_local_system_that_does_not_run_is_exit_code_1() {
     let mut command = sluice(&["local", "down"]);
     check(command.env("CARGO_TARGET_DIR", &folder), 0, "");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn settings_are_read_below_the_environment_and_the_command_line() {
+    let folder = folder("settings");
+    let file = folder.join("config.toml");
+    let with = |text: &str, arguments: &[&str]| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = sluice(arguments);
+        command.env("SLUICE_CONFIG", &file);
+        command
+    };
+    let help = check(&mut with("limit = 7\nwide = true\n", &["list", "--help"]), 0, "").stdout;
+    let help = String::from_utf8(help).unwrap();
+    assert!(help.contains("[default: 7]") && help.contains("SLUICE_LIMIT"), "{help}");
+    check(&mut with("limti = 7\n", &["list"]), 2, "unknown field `limti`, expected one of `institute`, `limit`");
+    check(&mut with("limit = \"many\"\n", &["list"]), 2, "line 1");
+    check(&mut with("concurrency = 65\n", &["list"]), 2, "`concurrency` is a number from 1 to 64");
+    check(sluice(&["list"]).env("SLUICE_CONFIG", folder.join("none.toml")), 1, "none.toml");
+    check(with("", &["list"]).env("SLUICE_LIMIT", "many"), 2, "invalid value 'many' for '--limit <COUNT>'");
+    // In JSON every error is an object, those of the command line too.
+    let output = check(&mut with("json = true\n", &["get", "x", "--json"]), 2, "\"exitCode\":2");
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert!(error["error"].as_str().unwrap().contains("not a message id"), "{error}");
+}
+
+#[test]
+fn the_statements_for_an_engine_have_the_columns_of_the_mapping() {
+    let mapping = folder("sql").join("own.toml");
+    let own = "version = 1\n[visits]\nrow = \"ZVN\"\ncolumns = [{ name = \"ward\", from = \"ZVN-3.1\", source = \"own\" }]\n";
+    std::fs::write(&mapping, own).unwrap();
+    let asked = ["sql", "ddl", "--engine", "athena", "--location", "s3://bucket/t/", "--table", "visits", "--mapping"];
+    let output = check(sluice(&asked).arg(&mapping), 0, "");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("  `ward` string\n)") && text.contains("LOCATION 's3://bucket/t/visits/'"), "{text}");
+    std::fs::write(&mapping, own.replace("ZVN-3", "XVN-3")).unwrap();
+    check(sluice(&asked).arg(&mapping), 2, "own.toml: line 4, column 37: there is no such segment");
+    check(&mut sluice(&["sql", "ddl", "--engine", "oracle", "--location", "x"]), 2, "duckdb, athena, spark, clickhouse");
+}
+
+#[test]
+fn completions_and_manual_pages_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(check(&mut sluice(&["completions", shell]), 0, "").stdout).unwrap();
+        assert!(script.contains("--control-id") || script.contains("control-id"), "{shell}: {script}");
+    }
+    let folder = folder("man");
+    check(&mut sluice(&["man", folder.to_str().unwrap()]), 0, "sluice.1");
+    let page = std::fs::read_to_string(folder.join("sluice-find.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("control"), "{page}");
+    assert!(folder.join("sluice-hl7-split.1").exists());
+}
+
+#[test]
+fn a_bill_adds_up_and_a_price_that_is_missing_is_named() {
+    let bill = |more: &[&str]| sluice(&[&["cost", "--messages-per-day", "100000", "--json"], more].concat());
+    let output = check(&mut bill(&[]), 0, "");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let parts = answer["bill"]["parts"].as_array().unwrap();
+    let sum: f64 = parts.iter().map(|part| part["month"].as_f64().unwrap()).sum();
+    assert!(sum > 0.0 && (sum - answer["bill"]["month"].as_f64().unwrap()).abs() < 1e-6, "{answer}");
+
+    let file = folder("prices").join("prices.json");
+    let prices = include_str!("../data/prices.json").replace("\"s3.put\"", "\"s3.putt\"");
+    std::fs::write(&file, prices).unwrap();
+    check(&mut bill(&["--prices", file.to_str().unwrap()]), 1, "the price file has no price `s3.put`");
+    check(&mut bill(&["--institutes", "0"]), 2, "0 institutes send none");
+    check(&mut bill(&["--size", "999999999"]), 1, "were measured");
+}
+
+#[test]
+fn a_simulation_says_what_binds_and_refuses_what_makes_no_sense() {
+    let simulate = |more: &[&str]| sluice(&[&["simulate", "--json"], more].concat());
+    let output = check(&mut simulate(&["--rate", "300", "--time", "10s"]), 0, "");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["firstBound"]["name"], "the API's rate limit (SubmitRateLimit)");
+    assert!(answer["cost"].as_f64().unwrap() > 0.0 && answer["report"]["refused"].as_u64().unwrap() > 1000, "{answer}");
+    check(&mut simulate(&["--rate", "0"]), 2, "a rate is more than 0");
+    check(&mut simulate(&["--hot", "2"]), 2, "a share from 0 to 1");
+    check(&mut simulate(&["--outage", "1h", "--outage-at", "2h"]), 2, "an outage begins while messages come in");
+    check(&mut simulate(&["--maximum-concurrency", "1"]), 2, "MaximumConcurrency is from 2 to 1,000");
 }

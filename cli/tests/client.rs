@@ -1,7 +1,17 @@
 //! What a user of a hospital does with `sluice`: the real binary against the local system.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that panics has failed"
+)]
 
+#[path = "client/doctor.rs"]
+mod doctor;
+#[path = "client/finding.rs"]
+mod finding;
 #[path = "client/person.rs"]
 mod person;
 #[path = "client/scripted.rs"]
@@ -19,10 +29,10 @@ use aws_sdk_cognitoidentityprovider::types::{
 };
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use client::aws::Aws;
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use sluice::aws::Aws;
 use tokio::net::TcpListener;
 
 use person::{Ended, Person, root};
@@ -202,7 +212,7 @@ async fn a_pool_that_demands_a_second_factor_gets_one_at_the_first_sign_in() {
         .send()
         .await
         .unwrap();
-    let user = sluice::users::create_user(&aws, &pool_id, &person.email, "", "").await.unwrap();
+    let user = sluice::local::users::create_user(&aws, &pool_id, &person.email, "", "").await.unwrap();
     person.password = user.password.expose_secret().to_owned();
     person.outputs.user_pool_id = pool_id.clone();
     person.outputs.client_id = client.user_pool_client().unwrap().client_id().unwrap().to_owned();
@@ -227,7 +237,7 @@ async fn files_are_sent_once_and_the_bad_ones_are_named() {
     std::fs::write(person.path("latin1.hl7"), latin1).unwrap();
 
     let files = ["a.hl7", "empty.hl7", "large.hl7", "latin1.hl7", "b.hl7", "random", "missing.hl7"];
-    let mut arguments = vec!["send", "--json", "--wait"];
+    let mut arguments = vec!["send", "--any", "--json", "--wait"];
     arguments.extend(files);
     let sent = person.run(&arguments).expect(1, "").json();
     let rows = sent["files"].as_array().unwrap();
@@ -251,7 +261,10 @@ async fn files_are_sent_once_and_the_bad_ones_are_named() {
     let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
     let again = person.run(&["send", "--json", "--again", "a.hl7"]).expect(0, "").json();
-    assert_eq!(again["files"][0]["answer"], "409 Conflict");
+    assert_eq!(
+        (text(&again["files"][0]["answer"]), &again["accepted"], &again["before"]),
+        ("stored before", &json!(0), &json!(1))
+    );
 
     let charset = person.run(&["send", "--charset", "iso-8859-1", "--wait=60", "--json", "latin1.hl7"]).expect(0, "").json();
     assert_eq!(charset["files"][0]["status"], "stored");
@@ -262,7 +275,7 @@ async fn files_are_sent_once_and_the_bad_ones_are_named() {
     piped.stdin.take().unwrap().write_all(person.message("c.hl7", "POE").as_bytes()).unwrap();
     let table = person.ended(piped.wait_with_output().unwrap()).expect(0, "1 accepted, 0 refused, 0 left").text();
     assert!(table.contains("202 Accepted"), "{table}");
-    person.run(&["send", "--charset", "a\rb", "a.hl7"]).expect(2, "no name of an encoding");
+    person.run(&["send", "--charset", "a\rb", "a.hl7"]).expect(2, "unknown character set");
 }
 
 /// Starts to send the folder `many`, and waits until some of it is accepted.
@@ -315,7 +328,7 @@ async fn what_is_broken_off_goes_on_where_it_was() {
     assert!(journal.len() < FILES);
 
     let report = person.run(&["send", "--json", "--wait", "--concurrency", "8", "many"]).expect(0, "").json();
-    assert_eq!(report["accepted"], FILES);
+    assert_eq!(report["accepted"].as_u64().unwrap() + report["before"].as_u64().unwrap(), FILES as u64);
     let rows = report["files"].as_array().unwrap();
     assert_eq!(rows.iter().filter(|row| row["answer"] == "sent before").count(), journal.len());
     assert!(rows.iter().all(|row| row["status"] == "stored"), "{report}");
@@ -359,7 +372,7 @@ async fn messages_are_read_back() {
 
     let status = person.run(&["status", id, "--json"]).expect(0, "").json();
     assert_eq!((&status[0]["status"], &status[0]["state"]), (&json!("stored"), &json!("parsed")));
-    let table = person.run(&["status", id, large_id]).expect(0, "").text();
+    let table = person.run(&["status", "--wide", id, large_id]).expect(0, "").text();
     assert!(table.contains(id) && table.contains(large_id), "{table}");
 
     assert_eq!(person.run(&["get", id]).expect(0, "").text(), message);
@@ -378,7 +391,7 @@ async fn messages_are_read_back() {
     person.run(&["get", &none, "-o", "none.hl7"]).expect(1, &error);
     assert!(!person.path("none.hl7").exists());
     person.run(&["status", &none, id]).expect(1, "404 Not Found");
-    person.run(&["get", "not-an-id"]).expect(2, "64 lower-case hexadecimal digits");
+    person.run(&["get", "not-an-id"]).expect(2, "64 hexadecimal digits");
     person.run(&["get", id, "-o", "nowhere/a.hl7"]).expect(1, "writing nowhere/a.hl7");
 
     let lines = |arguments: &[&str]| -> Vec<Value> {
@@ -392,9 +405,9 @@ async fn messages_are_read_back() {
     assert_eq!(lines(&["list", "--json", "--type", "ORU"]).len(), 0);
     assert_eq!(lines(&["list", "--json", "--to", "2026-01-01"]).len(), 0);
     assert_eq!(lines(&["list", "--json", "--from", text(&all[0]["receivedAt"])]).len(), 1);
-    let table = person.run(&["list", "--limit", "1"]).expect(0, "There are more than these 1").text();
+    let table = person.run(&["list", "--limit", "1", "--wide"]).expect(0, "There are more than these 1").text();
     assert!(table.contains("ADT^A01") && table.contains(text(&all[0]["messageId"])), "{table}");
-    person.run(&["list", "--from", "yesterday"]).expect(1, "400 Bad Request");
+    person.run(&["list", "--from", "some day"]).expect(2, "invalid value");
 }
 
 #[tokio::test]
@@ -436,7 +449,7 @@ async fn the_lakes_staff_see_what_became_of_an_institutes_messages_and_not_what_
     staff.login(&["--staff"], &staff.password).expect(0, "");
     let is_unified = nurse.outputs.stack_output("Authorization").unwrap() == "unified";
     // API Gateway's own authorizer knows the institutes' users only.
-    let shut_out = if is_unified { "403 Forbidden: not signed in any more, or not allowed" } else { "401 Unauthorized" };
+    let shut_out = if is_unified { "403 Forbidden: lake staff see which messages an institute has" } else { "401 Unauthorized" };
     let let_in: &[&Person] = if is_unified { &[&staff, &nurse] } else { &[&nurse] };
     for person in let_in {
         let listed = person.run(&["list", "--institute", institute, "--json"]).expect(0, "").text();
@@ -452,6 +465,12 @@ async fn the_lakes_staff_see_what_became_of_an_institutes_messages_and_not_what_
     other.run(&["list", "--institute", institute]).expect(1, "403 Forbidden");
     other.run(&["status", "--institute", institute, id]).expect(1, "");
     staff.run(&["list", "--institute", "a/b"]).expect(2, "--institute");
+    if is_unified {
+        staff.run(&["status", "--institute", institute, &id[..8]]).expect(0, "");
+        let nothing =
+            staff.run(&["list", "--institute", "no-such-institute"]).expect(0, "no messages of institute no-such-institute");
+        assert!(nothing.stderr.contains("A name that no institute has") && nothing.stdout.is_empty(), "{}", nothing.stderr);
+    }
 }
 
 #[tokio::test]
@@ -461,7 +480,7 @@ async fn a_token_that_is_not_let_in_is_renewed_once_and_the_person_is_told_what_
     let before = text(&person.session()["idToken"]).to_owned();
     let (url, requests) = scripted(vec![shut_out(), http("200 OK", "", r#"{"messages":[]}"#)]).await;
     person.asks_at(&url);
-    person.run_async(&["list"]).await.expect(0, "");
+    person.run_async(&["list"]).await.expect(0, &format!("There are no messages of institute {}.", person.institute));
     let tokens: Vec<_> = requests.await.unwrap().iter().map(|request| token_of(request).unwrap()).collect();
     assert!(tokens.len() == 2 && tokens[0].ends_with(&before) && tokens[1] != tokens[0]);
 
@@ -520,7 +539,7 @@ async fn the_messages_of_a_batch_are_sent_one_by_one() {
 
     // The same command goes on with what is left, and a message of a batch is known in a file of its own, too.
     let files = ["send", "--concurrency", "1", "batch.hl7", "a.hl7"];
-    let ended = person.run_async(&files).await.expect(0, "4 accepted, 0 refused, 0 left");
+    let ended = person.run_async(&files).await.expect(0, "1 accepted, 3 sent or stored before, 0 refused, 0 left");
     assert!(ended.stderr.contains("Look at batch.hl7: BTS-1 says that the batch has 4 messages; found: 3."), "{}", ended.stderr);
     assert_eq!(ended.text().matches("sent before").count(), 3, "{}", ended.text());
     let requests = requests.await.unwrap();
@@ -550,14 +569,14 @@ async fn a_batch_is_stored_message_by_message() {
 }
 
 #[tokio::test]
-async fn an_interrupted_wait_is_no_success_and_what_the_api_has_lost_is_sent_again() {
+async fn an_interrupted_wait_fails_and_a_message_that_the_api_lost_is_resent() {
     let person = Person::signed_in("waits").await;
     person.message("a.hl7", "DOE");
     let status = |status: &str| {
-        let body = json!({ "messageId": "0".repeat(64), "status": status, "submissions": 1 });
-        http("200 OK", "Content-Type: application/json\r\n", &body.to_string())
+        let at = "2026-01-02T03:04:05Z";
+        let status = json!({ "messageId": "0".repeat(64), "status": status, "submissions": 1, "receivedAt": at });
+        http("200 OK", "Content-Type: application/json\r\n", &json!({ "statuses": [status] }).to_string())
     };
-    let gone = http("404 Not Found", "", r#"{"title":"Not found"}"#);
     let (url, requests) = scripted(vec![http("202 Accepted", "", &accepted()), status("queued")]).await;
     person.asks_at(&url);
     let child = person.command(&["send", "--wait", "a.hl7"]).spawn().unwrap();
@@ -566,7 +585,9 @@ async fn an_interrupted_wait_is_no_success_and_what_the_api_has_lost_is_sent_aga
     let ended = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
     person.ended(ended.await.unwrap()).expect(1, "1 accepted, 0 refused, 0 left");
 
-    let (other_url, requests) = scripted(vec![gone, http("202 Accepted", "", &accepted())]).await;
+    let took = || http("202 Accepted", "", &accepted());
+    let answers = vec![status("unknown"), took(), status("processing"), status("stored")];
+    let (other_url, requests) = scripted(answers).await;
     // The journal is the API's: the same one under another port.
     let journal = std::fs::read_dir(person.path("state/sluice/sent")).unwrap().next().unwrap().unwrap().path();
     let lines = std::fs::read(&journal).unwrap();
@@ -575,14 +596,21 @@ async fn an_interrupted_wait_is_no_success_and_what_the_api_has_lost_is_sent_aga
     person.run(&["send", "none.hl7"]).expect(1, "1 refused");
     let journal = std::fs::read_dir(person.path("state/sluice/sent")).unwrap().next().unwrap().unwrap().path();
     std::fs::write(&journal, lines).unwrap();
-    let table = person.run_async(&["send", "--wait", "a.hl7"]).await.expect(1, "sends those again").text();
-    assert!(table.contains("404 Not Found"), "{table}");
-    person.run_async(&["send", "a.hl7"]).await.expect(0, "1 accepted");
-    assert!(requests.await.unwrap()[1].starts_with("POST /er7 "), "it is sent again");
+    let table = person.run_async(&["send", "--wait", "a.hl7"]).await.expect(0, "1 accepted").text();
+    assert!(table.contains("202 Accepted, submitted again") && table.contains("stored"), "{table}");
+    let paths = |requests: Vec<String>| requests.iter().map(|it| it.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(paths(requests.await.unwrap()), ["/er7/status", "/er7", "/er7/status", "/er7/status"]);
+
+    // Once, and no more: then somebody has to look at it.
+    let answers = vec![took(), status("unknown"), took(), status("failed")];
+    let (url, requests) = scripted(answers).await;
+    person.asks_at(&url);
+    person.run_async(&["send", "--wait", "a.hl7"]).await.expect(1, "resends messages that were accepted but not stored");
+    assert_eq!(paths(requests.await.unwrap()), ["/er7", "/er7/status", "/er7", "/er7/status"]);
 }
 
 #[tokio::test]
-async fn an_answer_of_something_else_is_no_acceptance() {
+async fn an_answer_that_is_not_of_the_api_is_not_an_acceptance() {
     let person = Person::signed_in("proxy").await;
     person.message("a.hl7", "DOE");
     let (url, _) = scripted(vec![http("409 Conflict", "", "{}")]).await;
@@ -610,7 +638,10 @@ async fn an_api_that_stays_busy_ends_the_sending() {
     let answers = [vec![http("202 Accepted", "", &accepted())], vec![busy; 7]].concat();
     let (url, requests) = scripted(answers).await;
     person.asks_at(&url);
-    person.run_async(&["send", "--wait", "a.hl7"]).await.expect(1, "error: a.hl7: 429 Too Many Requests");
+    person
+        .run_async(&["send", "--wait", "a.hl7"])
+        .await
+        .expect(1, "error: asking how far the messages are: 429 Too Many Requests");
     assert_eq!(requests.await.unwrap().len(), 8);
 }
 
@@ -739,7 +770,7 @@ async fn a_download_outlives_its_token() {
     // Something else than the message that was asked for leaves nothing.
     let (url, _) = scripted(vec![http("200 OK", "", "MSH|another")]).await;
     person.asks_at(&url);
-    person.run_async(&["get", id.as_str(), "-o", "b.copy"]).await.expect(1, "what was received is not the message");
+    person.run_async(&["get", id.as_str(), "-o", "b.copy"]).await.expect(1, "the downloaded bytes do not match the message id");
     assert!(!person.path("b.copy").exists());
     let names: Vec<_> = std::fs::read_dir(person.home.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| !name.to_string_lossy().starts_with(".tmp")), "{names:?}");
@@ -774,4 +805,57 @@ async fn the_users_own_credentials_read_the_lake() {
     let key = listed.contents().iter().find_map(|it| it.key().filter(|key| key.ends_with(".hl7"))).unwrap();
     let object = user.get_object().bucket(&person.outputs.bucket).key(key).send().await.unwrap();
     assert_eq!(object.body.collect().await.unwrap().to_vec(), message.as_bytes());
+}
+
+/// Queues a message of this person's institute with a token that opens for nobody, as a defect would, and waits until it is held.
+async fn held(person: &Person, control_id: &str) -> String {
+    let message = format!("MSH|^~\\&|HIS|WEST|LAKE|HUB|20260102030405||ADT^A01^ADT_A01|{control_id}|P|2.5.1\rPID|1||7||DOE\r");
+    let message_id = domain::Er7::canonical(&message).unwrap().message_id().to_string();
+    let envelope = json!({
+        "v": 1, "submissionId": ulid::Ulid::generate().to_string(), "messageId": message_id, "source": person.institute,
+        "receivedAt": domain::Timestamp::from(std::time::SystemTime::now()), "subject": "s", "issuer": "i", "token": "bm90IHNlYWxlZA==",
+        "payload": { "inline": base64::prelude::BASE64_STANDARD.encode(&message) },
+    });
+    let sqs = aws_sdk_sqs::Client::new(root(&person.outputs).config());
+    sqs.send_message().queue_url(&person.outputs.queue_url).message_body(envelope.to_string()).send().await.unwrap();
+    until_status(person, &message_id, "held").await;
+    message_id
+}
+
+async fn until_status(person: &Person, message_id: &str, status: &str) {
+    let began = Instant::now();
+    loop {
+        let said = person.run(&["status", message_id, "--json"]);
+        if said.code == Some(0) && said.json()[0]["status"] == status {
+            return;
+        }
+        assert!(began.elapsed() < DEADLINE, "{message_id} is not {status}: {}", said.stderr);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_is_released_by_id_or_all_at_once() {
+    let person = Person::signed_in("release").await;
+    assert_eq!(person.run(&["release", "--all"]).expect(0, "").text().trim(), "Nothing is held.");
+    let (first, second, third) = (held(&person, "1").await, held(&person, "2").await, held(&person, "3").await);
+    let status = person.run(&["status", &first, "--json"]).expect(0, "").json();
+    assert_eq!((text(&status[0]["held"]["reason"]), text(&status[0]["error"]["code"])), ("denied", "TokenInvalid"));
+
+    let table = person.run(&["release", &first]).expect(0, "").text();
+    assert!(table.contains(&first) && table.contains("on its way again"), "{table}");
+    until_status(&person, &first, "stored").await;
+    person.run(&["release", &first]).expect(1, "Not held");
+    person.run(&["release", &"0".repeat(64)]).expect(1, "no message with this id");
+
+    let nothing = person.run(&["release", "--all", "--reason", "expired", "--json"]).expect(0, "").json();
+    assert_eq!(nothing, json!({ "released": [], "refused": [] }));
+    let all = person.run(&["release", "--all", "--reason", "denied", "--json"]).expect(0, "").json();
+    let released: Vec<_> = all["released"].as_array().unwrap().iter().map(|it| text(&it["messageId"]).to_owned()).collect();
+    assert_eq!(released, [second.clone(), third.clone()], "in the order in which they were held");
+    for id in [&second, &third] {
+        until_status(&person, id, "stored").await;
+    }
+    person.run(&["release"]).expect(2, "required");
+    person.run(&["release", "--all", &first]).expect(2, "cannot be used with");
 }

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use aws_sdk_cloudformation::types::{OnFailure, StackStatus};
 use aws_sdk_cognitoidentityprovider::types::DeletionProtectionType;
 use aws_sdk_s3::primitives::ByteStream;
-use sluice::aws::Aws;
-use sluice::deploy::{Change, Deployment, Kind, Options, Sources, With, deploy, destroy};
+use client::aws::Aws;
 use sluice::local::{UpOptions, up};
+use sluice::operator::deploy::{Change, Deployment, Kind, Options, Sources, With, deploy, destroy};
+use sluice::operator::package::{Profile, Purpose, package};
+use sluice::operator::workspace::Workspace;
 use sluice::output::Reporter;
-use sluice::package::{Profile, Purpose, package};
-use sluice::workspace::Workspace;
 
 /// A sign-in prefix that nobody else may have: the one of the local system, see `local`.
 const TAKEN_PREFIX: &str = "sluice-local";
@@ -106,7 +106,7 @@ impl Setting {
         let packages =
             package(&workspace, Purpose::Local(Profile::Dev), &workspace.policies(), &Reporter::silent()).await.unwrap();
         Self {
-            aws: Aws::local(outputs.endpoint_url.as_deref().unwrap(), &outputs.region),
+            aws: outputs.local_aws().unwrap(),
             sources: Sources::read(&workspace, packages).unwrap(),
             stack: format!("{name}{}", std::process::id()),
         }
@@ -115,7 +115,7 @@ impl Setting {
     async fn deploy(&self, parameters: &[(&str, &str)]) -> anyhow::Result<Deployment> {
         let parameters: BTreeMap<_, _> =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let options = Options { stack: self.stack.clone(), parameters };
+        let options = Options { stack: self.stack.clone(), parameters, ..Options::default() };
         deploy(&self.aws, &self.sources, &options, &Reporter::silent()).await
     }
 
@@ -139,6 +139,12 @@ async fn a_deployment_is_made_changed_and_taken_away() {
     assert!(made.changes.iter().all(|(_, change)| *change == Created), "{:?}", made.changes);
     let names: Vec<_> = made.changes.iter().map(|(name, _)| name.strip_prefix(&setting.stack).unwrap()).collect();
     assert_eq!(names, ["-core", "-identity", "-pipeline", "-api"]);
+    let stacks = aws_sdk_cloudformation::Client::new(setting.aws.config());
+    for (name, _) in &made.changes {
+        let answer = stacks.describe_stacks().stack_name(name).send().await.unwrap();
+        let tags: Vec<_> = answer.stacks()[0].tags().iter().map(|tag| (tag.key().unwrap(), tag.value().unwrap())).collect();
+        assert_eq!(tags, [("sluice:deployment", setting.stack.as_str())], "{name}");
+    }
     assert_eq!(setting.changes(&[]).await, [Unchanged; 4]);
     // The log retention is a parameter of all but the first.
     assert_eq!(setting.changes(&[("LogRetentionDays", "30")]).await, [Unchanged, Updated, Updated, Updated]);
@@ -166,7 +172,7 @@ async fn a_deployment_is_made_changed_and_taken_away() {
     assert_eq!(setting.changes(&[("LogRetentionDays", "30")]).await, [Unchanged; 4]);
 
     let kept = setting.destroy(With { users: true, data: false }).await.unwrap();
-    assert_eq!(kept, [Kind::LakeBucket, Kind::CatalogTable, Kind::Key, Kind::Key]);
+    assert_eq!(kept, [Kind::LakeBucket, Kind::HeldBucket, Kind::CatalogTable, Kind::Key, Kind::Key]);
     let object = s3.get_object().bucket(&made.outputs.bucket).key("source=a/one.hl7").send().await.unwrap();
     assert_eq!(object.body.collect().await.unwrap().to_vec(), b"MSH");
     assert!(s3.head_bucket().bucket(&made.outputs.artifact_bucket).send().await.is_err());

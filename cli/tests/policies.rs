@@ -7,12 +7,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use client::sign_in::sign_in;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use sluice::Outputs;
-use sluice::aws::Aws;
 use sluice::local::{UpOptions, up};
-use sluice::sign_in::sign_in;
 use tempfile::TempDir;
 
 /// What the binary said.
@@ -74,11 +73,11 @@ struct Asking {
 
 impl Asking {
     async fn of(pool: &str, client: &str, outputs: &Outputs, institute: &str) -> Self {
-        let aws = Aws::local(outputs.endpoint_url.as_deref().unwrap(), &outputs.region);
+        let aws = outputs.local_aws().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let name = folder.path().file_name().unwrap().to_string_lossy().trim_start_matches('.').to_ascii_lowercase();
         let email = format!("{name}-{}@test.example", std::process::id());
-        let user = sluice::users::create_user(&aws, pool, &email, institute, institute).await.unwrap();
+        let user = sluice::local::users::create_user(&aws, pool, &email, institute, institute).await.unwrap();
         let token = sign_in(&aws, client, &user).await.unwrap().expose_secret().to_owned();
         fs::write(folder.path().join("token"), format!("{token}\n")).unwrap();
         Self { folder, token }
@@ -190,9 +189,9 @@ async fn other_policies_than_the_deployed_ones_can_be_asked() {
 }
 
 #[test]
-fn a_route_that_is_none_is_exit_code_2() {
+fn an_invalid_route_is_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
-    run(folder.path(), &["authorize", "--route", "/er7"], "").expect(2, "it is a method and a path");
+    run(folder.path(), &["authorize", "--route", "/er7"], "").expect(2, "expected a method and a path");
     run(folder.path(), &["authorize", "--explain"], "").expect(2, "--route");
 }
 
@@ -266,13 +265,13 @@ fn an_authorizer_for_an_api_of_ones_own_is_a_zip_with_its_policies() {
 async fn a_folder_that_does_not_validate_stops_a_deployment_before_anything_is_built() {
     let folder = tempfile::tempdir().unwrap();
     let copy = copy_of_policies(&folder);
-    let workspace = sluice::workspace::Workspace::find().await.unwrap();
+    let workspace = sluice::operator::workspace::Workspace::find().await.unwrap();
     // A target folder in which there is nothing: whatever was built would be seen there.
     let target = folder.path().join("target");
     let workspace = workspace.with_target(target.clone());
     let package = async || {
-        let purpose = sluice::package::Purpose::Local(sluice::package::Profile::Dev);
-        let packed = sluice::package::package(&workspace, purpose, &copy, &sluice::output::Reporter::silent()).await;
+        let purpose = sluice::operator::package::Purpose::Local(sluice::operator::package::Profile::Dev);
+        let packed = sluice::operator::package::package(&workspace, purpose, &copy, &sluice::output::Reporter::silent()).await;
         format!("{:#}", packed.unwrap_err())
     };
     fs::write(

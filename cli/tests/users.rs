@@ -14,14 +14,14 @@ use aws_sdk_cognitoidentityprovider::types::{AttributeType, AuthFlowType, Challe
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use client::aws::Aws;
+use client::deployment::Deployment;
+use client::outputs::User;
+use client::sign_in::{exchange, sign_in};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sluice::Outputs;
-use sluice::aws::Aws;
 use sluice::local::{UpOptions, up};
-use sluice::outputs::User;
-use sluice::session::Deployment;
-use sluice::sign_in::{exchange, sign_in};
 
 const PASSWORD: &str = "Correct-horse-7-battery";
 
@@ -46,7 +46,7 @@ impl Setting {
     async fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let outputs = up(UpOptions::default()).await.unwrap();
-        let aws = Aws::local(outputs.endpoint_url.as_deref().unwrap(), &outputs.region);
+        let aws = outputs.local_aws().unwrap();
         let millis = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
         let name = format!("users-{millis}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
@@ -102,7 +102,9 @@ impl Setting {
     /// The bodies of the mails to an address.
     async fn mails(&self, address: &str) -> Vec<String> {
         let url = format!("{}/_ministack/ses/messages", self.outputs.endpoint_url.as_deref().unwrap());
-        let messages: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        let key = self.outputs.root_key.as_ref().unwrap().secret_access_key.expose_secret();
+        let messages = reqwest::Client::new().get(url).bearer_auth(key).send().await.unwrap();
+        let messages: Value = messages.json().await.unwrap();
         let messages = messages["messages"].as_object().unwrap().values().flat_map(|of| of.as_array().unwrap().clone());
         messages.filter(|mail| mail["To"] == json!([address])).map(|mail| mail["BodyText"].as_str().unwrap().to_owned()).collect()
     }
@@ -174,7 +176,7 @@ impl Drop for Setting {
 }
 
 #[tokio::test]
-async fn what_an_operator_sets_is_what_the_users_tokens_say() {
+async fn a_users_token_has_the_rights_that_the_operator_set() {
     let setting = Setting::new().await;
     let (institute, jane) = (setting.institute.as_str(), setting.address("jane"));
     let add = ["users", "add", &jane, "--name", "Jane Doe", "--read", institute, "--write", institute, "--group", "lake-staff"];
@@ -281,7 +283,7 @@ async fn what_makes_no_sense_is_refused_before_anything_is_done() {
     let jane = setting.address("jane");
     setting.refused(&["users", "add", &jane, "--read", "a/b"], 2, "not an institute");
     setting.refused(&["users", "add", &jane, "--write", "${aws:PrincipalTag/read}"], 2, "not an institute");
-    setting.refused(&["users", "add", "jane@@a.example"], 2, "is no e-mail address");
+    setting.refused(&["users", "add", "jane@@a.example"], 2, "is not an e-mail address");
     setting.refused(&["users", "add", &jane, "--group", "nobody"], 1, "there is no group `nobody`");
     setting.refused(&["users", "add", &jane, "--temporary-password-stdin"], 1, "no temporary password on standard input");
     setting.refused(&["users", "set", &jane], 2, "--sign-out");
@@ -322,10 +324,10 @@ async fn an_import_shows_what_it_would_do_does_the_good_rows_and_can_be_repeated
     let shown = setting.run_with(&["users", "import", &file], "");
     assert_eq!(shown.code, 1, "{}", shown.stderr);
     for text in [
-        "To create 1, to change 1, nothing to do 0, refused 5.",
+        "1 to create, 1 to change, 0 unchanged, 5 refused.",
         "Nothing was changed",
         &format!("name none → Old, write none → {institute}, joins lake-staff"),
-        "the address stands in the lines 4 and 5",
+        "the address is in several lines: 4 and 5",
         "read: `../x`: not an institute",
         "the number of fields is 2, and the header has 5",
         "is not UTF-8",
@@ -372,7 +374,7 @@ async fn more_users_than_cognito_lists_at_once_are_imported_and_found_again() {
     let users = setting.users();
     assert!(users.len() == 70 && users.values().all(|user| user["groups"] == json!(["lake-staff"])), "{}", users.len());
     assert!(setting.mails(&setting.address("user1")).await.is_empty());
-    assert!(setting.run(&["users", "import", &file]).contains("To create 0, to change 0, nothing to do 70, refused 0."));
+    assert!(setting.run(&["users", "import", &file]).contains("0 to create, 0 to change, 70 unchanged, 0 refused."));
 }
 
 #[tokio::test]
@@ -405,14 +407,14 @@ async fn an_export_is_private_and_its_import_finds_nothing_to_do() {
 
     // Other tests make and change users meanwhile.
     let own = setting.file("own.csv", format!("email,name,read,write,groups,enabled\n{}\n", own.join("\n")).as_bytes());
-    assert!(setting.run(&["users", "import", &own, "--yes"]).contains("nothing to do 2, refused 0."));
+    assert!(setting.run(&["users", "import", &own, "--yes"]).contains("2 unchanged, 0 refused."));
     assert!(setting.run(&["users", "export", "-"]).contains(&jane));
     setting.refused(&["users", "export", "-", "--json"], 1, "cannot both go to the standard output");
     setting.refused(&["users", "export", "/nonexistent/users.csv"], 1, "writing /nonexistent/users.csv");
 }
 
 #[tokio::test]
-async fn who_waits_is_approved_once_or_rejected() {
+async fn a_pending_user_is_approved_once_or_rejected() {
     let setting = Setting::new().await;
     let institute = setting.institute.as_str();
     let (jane, joe) = (setting.pending("jane").await, setting.pending("joe").await);
@@ -500,6 +502,9 @@ async fn a_domain_has_one_rule() {
     let made = rule().unwrap();
     assert_eq!((&made["read"], &made["write"], &made["provider"]), (&json!(false), &json!(true), &json!("Okta")));
 
+    // A name that programs take for a number is one institute's own here, and is warned of.
+    let said = setting.run_with(&["domains", "set", domain, "--institute", "1e5", "--read", "--yes"], "");
+    assert!(said.code == 0 && said.stderr.contains("The institute `1e5` looks like a number"), "{}", said.stderr);
     setting.run(&["domains", "remove", domain]);
     assert_eq!(rule(), None);
     setting.refused(&["domains", "remove", domain], 1, "there is no rule");
@@ -549,4 +554,34 @@ async fn the_lakes_staff_are_users_of_a_pool_of_their_own() {
     let attributes = described.user_pool().unwrap().schema_attributes().iter().filter_map(|attribute| attribute.name());
     assert_eq!(attributes.filter(|name| name.contains("read") || name.contains("write")).count(), 0);
     setting.pool.admin_delete_user().user_pool_id(pool).username(&eve).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_of_rights_and_rules_are_in_the_account_without_names() {
+    let setting = Setting::new().await;
+    let (email, institute) = (setting.address("ann"), setting.institute.clone());
+    setting.run(&["users", "add", &email, "--name", "Ann Elk", "--read", &institute, "--no-invitation"]);
+    setting.run(&["users", "set", &email, "--write", &institute]);
+    setting.run(&["users", "disable", &email]);
+    setting.run(&["domains", "set", &setting.domain, "--institute", &institute, "--read", "--yes"]);
+    setting.run(&["domains", "remove", &setting.domain]);
+    let found = setting.json(&["accounting", "--institute", &institute, "--from", "1h"]);
+    let found = found.as_array().unwrap();
+    let of = |action: &str| -> Vec<String> {
+        let entries = found.iter().filter(|it| it["action"] == action);
+        entries.map(|it| format!("{} {}", it["outcome"].as_str().unwrap(), it["changes"].as_str().unwrap_or_default())).collect()
+    };
+    assert_eq!(of("user"), [format!("created read none → {institute}"), format!("changed write none → {institute}")]);
+    assert_eq!(of("rule"), ["rule-made read"]);
+    let user = found.iter().find(|it| it["action"] == "user").unwrap();
+    assert!(user["operator"].as_str().unwrap().starts_with("arn:aws"), "{user}");
+
+    // By the person: what an institute's account does not name as well.
+    let sub = user["changed"].as_str().unwrap();
+    let csv = setting.run(&["accounting", "--person", sub, "--from", "1h", "--csv"]);
+    assert!(csv.starts_with("at,action,outcome,subject,") && csv.contains(",user,signed-out,"), "{csv}");
+    assert!(!csv.contains("Ann") && !csv.contains(&setting.domain), "{csv}");
+    let table = setting.run(&["accounting", "--person", sub, "--from", "1h"]);
+    assert!(table.contains("signed-out"), "{table}");
+    assert_eq!(setting.run_with(&["accounting"], "").code, 2);
 }

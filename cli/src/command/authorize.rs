@@ -3,17 +3,17 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ::policies::Explanation;
 use anyhow::{Context, Result, ensure};
-use authorize::Explanation;
 use secrecy::SecretString;
 
-use crate::client::Client;
 use crate::error::ExitCode;
 use crate::local::Authorization;
+use crate::operator::policies::{self, Verdict};
+use crate::operator::workspace::Workspace;
 use crate::output::{Output, one_line};
-use crate::outputs::Outputs;
-use crate::policies::{self, Verdict};
-use crate::workspace::Workspace;
+use client::Client;
+use client::outputs::Outputs;
 
 /// More than any token has: what is longer is not read to its end.
 const LONGEST_TOKEN: u64 = 64 * 1024;
@@ -30,8 +30,7 @@ pub(crate) struct Args {
     /// Method and path: a route, as in `GET /er7/{messageId}`, or a request, as in `GET /institutes/west/er7`.
     #[arg(long, value_name = "ROUTE", value_parser = route)]
     route: Route,
-    /// The policies to ask, instead of this checkout's workers/authorize/policies. A deployment's are those that it was
-    /// deployed with.
+    /// Policy folder to evaluate, instead of this checkout's workers/authorize/policies. The deployed policies may differ.
     #[arg(long, value_name = "FOLDER")]
     policies: Option<PathBuf>,
     #[command(flatten)]
@@ -49,7 +48,7 @@ fn route(text: &str) -> Result<Route, String> {
         [method, path] if path.starts_with('/') && method.bytes().all(|it| it.is_ascii_alphabetic()) => {
             Ok(Route { method: method.to_ascii_uppercase(), path: (*path).to_owned() })
         }
-        _ => Err("it is a method and a path, as in `GET /er7/{messageId}`".to_owned()),
+        _ => Err("expected a method and a path, such as `GET /er7/{messageId}`".to_owned()),
     }
 }
 
@@ -116,7 +115,7 @@ fn read_token(path: &Path) -> Result<SecretString> {
 
 fn bare(text: &SecretString) -> &str {
     use secrecy::ExposeSecret;
-    authorize::token::bearer(text.expose_secret())
+    ::policies::token::bearer(text.expose_secret())
 }
 
 /// For a person. Whatever a provider has put into its token commands no terminal.

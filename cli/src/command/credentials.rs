@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use crate::client::Client;
 use crate::error::ExitCode;
 use crate::output::Output;
-use crate::sign_in::exchange;
+use client::Client;
+use client::sign_in::exchange;
 
 /// The signed-in user's own AWS credentials.
 #[derive(Debug, clap::Args)]

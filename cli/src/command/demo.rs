@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use crate::demo;
 use crate::error::ExitCode;
+use crate::local::demo;
 use crate::local::{self, Authorization, UpOptions};
+use crate::operator::package::Profile;
 use crate::output::Output;
-use crate::package::Profile;
 
 /// How to run the demo.
 #[derive(Debug, clap::Args)]
@@ -17,12 +17,16 @@ pub(crate) struct Args {
     /// Who lets users in.
     #[arg(long, value_enum, env = Authorization::VARIABLE, default_value = "unified")]
     authorization: Authorization,
+    /// Do not wait for a local system that does not answer: stop it and start a new one. Its messages are gone then.
+    #[arg(long)]
+    replace: bool,
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let authorization = args.authorization;
     let profile = if args.release { Profile::Release } else { Profile::Dev };
-    let outputs = local::up(UpOptions { profile, authorization, reporter: output.reporter.clone() }).await?;
+    let outputs =
+        local::up(UpOptions { profile, authorization, replace: args.replace, reporter: output.reporter.clone() }).await?;
     let rows = demo::run(&outputs, &output.reporter).await?;
     let as_expected = rows.iter().all(|row| row.unexpected.is_none());
 
@@ -44,9 +48,10 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         let endpoint = outputs.endpoint_url.as_deref().unwrap_or_default();
         output.line(format!(
             "\nTo look further:\n  \
+             cargo run -- console        see it in a browser\n  \
              cargo run -- local status   where everything is (users and passwords: target/local/outputs.json)\n  \
              cargo run -- local down     stop it; the messages are gone then\n\
-             and with the AWS CLI, after `export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test \
+             and with the AWS CLI, after `export AWS_SHARED_CREDENTIALS_FILE=target/local/credentials \
              AWS_DEFAULT_REGION={region} AWS_ENDPOINT_URL={endpoint}`:\n  \
              aws s3 cp s3://{bucket}/{key} -\n  \
              aws dynamodb scan --table-name {table}\n  \

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::aws::Aws;
-use crate::deploy::{self, Options, Sources};
 use crate::error::ExitCode;
+use crate::operator::deploy::{self, Options, Sources};
+use crate::operator::package::{self, Architecture, Profile, Purpose};
+use crate::operator::workspace::Workspace;
 use crate::output::Output;
-use crate::package::{self, Architecture, Profile, Purpose};
-use crate::workspace::Workspace;
+use client::aws::Aws;
 
 /// What to deploy, and under which name.
 #[derive(Debug, clap::Args)]
@@ -23,11 +23,16 @@ pub(crate) struct Args {
     /// A template parameter, as often as needed; all others have the template's default.
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = name_and_value)]
     parameters: Vec<(String, String)>,
-    /// The policies that decide who may do what, instead of this checkout's workers/authorize/policies. To be given at each
-    /// deployment.
+    /// A tag of everything that has tags, as often as needed. The stacks keep the tags that they have.
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    tags: Vec<(String, String)>,
+    /// The role that CloudFormation deploys under; without it, your own rights.
+    #[arg(long, value_name = "ARN")]
+    role_arn: Option<String>,
+    /// Policy folder to deploy, instead of this checkout's workers/authorize/policies. Pass it on every deployment.
     #[arg(long, value_name = "FOLDER")]
     policies: Option<PathBuf>,
-    /// Build quickly instead of well; for a stand-in for AWS (AWS_ENDPOINT_URL) on this machine.
+    /// Use a debug build; only with a local AWS emulator (AWS_ENDPOINT_URL).
     #[arg(long, hide = true)]
     dev: bool,
 }
@@ -51,7 +56,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let sources = Sources::read(&workspace, packages)?;
     let mut parameters: std::collections::BTreeMap<_, _> = args.parameters.into_iter().collect();
     parameters.insert("Architecture".to_owned(), args.architecture.name().to_owned());
-    let options = Options { stack: args.stack, parameters };
+    let tags = args.tags.into_iter().collect();
+    let options = Options { stack: args.stack, parameters, tags, role_arn: args.role_arn };
     let deployment = deploy::deploy(&aws, &sources, &options, &output.reporter).await?;
 
     if output.is_json() {

@@ -4,10 +4,10 @@ use std::io::{BufRead, IsTerminal};
 
 use anyhow::{Result, ensure};
 
-use crate::aws::Aws;
-use crate::deploy::{self, With};
 use crate::error::ExitCode;
+use crate::operator::deploy::{self, With};
 use crate::output::Output;
+use client::aws::Aws;
 
 /// What to delete.
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Delete the messages, the catalog and the keys as well. There is no way back.
     #[arg(long)]
     delete_data: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }

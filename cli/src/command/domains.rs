@@ -1,12 +1,14 @@
 //! `sluice domains`
 
-use anyhow::{Context, Result};
-use domain::enrollment::{DomainRule, EmailDomain};
-use domain::{Source, Timestamp};
+use std::time::SystemTime;
 
-use super::{DeploymentArgs, confirm};
-use crate::enrollment::Enrollment;
+use anyhow::{Context, Result};
+use domain::Source;
+use domain::enrollment::{DomainRule, EmailDomain};
+
+use super::{DeploymentArgs, confirm, warn_of_names};
 use crate::error::ExitCode;
+use crate::operator::enrollment::Enrollment;
 use crate::output::Output;
 
 /// What to do with the rules for those who sign up.
@@ -27,7 +29,7 @@ enum Action {
     Set {
         #[command(flatten)]
         deployment: DeploymentArgs,
-        /// What stands behind the @ of the addresses.
+        /// The domain part of the e-mail addresses (after the @).
         domain: EmailDomain,
         /// Whose addresses these are. You vouch for it.
         #[arg(long)]
@@ -37,7 +39,7 @@ enum Action {
         /// The identity provider the users come by; without it, those who sign up in the user pool itself.
         #[arg(long, value_name = "NAME")]
         provider: Option<String>,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(long)]
         yes: bool,
     },
@@ -50,7 +52,7 @@ enum Action {
     },
 }
 
-/// At least one of them: a rule that gives nothing is none.
+/// At least one is required: a rule must grant something.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Rights {
@@ -84,7 +86,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         }
         Action::Set { deployment, domain, institute, rights: Rights { read, write }, provider, yes } => {
             let enrollment = enrollment(&deployment).await?;
-            let rule = DomainRule { domain, institute, read, write, provider, added_at: Timestamp::now() };
+            warn_of_names(output, [&institute]);
+            let rule = DomainRule { domain, institute, read, write, provider, added_at: SystemTime::now().into() };
             confirm(output, yes, &format!("{} Is the domain theirs alone?", meaning(&rule)))?;
             let replaced = enrollment.put_rule(&rule).await?;
             if output.is_json() {

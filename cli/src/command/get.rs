@@ -4,23 +4,23 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use domain::MessageId;
 
-use crate::client::Client;
+use super::ids::GivenId;
 use crate::error::ExitCode;
 use crate::output::{Output, for_people};
-use crate::private_file;
-use crate::read::{self, Format};
+use client::Client;
+use client::private_file;
+use client::read::{self, Format};
 
 /// Which message, and where to.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The message's id.
+    /// The message's id, or its first 8 digits or more.
     #[arg(value_name = "ID")]
-    id: MessageId,
+    id: GivenId,
     /// The message as it is, or its rendition in JSON, which is also what `--json` gives.
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<Form>,
     /// The bytes as they were received, in whatever character set and framing.
     #[arg(long, conflicts_with = "format")]
     raw: bool,
@@ -29,10 +29,29 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Form {
+    /// The message itself.
+    Er7,
+    /// The JSON rendition. A message that did not parse has no rendition.
+    Json,
+}
+
+impl From<Form> for Format {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Er7 => Self::Er7,
+            Form::Json => Self::Json,
+        }
+    }
+}
+
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let usual = if output.is_json() { Format::Json } else { Format::Er7 };
-    let format = if args.raw { Format::Raw } else { args.format.unwrap_or(usual) };
-    let message = read::message(&Client::open()?, &args.id, format).await.with_context(|| args.id.to_string())?;
+    let format = if args.raw { Format::Raw } else { args.format.map_or(usual, Format::from) };
+    let client = Client::open()?;
+    let id = args.id.resolve(&client, None).await?;
+    let message = read::message(&client, &id, format).await.with_context(|| id.to_string())?;
     match &args.output {
         Some(path) => {
             private_file::write(path, &message)?;

@@ -12,12 +12,13 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
-use domain::{Charset, Er7};
+use domain::Charset;
 use serde::Serialize;
 
 use crate::error::ExitCode;
-use crate::messages::{self, Body, Message};
-use crate::output::{Output, for_people, one_line};
+use crate::output::{Output, for_people, json_text, one_line};
+use client::messages;
+use hl7::{Body, Piece};
 
 /// What to do with messages.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ enum Command {
     Er7(er7::Args),
     /// Print the acknowledgments that the API would give.
     Ack(ack::Args),
-    /// Say what messages have that their version of HL7 does not, and what they lack; never what is in them.
+    /// Validate messages against their HL7 version; findings never quote values.
     Validate(Input),
     /// Print the id of each message, the SHA-256 of its canonical form.
     Id(Input),
@@ -49,14 +50,14 @@ struct Input {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    encoding: Encoding,
+    charset: CharsetArg,
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
-struct Encoding {
-    /// What the messages are in, as `iso-8859-1`, or in a name of HL7 table 0211, as `8859/1`. By default a byte order mark
-    /// says it, else MSH-18, else it is UTF-8.
-    #[arg(long = "encoding", value_name = "LABEL", value_parser = crate::messages::charset)]
+struct CharsetArg {
+    /// Character set of the messages: an IANA name (`iso-8859-1`) or a value of HL7 table 0211 (`8859/1`). Default: byte order
+    /// mark, then MSH-18, then UTF-8.
+    #[arg(long = "charset", alias = "encoding", value_name = "LABEL", value_parser = client::messages::charset)]
     named: Option<Charset>,
 }
 
@@ -101,12 +102,12 @@ impl Run<'_> {
     fn each(
         &mut self,
         files: &[PathBuf],
-        encoding: Encoding,
+        charset: CharsetArg,
         mut then: impl FnMut(&mut Self, &str, &Body) -> Result<()>,
     ) -> Result<()> {
         for path in named(files)? {
             let file = name(&path);
-            match Body::read(&path, encoding.named) {
+            match messages::read(&path, charset.named) {
                 Ok(body) => {
                     for problem in body.problems() {
                         self.say(format!("warning: {file}: {}", messages::describe(&problem)))?;
@@ -119,12 +120,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A message in canonical form; one that cannot be decoded, or is empty, is reported.
-    fn read(&mut self, file: &str, body: &Body, message: &Message<'_>) -> Result<Option<Er7>> {
+    /// Reads a message. One that cannot be decoded, or is empty, is reported.
+    fn read(&mut self, file: &str, body: &Body, message: &Piece<'_>) -> Result<Option<hl7::Message>> {
         match message.read() {
-            Ok(er7) => Ok(Some(er7)),
+            Ok(read) => Ok(Some(read)),
             Err(error) => {
-                self.complain(body.name(file, message.number), message.explain(&error))?;
+                self.complain(messages::name(body, file, message.number()), messages::explain(message, &error))?;
                 Ok(None)
             }
         }
@@ -157,9 +158,8 @@ impl Run<'_> {
 
     /// Prints a line of JSON.
     fn json_line(&mut self, value: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_vec(value)?;
-        line.push(b'\n');
-        self.put(&line)
+        writeln!(self.out, "{}", json_text(&serde_json::to_string(value)?))?;
+        Ok(())
     }
 }
 
@@ -167,12 +167,12 @@ impl Run<'_> {
 #[derive(Serialize)]
 struct Which<'a> {
     file: &'a str,
-    /// The how manieth of its file, from 1.
+    /// Its 1-based index in the file.
     message: usize,
 }
 
 fn named(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    if files.is_empty() { Ok(Vec::from([PathBuf::from("-")])) } else { messages::files(files) }
+    if files.is_empty() { Ok(Vec::from([PathBuf::from("-")])) } else { messages::files(files, None) }
 }
 
 /// A file's name, fit for a line.

@@ -5,9 +5,9 @@ use clap::Subcommand;
 
 use crate::error::ExitCode;
 use crate::local::{self, Authorization, UpOptions};
+use crate::operator::package::Profile;
 use crate::output::Output;
-use crate::outputs::Outputs;
-use crate::package::Profile;
+use client::outputs::Outputs;
 
 /// What to do with the local system.
 #[derive(Debug, clap::Args)]
@@ -26,6 +26,9 @@ enum Action {
         /// Who lets users in.
         #[arg(long, value_enum, env = Authorization::VARIABLE, default_value = "unified")]
         authorization: Authorization,
+        /// Do not wait for a local system that does not answer: stop it and start a new one. Its messages are gone then.
+        #[arg(long)]
+        replace: bool,
     },
     /// Stop it. Its messages and users are gone then.
     Down,
@@ -35,9 +38,9 @@ enum Action {
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     match args.action {
-        Action::Up { release, authorization } => {
+        Action::Up { release, authorization, replace } => {
             let profile = if release { Profile::Release } else { Profile::Dev };
-            local::up(UpOptions { profile, authorization, reporter: output.reporter.clone() }).await?;
+            local::up(UpOptions { profile, authorization, replace, reporter: output.reporter.clone() }).await?;
             status(output).await
         }
         Action::Down => {
@@ -66,6 +69,11 @@ async fn status(output: &Output) -> Result<ExitCode> {
             rows.extend(outputs_rows(outputs));
         }
         output.table(["local system", "running"], rows);
+    } else if let Some(pid) = status.pid {
+        output.line(format!(
+            "The local system (process {pid}) runs and does not answer: it is busy or stuck. `sluice local up` waits for it; \
+             with `--replace` it starts a new one, and the messages are gone then."
+        ));
     } else {
         output.line("The local system does not run. `sluice local up` starts it.");
     }

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::error::{Environment, ExitCode};
+use crate::error::ExitCode;
 use crate::output::{Output, Reporter};
-use crate::session::{Deployment, Session, SessionFile};
-use crate::sign_in::{Person, UserPool};
+use client::deployment::Deployment;
+use client::error::Environment;
+use client::session::{Session, SessionFile};
+use client::sign_in::{Person, UserPool};
 
 /// Who signs in, and where.
 #[derive(Debug, clap::Args)]
@@ -59,7 +61,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     file.write(&session)?;
     if args.set_up_totp {
         pool.set_up_totp(&session.tokens.access, &session.email, person.as_mut()).await?;
-        output.reporter.say("From now on the account is signed in to with a code of the authenticator as well.");
+        output.reporter.say("From now on a sign-in also needs a code of the authenticator app.");
     }
     super::whoami::show(&session, output)
 }

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use crate::error::ExitCode;
 use crate::output::Output;
-use crate::session::SessionFile;
-use crate::sign_in::UserPool;
+use client::session::SessionFile;
+use client::sign_in::UserPool;
 
 /// Ends the sign-in of this machine.
 #[derive(Debug, clap::Args)]

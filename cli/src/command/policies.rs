@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::error::ExitCode;
+use crate::operator::package::{self, Architecture, Profile, Purpose, write_whole};
+use crate::operator::policies;
+use crate::operator::workspace::Workspace;
 use crate::output::Output;
-use crate::package::{self, Architecture, Profile, Purpose, write_whole};
-use crate::policies;
-use crate::workspace::Workspace;
 
 /// What to do with a folder of policies.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Say whether the folder validates, and what is wrong where if not.
+    /// Validate a policy folder; print each error with file, line and column.
     Check {
         #[command(flatten)]
         folder: Folder,

@@ -8,12 +8,14 @@ use domain::{State, Status};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::client::Client;
+use super::ids;
 use crate::error::ExitCode;
-use crate::messages::{self, describe};
 use crate::output::{Output, Reporter};
-use crate::send::{self, Fate, Journal, Options, Report, Row};
-use crate::session::{Claims, state_folder};
+use client::Client;
+use client::messages::{self, describe};
+use client::send::{self, Fate, Journal, Options, Row, Sent};
+use client::session::state_folder;
+use client::tokens::TokenClaims;
 
 /// Of more messages than these a table shows only what is not accepted, or not stored.
 const MOST_ROWS: usize = 50;
@@ -24,11 +26,20 @@ pub(crate) struct Args {
     /// Files of ER7, one message or several each; a folder means the files directly in it, `-` means stdin.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The encoding of the files, whatever MSH-18 says. By default a byte order mark says it, else MSH-18, else it is UTF-8.
+    /// The character set of the files, whatever MSH-18 says. By default a byte order mark says it, else MSH-18, else it is UTF-8.
     #[arg(long, value_parser = charset)]
     charset: Option<String>,
+    /// Of a folder only the files with such a name: '*.hl7'.
+    #[arg(long, value_name = "PATTERN")]
+    name: Option<String>,
+    /// Send also what does not begin as HL7 does. Nothing can be taken back from a lake.
+    #[arg(long)]
+    any: bool,
+    /// Only show what would be sent.
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
     /// How many messages are under way at a time.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, default_value_t = 4, env = "SLUICE_CONCURRENCY", value_parser = clap::value_parser!(u8).range(1..=64))]
     concurrency: u8,
     /// Send also what was accepted before.
     #[arg(long)]
@@ -39,16 +50,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
-    let files = messages::files(&args.files)?;
+    let files = messages::files(&args.files, args.name.as_deref())?;
     let (hurry, hurried) = watch::channel(false);
     let client = Client::open_until(hurried.clone())?;
     let session = client.session().await?;
-    let claims = Claims::of(&session.tokens.id)?;
+    let claims = TokenClaims::of(&session.tokens.id)?;
     let journal = Journal::open(&state_folder()?.join("sent"), [&session.deployment.api_url, &claims.sub, &claims.write])?;
     let options = Options {
         charset: args.charset,
         concurrency: usize::from(args.concurrency),
         again: args.again,
+        any: args.any,
+        dry_run: args.dry_run,
         wait: args.wait.map(Duration::from_secs),
     };
 
@@ -56,7 +69,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let progress = output.reporter.progress("sending");
     let report = tokio::select! {
         report = send::send(&client, &journal, &files, &options, &hurried, &progress) => report,
-        () = interrupted_twice(&mut interrupts, &hurry, &output.reporter) => bail!("broken off; what was accepted is in the journal"),
+        () = interrupted_twice(&mut interrupts, &hurry, &output.reporter) => bail!("interrupted; the journal has what was accepted, and the same command sends the rest"),
     };
     print(&report, output)?;
     if let Some(error) = report.error {
@@ -73,35 +86,43 @@ async fn interrupted_twice(interrupts: &mut Signal, hurry: &watch::Sender<bool>,
     interrupts.recv().await;
 }
 
-fn print(report: &Report, output: &Output) -> Result<()> {
-    let [accepted, refused, left] = [Fate::Accepted, Fate::Refused, Fate::Left].map(|fate| report.count(fate));
+fn print(report: &Sent, output: &Output) -> Result<()> {
+    let fates = [Fate::Accepted, Fate::Before, Fate::Planned, Fate::Refused, Fate::Left];
+    let [accepted, before, planned, refused, left] = fates.map(|fate| report.count(fate));
     if output.is_json() {
         let counts = serde_json::json!({
-            "files": report.rows, "accepted": accepted, "refused": refused, "left": left, "batchProblems": report.doubts,
+            "files": report.rows, "accepted": accepted, "before": before, "planned": planned, "refused": refused, "left": left,
+            "batchProblems": report.doubts,
         });
         return output.json(&counts);
     }
     // Of many, only those that somebody has to look at.
-    let is_done = |row: &&Row| row.fate == Fate::Accepted && row.status.is_none_or(|it| it == Status::Stored);
+    let is_done = |row: &&Row| row.fate.is_well() && row.status.is_none_or(|it| it == Status::Stored);
     let few = report.rows.len() <= MOST_ROWS;
-    let cells = report
-        .rows
-        .iter()
-        .filter(|row| few || !is_done(row))
-        .map(|row| [row.file.clone(), row.message_id.clone().unwrap_or_default(), row.answer.clone(), outcome(row)]);
+    let cells = report.rows.iter().filter(|row| few || !is_done(row)).map(|row| {
+        let id = shortened(row.message_id.as_deref().unwrap_or_default());
+        [row.file.clone(), id, row.answer.clone(), outcome(row)]
+    });
     output.table(["file", "message", "answer", "outcome"], cells);
-    output.reporter.say(format!("{accepted} accepted, {refused} refused, {left} left."));
+    let before = if before > 0 { format!("{before} sent or stored before, ") } else { String::new() };
+    let planned = if planned > 0 { format!("{planned} would be sent, ") } else { String::new() };
+    output.reporter.say(format!("{accepted} accepted, {before}{planned}{refused} refused, {left} left."));
     for doubt in &report.doubts {
         output.reporter.say(format!("Look at {}: {}.", doubt.file, describe(&doubt.problem)));
     }
     if left > 0 {
-        output.reporter.say("The same command goes on with those that are left.");
+        output.reporter.say("The same command sends the rest.");
     }
     let is_lost = |row: &Row| row.status.is_some_and(|it| it.is_final() && it != Status::Stored);
     if report.rows.iter().any(is_lost) {
-        output.reporter.say("The same command sends those again that were accepted and not stored.");
+        output.reporter.say("The same command resends messages that were accepted but not stored.");
     }
     Ok(())
+}
+
+/// The first digits of an id, which the other commands take.
+fn shortened(id: &str) -> String {
+    id.chars().take(ids::SHORT).collect()
 }
 
 fn outcome(row: &Row) -> String {
@@ -118,6 +139,6 @@ fn charset(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.bytes().all(good) {
         Ok(text.to_owned())
     } else {
-        Err("it is no name of an encoding, such as iso-8859-1".to_owned())
+        Err("unknown character set; use a name such as iso-8859-1".to_owned())
     }
 }

@@ -1,29 +1,25 @@
 //! `sluice users`
 
-use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+mod file;
+
+use std::io::BufRead;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use domain::Source;
-use futures_util::{StreamExt, stream};
 use secrecy::SecretString;
-use serde::Serialize;
 use serde_json::json;
 
-use super::{DeploymentArgs, confirm};
-use crate::enrollment::Enrollment;
+use super::{DeploymentArgs, warn_of_names};
 use crate::error::{ExitCode, Misused};
+use crate::operator::enrollment::Enrollment;
+use crate::operator::users::account::{Account, Change, Right, Wish};
+use crate::operator::users::address::Address;
+use crate::operator::users::directory::{Directory, Invitation};
 use crate::output::Output;
-use crate::private_file;
-use crate::users::address::Address;
-use crate::users::directory::{Account, Change, Directory, Invitation, Right, Wish};
-use crate::users::roster::{self, Row, Todo};
 
 /// What happens to a signed-in user whose rights change.
 const UNTIL_THEN: &str = "A token that is issued already keeps the old rights until it expires; --sign-out ends that.";
-
-/// How many users are changed at once.
-const AT_ONCE: usize = 4;
 
 /// What to do with the users.
 #[derive(Debug, clap::Args)]
@@ -37,11 +33,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Make a user. Cognito writes to them with a temporary password.
+    /// Create a user. Cognito e-mails them a temporary password.
     Add(On<Add>),
-    /// Change what a user may do, or is called.
+    /// Change a user's rights or name.
     Set(On<Set>),
-    /// Write to a user who has not signed in yet again, with a new temporary password.
+    /// Resend the invitation with a new temporary password to a user who has not signed in yet.
     Invite(On<One>),
     /// Close an account and end its sessions.
     Disable(On<One>),
@@ -53,9 +49,9 @@ enum Action {
     Pending(On<Nothing>),
     /// Give a user who has none their rights, and take them off that list.
     Approve(On<Approve>),
-    /// Take a user off that list. They stay as they are.
+    /// Remove a user from the pending list without changing the account.
     Reject(On<One>),
-    /// Make the users as a CSV file says: shows what it would do, asks, and does it.
+    /// Import users from a CSV file: shows the changes, asks for confirmation and applies them.
     Import(On<Import>),
     /// Write the users into a CSV file that `import` reads.
     Export(On<Export>),
@@ -95,7 +91,7 @@ struct Add {
     /// A group to put the user into; may be given again.
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
-    /// Nobody writes to the user.
+    /// Send no invitation e-mail.
     #[arg(long)]
     no_invitation: bool,
     /// Take the temporary password from a line of standard input; Cognito makes one up otherwise.
@@ -142,7 +138,7 @@ struct SetChanges {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Only who reads from or writes for this institute.
+    /// Only users who can read from or write for this institute.
     #[arg(long)]
     institute: Option<Source>,
 }
@@ -168,9 +164,9 @@ struct Rights {
 
 #[derive(Debug, clap::Args)]
 struct Import {
-    /// UTF-8, a user a line. The first line names some of the columns email, name, read, write, groups, enabled.
+    /// CSV file in UTF-8, one user per line. The header names any of the columns email, name, read, write, groups, enabled.
     file: PathBuf,
-    /// Do not ask. Without it and without a terminal, nothing is changed.
+    /// Do not ask for confirmation. Without it and without a terminal, nothing is changed.
     #[arg(long)]
     yes: bool,
     /// Nobody writes to new users; `users invite` does so later.
@@ -184,7 +180,7 @@ struct Export {
     file: PathBuf,
 }
 
-/// Whose accounts.
+/// Which user pool the accounts are in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
     Institutes,
@@ -209,8 +205,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             approve(&directory, &enrollment, on.args, output).await
         }
         Action::Reject(on) => reject(&on.both().await?.1, &on.args.user, output).await,
-        Action::Import(on) => import(&on.directory(whose).await?, on.args, output).await,
-        Action::Export(on) => export(&on.directory(whose).await?, &on.args.file, output).await,
+        Action::Import(on) => file::import(&on.directory(whose).await?, on.args, output).await,
+        Action::Export(on) => file::export(&on.directory(whose).await?, &on.args.file, output).await,
     }
 }
 
@@ -219,7 +215,7 @@ impl Action {
     fn is_not_for_staff(&self) -> Option<&'static str> {
         const NO_INSTITUTE: &str = "the lake's staff have no institutes to read from or write for: what they may do is in the \
                                     policies, so --staff goes without --read, --write and --institute";
-        const NO_SIGN_UP: &str = "nobody signs up as the lake's staff: `sluice users add --staff EMAIL` makes them";
+        const NO_SIGN_UP: &str = "the lake's staff cannot sign up: create accounts with `sluice users add --staff EMAIL`";
         const NO_FILE: &str = "the lake's staff are made one by one: `sluice users add --staff EMAIL`";
         match self {
             Self::Add(on) => (on.args.read.is_some() || on.args.write.is_some()).then_some(NO_INSTITUTE),
@@ -241,16 +237,17 @@ impl<A: clap::Args> On<A> {
             Whose::Institutes => &outputs.user_pool_id,
             Whose::Staff => outputs.staff_pool()?.0,
         };
-        Ok(Directory::new(&aws, pool))
+        Directory::new(&aws, &outputs, pool)
     }
 
     async fn both(&self) -> Result<(Directory, Enrollment)> {
         let (aws, outputs) = self.deployment.find().await?;
-        Ok((Directory::new(&aws, &outputs.user_pool_id), Enrollment::new(&aws, &outputs)?))
+        Ok((Directory::new(&aws, &outputs, &outputs.user_pool_id)?, Enrollment::new(&aws, &outputs)?))
     }
 }
 
 async fn add(directory: &Directory, args: Add, whose: Whose, output: &Output) -> Result<ExitCode> {
+    warn_of_names(output, args.read.iter().chain(&args.write));
     let wish = Wish {
         name: args.name,
         read: args.read.map(Right::from),
@@ -274,7 +271,7 @@ async fn add(directory: &Directory, args: Add, whose: Whose, output: &Output) ->
         });
         output.line(match (args.no_invitation, known) {
             (false, _) => "Cognito sends them a temporary password.".to_owned(),
-            (true, true) => "Nobody wrote to them: tell them the temporary password on a safe way.".to_owned(),
+            (true, true) => "Nobody wrote to them: give them the temporary password over a secure channel.".to_owned(),
             (true, false) => {
                 let staff = if whose == Whose::Staff { "--staff " } else { "" };
                 format!("Nobody wrote to them: `sluice users invite {staff}{}` does.", args.email)
@@ -294,6 +291,7 @@ fn password_line() -> Result<SecretString> {
 
 async fn set(directory: &Directory, args: Set, whose: Whose, output: &Output) -> Result<ExitCode> {
     let SetChanges { read, no_read, write, no_write, name, add_group, remove_group, sign_out } = args.changes;
+    warn_of_names(output, read.iter().chain(&write));
     directory.require_groups(add_group.iter().chain(&remove_group)).await?;
     let account = directory.find(&args.user).await?;
     let mut groups = account.groups.clone();
@@ -335,7 +333,7 @@ async fn invite(directory: &Directory, user: &str, output: &Output) -> Result<Ex
 
 async fn switch(directory: &Directory, user: &str, on: bool, output: &Output) -> Result<ExitCode> {
     let account = directory.find(user).await?;
-    // Not only if it differs: a closing that was broken off before the sessions ended is made whole by another.
+    // Done even if the account is already disabled: an earlier `disable` may have stopped before it ended the sessions.
     let change = if on { Change::Enable } else { Change::Disable };
     directory.apply(&account, std::slice::from_ref(&change)).await?;
     if output.is_json() {
@@ -392,6 +390,7 @@ async fn pending(enrollment: &Enrollment, output: &Output) -> Result<ExitCode> {
 async fn approve(directory: &Directory, enrollment: &Enrollment, args: Approve, output: &Output) -> Result<ExitCode> {
     let account = directory.find(&args.user).await?;
     let Rights { read, write } = args.rights;
+    warn_of_names(output, read.iter().chain(&write));
     let wish = Wish { read: read.map(Right::from), write: write.map(Right::from), ..Wish::default() };
     // Rights that are wished already are those of an approval that was broken off.
     let has_no_other =
@@ -429,124 +428,6 @@ async fn reject(enrollment: &Enrollment, user: &str, output: &Output) -> Result<
     Ok(ExitCode::Success)
 }
 
-/// A row of an import as a program reads it.
-#[derive(Serialize)]
-struct Report<'a> {
-    line: usize,
-    email: &'a str,
-    action: &'static str,
-    changes: Vec<Change>,
-    /// Why the row was refused, or what went wrong when it was done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-impl<'a> Report<'a> {
-    fn new(row: &'a Row) -> Self {
-        let (action, changes, error) = match &row.todo {
-            Todo::Create { wish, .. } => ("create", Account::absent().changes(wish), None),
-            Todo::Change { account, wish } => ("change", account.changes(wish), None),
-            Todo::Nothing => ("nothing", Vec::new(), None),
-            Todo::Refused(reason) => ("refuse", Vec::new(), Some(reason.clone())),
-        };
-        Self { line: row.line, email: &row.email, action, changes, error }
-    }
-
-    fn table_row(&self) -> [String; 4] {
-        let what = self.error.clone().unwrap_or_else(|| described(&self.changes));
-        [self.line.to_string(), self.email.to_owned(), self.action.to_owned(), what]
-    }
-}
-
-async fn import(directory: &Directory, args: Import, output: &Output) -> Result<ExitCode> {
-    let file = std::fs::read(&args.file).with_context(|| format!("reading {}", args.file.display()))?;
-    let step = output.reporter.step("reading the users");
-    let accounts = directory.accounts().await?;
-    let rows = roster::plan(&file, &accounts, &directory.groups().await?);
-    let rows = rows.with_context(|| args.file.display().to_string())?;
-    step.done(accounts.len().to_string());
-
-    let mut reports: Vec<_> = rows.iter().map(Report::new).collect();
-    let of = |reports: &[Report<'_>], action: &str| reports.iter().filter(|report| report.action == action).count();
-    let (create, change, nothing) = (of(&reports, "create"), of(&reports, "change"), of(&reports, "nothing"));
-    let refused = of(&reports, "refuse");
-    if !output.is_json() {
-        let to_tell: Vec<_> = reports.iter().filter(|report| report.action != "nothing").map(Report::table_row).collect();
-        if !to_tell.is_empty() {
-            output.table(["line", "user", "", "what"], to_tell);
-        }
-        output.line(format!("To create {create}, to change {change}, nothing to do {nothing}, refused {refused}."));
-    }
-    let asked = !args.yes && !output.is_json() && std::io::stdin().is_terminal();
-    if asked && create + change > 0 {
-        confirm(output, false, "Do it?")?;
-    }
-    let applied = args.yes || asked;
-    if applied && create + change > 0 {
-        apply(directory, &rows, &mut reports, args.no_invitation, output).await;
-    }
-    let bad = reports.iter().filter(|report| report.error.is_some()).count();
-    if output.is_json() {
-        output.json(&json!({ "applied": applied, "rows": reports }))?;
-    } else if applied {
-        if bad > refused {
-            let failed = reports.iter().filter(|report| report.error.is_some() && report.action != "refuse");
-            output.table(["line", "user", "", "why it failed"], failed.map(Report::table_row));
-        }
-        output.line(format!("Done {}, not done {bad}.", create + change - (bad - refused)));
-    } else if create + change > 0 {
-        output.line("Nothing was changed: --yes does it.");
-    }
-    Ok(if bad == 0 { ExitCode::Success } else { ExitCode::Failed })
-}
-
-/// Does what is to do, a few rows at a time, and notes what fails.
-async fn apply(directory: &Directory, rows: &[Row], reports: &mut [Report<'_>], no_invitation: bool, output: &Output) {
-    let step = output.reporter.step("changing users");
-    let invitation = Invitation { suppressed: no_invitation, temporary_password: None };
-    let invitation = &invitation;
-    let mut tasks = stream::iter(rows.iter().zip(reports))
-        .map(|(row, report)| async move {
-            let done = match &row.todo {
-                Todo::Create { address, wish } => directory.create(address, wish, invitation).await,
-                Todo::Change { account, wish } => directory.apply(account, &account.changes(wish)).await,
-                Todo::Nothing | Todo::Refused(_) => return,
-            };
-            report.error = done.err().map(|error| format!("{error:#}"));
-        })
-        .buffer_unordered(AT_ONCE);
-    let mut done = 0;
-    while tasks.next().await.is_some() {
-        done += 1;
-        step.at(format!("{done} of {} lines", rows.len()));
-    }
-    drop(tasks);
-    step.done("");
-}
-
-async fn export(directory: &Directory, file: &Path, output: &Output) -> Result<ExitCode> {
-    let to_stdout = file == Path::new("-");
-    ensure!(!(to_stdout && output.is_json()), "the CSV and the JSON cannot both go to the standard output");
-    let accounts = directory.accounts().await?;
-    let text = roster::export(&accounts)?;
-    let left_out = accounts.iter().filter(|account| account.is_federated()).count();
-    let written = accounts.len() - left_out;
-    if to_stdout {
-        std::io::stdout().lock().write_all(&text).context("writing to the standard output")?;
-    } else {
-        private_file::write(file, &text)?;
-        if output.is_json() {
-            output.json(&json!({ "file": file, "users": written, "leftOut": left_out }))?;
-        } else {
-            output.line(format!("{written} users are in {}.", file.display()));
-        }
-    }
-    if left_out > 0 {
-        output.reporter.say(format!("{left_out} users of identity providers are left out."));
-    }
-    Ok(ExitCode::Success)
-}
-
 /// What a person knows a user by.
 fn shown(account: &Account) -> &str {
     if account.email.is_empty() || account.is_federated() { &account.username } else { &account.email }
@@ -554,41 +435,4 @@ fn shown(account: &Account) -> &str {
 
 fn described(changes: &[Change]) -> String {
     changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use aws_sdk_cognitoidentityprovider::Client;
-    use aws_sdk_cognitoidentityprovider::config::http::HttpResponse;
-    use aws_sdk_cognitoidentityprovider::operation::admin_create_user::AdminCreateUserOutput;
-    use aws_smithy_mocks::{RuleMode, mock, mock_client};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_row_that_cognito_refuses_is_reported_and_the_others_are_done() {
-        let refused = mock!(Client::admin_create_user).match_requests(|request| request.username() == Some("b@a.example"));
-        let refused = refused.then_http_response(|| {
-            let body = r#"{"__type":"CodeDeliveryFailureException","message":"no such mailbox"}"#;
-            HttpResponse::new(400.try_into().unwrap(), body.into())
-        });
-        let created = mock!(Client::admin_create_user)
-            .match_requests(|request| request.username() != Some("b@a.example"))
-            .then_output(|| AdminCreateUserOutput::builder().build());
-        let client = mock_client!(aws_sdk_cognitoidentityprovider, RuleMode::MatchAny, &[&refused, &created]);
-        let directory = Directory::with_client(client, "pool");
-
-        let file = b"email\na@a.example\nb@a.example\nnobody\nc@a.example\n";
-        let rows = roster::plan(file, &[], &BTreeSet::new()).unwrap();
-        let mut reports: Vec<_> = rows.iter().map(Report::new).collect();
-        apply(&directory, &rows, &mut reports, false, &Output::new(true)).await;
-
-        assert_eq!((created.num_calls(), refused.num_calls()), (2, 1));
-        let errors: Vec<_> = reports.iter().map(|report| report.error.as_deref().unwrap_or_default()).collect();
-        assert!(errors[0].is_empty() && errors[3].is_empty(), "{errors:?}");
-        assert!(errors[1].contains("CodeDeliveryFailureException: no such mailbox"), "{errors:?}");
-        assert!(errors[2].contains("no e-mail address"), "{errors:?}");
-    }
 }

@@ -3,11 +3,12 @@
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::client::Client;
 use crate::error::ExitCode;
 use crate::output::Output;
-use crate::outputs::{INSTITUTES, LAKE_STAFF};
-use crate::session::{Claims, Session};
+use client::Client;
+use client::outputs::{INSTITUTES, LAKE_STAFF};
+use client::session::Session;
+use client::tokens::TokenClaims;
 
 /// Who is signed in.
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,7 @@ pub(crate) async fn run(_: Args, output: &Output) -> Result<ExitCode> {
 
 /// Prints what the ID token says. It is read here and not verified: the API and IAM do that.
 pub(crate) fn show(session: &Session, output: &Output) -> Result<ExitCode> {
-    let claims = Claims::of(&session.tokens.id)?;
+    let claims = TokenClaims::of(&session.tokens.id)?;
     let is_staff = session.deployment.is_for_staff();
     if output.is_json() {
         output.json(&serde_json::json!({

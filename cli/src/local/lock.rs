@@ -1,4 +1,4 @@
-//! One process at a time changes the local system.
+//! One process at a time changes the local system, or builds the console.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,19 +8,19 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::output::Reporter;
-use crate::wait::within;
+use client::wait::within;
 
 /// Whoever holds it may build from nothing.
 const DEADLINE: Duration = Duration::from_secs(60 * 60);
 
 /// Held until it is dropped, or its process ends in whatever way.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    pub(super) async fn acquire(folder: &Path, reporter: &Reporter) -> Result<Self> {
+    pub(crate) async fn acquire(folder: &Path, reporter: &Reporter) -> Result<Self> {
         let path = folder.join("lock");
         let file = File::options()
             .create(true)

@@ -14,9 +14,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use serde::{Deserialize, Serialize};
 
-use super::{HEALTH_DEADLINE, REGION};
-use crate::wait::within;
-use crate::workspace::Workspace;
+use super::{ALLOWED_ORIGIN, HEALTH_DEADLINE, REGION, root_key};
+use crate::operator::workspace::Workspace;
+use client::wait::within;
 
 /// Python starts in a second or two; a machine that compiles at the same time takes its time.
 const START_DEADLINE: Duration = Duration::from_secs(90);
@@ -53,6 +53,7 @@ pub(super) async fn start(workspace: &Workspace, python: &Path, log: &Path, vers
 
 async fn start_once(workspace: &Workspace, python: &Path, log: &Path, version: &str) -> Result<Emulator> {
     let port = free_port()?;
+    root_key::create(&workspace.local().join("credentials"))?;
     // With the unpacked workers of the one before, tens of megabytes each.
     let temporary = workspace.local().join("tmp");
     let _ = std::fs::remove_dir_all(&temporary);
@@ -65,12 +66,16 @@ async fn start_once(workspace: &Workspace, python: &Path, log: &Path, version: &
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
     command
-        .arg(workspace.root().join("cli/local/ministack_ext.py"))
+        .args(["-P", "-m", "extension"])
+        .env("PYTHONPATH", workspace.root().join("cli/local"))
         .current_dir(workspace.local())
         .env("AUTH", "true")
         .env("BIND_HOST", "127.0.0.1")
         .env("MINISTACK_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
+        // Its place, and not itself: a program's arguments, and what its children inherit, are no place for a secret.
+        .env("LOCAL_CREDENTIALS", workspace.local().join("credentials"))
+        .env("LOCAL_ORIGINS", ALLOWED_ORIGIN)
         .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
         .env("AWS_DEFAULT_REGION", REGION)
         .env("MINISTACK_REGION", REGION)
@@ -131,8 +136,9 @@ impl Emulator {
         process_entry(self.pid).is_some_and(|entry| !entry.dead && entry.started == self.started)
     }
 
-    /// Whether anything of its group is there. Once the leader is gone, its id could be another group's: the group
-    /// lives on only as long as the id is not given away, so a leader that began at another time means it is gone.
+    /// Whether any process of the group is alive. Once the leader is gone, its id could be another group's. But the system
+    /// gives the id to nobody else as long as the group lives, so a leader that began at another time means that the group is
+    /// gone.
     pub(super) fn has_members(&self) -> bool {
         let replaced = process_entry(self.pid).is_some_and(|entry| entry.started != self.started);
         !replaced && processes().iter().any(|entry| entry.group == self.pid && !entry.dead)
@@ -255,6 +261,15 @@ fn parse_ps(line: &str) -> Option<Entry> {
         dead: fields.next()?.starts_with('Z'),
         started: fields.collect::<Vec<_>>().join(" "),
     })
+}
+
+/// A process that lives and answers nothing, as if it were a local AWS at this port.
+#[cfg(test)]
+pub(super) fn stand_in(port: u16) -> (Child, Emulator) {
+    let child = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+    let pid = child.id();
+    let started = process_entry(pid).map(|entry| entry.started).unwrap_or_default();
+    (child, Emulator { pid, started, port, version: String::new() })
 }
 
 #[cfg(test)]

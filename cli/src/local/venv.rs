@@ -8,11 +8,10 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use crate::error::Environment;
+use crate::operator::workspace::Workspace;
 use crate::output::Reporter;
-use crate::package::hex;
-use crate::wait::within;
-use crate::workspace::Workspace;
+use client::error::Environment;
+use client::wait::within;
 
 /// A download of some 20 MB, on a slow line.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -20,39 +19,63 @@ const INSTALL_DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// The names a usable Python may have, the one people call first.
 const PYTHONS: [&str; 5] = ["python3", "python3.14", "python3.13", "python3.12", "python3.11"];
 
-const NO_PYTHON: &str = "the local AWS runs on Python 3.11 or newer with its `venv` module, and this machine has none: \
+const NO_PYTHON: &str = "this needs Python 3.11 or newer with its `venv` module, and this machine has none: \
                          install it (on Debian or Ubuntu `apt install python3 python3-venv`, on a Mac \
                          `brew install python`)";
 
 /// Changes when MiniStack or our extension of it does.
 pub(super) fn version(workspace: &Workspace) -> Result<String> {
-    let folder = workspace.root().join("cli/local");
-    let mut hash = Sha256::new();
-    for name in ["requirements.txt", "ministack_ext.py"] {
-        let path = folder.join(name);
-        let content = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        hash.update((content.len() as u64).to_be_bytes());
-        hash.update(content);
-    }
-    Ok(hex(&hash.finalize()))
+    version_of(&workspace.root().join("cli/local"))
 }
 
-/// The Python of the environment, with everything installed.
+/// The hash of the requirements and of the modules of the extension, without its tests.
+fn version_of(folder: &Path) -> Result<String> {
+    let extension = folder.join("extension");
+    let mut files = vec![folder.join("requirements.txt")];
+    let entries = std::fs::read_dir(&extension).with_context(|| format!("reading {}", extension.display()))?;
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".py") && !name.starts_with("test_") && name != "conftest.py" {
+            files.push(extension.join(name));
+        }
+    }
+    files.sort();
+    let mut hash = Sha256::new();
+    for path in files {
+        let content = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        for part in [name, &content] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    Ok(const_hex::encode(hash.finalize()))
+}
+
+/// The Python of the local AWS's environment, with everything installed.
 pub(super) async fn prepare(workspace: &Workspace, reporter: &Reporter) -> Result<PathBuf> {
-    let venv = workspace.local().join("venv");
-    let python = venv.join("bin/python");
     let requirements = workspace.root().join("cli/local/requirements.txt");
-    let wanted = std::fs::read(&requirements).with_context(|| format!("reading {}", requirements.display()))?;
-    let wanted = hex(&Sha256::digest(&wanted));
-    // Written last, so that half an environment is none. An environment dies with the Python it was made from.
+    environment(&workspace.local().join("venv"), &requirements, "installing the local AWS", reporter).await
+}
+
+/// The Python of a virtual environment with what a hash-locked requirements file names; made once for each state of that file.
+///
+/// # Errors
+/// When this machine has no Python, or the registry does not answer in time, or a hash differs.
+pub(crate) async fn environment(venv: &Path, requirements: &Path, what: &'static str, reporter: &Reporter) -> Result<PathBuf> {
+    let python = venv.join("bin/python");
+    let wanted = std::fs::read(requirements).with_context(|| format!("reading {}", requirements.display()))?;
+    let wanted = const_hex::encode(Sha256::digest(&wanted));
+    // Written last: without it an environment counts as incomplete and is made again. An environment stops working when the
+    // Python that made it is removed.
     let stamp = venv.join("installed.sha256");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && is_recent(&python).await {
         return Ok(python);
     }
 
-    let step = reporter.step("installing the local AWS");
+    let step = reporter.step(what);
     if venv.exists() {
-        std::fs::remove_dir_all(&venv).with_context(|| format!("removing {}", venv.display()))?;
+        std::fs::remove_dir_all(venv).with_context(|| format!("removing {}", venv.display()))?;
     }
     let mut base = None;
     for name in PYTHONS {
@@ -63,7 +86,7 @@ pub(super) async fn prepare(workspace: &Workspace, reporter: &Reporter) -> Resul
     }
     let base = base.ok_or_else(|| Environment::lacks(NO_PYTHON))?;
     step.at(format!("{base} -m venv"));
-    let made = run(Command::new(base).args(["-m", "venv"]).arg(&venv), Duration::from_secs(180)).await;
+    let made = run(Command::new(base).args(["-m", "venv"]).arg(venv), Duration::from_secs(180)).await;
     if let Err(error) = made {
         return Err(Environment::lacks(format!("{NO_PYTHON} ({error:#})")));
     }
@@ -72,11 +95,11 @@ pub(super) async fn prepare(workspace: &Workspace, reporter: &Reporter) -> Resul
         Command::new(&python)
             .args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"])
             .arg("--requirement")
-            .arg(&requirements),
+            .arg(requirements),
         INSTALL_DEADLINE,
     )
     .await
-    .context("installing cli/local/requirements.txt")?;
+    .with_context(|| format!("installing {}", requirements.display()))?;
     std::fs::write(&stamp, &wanted).with_context(|| format!("writing {}", stamp.display()))?;
     step.done("");
     Ok(python)
@@ -88,7 +111,8 @@ async fn is_recent(python: &Path) -> bool {
     run(Command::new(python).args(["-c", check]), Duration::from_secs(20)).await.is_ok()
 }
 
-async fn run(command: &mut Command, limit: Duration) -> Result<()> {
+/// Runs a program to its end. An error has the last lines of what it wrote.
+pub(crate) async fn run(command: &mut Command, limit: Duration) -> Result<()> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let output = within(limit, &program, async {
         command.stdin(Stdio::null()).kill_on_drop(true).output().await.with_context(|| format!("running {program}"))

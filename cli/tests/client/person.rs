@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use client::aws::Aws;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use sluice::Outputs;
-use sluice::aws::Aws;
 use sluice::local::{UpOptions, up};
 use tempfile::TempDir;
 
@@ -35,7 +35,7 @@ impl Person {
         let home = tempfile::tempdir().unwrap();
         let institute = format!("{name}-{}", unique(&home));
         let email = format!("{institute}@test.example");
-        let user = sluice::users::create_user(&aws, &outputs.user_pool_id, &email, &institute, &institute).await.unwrap();
+        let user = sluice::local::users::create_user(&aws, &outputs.user_pool_id, &email, &institute, &institute).await.unwrap();
         std::fs::write(home.path().join("deployment.json"), serde_json::to_string(&outputs).unwrap()).unwrap();
         Self { home, outputs, email, password: user.password.expose_secret().to_owned(), institute }
     }
@@ -45,7 +45,7 @@ impl Person {
         let mut person = Self::new(name).await;
         let pool = person.outputs.staff_user_pool_id.clone().unwrap();
         person.email = format!("staff-{}", person.email);
-        let user = sluice::users::create_user(&root(&person.outputs), &pool, &person.email, "", "").await.unwrap();
+        let user = sluice::local::users::create_user(&root(&person.outputs), &pool, &person.email, "", "").await.unwrap();
         person.password = user.password.expose_secret().to_owned();
         person
     }
@@ -166,7 +166,7 @@ impl Ended {
 }
 
 pub(crate) fn root(outputs: &Outputs) -> Aws {
-    Aws::local(outputs.endpoint_url.as_deref().unwrap(), &outputs.region)
+    outputs.local_aws().unwrap()
 }
 
 pub(crate) fn unique(folder: &TempDir) -> String {

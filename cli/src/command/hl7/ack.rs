@@ -1,39 +1,42 @@
 //! `sluice hl7 ack`
 
+use std::time::SystemTime;
+
 use anyhow::Result;
 use domain::{SubmissionId, Timestamp, Unreceivable};
-use hl7::{Ack, AckCode, AckHeader, AckProblem, Delimiters};
+use hl7::{Ack, AckCode, AckHeader, AckProblem, Body, Piece, Verdict};
+use ulid::Ulid;
 
 use super::{Input, Run};
 use crate::error::Misused;
-use crate::messages::{Body, Message};
+use client::messages;
 
 /// What the messages are answered with.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     input: Input,
-    /// The acknowledgment code: CA, CE, CR, AA, AE or AR.
-    #[arg(long, value_parser = code, default_value = "CA")]
-    code: AckCode,
+    /// The acknowledgment code: CA, CE, CR, AA, AE or AR. Without it a message has the acknowledgments that it asks for.
+    #[arg(long, value_parser = code)]
+    code: Option<AckCode>,
     /// Why a message is not taken.
     #[arg(long)]
     text: Option<String>,
-    /// Answer also messages whose MSH-15 and MSH-16 ask for no such acknowledgment.
+    /// Also print acknowledgments that MSH-15 and MSH-16 do not ask for: with the code, or as in original mode.
     #[arg(long)]
     always: bool,
 }
 
 pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
-    if args.text.is_some() && args.code.is_success() {
-        return Err(Misused::because("a text says why a message is not taken: it goes with --code CE, CR, AE or AR"));
+    if args.text.is_some() && args.code.is_none_or(AckCode::is_success) {
+        return Err(Misused::because("--text says why a message is refused: it needs --code CE, CR, AE or AR"));
     }
-    run.each(&args.input.files, args.input.encoding, |run, file, body| {
+    run.each(&args.input.files, args.input.charset, |run, file, body| {
         let mut answers = Vec::with_capacity(body.count());
         for message in body.messages() {
             let answer = Answer::of(args, &message);
             if let Some(problem) = answer.unreceivable() {
-                run.complain(body.name(file, message.number), message.explain(problem))?;
+                run.complain(messages::name(body, file, message.number()), messages::explain(&message, problem))?;
             }
             answers.push(answer);
         }
@@ -46,32 +49,35 @@ pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
     })
 }
 
-/// A message's acknowledgment, in its character set; nothing if it is not wanted.
+/// A message's acknowledgments in their order, in its character set; nothing if it is to have none.
 fn single(run: &Run<'_>, answers: &[Answer]) -> Vec<u8> {
     let Some(answer) = answers.first() else { return Vec::new() };
-    let ack = answer.ack();
-    if !answer.header.wants(ack.code) {
-        return Vec::new();
+    let mut printed = Vec::new();
+    for code in answer.codes() {
+        let (charset, bytes) = hl7::acknowledge_in(&answer.header, &answer.ack(code), None);
+        // What a terminal shows is UTF-8.
+        let text = run.is_terminal.then(|| charset.decode(&bytes).ok()).flatten();
+        printed.extend(text.map_or(bytes, String::into_bytes));
     }
-    let (charset, bytes) = hl7::acknowledge_in(&answer.header, &ack, None);
-    // What a terminal shows is UTF-8.
-    let text = run.is_terminal.then(|| charset.decode(&bytes).ok()).flatten();
-    text.map_or(bytes, String::into_bytes)
+    printed
 }
 
 fn batch(body: &Body, answers: &[Answer]) -> Vec<u8> {
-    let acks = answers.iter().map(|it| (it.header.clone(), it.ack()));
-    let time = Timestamp::now().hl7();
-    hl7::acknowledge_batch(body.bytes(), body.charset(), body.split(), &SubmissionId::generate().control_id(), &time, acks)
+    let acks = answers.iter().map(|it| (it.header.clone(), it.code_in_batch().map(|code| it.ack(code))));
+    let time = Timestamp::from(SystemTime::now()).hl7();
+    hl7::acknowledge_batch(body, &SubmissionId::from(Ulid::generate()).control_id(), &time, acks)
 }
 
 /// What is said of a message.
 struct Answer {
     header: AckHeader,
-    code: AckCode,
+    verdict: Verdict,
+    /// The one code that is asked for, if any, and whether the message has it in any case.
+    code: Option<AckCode>,
+    always: bool,
     control_id: String,
     time: String,
-    read: Result<domain::Er7, Unreceivable>,
+    read: Result<hl7::Message, Unreceivable>,
     /// Why it is not taken, unless that shows.
     text: String,
 }
@@ -79,36 +85,64 @@ struct Answer {
 impl Answer {
     /// What the API says of it too: a message that it cannot decode is refused, and one whose MSH cannot be read is taken with a
     /// warning.
-    fn of(args: &Args, message: &Message<'_>) -> Self {
-        let charset = message.charset().unwrap_or(domain::Charset::UTF_8);
-        let header = AckHeader::of_received(message.bytes, charset);
+    fn of(args: &Args, message: &Piece<'_>) -> Self {
+        let header = message.header();
         let read = message.read();
-        let (code, control_id) = match &read {
-            Ok(er7) if args.code.is_success() => (args.code, er7.message_id().control_id().to_owned()),
-            Err(_) if args.code == AckCode::CA => (AckCode::CE, SubmissionId::generate().control_id()),
-            Err(_) if args.code == AckCode::AA => (AckCode::AE, SubmissionId::generate().control_id()),
-            _ => (args.code, SubmissionId::generate().control_id()),
+        let verdict = match &read {
+            Ok(_) => args.code.map_or(Verdict::Accepted, AckCode::verdict),
+            Err(_) => args.code.map_or(Verdict::Error, |code| if code.is_success() { Verdict::Error } else { code.verdict() }),
+        };
+        let code = args.code.map(|code| code.with_verdict(verdict));
+        let control_id = match &read {
+            Ok(read) if verdict == Verdict::Accepted => read.id.control_id().to_owned(),
+            _ => SubmissionId::from(Ulid::generate()).control_id(),
         };
         let text = match &read {
             Err(error) => error.to_string(),
             Ok(_) => args.text.clone().unwrap_or_else(|| "the message is not taken".to_owned()),
         };
-        let header = if args.always { header.wanting_all() } else { header };
-        Self { header, code, control_id, time: Timestamp::now().hl7(), read, text }
+        let header = if args.always { header.in_original_mode() } else { header };
+        Self {
+            header,
+            verdict,
+            code,
+            always: args.always,
+            control_id,
+            time: Timestamp::from(SystemTime::now()).hl7(),
+            read,
+            text,
+        }
     }
 
     fn unreceivable(&self) -> Option<&Unreceivable> {
         self.read.as_ref().err()
     }
 
-    fn ack(&self) -> Ack<'_> {
+    /// Those that the message is to have.
+    fn codes(&self) -> Vec<AckCode> {
+        let asked_for = self.header.answers(self.verdict);
+        match self.code {
+            None => asked_for.collect(),
+            Some(code) if self.always => vec![code],
+            Some(code) => asked_for.filter(|it| *it == code).collect(),
+        }
+    }
+
+    fn code_in_batch(&self) -> Option<AckCode> {
+        let code = self.header.answer_in_batch(self.verdict);
+        match self.code {
+            None => code,
+            Some(wanted) => self.codes().first().copied().or_else(|| code.filter(|it| !it.is_success()).map(|_| wanted)),
+        }
+    }
+
+    fn ack(&self, code: AckCode) -> Ack<'_> {
         let problem = match &self.read {
-            Err(Unreceivable::Undecodable(_)) => Some(AckProblem::undecodable(&self.text)),
-            Err(Unreceivable::Empty(_)) => Some(AckProblem::no_message(&self.text)),
-            Ok(_) if !self.code.is_success() => Some(AckProblem::internal(&self.text)),
-            Ok(er7) => Delimiters::of(er7).is_err().then_some(AckProblem::MSH_UNREADABLE),
+            Err(error) => Some(AckProblem::of(error, &self.text)),
+            Ok(_) if self.verdict != Verdict::Accepted => Some(AckProblem::internal(&self.text)),
+            Ok(read) => read.delimiters.is_err().then_some(AckProblem::MSH_UNREADABLE),
         };
-        Ack { code: self.code, problem, control_id: &self.control_id, time: &self.time }
+        Ack { code, problem, control_id: &self.control_id, time: &self.time }
     }
 }
 

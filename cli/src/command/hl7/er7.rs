@@ -8,7 +8,7 @@ use domain::{Charset, Er7};
 use hl7::NotARendition;
 
 use super::{Run, name, named};
-use crate::messages::{self, charset};
+use client::messages::{self, charset};
 
 /// Which renditions, and how their messages are printed.
 #[derive(Debug, clap::Args)]
@@ -20,8 +20,8 @@ pub(super) struct Args {
     #[arg(long)]
     lf: bool,
     /// What to print the messages in, whatever their MSH-18 says; the canonical form is UTF-8.
-    #[arg(long, value_name = "LABEL", value_parser = charset, default_value = "UTF-8")]
-    encoding: Charset,
+    #[arg(long, alias = "encoding", value_name = "LABEL", value_parser = charset, default_value = "UTF-8")]
+    charset: Charset,
 }
 
 pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
@@ -52,7 +52,7 @@ fn read(run: &mut Run<'_>, args: &Args, file: &str, source: impl BufRead) -> Res
             Ok(message) => match encode(&message, args) {
                 Some(bytes) => run.put(&bytes)?,
                 None => {
-                    let problem = format!("it has a character that {} has not", args.encoding.name());
+                    let problem = format!("the message has a character that {} cannot represent", args.charset.name());
                     run.complain(format!("{file}#{number}"), problem)?;
                 }
             },
@@ -63,7 +63,7 @@ fn read(run: &mut Run<'_>, args: &Args, file: &str, source: impl BufRead) -> Res
 
 fn encode(message: &Er7, args: &Args) -> Option<Vec<u8>> {
     let text = message.as_str();
-    if args.lf { args.encoding.encode(&text.replace('\r', "\n")) } else { args.encoding.encode(text) }
+    if args.lf { args.charset.encode(&text.replace('\r', "\n")) } else { args.charset.encode(text) }
 }
 
 fn in_file(error: NotARendition, first_line: usize) -> NotARendition {
@@ -77,7 +77,7 @@ fn in_file(error: NotARendition, first_line: usize) -> NotARendition {
 /// `json --pretty` writes them. So one that is broken costs only itself, and none is waited for longer than it takes to come.
 struct Documents<R> {
     source: R,
-    /// Lines read.
+    /// The number of the line that was read last, from 1.
     line: usize,
     /// The first line of the next document, when it was needed to see the end of the one before.
     ahead: Vec<u8>,

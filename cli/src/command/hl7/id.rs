@@ -7,6 +7,7 @@ use domain::MessageId;
 use serde::Serialize;
 
 use super::{Input, Run, Which};
+use client::messages;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -17,14 +18,13 @@ struct Line<'a> {
 }
 
 pub(super) fn run(run: &mut Run<'_>, input: &Input) -> Result<()> {
-    run.each(&input.files, input.encoding, |run, file, body| {
+    run.each(&input.files, input.charset, |run, file, body| {
         for message in body.messages() {
-            let Some(er7) = run.read(file, body, &message)? else { continue };
-            let message_id = er7.message_id();
+            let Some(hl7::Message { id: message_id, .. }) = run.read(file, body, &message)? else { continue };
             if run.output.is_json() {
-                run.json_line(&Line { message_id, which: Which { file, message: message.number } })?;
+                run.json_line(&Line { message_id, which: Which { file, message: message.number() } })?;
             } else {
-                writeln!(run.out, "{message_id}  {}", body.name(file, message.number))?;
+                writeln!(run.out, "{message_id}  {}", messages::name(body, file, message.number()))?;
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! `sluice hl7 json`
 
 use anyhow::Result;
-use domain::Er7;
-use hl7::{Delimiters, Unreadable};
+use client::messages;
+use hl7::{Message, Unreadable};
 
 use super::{Input, Run};
 
@@ -18,15 +18,15 @@ pub(super) struct Args {
 
 pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
     let mut document = Vec::new();
-    run.each(&args.input.files, args.input.encoding, |run, file, body| {
+    run.each(&args.input.files, args.input.charset, |run, file, body| {
         for message in body.messages() {
-            let Some(er7) = run.read(file, body, &message)? else { continue };
+            let Some(read) = run.read(file, body, &message)? else { continue };
             document.clear();
-            match write(&er7, args.pretty, &mut document) {
+            match write(&read, args.pretty, &mut document) {
                 Ok(()) => run.put(&document)?,
                 Err(Refused::Unreadable(reason)) => {
                     let (Unreadable::NoMsh(place) | Unreadable::Delimiters(place)) = reason;
-                    run.complain(body.name(file, message.number), format!("segment {}: {reason}", place.position))?;
+                    run.complain(messages::name(body, file, message.number()), format!("segment {}: {reason}", place.position))?;
                 }
                 Err(Refused::Failed(error)) => return Err(error),
             }
@@ -46,16 +46,16 @@ impl<E: Into<anyhow::Error>> From<E> for Refused {
     }
 }
 
-fn write(message: &Er7, pretty: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
-    let delimiters = Delimiters::of(message).map_err(Refused::Unreadable)?;
+fn write(message: &Message, pretty: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
+    let delimiters = message.delimiters.map_err(Refused::Unreadable)?;
     if pretty {
         let mut line = Vec::new();
-        hl7::write_json(message, &delimiters, &mut line)?;
+        hl7::write_json(&message.er7, &delimiters, &mut line)?;
         // Member by member, so that their order stays.
         let mut reader = serde_json::Deserializer::from_slice(&line);
         serde_transcode::transcode(&mut reader, &mut serde_json::Serializer::pretty(&mut *out))?;
     } else {
-        hl7::write_json(message, &delimiters, out)?;
+        hl7::write_json(&message.er7, &delimiters, out)?;
     }
     out.push(b'\n');
     Ok(())

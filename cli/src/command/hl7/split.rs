@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use hl7::AckHeader;
 use serde::Serialize;
 
-use super::{Encoding, Run, Which, name};
-use crate::messages::{Body, Message};
-use crate::private_file;
-use crate::session::private_folder;
+use super::{CharsetArg, Run, Which, name};
+use client::messages;
+use client::private_file;
+use client::session::private_folder;
+use hl7::{Body, Piece};
 
 /// Longest part of a control id in a file's name. Most file systems have 255 for all of it.
 const CONTROL_ID_CHARACTERS: usize = 100;
@@ -25,7 +25,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
-    encoding: Encoding,
+    charset: CharsetArg,
 }
 
 #[derive(Serialize)]
@@ -40,25 +40,25 @@ struct Line<'a> {
 pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
     let folder = &args.out;
     let mut is_made = false;
-    run.each(std::slice::from_ref(&args.file), args.encoding, |run, file, body| {
+    run.each(std::slice::from_ref(&args.file), args.charset, |run, file, body| {
         if !std::mem::replace(&mut is_made, true) {
             private_folder(folder).with_context(|| format!("making {}", folder.display()))?;
         }
         run.failed |= !body.problems().is_empty();
         for message in body.messages() {
-            if message.bytes.is_empty() {
+            if message.bytes().is_empty() {
                 run.complain(file, "the file is empty")?;
                 continue;
             }
             let path = folder.join(file_name(body, &message));
-            if let Err(error) = private_file::write_new(&path, message.bytes) {
-                run.complain(body.name(file, message.number), format!("{error:#}"))?;
+            if let Err(error) = private_file::write_new(&path, message.bytes()) {
+                run.complain(messages::name(body, file, message.number()), format!("{error:#}"))?;
                 continue;
             }
             let written = name(&path);
             if run.output.is_json() {
-                let which = Which { file, message: message.number };
-                run.json_line(&Line { written, bytes: message.bytes.len(), which })?;
+                let which = Which { file, message: message.number() };
+                run.json_line(&Line { written, bytes: message.bytes().len(), which })?;
             } else {
                 writeln!(run.out, "{written}")?;
             }
@@ -69,10 +69,10 @@ pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
 
 /// Number and control id. The number makes it one of a kind, and has as many digits as the last one, so that the names are in
 /// the order of the messages.
-fn file_name(body: &Body, message: &Message<'_>) -> String {
+fn file_name(body: &Body, message: &Piece<'_>) -> String {
     let digits = body.count().to_string().len();
-    let number = format!("{:0digits$}", message.number);
-    let header = AckHeader::of_received(message.bytes, message.charset().unwrap_or(domain::Charset::UTF_8));
+    let number = format!("{:0digits$}", message.number());
+    let header = message.header();
     let is_plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
     let plain = header.control_id().chars().take(CONTROL_ID_CHARACTERS).map(|it| if is_plain(it) { it } else { '_' });
     let control_id: String = plain.collect();

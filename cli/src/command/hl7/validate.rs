@@ -6,7 +6,7 @@ use hl7::validate::{Finding, Report, Severity, validate};
 use serde::Serialize;
 
 use super::{Input, Run, Which};
-use crate::messages::describe;
+use client::messages::{self, describe};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -26,10 +26,10 @@ struct BatchLine<'a> {
 pub(super) fn run(run: &mut Run<'_>, input: &Input) -> Result<()> {
     let mut rows = Vec::new();
     let (mut messages, mut counts) = (0, [0; 3]);
-    run.each(&input.files, input.encoding, |run, file, body| {
+    run.each(&input.files, input.charset, |run, file, body| {
         for message in body.messages() {
-            let Some(er7) = run.read(file, body, &message)? else { continue };
-            let report = validate(&er7);
+            let Some(read) = run.read(file, body, &message)? else { continue };
+            let report = validate(&read.er7);
             messages += 1;
             for finding in &report.findings {
                 if let Some(count) = counts.get_mut(finding.severity as usize) {
@@ -39,9 +39,9 @@ pub(super) fn run(run: &mut Run<'_>, input: &Input) -> Result<()> {
             // Of those that are only counted, nobody knows how grave they are.
             run.failed |= report.worst() == Some(Severity::Error) || report.more > 0;
             if run.output.is_json() {
-                run.json_line(&Line { which: Which { file, message: message.number }, report })?;
+                run.json_line(&Line { which: Which { file, message: message.number() }, report })?;
             } else {
-                let name = body.name(file, message.number);
+                let name = messages::name(body, file, message.number());
                 rows.extend(report.findings.iter().map(|it| row(&name, it)));
                 if report.more > 0 {
                     rows.push([name, String::new(), String::new(), String::new(), format!("and {} more", report.more)]);

@@ -1,0 +1,86 @@
+"""Starts MiniStack with every rule of this package in place."""
+
+import sys
+
+from .api_gateway import authorizer_identity_sources, iam_routes, origins_in_templates
+from .dynamodb import dynamodb_leading_keys
+from .faults import faults
+from .functions import every_line, latency, own_runtime_api
+from .iam import policy_variables, principal_arn
+from .identity_pool import identity_tokens, server_side_token_check
+from .identity_pool_roles import role_mappings
+from .identity_pool_tags import principal_tags
+from .kms import kms_condition_keys
+from .limits import boolean_conditions, state_data, update_paths
+from .logs import log_stream_arn
+from .loopback import closed_loopback
+from .openid_connect import openid_connect_logins, openid_connect_providers_in_templates
+from .replacing import Refused, check_version
+from .root import function_secrets, root_secret
+from .s3 import one_tag_once, s3_condition_keys, s3_object_names
+from .sign_in import challenge_sessions
+from .sign_out import revocation_endpoint
+from .sign_up import post_confirmation
+from .sqs import fair_queues, queue_batch_actions
+from .step_functions import retry_delay, state_machine_role
+from .templates import numbers_in_templates
+from .transport import loopback_is_secure
+from .user_pool import identity_providers_in_templates, verification_before_update, write_attributes
+
+RULES = (
+    principal_tags,
+    server_side_token_check,
+    role_mappings,
+    openid_connect_logins,
+    openid_connect_providers_in_templates,
+    policy_variables,
+    principal_arn,
+    s3_condition_keys,
+    s3_object_names,
+    one_tag_once,
+    dynamodb_leading_keys,
+    kms_condition_keys,
+    log_stream_arn,
+    state_machine_role,
+    retry_delay,
+    state_data,
+    boolean_conditions,
+    update_paths,
+    queue_batch_actions,
+    fair_queues,
+    identity_tokens,
+    # Before the next: what a client may not write is not waited for.
+    verification_before_update,
+    write_attributes,
+    post_confirmation,
+    challenge_sessions,
+    revocation_endpoint,
+    identity_providers_in_templates,
+    loopback_is_secure,
+    authorizer_identity_sources,
+    iam_routes,
+    numbers_in_templates,
+    origins_in_templates,
+    latency,
+    every_line,
+    faults,
+    own_runtime_api,
+    function_secrets,
+    root_secret,
+    closed_loopback,
+)
+
+
+def main():
+    try:
+        check_version()
+        from ministack.app import main as serve
+        for rule in RULES:
+            rule()
+    except (Refused, ImportError) as error:
+        sys.exit(f"local AWS not started: {error}")
+    serve()
+
+
+if __name__ == "__main__":
+    main()

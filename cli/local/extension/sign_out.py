@@ -1,0 +1,45 @@
+"""User pools: the revocation endpoint beside the sign-in pages."""
+
+import json
+from urllib.parse import parse_qs
+
+from .replacing import wrap
+
+
+def revocation_endpoint():
+    """POST /oauth2/revoke takes a refresh token back, and with it the tokens that came of it.
+
+    AWS, "The revoke endpoint": token and client_id in a form; 200 with an empty body; only refresh tokens; where there is no
+    token invalid_request, and for a client that is none invalid_client. MiniStack has the same as the action RevokeToken.
+    A token of another client is left alone; the answer is the one to a token that nobody has (RFC 7009, 2.2).
+    """
+    from ministack import app
+    from ministack.services import cognito
+
+    def answer(status, **members):
+        body = json.dumps(members).encode() if members else b""
+        return status, {"Content-Type": "application/json", "Cache-Control": "no-store"}, body
+
+    def revoke(body):
+        form = {name: values[0] for name, values in parse_qs(body.decode("latin-1")).items()}
+        token, client_id = form.get("token", ""), form.get("client_id", "")
+        if not token:
+            return answer(400, error="invalid_request")
+        if not cognito._find_pool_by_client_id(client_id)[2]:
+            return answer(400, error="invalid_client")
+        claims = cognito._token_claims(token)
+        if claims and claims.get("token_use") != "refresh":
+            return answer(400, error="unsupported_token_type")
+        owner = cognito._refresh_tokens.get(token, {}).get("client_id") or claims.get("client_id")
+        if owner == client_id:
+            cognito._revoke_token({"Token": token, "ClientId": client_id})
+        return answer(200)
+
+    def make(original):
+        async def handle_cognito_body_request(method, path, headers, body, query_params):
+            if (method, path) == ("POST", "/oauth2/revoke"):
+                return revoke(body)
+            return await original(method, path, headers, body, query_params)
+        return handle_cognito_body_request
+
+    wrap(app, "_handle_cognito_body_request", make)

@@ -1,0 +1,124 @@
+//! `sluice accounting`
+
+use std::time::SystemTime;
+
+use anyhow::Result;
+use domain::{MessageId, Source, Timestamp};
+
+use super::when;
+use crate::error::ExitCode;
+use crate::operator::accounting::{self, Access, COLUMNS, Of, Question};
+use crate::operator::users::roster::guarded;
+use crate::output::Output;
+
+/// Of what, and of which time.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    deployment: super::DeploymentArgs,
+    #[command(flatten)]
+    of: OfArgs,
+    /// From then on.
+    #[arg(long, value_name = "WHEN", value_parser = when::when, default_value = "30d")]
+    from: jiff::Timestamp,
+    /// Before that; now, if it is not given.
+    #[arg(long, value_name = "WHEN", value_parser = when::when)]
+    to: Option<jiff::Timestamp>,
+    /// Write CSV.
+    #[arg(long)]
+    csv: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct OfArgs {
+    /// Who had to do with this message.
+    #[arg(long, value_name = "ID")]
+    message: Option<MessageId>,
+    /// What this person did, and what was done to their rights: `sub` of their token.
+    #[arg(long, value_name = "SUB")]
+    person: Option<String>,
+    /// What was done at this institute.
+    #[arg(long, value_name = "NAME")]
+    institute: Option<Source>,
+}
+
+pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    let (aws, outputs) = args.deployment.find().await?;
+    let OfArgs { message, person, institute } = args.of;
+    let of = message.map(Of::Message).or(person.map(Of::Person)).or(institute.map(Of::Institute));
+    let Some(of) = of else { return Ok(ExitCode::Usage) };
+    let time = |at: jiff::Timestamp| Timestamp::from_millis(at.as_millisecond()).unwrap_or_else(|| SystemTime::now().into());
+    let reading = output.reporter.step("Reading the logs");
+    let accesses = accounting::account(&aws, &outputs, &Question { of, from: time(args.from), to: args.to.map(time) }).await?;
+    reading.done(format!("{} entries", accesses.len()));
+    if args.csv {
+        output.line(csv(&accesses)?.trim_end());
+    } else if output.is_json() {
+        output.json(&accesses)?;
+    } else {
+        output.table(["at", "who", "from", "action", "outcome", "institute", "message"], accesses.iter().map(cells));
+    }
+    Ok(ExitCode::Success)
+}
+
+fn csv(accesses: &[Access]) -> Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(COLUMNS)?;
+    for access in accesses {
+        writer.write_record(access.cells().map(|cell| guarded(&cell)))?;
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+fn cells(access: &Access) -> [String; 7] {
+    let text = |member: &Option<String>| member.clone().unwrap_or_default();
+    let who = access.subject.clone().or_else(|| access.operator.clone());
+    let outcome =
+        access.changes.as_ref().map_or_else(|| access.outcome.clone(), |changes| format!("{}: {changes}", access.outcome));
+    [
+        when::full(access.at),
+        who.unwrap_or_default(),
+        text(&access.source_ip),
+        access.action.clone(),
+        outcome,
+        text(&access.source),
+        access
+            .message_id
+            .clone()
+            .or_else(|| access.messages.as_ref().map(|count| format!("{count} messages")))
+            .unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        let access: Access = Access {
+            at: Timestamp::from_millis(0).unwrap(),
+            action: "read".to_owned(),
+            outcome: "sent".to_owned(),
+            subject: Some("=1+1".to_owned()),
+            issuer: None,
+            operator: None,
+            source: None,
+            message_id: None,
+            submission_id: None,
+            messages: None,
+            http_status: None,
+            source_ip: None,
+            route: None,
+            api_request_id: None,
+            trace_id: None,
+            changed: None,
+            changes: None,
+        };
+        let text = csv(&[access]).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], COLUMNS.join(","));
+        assert!(lines[1].starts_with("1970-01-01T00:00:00.000Z,read,sent,'=1+1,"), "{text}");
+    }
+}

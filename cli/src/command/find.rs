@@ -1,0 +1,64 @@
+//! `sluice find`
+
+use anyhow::Result;
+
+use super::ids::GivenId;
+use super::listing::{self, Shown, Which};
+use crate::error::ExitCode;
+use crate::output::Output;
+use client::Client;
+use client::read::Query;
+
+/// What is known of the messages. All of it must be true of one.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The id of the message, or its first 8 digits or more.
+    #[arg(value_name = "ID")]
+    id: Option<GivenId>,
+    /// The control id (MSH-10).
+    #[arg(long, value_name = "TEXT")]
+    control_id: Option<String>,
+    /// How far the messages have come: queued, processing, stored, held.
+    #[arg(long)]
+    status: Option<String>,
+    /// The sending application or facility (MSH-3, MSH-4).
+    #[arg(long, value_name = "NAME")]
+    sender: Option<String>,
+    /// The receiving application or facility (MSH-5, MSH-6).
+    #[arg(long, value_name = "NAME")]
+    receiver: Option<String>,
+    /// The trigger event, whatever the type is: A01.
+    #[arg(long, value_name = "EVENT")]
+    event: Option<String>,
+    /// The time in the message (MSH-7) is that or later, on the sender's own clock: 2026-11-28, or 202611281600.
+    #[arg(long, value_name = "TIME")]
+    message_from: Option<String>,
+    /// The time in the message is before that.
+    #[arg(long, value_name = "TIME")]
+    message_to: Option<String>,
+    /// The id of the submission that brought the message.
+    #[arg(long, value_name = "ID")]
+    submission: Option<String>,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// Exit code 1 says that nothing was found.
+pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    let query = Query {
+        id_prefix: args.id.map(|it| it.to_string()),
+        control_id: args.control_id,
+        status: args.status,
+        sender: args.sender,
+        receiver: args.receiver,
+        event: args.event,
+        message_from: args.message_from,
+        message_to: args.message_to,
+        submission: args.submission,
+        ..args.which.query()
+    };
+    let count = listing::show(&Client::open()?, query, &args.shown, output).await?;
+    Ok(if count > 0 { ExitCode::Success } else { ExitCode::Failed })
+}

@@ -1,0 +1,51 @@
+//! `sluice sql`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tables::{Engine, Table};
+
+use super::export::{a_table, mapping};
+use crate::error::ExitCode;
+use crate::output::Output;
+
+/// SQL for the tables that `export` writes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Print the statements with which an engine reads exported folders of Parquet in place.
+    Ddl {
+        /// The engine.
+        #[arg(long, value_parser = an_engine())]
+        engine: Engine,
+        /// Where the folders `observations/`, `patients/` and so on are: `s3://BUCKET/PREFIX`, or a folder.
+        #[arg(long, value_name = "LOCATION")]
+        location: String,
+        /// Only this table; may be given again.
+        #[arg(long, value_parser = a_table())]
+        table: Vec<Table>,
+        /// The mapping that they were exported with.
+        #[arg(long, value_name = "FILE")]
+        mapping: Option<PathBuf>,
+    },
+}
+
+fn an_engine() -> impl TypedValueParser<Value = Engine> {
+    PossibleValuesParser::new(Engine::ALL.map(Engine::name)).try_map(|name| name.parse::<Engine>())
+}
+
+pub(crate) fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    let Action::Ddl { engine, location, table, mapping: of } = args.action;
+    let mapping = mapping(of.as_deref())?;
+    let tables = if table.is_empty() { Table::ALL.to_vec() } else { table };
+    for table in tables {
+        output.line(engine.ddl(table, &mapping.columns(table), &location).trim_end());
+    }
+    Ok(ExitCode::Success)
+}

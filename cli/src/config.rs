@@ -1,0 +1,80 @@
+//! What a person sets once for all commands: a file of settings, below the environment and the command line.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory as _;
+use domain::Source;
+use serde::Deserialize;
+
+use crate::Cli;
+use crate::error::Misused;
+
+/// Names another file than `$XDG_CONFIG_HOME/sluice/config.toml`.
+const VARIABLE: &str = "SLUICE_CONFIG";
+
+/// The settings. Each is also an environment variable: `limit` is `SLUICE_LIMIT`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    institute: Option<Source>,
+    limit: Option<usize>,
+    wide: Option<bool>,
+    json: Option<bool>,
+    quiet: Option<bool>,
+    concurrency: Option<u8>,
+}
+
+/// The command line, with the settings of the file in place of the built-in ones.
+///
+/// # Errors
+/// When the file is there and cannot be read, or says something that there is not.
+pub(crate) fn command() -> Result<clap::Command> {
+    let settings = read()?;
+    let texts = [
+        ("SLUICE_INSTITUTE", settings.institute.map(|it| it.to_string())),
+        ("SLUICE_LIMIT", settings.limit.map(|it| it.to_string())),
+        ("SLUICE_WIDE", settings.wide.map(|it| it.to_string())),
+        ("SLUICE_JSON", settings.json.map(|it| it.to_string())),
+        ("SLUICE_QUIET", settings.quiet.map(|it| it.to_string())),
+        ("SLUICE_CONCURRENCY", settings.concurrency.map(|it| it.to_string())),
+    ];
+    let given: Vec<(&str, String)> = texts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    Ok(with_defaults(Cli::command(), &given))
+}
+
+fn with_defaults(command: clap::Command, given: &[(&str, String)]) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let variable = arg.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+        match given.iter().find(|(name, _)| *name == variable) {
+            // For as long as the process, which has one command line.
+            Some((_, value)) => arg.default_value(&*value.clone().leak()),
+            None => arg,
+        }
+    });
+    command.mut_subcommands(|inner| with_defaults(inner, given))
+}
+
+fn read() -> Result<Settings> {
+    let path = match std::env::var_os(VARIABLE) {
+        Some(path) => PathBuf::from(path),
+        // Without a home folder there is no file.
+        None => match client::session::config_folder() {
+            Ok(folder) => folder.join("config.toml"),
+            Err(_) => return Ok(Settings::default()),
+        },
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && std::env::var_os(VARIABLE).is_none() => {
+            return Ok(Settings::default());
+        }
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    let wrong = |sentence: &str| Misused::because(format!("{}: {}", path.display(), sentence.trim_end()));
+    let settings: Settings = toml::from_str(&text).map_err(|error| wrong(&error.to_string()))?;
+    match settings.concurrency {
+        Some(0 | 65..) => Err(wrong("`concurrency` is a number from 1 to 64")),
+        _ => Ok(settings),
+    }
+}

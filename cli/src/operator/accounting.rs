@@ -1,0 +1,251 @@
+//! Who read, listed, submitted, released or changed what, when and from where: an answer to an auditor, out of the logs.
+//!
+//! The lines of the workers that callers reach have the caller and the address; the lines of operators' commands have the
+//! operator. What somebody reads from S3 or DynamoDB without the API is in CloudTrail alone.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use domain::{MessageId, Source, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+use serde_with::skip_serializing_none;
+
+use super::lines::{Line, Lines, Period};
+use client::aws::Aws;
+use client::outputs::Outputs;
+
+/// What the account is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Of {
+    /// Everybody who had to do with a message.
+    Message(MessageId),
+    /// Everything that a person did or that was done to a person's rights: `sub` of their token.
+    Person(String),
+    /// Everything at an institute.
+    Institute(Source),
+}
+
+/// A period, and what is looked for in it.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// What the account is of.
+    pub of: Of,
+    /// From then on.
+    pub from: Timestamp,
+    /// Before that; until now if `None`.
+    pub to: Option<Timestamp>,
+}
+
+/// One access, or one change.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    /// When it ended.
+    pub at: Timestamp,
+    /// What was done: `submit`, `read`, `list`, `count`, `status`, `release`, `discard`, `refused`, `user`, `rule`, `enroll`.
+    pub action: String,
+    /// What it came to.
+    pub outcome: String,
+    /// The caller, `sub`.
+    pub subject: Option<String>,
+    /// Who signed the caller's token.
+    pub issuer: Option<String>,
+    /// The operator, an ARN.
+    pub operator: Option<String>,
+    /// The institute.
+    pub source: Option<String>,
+    /// The message.
+    pub message_id: Option<String>,
+    /// The POST.
+    pub submission_id: Option<String>,
+    /// How many messages, if many.
+    pub messages: Option<String>,
+    /// The HTTP status answered.
+    pub http_status: Option<String>,
+    /// Where the request came from.
+    pub source_ip: Option<String>,
+    /// The route of the API.
+    pub route: Option<String>,
+    /// The request's id in the access log of the API.
+    pub api_request_id: Option<String>,
+    /// The trace.
+    pub trace_id: Option<String>,
+    /// The user whose rights were changed, or the domain of a rule.
+    pub changed: Option<String>,
+    /// What was changed.
+    pub changes: Option<String>,
+}
+
+/// The columns of a CSV file, and of each the member of an [`Access`].
+pub const COLUMNS: [&str; 17] = [
+    "at",
+    "action",
+    "outcome",
+    "subject",
+    "issuer",
+    "operator",
+    "source",
+    "messageId",
+    "submissionId",
+    "messages",
+    "httpStatus",
+    "sourceIp",
+    "route",
+    "apiRequestId",
+    "traceId",
+    "changed",
+    "changes",
+];
+
+/// All that is known of a period, by time.
+///
+/// # Errors
+/// When AWS refuses to show a log.
+pub async fn account(aws: &Aws, outputs: &Outputs, question: &Question) -> Result<Vec<Access>> {
+    // The end is no part of the period, and the last millisecond is.
+    let period = Period { from: question.from.as_millis(), to: question.to.map(|to| to.as_millis().saturating_sub(1)) };
+    let lines = Lines::of_all(aws, outputs);
+    let text = match &question.of {
+        Of::Message(id) => id.to_string(),
+        Of::Person(subject) => subject.clone(),
+        Of::Institute(source) => source.to_string(),
+    };
+    let found: Vec<Line> = lines.find(&text, period).await?.iter().flat_map(Line::by_message).collect();
+    let mut accesses: BTreeSet<Access> = found.iter().filter(|line| is_meant(line, &question.of)).filter_map(access).collect();
+    if let Of::Message(id) = &question.of {
+        // The line of a POST of many messages names none of them; its submission is in the lines of each.
+        let of_message = found.iter().filter(|line| line.text("messageId") == id.as_str());
+        let submissions: BTreeSet<&str> = of_message.map(|line| line.text("submissionId")).filter(|id| !id.is_empty()).collect();
+        for submission in submissions {
+            let posts = lines.find(submission, period).await?;
+            let posts = posts.iter().filter(|line| line.text("submissionId") == submission && line.text("messageId").is_empty());
+            accesses.extend(posts.filter_map(access));
+        }
+    }
+    Ok(accesses.into_iter().collect())
+}
+
+fn is_meant(line: &Line, of: &Of) -> bool {
+    match of {
+        Of::Message(id) => line.text("messageId") == id.as_str(),
+        Of::Person(subject) => [line.text("subject"), line.text("user")].contains(&subject.as_str()),
+        Of::Institute(source) => {
+            line.text("source") == source.as_str() || line.text("worker") == "users" && changes(line).contains(source.as_str())
+        }
+    }
+}
+
+/// What a line says of an access. `None` for a line of the pipeline, which works for a submission that is accounted for by its POST.
+fn access(line: &Line) -> Option<Access> {
+    let some = |name: &str| Some(line.text(name)).filter(|text| !text.is_empty()).map(str::to_owned);
+    let action = match line.text("worker") {
+        "submit" => "submit",
+        "release" => "release",
+        "status" => "status",
+        "summary" => "count",
+        "fetch" => match line.text("route") {
+            route if route.ends_with("/status") => "status",
+            route if route.ends_with("/er7") => "list",
+            _ => "read",
+        },
+        // What it lets in is accounted for by the worker behind it, and the answer is remembered for a while.
+        "authorize" if !["allowed", ""].contains(&line.text("outcome")) => "refused",
+        "enroll" => "enroll",
+        "discard" => "discard",
+        "users" => "user",
+        "domains" => "rule",
+        _ => return None,
+    };
+    Some(Access {
+        at: line.time()?,
+        action: action.to_owned(),
+        outcome: line.text("outcome").to_owned(),
+        subject: some("subject"),
+        issuer: some("issuer"),
+        operator: some("operator"),
+        source: some("source"),
+        message_id: some("messageId"),
+        submission_id: some("submissionId"),
+        messages: some("messageCount"),
+        http_status: some("httpStatus"),
+        source_ip: some("sourceIp"),
+        route: some("route"),
+        api_request_id: some("apiRequestId"),
+        trace_id: some("traceId"),
+        changed: some("user").or_else(|| some("domain")),
+        changes: Some(changes(line)).filter(|changes| !changes.is_empty()),
+    })
+}
+
+fn changes(line: &Line) -> String {
+    let changes = line.member("changes").and_then(Value::as_array).into_iter().flatten();
+    changes.filter_map(Value::as_str).collect::<Vec<_>>().join("; ")
+}
+
+impl Access {
+    /// The cells of a row, in the order of [`COLUMNS`].
+    #[must_use]
+    pub fn cells(&self) -> [String; COLUMNS.len()] {
+        let members = serde_json::to_value(self).unwrap_or_default();
+        COLUMNS.map(|name| members.get(name).and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(facts: Value) -> Line {
+        let mut facts = facts;
+        facts["time"] = json!("2026-11-21T07:21:07.120Z");
+        Line::read(&facts.to_string()).unwrap()
+    }
+
+    fn action(facts: Value) -> Option<String> {
+        access(&line(facts)).map(|access| access.action)
+    }
+
+    #[test]
+    fn each_line_of_an_access_says_what_was_done() {
+        let table = [
+            (json!({ "worker": "submit" }), Some("submit")),
+            (json!({ "worker": "fetch", "route": "GET /er7/{messageId}" }), Some("read")),
+            (json!({ "worker": "fetch", "route": "HEAD /er7/{messageId}" }), Some("read")),
+            (json!({ "worker": "fetch", "route": "GET /institutes/{source}/er7" }), Some("list")),
+            (json!({ "worker": "fetch", "route": "GET /institutes/{source}/er7/{messageId}/status" }), Some("status")),
+            (json!({ "worker": "authorize", "outcome": "allowed" }), None),
+            (json!({ "worker": "authorize", "outcome": "denied" }), Some("refused")),
+            (json!({ "worker": "users", "outcome": "changed" }), Some("user")),
+            (json!({ "worker": "store", "outcome": "stored" }), None),
+        ];
+        for (facts, expected) in table {
+            assert_eq!(action(facts.clone()).as_deref(), expected, "{facts}");
+        }
+    }
+
+    #[test]
+    fn a_row_has_a_cell_for_each_column() {
+        let facts = json!({ "worker": "users", "outcome": "changed", "operator": "arn:aws:iam::1:root", "user": "s", "changes": ["read none → west", "enable"] });
+        let access = access(&line(facts)).unwrap();
+        let cells = access.cells();
+        assert_eq!((cells[0].as_str(), cells[1].as_str(), cells[15].as_str()), ("2026-11-21T07:21:07.120Z", "user", "s"));
+        assert_eq!(cells[16], "read none → west; enable");
+        // Nothing is in the JSON that the table does not have.
+        let mut all = line(json!({ "worker": "fetch" }));
+        for name in
+            ["subject", "issuer", "operator", "source", "messageId", "submissionId", "messageCount", "httpStatus", "sourceIp"]
+        {
+            all = line(json!({ "worker": "fetch", name: "x" }));
+            assert!(super::access(&all).unwrap().cells().contains(&"x".to_owned()), "{name}");
+        }
+        assert!(is_meant(
+            &line(json!({ "worker": "users", "changes": ["read none → west"] })),
+            &Of::Institute("west".parse().unwrap())
+        ));
+        assert!(!is_meant(&all, &Of::Person("s".to_owned())));
+    }
+}

@@ -1,0 +1,217 @@
+//! The events that the log of `publish` tells of.
+//!
+//! Kept as one number of 64 bits each: a deployment of a million messages takes 16 MB. Two different events with one number are
+//! less likely than a broken disk.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_cloudwatchlogs::Client;
+use domain::{MessageId, Source, Timestamp};
+use serde::Deserialize;
+
+use crate::operator::journal::log_group;
+use crate::output::Step;
+use client::aws::Aws;
+use client::error::explain;
+use client::outputs::Outputs;
+
+/// The most events that are kept, some 512 MB. Beyond it an audit has to be of a shorter time.
+const MAX_EVENTS: usize = 32_000_000;
+
+/// The most lines of one answer.
+const PAGE: i32 = 10_000;
+
+/// The published events of a time.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// What was published.
+    published: HashSet<u64>,
+    /// Since when the log tells, in milliseconds since 1970.
+    since_ms: i64,
+}
+
+/// The members of a log line that matter here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    submission_id: String,
+    message_id: MessageId,
+    outcome: String,
+    /// The name of the error of a try that failed.
+    error: Option<String>,
+}
+
+impl Events {
+    /// Reads the log, from the beginning of the audited time to now.
+    pub(super) async fn read(
+        aws: &Aws,
+        outputs: &Outputs,
+        from: Option<Timestamp>,
+        sources: &[Source],
+        now: Timestamp,
+        step: &Step,
+    ) -> Result<Self> {
+        let client = Client::new(aws.config());
+        let group = log_group(outputs, "Publish")?;
+        let since_ms = kept_since(&client, &group, now).await?.max(from.map_or(0, Timestamp::as_millis));
+        let mut events = Self { published: HashSet::new(), since_ms };
+        // Text in quotes is what each pattern language of CloudWatch Logs takes.
+        let pattern = match sources {
+            [source] => Some(format!("\"{source}\"")),
+            _ => None,
+        };
+        let mut from = since_ms;
+        loop {
+            let request = client.filter_log_events().log_group_name(&group).start_time(from).limit(PAGE);
+            let mut pages = request.set_filter_pattern(pattern.clone()).into_paginator().send();
+            let (mut count, mut last) = (0, from);
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(explain(format!("reading the log `{group}`")))?;
+                count = page.events().len();
+                for event in page.events() {
+                    last = last.max(event.timestamp().unwrap_or_default());
+                    events.add(event.message().unwrap_or_default());
+                }
+                ensure!(events.len() <= MAX_EVENTS, "more than {MAX_EVENTS} events: audit a shorter time with --from");
+                step.at(format!("{} events", events.len()));
+            }
+            // A full page without a next token is how the local AWS says that there is more.
+            if count < PAGE as usize || last == from {
+                return Ok(events);
+            }
+            from = last;
+        }
+    }
+
+    fn add(&mut self, line: &str) {
+        if let Ok(Line { submission_id, message_id, outcome, error: None }) = serde_json::from_str(line) {
+            self.published.insert(number(&submission_id, &message_id, &outcome));
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.published.len()
+    }
+
+    /// Whether the log reaches back to this time.
+    pub(super) fn tell_of(&self, time: Timestamp) -> bool {
+        time.as_millis() >= self.since_ms
+    }
+
+    /// Whether the event was published.
+    pub(super) fn has(&self, submission_id: &str, message_id: &MessageId, outcome: &str) -> bool {
+        self.published.contains(&number(submission_id, message_id, outcome))
+    }
+}
+
+/// The log of `dispatch`, which says how each execution ended. One that succeeded has published its event, so this is asked where the
+/// line of `publish` is missing: CloudWatch Logs may lose a line, and the local AWS does under load.
+#[derive(Debug)]
+pub(super) struct Dispatched {
+    client: Client,
+    group: String,
+    /// For how many messages it has been asked: each is a request, and CloudWatch Logs takes few a second.
+    asked: AtomicUsize,
+}
+
+/// The most messages that [`Dispatched`] is asked for.
+const MAX_ASKED: usize = 1_000;
+
+/// The members of a line of `dispatch` that matter here.
+#[derive(Deserialize)]
+struct Batch {
+    messages: Vec<Execution>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Execution {
+    submission_id: Option<String>,
+    message_id: Option<MessageId>,
+    outcome: Option<String>,
+}
+
+impl Dispatched {
+    pub(super) fn new(aws: &Aws, outputs: &Outputs) -> Result<Self> {
+        let (client, group) = (Client::new(aws.config()), log_group(outputs, "Dispatch")?);
+        Ok(Self { client, group, asked: AtomicUsize::new(0) })
+    }
+
+    /// Whether an execution of the submission ended so. Its line comes within minutes of the end.
+    pub(super) async fn has(
+        &self,
+        submission_id: &str,
+        message_id: &MessageId,
+        outcome: &str,
+        ended_at: Timestamp,
+    ) -> Result<bool> {
+        const MINUTES: i64 = 60_000;
+        if self.asked.fetch_add(1, Ordering::Relaxed) >= MAX_ASKED {
+            return Ok(false);
+        }
+        let request = self.client.filter_log_events().log_group_name(&self.group).filter_pattern(format!("\"{message_id}\""));
+        let request = request.start_time(ended_at.as_millis() - MINUTES).end_time(ended_at.as_millis() + 10 * MINUTES);
+        let mut pages = request.into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(explain(format!("reading the log `{}`", self.group)))?;
+            let is_it = |it: &Execution| {
+                it.submission_id.as_deref() == Some(submission_id)
+                    && it.message_id.as_ref() == Some(message_id)
+                    && it.outcome.as_deref() == Some(outcome)
+            };
+            let mut lines = page.events().iter().filter_map(|event| serde_json::from_str::<Batch>(event.message()?).ok());
+            if lines.any(|batch| batch.messages.iter().any(is_it)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn number(submission_id: &str, message_id: &MessageId, outcome: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (submission_id, message_id.as_str(), outcome).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Since when the log group has lines, in milliseconds since 1970: it was made once, and forgets after a time.
+async fn kept_since(client: &Client, group: &str, now: Timestamp) -> Result<i64> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let mut groups = client.describe_log_groups().log_group_name_prefix(group).into_paginator().items().send();
+    while let Some(found) = groups.next().await {
+        let found = found.map_err(explain("looking at the log groups"))?;
+        if found.log_group_name() == Some(group) {
+            let made = found.creation_time().unwrap_or_default();
+            let kept = found.retention_in_days().and_then(|days| u32::try_from(days).ok()).map(|days| DAY * days);
+            let oldest = kept.map_or(0, |kept| now.as_millis() - i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+            return Ok(made.max(oldest));
+        }
+    }
+    None.with_context(|| format!("there is no log group `{group}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_try_that_failed_tells_of_no_event() {
+        let id: MessageId = "0".repeat(64).parse().unwrap();
+        let line =
+            |more: &str| format!(r#"{{"worker":"publish","submissionId":"s","messageId":"{id}","outcome":"stored"{more}}}"#);
+        let mut events = Events::default();
+        events.add(&line(r#","error":"Throttled""#));
+        events.add("START RequestId: 1");
+        events.add("{}");
+        assert_eq!(events.len(), 0);
+        events.add(&line(""));
+        events.add(&line(""));
+        assert_eq!(events.len(), 1);
+        assert!(events.has("s", &id, "stored") && !events.has("s", &id, "held") && !events.has("t", &id, "stored"));
+    }
+}

@@ -1,0 +1,280 @@
+//! Puts a deployment together from the templates: the same on AWS and on the local AWS, another endpoint.
+//!
+//! Four stacks, one after the other: `NAME-core`, `NAME-identity`, `NAME-pipeline`, `NAME-api`. There are no exports
+//! between them. A parameter of a later template gets the output of the same name of an earlier stack, the keys of
+//! the uploaded code, or what the operator gave; everything else has its default. So a stack can be looked at,
+//! updated and deleted by itself, and AWS never refuses an update because another stack holds on to an export.
+
+pub mod bucket;
+mod destroy;
+mod parameters;
+mod stack;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+pub use destroy::{Kept, Kind, With, destroy};
+pub use stack::Change;
+
+use crate::operator::package::Package;
+use crate::operator::workspace::Workspace;
+use crate::output::Reporter;
+use bucket::ArtifactStore;
+use client::aws::Aws;
+use client::error::explain;
+use client::outputs::Outputs;
+use stack::{Stacks, TemplateSource};
+
+/// The templates in the order they are deployed in.
+pub const TEMPLATES: [&str; 4] = ["core", "identity", "pipeline", "api"];
+
+/// What CloudFormation takes in a request; a larger template has to lie in a bucket.
+const LARGEST_INLINE_TEMPLATE_BYTES: usize = 51_200;
+
+/// Everything a deployment is made from, read once, so that it can be compared and deployed as a whole.
+#[derive(Debug)]
+pub struct Sources {
+    templates: Vec<Template>,
+    definition: Vec<u8>,
+    packages: Vec<Package>,
+}
+
+#[derive(Debug)]
+struct Template {
+    name: &'static str,
+    body: String,
+}
+
+/// How a deployment is called and what the operator set.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The stacks are called `NAME-core` and so on.
+    pub stack: String,
+    /// Template parameters that the operator chose, by name.
+    pub parameters: BTreeMap<String, String>,
+    /// Tags of the stacks, which CloudFormation gives to everything in them that has tags. Beside them stand
+    /// `sluice:deployment`, and what the stacks were tagged with before.
+    pub tags: BTreeMap<String, String>,
+    /// The role that CloudFormation works under, where the operator may make no roles or functions.
+    pub role_arn: Option<String>,
+}
+
+/// How long the code of an earlier build stays in the artifact bucket: 30 days.
+const OLD_BUILD_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// The tag that names the deployment, for cost allocation.
+const DEPLOYMENT_TAG: &str = "sluice:deployment";
+
+/// Why a region is none for us, if it is none. In another partition the identity pool has other names in the trust policies and tag
+/// conditions (`cognito-identity-us-gov.amazonaws.com`), and nobody has tried ours there.
+fn refusal(region: &str) -> Option<String> {
+    let partition = [
+        ("us-gov-", "GovCloud"),
+        ("cn-", "China"),
+        ("us-iso", "the isolated regions"),
+        ("eu-isoe-", "the isolated regions"),
+        ("eusc-", "the European Sovereign Cloud"),
+    ];
+    let (_, place) = partition.into_iter().find(|(prefix, _)| region.starts_with(prefix))?;
+    Some(format!(
+        "{region} is a region of {place}, where Cognito has other names than the roles of infra/identity.yaml trust: nothing was deployed"
+    ))
+}
+
+/// What [`deploy`] did.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Where everything is now.
+    pub outputs: Outputs,
+    /// What became of each stack.
+    pub changes: Vec<(String, Change)>,
+}
+
+impl Sources {
+    /// Reads templates and state machine of a checkout.
+    ///
+    /// # Errors
+    /// When one of the files is not there.
+    pub fn read(workspace: &Workspace, packages: Vec<Package>) -> Result<Self> {
+        let read = |path: String| {
+            let path = workspace.root().join(path);
+            std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
+        };
+        let mut templates = Vec::new();
+        for name in TEMPLATES {
+            let body = String::from_utf8(read(format!("infra/{name}.yaml"))?)
+                .with_context(|| format!("infra/{name}.yaml is not UTF-8"))?;
+            templates.push(Template { name, body });
+        }
+        Ok(Self { templates, definition: read("statemachines/ingest.asl.json".to_owned())?, packages })
+    }
+
+    /// Changes whenever a deployment of this under these options could come out otherwise.
+    #[must_use]
+    pub fn fingerprint(&self, options: &Options) -> String {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        };
+        add(options.stack.as_bytes());
+        for (name, value) in &options.parameters {
+            add(name.as_bytes());
+            add(value.as_bytes());
+        }
+        for (name, value) in &options.tags {
+            add(b"tag");
+            add(name.as_bytes());
+            add(value.as_bytes());
+        }
+        for template in &self.templates {
+            add(template.body.as_bytes());
+        }
+        add(&self.definition);
+        for package in &self.packages {
+            add(package.key.as_bytes());
+        }
+        const_hex::encode(hash.finalize())
+    }
+}
+
+/// Creates or updates all stacks and waits for them. What is already as it should be is left alone.
+///
+/// # Errors
+/// When a parameter is unknown or missing, AWS refuses a call, or a stack fails; the error names the failed resources
+/// with their reasons. Stacks before the failed one stay deployed, and the same command resumes from there.
+pub async fn deploy(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -> Result<Deployment> {
+    let mut tags = options.tags.clone();
+    tags.insert(DEPLOYMENT_TAG.to_owned(), options.stack.clone());
+    let stacks = Stacks::new(aws, reporter).under(options.role_arn.clone(), tags);
+    let region = aws.region()?;
+    if let Some(refusal) = refusal(region) {
+        anyhow::bail!(refusal);
+    }
+    let mut outputs = BTreeMap::new();
+    let mut changes = Vec::new();
+    let mut artifacts: Option<ArtifactStore> = None;
+    let mut used = BTreeSet::new();
+
+    // Before anything changes.
+    let mut known = Vec::new();
+    for template in &sources.templates {
+        known.extend(parameters::names_in(template.name, &template.body)?);
+    }
+    parameters::check_known(known, &options.parameters)?;
+
+    for template in &sources.templates {
+        let source = if template.body.len() <= LARGEST_INLINE_TEMPLATE_BYTES {
+            TemplateSource::Inline(template.body.clone())
+        } else {
+            let store = artifacts
+                .as_ref()
+                .with_context(|| format!("infra/{}.yaml is larger than CloudFormation takes without a bucket", template.name))?;
+            let body = template.body.as_bytes();
+            let key = format!("template/{}.yaml", const_hex::encode(Sha256::digest(body)));
+            store.put_bytes(&key, body).await?;
+            let url = store.template_url(&key, region);
+            used.insert(key);
+            TemplateSource::Url(url)
+        };
+        let declared = stacks.parameters(&source).await?;
+        let values = parameters::fill(template.name, &declared, &outputs, &options.parameters)?;
+        let name = format!("{}-{}", options.stack, template.name);
+        let (change, found) = stacks.deploy(&name, &source, &declared, &values).await?;
+        changes.push((name, change));
+        outputs.extend(found);
+
+        if artifacts.is_none() {
+            let bucket = outputs.get("ArtifactBucketName").context("the first stack has no output `ArtifactBucketName`")?;
+            let store = ArtifactStore::new(aws, bucket);
+            let uploaded = upload(&store, sources, reporter).await?;
+            used.extend(uploaded.values().cloned());
+            outputs.extend(uploaded);
+            artifacts = Some(store);
+        }
+    }
+    // Only now, and only what is old: a stack that fails goes back to the code that it had.
+    if let Some(store) = artifacts {
+        let before = jiff::Timestamp::now().as_second() - OLD_BUILD_SECONDS;
+        store.remove_unused(&used, before).await?;
+    }
+    let outputs = Outputs::gather(&options.stack, region, aws.endpoint_url(), outputs)?;
+    Ok(Deployment { outputs, changes })
+}
+
+/// Uploads code and state machine where they are not there yet; gives the template parameters that point at them.
+async fn upload(store: &ArtifactStore, sources: &Sources, reporter: &Reporter) -> Result<BTreeMap<String, String>> {
+    let step = reporter.step("uploading the code");
+    let mut keys = BTreeMap::new();
+    let mut uploaded = 0_usize;
+    for package in &sources.packages {
+        step.at(package.worker.name.clone());
+        uploaded += usize::from(store.put_file(&package.key, &package.zip).await?);
+        keys.insert(package.parameter(), package.key.clone());
+    }
+    let definition_key = format!("statemachine/{}.asl.json", const_hex::encode(Sha256::digest(&sources.definition)));
+    uploaded += usize::from(store.put_bytes(&definition_key, &sources.definition).await?);
+    keys.insert("DefinitionKey".to_owned(), definition_key);
+    step.done(match uploaded {
+        0 => "nothing new".to_owned(),
+        count => format!("{count} files"),
+    });
+    Ok(keys)
+}
+
+/// Where everything of a deployment is, from its stacks.
+///
+/// # Errors
+/// When there is no such deployment, or AWS refuses.
+pub async fn outputs_of(aws: &Aws, stack: &str) -> Result<Outputs> {
+    let client = aws_sdk_cloudformation::Client::new(aws.config());
+    let mut outputs = BTreeMap::new();
+    for template in TEMPLATES {
+        let name = format!("{stack}-{template}");
+        let answer =
+            client.describe_stacks().stack_name(&name).send().await.map_err(explain(format!("looking at the stack `{name}`")))?;
+        outputs.extend(stack::outputs_of(answer.stacks().first().context("AWS describes no such stack")?));
+    }
+    Outputs::gather(stack, aws.region()?, aws.endpoint_url(), outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use aws_sdk_s3::operation::delete_object::DeleteObjectOutput;
+    use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+    use aws_sdk_s3::primitives::DateTime;
+    use aws_sdk_s3::types::Object;
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+
+    use super::bucket::ArtifactStore;
+    use super::refusal;
+
+    #[tokio::test]
+    async fn code_that_is_old_and_not_deployed_is_removed() {
+        let object = |key: &str, secs| Object::builder().key(key).last_modified(DateTime::from_secs(secs)).build();
+        let objects = [object("submit/old.zip", 1), object("submit/live.zip", 1), object("submit/new.zip", 100)];
+        let list = mock!(aws_sdk_s3::Client::list_objects_v2)
+            .then_output(move || ListObjectsV2Output::builder().set_contents(Some(objects.to_vec())).build());
+        let delete = mock!(aws_sdk_s3::Client::delete_object)
+            .match_requests(|request| request.key() == Some("submit/old.zip"))
+            .then_output(|| DeleteObjectOutput::builder().build());
+        let client = mock_client!(aws_sdk_s3, RuleMode::MatchAny, [&list, &delete]);
+        let used = BTreeSet::from(["submit/live.zip".to_owned()]);
+        assert_eq!(ArtifactStore::of(client, "artifacts").remove_unused(&used, 100).await.unwrap(), 1);
+        assert_eq!(delete.num_calls(), 1);
+    }
+
+    #[test]
+    fn a_region_of_another_partition_is_refused_with_a_sentence() {
+        for region in ["eu-central-1", "us-east-1", "ca-west-1"] {
+            assert_eq!(refusal(region), None, "{region}");
+        }
+        for region in ["us-gov-west-1", "us-gov-east-1", "cn-north-1", "us-iso-east-1", "us-isob-east-1", "eusc-de-east-1"] {
+            assert!(refusal(region).is_some_and(|it| it.contains(region) && it.contains("nothing was deployed")), "{region}");
+        }
+    }
+}

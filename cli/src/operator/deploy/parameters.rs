@@ -1,0 +1,111 @@
+//! Which value each template parameter gets.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
+
+/// A parameter that a template declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) name: String,
+    pub(super) has_default: bool,
+}
+
+/// Gives each declared parameter what the operator chose, or else what an earlier stack or the upload gave under its
+/// name. A parameter with neither is left out: it has its default, or at an update the value it had.
+pub(super) fn fill(
+    template: &str,
+    declared: &[Declared],
+    found: &BTreeMap<String, String>,
+    chosen: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
+    let mut values = BTreeMap::new();
+    let mut missing = Vec::new();
+    for Declared { name, has_default } in declared {
+        match chosen.get(name).or_else(|| found.get(name)) {
+            Some(value) => {
+                values.insert(name.clone(), value.clone());
+            }
+            None if *has_default => {}
+            None => missing.push(name.as_str()),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(values);
+    }
+    bail!(
+        "infra/{template}.yaml needs {}: no earlier stack has such an output; give it with `--parameter NAME=VALUE`",
+        missing.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// The names of the parameters in the text of a template. CloudFormation reads a large one only out of a bucket, which the first
+/// deployment makes.
+pub(super) fn names_in(template: &str, body: &str) -> Result<Vec<String>> {
+    let text = |node: &Yaml<'_>| match node {
+        Yaml::Value(Scalar::String(text)) => Some(text.to_string()),
+        _ => None,
+    };
+    let documents = Yaml::load_from_str(body).with_context(|| format!("infra/{template}.yaml is not YAML"))?;
+    let Some(Yaml::Mapping(sections)) = documents.first() else { bail!("infra/{template}.yaml is no template") };
+    let parameters = sections.iter().find(|(name, _)| text(name).as_deref() == Some("Parameters"));
+    let Some((_, Yaml::Mapping(parameters))) = parameters else { return Ok(Vec::new()) };
+    Ok(parameters.iter().filter_map(|(name, _)| text(name)).collect())
+}
+
+/// Refuses a chosen parameter that no template declares: it would change nothing, and nobody would notice.
+pub(super) fn check_known(mut known: Vec<String>, chosen: &BTreeMap<String, String>) -> Result<()> {
+    known.sort_unstable();
+    known.dedup();
+    match chosen.keys().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => bail!("no template has a parameter `{name}`; there are {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameter(name: &str, has_default: bool) -> Declared {
+        Declared { name: name.to_owned(), has_default }
+    }
+
+    fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_parameter_gets_the_output_of_its_name() {
+        let declared = [parameter("LakeBucketName", false), parameter("IdTokenMinutes", true)];
+        let found = values(&[("LakeBucketName", "lake"), ("TopicArn", "arn")]);
+        assert_eq!(fill("identity", &declared, &found, &values(&[])).unwrap(), values(&[("LakeBucketName", "lake")]));
+    }
+
+    #[test]
+    fn what_the_operator_chose_goes_first() {
+        let declared = [parameter("LakeBucketName", false), parameter("IdTokenMinutes", true)];
+        let found = values(&[("LakeBucketName", "lake")]);
+        let chosen = values(&[("IdTokenMinutes", "5"), ("LakeBucketName", "other"), ("ForAnotherTemplate", "x")]);
+        let expected = values(&[("IdTokenMinutes", "5"), ("LakeBucketName", "other")]);
+        assert_eq!(fill("identity", &declared, &found, &chosen).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_parameter_that_nothing_fills_is_named() {
+        let declared = [parameter("LakeBucketName", false)];
+        let error = fill("identity", &declared, &values(&[]), &values(&[])).unwrap_err().to_string();
+        assert!(error.contains("infra/identity.yaml") && error.contains("`LakeBucketName`"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_that_no_template_has_is_refused() {
+        let body = "Parameters:\n  IdTokenMinutes:\n    Type: Number\nResources:\n  Queue:\n    Type: !Ref Other\n";
+        let known = names_in("identity", body).unwrap();
+        assert_eq!(known, ["IdTokenMinutes"]);
+        assert!(check_known(known.clone(), &values(&[("IdTokenMinutes", "5")])).is_ok());
+        let error = check_known(known, &values(&[("IdTokenMinute", "5")])).unwrap_err().to_string();
+        assert!(error.contains("`IdTokenMinute`") && error.contains("IdTokenMinutes"), "{error}");
+    }
+}

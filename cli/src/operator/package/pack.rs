@@ -1,0 +1,183 @@
+//! A worker's binary and what stands beside it become a zip.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Package;
+use super::policy_files::PolicyFiles;
+use super::purpose::Profile;
+use super::worker::Worker;
+
+/// Where a zip is made, and what is in it besides the binary.
+pub(super) struct Contents {
+    pub(super) folder: PathBuf,
+    pub(super) beside: PolicyFiles,
+}
+
+/// What a zip was made from. While the binary has this size and time, the zip is its zip.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Note {
+    format: u32,
+    policies: String,
+    binary_bytes: u64,
+    binary_modified_ns: u128,
+    zip_bytes: u64,
+    sha256: String,
+}
+
+/// Raise it when the zip of the same binary would come out otherwise.
+const FORMAT: u32 = 2;
+
+/// The zip of a binary, made anew only when the binary or the policies changed.
+pub(super) fn pack(worker: &Worker, binary: &Path, contents: &Contents, profile: Profile) -> Result<Package> {
+    let Contents { folder, beside } = contents;
+    let policies = beside.hash();
+    let zip = folder.join(format!("{}.zip", worker.name));
+    let note_path = folder.join(format!("{}.json", worker.name));
+    let metadata = std::fs::metadata(binary)?;
+    let binary_modified_ns = metadata.modified()?.duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+    let noted = std::fs::read(&note_path).ok().and_then(|text| serde_json::from_slice::<Note>(&text).ok()).filter(|note| {
+        note.format == FORMAT
+            && note.policies == policies
+            && note.binary_bytes == metadata.len()
+            && note.binary_modified_ns == binary_modified_ns
+            && std::fs::metadata(&zip).is_ok_and(|metadata| metadata.len() == note.zip_bytes)
+    });
+    let note = match noted {
+        Some(note) => note,
+        None => {
+            std::fs::create_dir_all(folder)?;
+            let bytes = match profile {
+                Profile::Dev => without_debug_symbols(binary)?,
+                Profile::Release => std::fs::read(binary)?,
+            };
+            // A zip for this machine is unpacked right away: quickly made is better than small.
+            let level = if profile == Profile::Dev { 1 } else { 9 };
+            let packed = zip_files(&bytes, beside, level)?;
+            let note = Note {
+                format: FORMAT,
+                policies,
+                binary_bytes: metadata.len(),
+                binary_modified_ns,
+                zip_bytes: packed.len() as u64,
+                sha256: const_hex::encode(Sha256::digest(&packed)),
+            };
+            write_whole(&zip, &packed)?;
+            write_whole(&note_path, &serde_json::to_vec_pretty(&note)?)?;
+            note
+        }
+    };
+    let key = format!("{}/{}.zip", worker.name, note.sha256);
+    Ok(Package { worker: worker.clone(), key, zip, size_bytes: note.zip_bytes })
+}
+
+/// A zip with `bootstrap`, and `policies/` if there are any. The same bytes always give the same zip.
+fn zip_files(binary: &[u8], policies: &PolicyFiles, level: i64) -> Result<Vec<u8>> {
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated)
+        .compression_level(Some(level))
+        .last_modified_time(zip::DateTime::default())
+        .unix_permissions(0o755);
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    writer.start_file("bootstrap", options)?;
+    writer.write_all(binary)?;
+    for (name, content) in policies.iter() {
+        writer.start_file(format!("policies/{name}"), options.unix_permissions(0o644))?;
+        writer.write_all(content)?;
+    }
+    Ok(writer.finish()?.into_inner())
+}
+
+/// The binary as `strip` leaves it, or as it is where there is no `strip`: a dev binary is mostly line tables.
+fn without_debug_symbols(binary: &Path) -> Result<Vec<u8>> {
+    let stripped = binary.with_extension("stripped");
+    let done = std::process::Command::new("strip")
+        .arg("--strip-debug")
+        .arg("-o")
+        .args([&stripped, binary])
+        .stdin(Stdio::null())
+        .output()
+        .is_ok_and(|output| output.status.success());
+    let bytes = std::fs::read(if done { &stripped } else { binary })?;
+    if done {
+        std::fs::remove_file(&stripped)?;
+    }
+    ensure!(!bytes.is_empty(), "the binary is empty");
+    Ok(bytes)
+}
+
+/// Writes a file that another process sees either not at all or whole.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".{}", std::process::id()));
+    std::fs::write(&unfinished, bytes).with_context(|| format!("writing {}", path.display()))?;
+    std::fs::rename(&unfinished, path).with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_same_binary_gives_the_same_zip() {
+        let first = zip_files(b"\x7fELF and so on", &PolicyFiles::default(), 9).unwrap();
+        std::thread::sleep(Duration::from_millis(2_100)); // longer than the two seconds a zip's clock counts in
+        assert_eq!(first, zip_files(b"\x7fELF and so on", &PolicyFiles::default(), 9).unwrap());
+        assert_ne!(first, zip_files(b"\x7fELF and so off", &PolicyFiles::default(), 9).unwrap());
+    }
+
+    #[test]
+    fn a_zip_holds_one_executable_bootstrap() {
+        let zip = zip_files(b"content", &PolicyFiles::default(), 1).unwrap();
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(zip)).unwrap();
+        assert_eq!(archive.len(), 1);
+        let mut file = archive.by_name("bootstrap").unwrap();
+        assert_eq!(file.unix_mode().unwrap() & 0o777, 0o755);
+        let mut content = String::new();
+        file.read_to_string(&mut content).unwrap();
+        assert_eq!(content, "content");
+    }
+
+    #[test]
+    fn a_binary_is_packed_again_only_when_it_changed() {
+        let folder = std::env::temp_dir().join(format!("sluice-pack-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let binary = folder.join("submit");
+        std::fs::write(&binary, "one").unwrap();
+        let pack = |beside: &PolicyFiles| {
+            let contents = Contents { folder: folder.clone(), beside: beside.clone() };
+            let submit = Worker { name: "submit".to_owned(), has_policies: false };
+            pack(&submit, &binary, &contents, Profile::Release).unwrap()
+        };
+        let none = PolicyFiles::default();
+        let first = pack(&none);
+        let packed_at = std::fs::metadata(&first.zip).unwrap().modified().unwrap();
+        assert_eq!(pack(&none).key, first.key);
+        assert_eq!(std::fs::metadata(&first.zip).unwrap().modified().unwrap(), packed_at);
+
+        std::fs::write(&binary, "another").unwrap();
+        let second = pack(&none);
+        assert_ne!(second.key, first.key);
+
+        let policies = folder.join("policies");
+        std::fs::create_dir_all(&policies).unwrap();
+        std::fs::write(policies.join("a.cedar"), "permit (principal, action, resource);").unwrap();
+        std::fs::write(policies.join("README.md"), "no policy").unwrap();
+        std::fs::write(policies.join("outputs.json"), "{}").unwrap();
+        let third = pack(&PolicyFiles::read(&policies).unwrap());
+        assert_ne!(third.key, second.key);
+        let archive = zip::ZipArchive::new(std::fs::File::open(&third.zip).unwrap()).unwrap();
+        assert_eq!(archive.file_names().map(|name| name.unwrap()).collect::<Vec<_>>(), ["bootstrap", "policies/a.cedar"]);
+        std::fs::write(policies.join("a.cedar"), "forbid (principal, action, resource);").unwrap();
+        assert_ne!(pack(&PolicyFiles::read(&policies).unwrap()).key, third.key);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,56 @@
+//! What lies beside the authorizer's binary in its zip.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+/// The files of a policy folder beside `*.cedar`.
+const FILES: [&str; 4] = ["schema.cedarschema", "providers.json", "routes.json", "entities.json"];
+
+/// The files of a policy folder, by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PolicyFiles(BTreeMap<String, Vec<u8>>);
+
+impl PolicyFiles {
+    /// Reads and validates a policy folder, so that an invalid one fails at build time, not at the first request.
+    pub(super) fn validated(folder: &Path) -> Result<Self> {
+        crate::operator::policies::load(folder)?;
+        Self::read(folder)
+    }
+
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let mut files = BTreeMap::new();
+        let entries = std::fs::read_dir(folder).with_context(|| format!("reading the policies in {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            // What the authorizer reads, and nothing else that happens to lie there.
+            let is_read = |name: &&str| name.ends_with(".cedar") || FILES.contains(name);
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(is_read) {
+                files.insert(name.to_owned(), std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
+            }
+        }
+        Ok(Self(files))
+    }
+
+    /// Names these files; empty for none.
+    pub(super) fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in self.0.iter().flat_map(|(name, content)| [name.as_bytes(), content]) {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        if self.0.is_empty() { String::new() } else { const_hex::encode(hash.finalize()) }
+    }
+
+    /// The same, short enough for the name of a folder.
+    pub(super) fn short_hash(&self) -> String {
+        self.hash().chars().take(12).collect()
+    }
+
+    /// Name and content of each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, content)| (name.as_str(), content.as_slice()))
+    }
+}

@@ -1,0 +1,79 @@
+//! The catalog's records, as an operator reads them: many at once, with the operator's own AWS credentials.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
+use aws_sdk_dynamodb::types::AttributeValue::S;
+use catalog::{Catalog, Item};
+use domain::{MessageId, Record, Source};
+
+use client::aws::Aws;
+use client::error::explain;
+use client::outputs::Outputs;
+
+/// The key of a record.
+pub(crate) type Key = (Source, MessageId);
+
+/// The catalog table.
+#[derive(Debug)]
+pub(crate) struct Records {
+    client: Client,
+    table: String,
+    catalog: Catalog,
+}
+
+impl Records {
+    pub(crate) fn new(aws: &Aws, outputs: &Outputs) -> Self {
+        let (client, table) = (Client::new(aws.config()), outputs.table.clone());
+        Self { catalog: Catalog::new(client.clone(), table.clone()), client, table }
+    }
+
+    /// The record with that key, read consistently. `None` if there is none that can be read.
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        Ok(self.get_many(vec![key.clone()]).await?.remove(key).flatten())
+    }
+
+    /// Those of these records that there are, read consistently; `None` for one that is no record.
+    pub(crate) async fn get_many(&self, mut keys: Vec<Key>) -> Result<HashMap<Key, Option<Record>>> {
+        keys.sort_unstable();
+        keys.dedup();
+        let keys = keys.iter().map(item_key).collect();
+        let items = self.catalog.items(keys).await.context("reading the catalog")?;
+        items.into_iter().map(|item| Ok((key_of(&item)?, catalog::record(item).ok()))).collect()
+    }
+
+    /// A page of one institute's records or of all, and where the next one begins.
+    pub(crate) async fn page(&self, of: Option<&Source>, after: Option<&Key>) -> Result<(Vec<Item>, Option<Key>)> {
+        const PAGE: i32 = 500;
+        let after = after.map(item_key);
+        let (items, last) = match of {
+            Some(source) => {
+                let query: QueryFluentBuilder = self.client.query().table_name(&self.table).limit(PAGE).consistent_read(true);
+                let query = query.key_condition_expression("#source = :source").expression_attribute_names("#source", "source");
+                let query = query.expression_attribute_values(":source", S(source.to_string())).set_exclusive_start_key(after);
+                let page = query.send().await.map_err(explain("reading the catalog"))?;
+                (page.items, page.last_evaluated_key)
+            }
+            None => {
+                let scan: ScanFluentBuilder = self.client.scan().table_name(&self.table).limit(PAGE).consistent_read(true);
+                let page = scan.set_exclusive_start_key(after).send().await.map_err(explain("reading the catalog"))?;
+                (page.items, page.last_evaluated_key)
+            }
+        };
+        Ok((items.unwrap_or_default(), last.as_ref().map(key_of).transpose()?))
+    }
+}
+
+/// The key as DynamoDB takes it.
+fn item_key((source, message_id): &Key) -> Item {
+    catalog::key(source, message_id)
+}
+
+/// The key of an item.
+pub(crate) fn key_of(item: &Item) -> Result<Key> {
+    let text = |name| item.get(name).and_then(|it| it.as_s().ok()).map(String::as_str).unwrap_or_default();
+    Ok((text("source").parse()?, text("message_id").parse()?))
+}

@@ -1,0 +1,234 @@
+//! One message's whole path: what the catalog says of it, and what each worker's line says, by time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use domain::{MessageId, Record, Source, Status, SubmissionId, Timestamp, TraceId};
+use serde::Serialize;
+use serde_json::{Value, json};
+use serde_with::skip_serializing_none;
+
+use super::lines::{Line, Lines, Period};
+use super::records::Records;
+use client::aws::Aws;
+use client::outputs::Outputs;
+
+/// What a person has of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// A message id, or its beginning in lower case.
+    Message(String),
+    /// A POST, perhaps with several messages.
+    Submission(SubmissionId),
+    /// A trace, or the beginning of a message id.
+    Trace(TraceId),
+}
+
+/// Which message, and where to look.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// What names it.
+    pub given: Given,
+    /// Of which institute.
+    pub source: Option<Source>,
+    /// The first line that may be of it.
+    pub from: Timestamp,
+}
+
+/// A message's path.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Path {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its institute.
+    pub source: Source,
+    /// What the catalog says of it, as the API answers it. `None` where it has no record any more.
+    pub record: Option<Value>,
+    /// The same in a few words.
+    #[serde(skip)]
+    pub sentence: String,
+    /// What was done, by time.
+    pub steps: Vec<Step>,
+    /// The runs of the state machine, as its console names them.
+    pub executions: Vec<String>,
+    /// The events that were published.
+    pub events: Vec<Event>,
+}
+
+/// What one invocation did for the message.
+#[skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// When it began.
+    pub began_at: Timestamp,
+    /// Milliseconds that it took; of a batch, the whole of it.
+    pub took_ms: f64,
+    /// Which one.
+    pub worker: String,
+    /// What it came to.
+    pub outcome: String,
+    /// The submission that it worked for.
+    pub submission_id: Option<String>,
+    /// The trace.
+    pub trace_id: Option<String>,
+    /// Which try, from 1.
+    pub tries: Option<String>,
+    /// How often SQS had handed it out.
+    pub receives: Option<String>,
+    /// What the caller was answered.
+    pub http_status: Option<String>,
+    /// Why the message is held.
+    pub reason: Option<String>,
+    /// Who asked, `sub`.
+    pub subject: Option<String>,
+    /// A step error's name.
+    pub error: Option<String>,
+    /// Its sentence.
+    pub detail: Option<String>,
+    /// Lambda's id of the invocation.
+    pub request_id: String,
+    /// The requests to AWS, with their ids.
+    pub aws_requests: Value,
+}
+
+/// A published event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// `<submission id>.<message id>.<type>`.
+    pub id: String,
+    /// When it was published.
+    pub at: Timestamp,
+}
+
+type Key = (Source, MessageId);
+
+/// Finds the message, and its path.
+///
+/// # Errors
+/// When nothing is known of it, several messages are meant, or AWS refuses a call.
+pub async fn path(aws: &Aws, outputs: &Outputs, question: &Question) -> Result<Path> {
+    let lines = Lines::of_all(aws, outputs);
+    let from = question.from.as_millis();
+    let (text, from) = match &question.given {
+        Given::Message(beginning) => (beginning.clone(), from),
+        // It says itself when it was made; clocks differ a little.
+        Given::Submission(id) => (id.to_string(), id.time().map_or(from, |time| time.as_millis() - 60_000)),
+        Given::Trace(id) => (id.to_string(), from),
+    };
+    let period = Period { from, to: None };
+    let found: Vec<Line> = lines.find(&text, period).await?.iter().flat_map(Line::by_message).collect();
+    let key = one(&found, question, &text)?;
+    let record = Records::new(aws, outputs).get(&key).await?;
+
+    // All of the message, of whichever submission; and the lines of its submissions that name no message, since they are of many.
+    let mut of_message: Vec<Line> = lines.find(key.1.as_str(), period).await?.iter().flat_map(Line::by_message).collect();
+    of_message.retain(|line| is_of(line, &key));
+    let has_post = |submission: &str| of_message.iter().any(|it| it.text("submissionId") == submission && is_post(it));
+    let submissions: BTreeSet<String> =
+        of_message.iter().map(|it| it.text("submissionId").to_owned()).filter(|it| !it.is_empty() && !has_post(it)).collect();
+    for submission in submissions {
+        let posts = lines.find(&submission, period).await?;
+        of_message.extend(posts.into_iter().filter(|line| is_post(line) && line.text("submissionId") == submission));
+    }
+    let mut steps: Vec<Step> = of_message.iter().filter_map(step).collect();
+    steps.sort_by_key(|step| step.began_at);
+    steps.dedup();
+    let executions = of_message.iter().filter(|it| it.text("worker") == "dispatch").filter_map(|it| execution(it, &key.1));
+    let events = of_message.iter().filter(|it| is_event(it)).filter_map(|line| {
+        let id = format!("{}.{}.{}", line.text("submissionId"), key.1, line.text("outcome"));
+        Some(Event { id, at: line.time()? })
+    });
+    let (source, message_id) = key.clone();
+    Ok(Path {
+        executions: executions.collect(),
+        events: events.collect(),
+        steps,
+        sentence: record.as_ref().map_or_else(|| "none".to_owned(), sentence),
+        record: record.map(|record| json!(record.progress())),
+        message_id,
+        source,
+    })
+}
+
+/// The one message that lines are about.
+fn one(lines: &[Line], question: &Question, text: &str) -> Result<Key> {
+    let is_meant = |line: &Line| match &question.given {
+        Given::Message(beginning) => line.text("messageId").starts_with(beginning.as_str()),
+        Given::Submission(_) => line.text("submissionId") == text,
+        Given::Trace(_) => line.text("traceId") == text || line.text("messageId").starts_with(text),
+    };
+    let keys: BTreeSet<Key> = lines
+        .iter()
+        .filter(|line| is_meant(line))
+        .filter_map(|line| Some((line.text("source").parse().ok()?, line.text("messageId").parse().ok()?)))
+        .filter(|(source, _)| question.source.as_ref().is_none_or(|it| it == source))
+        .collect();
+    let mut keys = keys.into_iter();
+    match (keys.next(), keys.next()) {
+        (Some(one), None) => Ok(one),
+        (Some(one), Some(other)) => {
+            const SHOWN: usize = 20;
+            let names = [one, other].into_iter().chain(keys).take(SHOWN).map(|(source, id)| format!("{id} of `{source}`"));
+            bail!("several messages are meant: {}", names.collect::<Vec<_>>().join(", "))
+        }
+        _ => bail!("no line since {} is of such a message: look further back with --from", question.from),
+    }
+}
+
+fn is_of(line: &Line, (source, message_id): &Key) -> bool {
+    // A refused caller's line names no institute.
+    let is_source = [source.as_str(), ""].contains(&line.text("source"));
+    is_source && line.text("messageId") == message_id.as_str()
+}
+
+/// A line of a POST, which for a body of many messages names none of them.
+fn is_post(line: &Line) -> bool {
+    matches!(line.text("worker"), "submit" | "release")
+}
+
+/// The worker, or an operator's command in its place.
+fn is_event(line: &Line) -> bool {
+    matches!(line.text("worker"), "publish" | "discard" | "audit") && line.text("error").is_empty()
+}
+
+/// `dispatch` names executions so.
+fn execution(line: &Line, message_id: &MessageId) -> Option<String> {
+    let failed_tries = line.text("tries").parse::<u32>().ok()?.checked_sub(1)?;
+    Some(format!("{}-{}-{failed_tries}-{}", line.text("submissionId"), message_id.prefix(12), line.text("receives")))
+}
+
+fn step(line: &Line) -> Option<Step> {
+    let some = |name| Some(line.text(name)).filter(|text| !text.is_empty()).map(str::to_owned);
+    let took_ms = line.number("durationMs").unwrap_or_default();
+    let took = Duration::try_from_secs_f64(took_ms / 1000.0).ok()?;
+    let began_ms = line.time()?.as_millis().saturating_sub(i64::try_from(took.as_millis()).ok()?);
+    Some(Step {
+        began_at: Timestamp::from_millis(began_ms)?,
+        took_ms,
+        worker: line.text("worker").to_owned(),
+        outcome: line.text("outcome").to_owned(),
+        submission_id: some("submissionId"),
+        trace_id: some("traceId"),
+        tries: some("tries"),
+        receives: some("receives"),
+        http_status: some("httpStatus"),
+        reason: some("reason"),
+        subject: some("subject"),
+        error: some("error"),
+        detail: some("detail"),
+        request_id: line.text("requestId").to_owned(),
+        aws_requests: line.member("awsRequests").cloned().unwrap_or_else(|| json!([])),
+    })
+}
+
+/// In a few words.
+fn sentence(record: &Record) -> String {
+    let reason = record.held.as_ref().map(|held| format!(": {}", held.held_reason)).filter(|_| record.status == Status::Held);
+    let error = record.error.as_ref().map(|error| format!(" ({})", error.code)).unwrap_or_default();
+    let times = if record.submissions == 1 { "once".to_owned() } else { format!("{} times", record.submissions) };
+    let (status, first) = (record.status.as_str(), record.received_at);
+    format!("{status}{}{error}, submitted {times}, first at {first}", reason.unwrap_or_default())
+}

@@ -1,0 +1,328 @@
+//! Where an export goes, part by part, so that one that was broken off goes on behind its last part.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tables::{Column, ParquetFile, Row};
+
+use super::catalog::{Position, Selection};
+use super::format::Format;
+use crate::error::Misused;
+use client::private_file;
+use client::session::private_folder;
+
+/// The file that says how far an export is.
+const CHECKPOINT: &str = ".sluice-export.json";
+
+/// What is asked for. A part belongs to one request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// The API, which tells deployments apart.
+    pub(crate) api_url: String,
+    pub(crate) institute: String,
+    /// As the person wrote it: `2h` is another time an hour later, and the same request.
+    pub(crate) words: Vec<String>,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    v: u8,
+    request: Request,
+    /// With the times that the request meant when it began.
+    pub(crate) selection: Selection,
+    /// The last record that is in a part; `None` at the beginning.
+    pub(crate) position: Option<Position>,
+    /// The parts that are whole, by their paths below the folder.
+    parts: Vec<PathBuf>,
+    /// How many messages are in them.
+    pub(crate) messages: u64,
+    /// How many rows.
+    pub(crate) rows: u64,
+    /// The ids of messages that could not be read.
+    pub(crate) failed: Vec<String>,
+}
+
+/// Where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Stdout,
+    /// A file, which is there when it is whole.
+    File(PathBuf),
+    /// A folder of files, by the day on which the messages arrived.
+    Folder(PathBuf),
+}
+
+/// The parts of an export.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    target: Target,
+    format: Format,
+    columns: Vec<Column>,
+    pub(crate) checkpoint: Checkpoint,
+    /// Parts that the checkpoint does not know yet.
+    written: Vec<PathBuf>,
+    has_header: bool,
+    /// A Parquet file ends with what is in it, so on stdout it stays open.
+    stdout: Option<ParquetFile<std::io::Stdout>>,
+}
+
+impl Parts {
+    /// Begins an export, or takes up the one that was broken off.
+    ///
+    /// # Errors
+    /// When the target is there, or holds the parts of another request.
+    pub(crate) fn open(
+        target: Target,
+        format: Format,
+        columns: Vec<Column>,
+        request: Request,
+        selection: Selection,
+    ) -> Result<Self> {
+        let begun = Checkpoint {
+            v: 1,
+            request: request.clone(),
+            selection,
+            position: None,
+            parts: Vec::new(),
+            messages: 0,
+            rows: 0,
+            failed: Vec::new(),
+        };
+        let mut parts = Self { target, format, columns, checkpoint: begun, written: Vec::new(), has_header: false, stdout: None };
+        let Some(folder) = parts.folder() else { return Ok(parts) };
+        if let Target::File(path) = &parts.target
+            && path.exists()
+        {
+            return Err(Misused::because(format!("{} is there, and no file is overwritten", path.display())));
+        }
+        match std::fs::read(folder.join(CHECKPOINT)) {
+            Ok(text) => {
+                let kept: Checkpoint = serde_json::from_slice(&text)
+                    .with_context(|| format!("{} was written by another version", folder.join(CHECKPOINT).display()))?;
+                ensure!(
+                    kept.request == request,
+                    "{} holds what another export left when it was broken off: repeat that one, or remove the folder",
+                    folder.display()
+                );
+                parts.checkpoint = kept;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let is_used = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+                ensure!(!is_used || matches!(parts.target, Target::File(_)), "{} is not empty", folder.display());
+                private_folder(&folder).with_context(|| format!("making {}", folder.display()))?;
+                parts.keep()?;
+            }
+            Err(error) => return Err(error).with_context(|| format!("reading {}", folder.display())),
+        }
+        Ok(parts)
+    }
+
+    /// Whether the parts are files by day.
+    pub(crate) fn are_by_day(&self) -> bool {
+        matches!(self.target, Target::Folder(_))
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        match &self.target {
+            Target::Stdout => None,
+            Target::Folder(folder) => Some(folder.clone()),
+            Target::File(path) => {
+                let mut name = path.clone().into_os_string();
+                name.push(".partial");
+                Some(name.into())
+            }
+        }
+    }
+
+    /// Writes a part with rows of messages of one day.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write(&mut self, day: &str, rows: &[Row]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let Some(folder) = self.folder() else {
+            if self.format == Format::Parquet {
+                return Ok(self.open_stdout()?.write(rows)?);
+            }
+            let with_header = !std::mem::replace(&mut self.has_header, true);
+            return self.format.write(&self.columns, rows, with_header, std::io::stdout());
+        };
+        let number = self.checkpoint.parts.len() + self.written.len() + 1;
+        let name = format!("part-{number:05}.{}", self.format.extension());
+        let name = if self.are_by_day() { Path::new(&format!("date={day}")).join(name) } else { PathBuf::from(name) };
+        let path = folder.join(&name);
+        if let Some(parent) = path.parent() {
+            private_folder(parent).with_context(|| format!("making {}", parent.display()))?;
+        }
+        let with_header = self.are_by_day() || number == 1;
+        let written = create(&path).and_then(|file| {
+            self.format.write(&self.columns, rows, with_header, &file)?;
+            Ok(file.sync_all()?)
+        });
+        written.with_context(|| format!("writing {}", path.display()))?;
+        self.written.push(name);
+        Ok(())
+    }
+
+    fn open_stdout(&mut self) -> Result<&mut ParquetFile<std::io::Stdout>> {
+        let file = match self.stdout.take() {
+            Some(file) => file,
+            None => ParquetFile::new(&self.columns, std::io::stdout())?,
+        };
+        Ok(self.stdout.insert(file))
+    }
+
+    /// Everything up to here is in whole parts.
+    ///
+    /// # Errors
+    /// When that cannot be noted.
+    pub(crate) fn keep_up_to(&mut self, position: Option<Position>, messages: u64, rows: u64, failed: Vec<String>) -> Result<()> {
+        let checkpoint = &mut self.checkpoint;
+        checkpoint.position = position;
+        checkpoint.messages += messages;
+        checkpoint.rows += rows;
+        checkpoint.failed.extend(failed);
+        checkpoint.parts.append(&mut self.written);
+        self.keep()
+    }
+
+    fn keep(&self) -> Result<()> {
+        let Some(folder) = self.folder() else { return Ok(()) };
+        private_file::write(&folder.join(CHECKPOINT), &serde_json::to_vec(&self.checkpoint)?)
+    }
+
+    /// Makes the whole of the parts.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn finish(mut self) -> Result<Checkpoint> {
+        // A table without rows has its header.
+        if self.target == Target::Stdout && self.format == Format::Parquet {
+            self.open_stdout()?;
+            if let Some(file) = self.stdout.take() {
+                file.finish()?.flush()?;
+            }
+        } else if self.target == Target::Stdout && !self.has_header {
+            self.format.write(&self.columns, &[], true, std::io::stdout())?;
+        }
+        let Some(folder) = self.folder() else { return Ok(self.checkpoint) };
+        if let Target::File(path) = &self.target {
+            let whole = folder.join("whole");
+            let parts: Vec<PathBuf> = self.checkpoint.parts.iter().map(|name| folder.join(name)).collect();
+            let join = || -> Result<()> {
+                let file = create(&whole)?;
+                if parts.is_empty() {
+                    self.format.write(&self.columns, &[], true, &file)?;
+                } else {
+                    self.format.join(&self.columns, &parts, &file)?;
+                }
+                file.sync_all()?;
+                Ok(std::fs::rename(&whole, path)?)
+            };
+            join().with_context(|| format!("writing {}", path.display()))?;
+            std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+        } else {
+            let checkpoint = folder.join(CHECKPOINT);
+            std::fs::remove_file(&checkpoint).with_context(|| format!("removing {}", checkpoint.display()))?;
+        }
+        self.written.clear();
+        Ok(self.checkpoint)
+    }
+}
+
+/// A file that its owner alone can read.
+fn create(path: &Path) -> Result<File> {
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.flush()?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Er7;
+    use tables::{Mapping, Table};
+
+    use super::super::catalog::tests::entry;
+    use super::*;
+
+    fn request(word: &str) -> Request {
+        Request { api_url: "https://a".to_owned(), institute: "west".to_owned(), words: Vec::from([word.to_owned()]) }
+    }
+
+    fn selection(to: &str) -> Selection {
+        Selection { from: None, to: to.to_owned(), message_type: None, trigger_event: None }
+    }
+
+    fn raw() -> Vec<Column> {
+        Mapping::standard().unwrap().columns(Table::Raw)
+    }
+
+    fn rows(text: &str) -> Vec<Row> {
+        Mapping::standard().unwrap().rows(Table::Raw, &entry(), Some(&Er7::canonical(text).unwrap()))
+    }
+
+    #[test]
+    fn what_was_broken_off_goes_on_behind_its_last_whole_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.er7");
+        let open = |request, to: &str| Parts::open(Target::File(path.clone()), Format::Er7, raw(), request, selection(to));
+        let mut parts = open(request("x"), "1").unwrap();
+        parts.write("2026-11-28", &rows("MSH|one")).unwrap();
+        parts.keep_up_to(None, 1, 1, Vec::new()).unwrap();
+        // This part is written, and the program ends before that is noted.
+        parts.write("2026-11-28", &rows("MSH|two")).unwrap();
+        drop(parts);
+        assert!(!path.exists());
+
+        assert!(open(request("y"), "2").unwrap_err().to_string().contains("another export"));
+        let mut parts = open(request("x"), "2").unwrap();
+        assert_eq!((parts.checkpoint.messages, parts.checkpoint.selection.to.as_str()), (1, "1"), "the times of the beginning");
+        parts.write("2026-11-28", &rows("MSH|two")).unwrap();
+        parts.keep_up_to(None, 1, 1, Vec::new()).unwrap();
+        assert_eq!(parts.finish().unwrap().messages, 2);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "MSH|one\rMSH|two\r");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert!(open(request("x"), "2").unwrap_err().to_string().contains("no file is overwritten"));
+    }
+
+    #[test]
+    fn a_folder_has_a_file_for_each_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::Folder(folder.path().join("out"));
+        let mut parts = Parts::open(target.clone(), Format::Csv, raw(), request("x"), selection("1")).unwrap();
+        for day in ["2026-11-27", "2026-11-28"] {
+            parts.write(day, &rows("MSH|one")).unwrap();
+        }
+        parts.keep_up_to(None, 2, 2, Vec::new()).unwrap();
+        parts.finish().unwrap();
+        for (day, number) in [("2026-11-27", 1), ("2026-11-28", 2)] {
+            let file = folder.path().join(format!("out/date={day}/part-0000{number}.csv"));
+            let text = std::fs::read_to_string(file).unwrap();
+            assert!(text.starts_with("message_id,source,received_at,er7\n") && text.contains("MSH|one"), "{text}");
+        }
+        let again = Parts::open(target, Format::Csv, raw(), request("x"), selection("1"));
+        assert!(again.unwrap_err().to_string().contains("is not empty"));
+    }
+
+    #[test]
+    fn an_export_of_nothing_is_a_table_without_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        for (format, begins) in
+            [(Format::Csv, "message_id,source,received_at,er7\n"), (Format::Ndjson, ""), (Format::Parquet, "PAR1")]
+        {
+            let path = folder.path().join(format.extension());
+            let parts = Parts::open(Target::File(path.clone()), format, raw(), request("x"), selection("1")).unwrap();
+            parts.finish().unwrap();
+            let written = std::fs::read(&path).unwrap();
+            assert!(written.starts_with(begins.as_bytes()) && written.is_empty() == begins.is_empty(), "{format:?}");
+            assert!(format == Format::Parquet || written.len() == begins.len(), "{format:?}");
+        }
+    }
+}

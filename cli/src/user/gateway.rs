@@ -1,0 +1,271 @@
+//! The API as the MLLP gateway delivers to it: under a session that is kept fresh, one try at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{Charset, Held, MessageId, State, Status};
+use mllp::{Destination, Receipt, Reply, Standing};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::output::one_line;
+use client::Client;
+use client::http::{Answer, ER7, JSON, TRANSFER_DEADLINE};
+use client::read::{self, Known};
+use client::release;
+use client::tokens::TokenClaims;
+
+/// How often the gateway looks whether its token is a new one.
+const NEW_TOKEN: Duration = Duration::from_secs(60);
+
+/// Releases what the lake holds of the institute, at the start and with each new token, until it is dropped. `say` gets a line for the log.
+pub(crate) async fn release_held(client: Arc<Client>, institute: String, say: impl Fn(Value)) {
+    let mut released_with = None;
+    loop {
+        if let Ok(token) = client.session().await.map(|session| session.tokens.id)
+            && released_with.as_ref().map(SecretString::expose_secret) != Some(token.expose_secret())
+            && TokenClaims::of(&token).is_ok_and(|claims| claims.write == institute)
+        {
+            match release_all(&client).await {
+                Ok((released, refused)) => {
+                    released_with = Some(token);
+                    if released + refused > 0 {
+                        say(json!({ "event": "release", "released": released, "refused": refused }));
+                    }
+                }
+                Err(error) => say(json!({ "event": "release", "reason": one_line(&format!("{error:#}")) })),
+            }
+        }
+        tokio::time::sleep(NEW_TOKEN).await;
+    }
+}
+
+/// How many messages were released, and how many could not be.
+async fn release_all(client: &Client) -> anyhow::Result<(usize, usize)> {
+    let (mut released, mut refused) = (0, 0);
+    let mut cursor = None;
+    loop {
+        let page = release::page(client, &release::Held::default(), cursor.as_deref()).await?;
+        released += page.released.len();
+        refused += page.refused.len();
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok((released, refused));
+        }
+    }
+}
+
+/// What the lake holds a message for.
+fn reason(held: Held) -> &'static str {
+    held.reason.as_str()
+}
+
+/// The API. Its client must not repeat requests by itself: the gateway does, without end, and for all messages at one pace.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) client: Arc<Client>,
+    /// The institute to submit for. If the account is moved to another institute, delivery stops.
+    pub(crate) institute: String,
+}
+
+impl Api {
+    fn is_of_institute(&self, token: &SecretString) -> bool {
+        TokenClaims::of(token).is_ok_and(|claims| claims.write == self.institute)
+    }
+}
+
+impl Destination for Api {
+    async fn submit(&self, body: &[u8], charset: Option<Charset>) -> Reply {
+        let content_type = charset.map_or_else(|| ER7.to_owned(), |charset| format!("{ER7}; charset={}", charset.name()));
+        match self.client.session().await {
+            Ok(session) if !self.is_of_institute(&session.tokens.id) => {
+                let reason = format!("the account no longer submits for {}", self.institute);
+                return Reply::Later { after: None, reason };
+            }
+            _ => {}
+        }
+        let request = |api: &client::http::Api, token: &SecretString| {
+            // The token may have been renewed just now, for another institute. Then it is not sent, and the answer is 401.
+            let token = Some(token).filter(|token| self.is_of_institute(token));
+            let request = api.request(Method::POST, "/er7", token).timeout(TRANSFER_DEADLINE);
+            request.header(CONTENT_TYPE, &content_type).header(ACCEPT, JSON).body(body.to_vec())
+        };
+        match self.client.call(request).await {
+            Ok(answer) => submission(&answer),
+            Err(error) => Reply::Later { after: None, reason: one_line(&format!("{error:#}")) },
+        }
+    }
+
+    async fn standings(&self, ids: &[MessageId]) -> Result<Vec<Standing>, String> {
+        match self.client.session().await {
+            // Of another institute all of them would be unknown.
+            Ok(session) if !self.is_of_institute(&session.tokens.id) => {
+                return Err(format!("the account no longer submits for {}", self.institute));
+            }
+            _ => {}
+        }
+        match read::statuses(&self.client, ids).await {
+            Ok(Ok(statuses)) => Ok(statuses.into_iter().map(standing).collect()),
+            Ok(Err(answer)) => Err(one_line(&answer.problem())),
+            Err(error) => Err(one_line(&format!("{error:#}"))),
+        }
+    }
+}
+
+/// What a status means for the spool. The ends of earlier builds, which kept nothing, mean that the message is lost.
+fn standing(known: Known) -> Standing {
+    let Known::Status(status) = known else { return Standing::Lost };
+    match status.status {
+        Status::Queued | Status::Processing => Standing::Pending,
+        Status::Stored if status.state == Some(State::Error) => Standing::Unparsable,
+        Status::Stored => Standing::Stored,
+        Status::Held => Standing::Held(status.held.map_or("unknown", reason).to_owned()),
+        Status::Discarded => Standing::Discarded,
+        Status::Denied | Status::Expired | Status::Failed => Standing::Lost,
+    }
+}
+
+/// The API's answer to a batch.
+#[derive(Deserialize)]
+struct Batch {
+    messages: Vec<Member>,
+}
+
+/// The part of it for one message.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Member {
+    status: String,
+    message_id: Option<MessageId>,
+    problem: Option<Problem>,
+}
+
+/// A problem document (RFC 9457).
+#[derive(Deserialize)]
+struct Problem {
+    status: u16,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    detail: String,
+}
+
+/// Reads an answer.
+fn submission(answer: &Answer) -> Reply {
+    let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let later = |reason: String| Reply::Later { after: seconds.map(Duration::from_secs), reason: one_line(&reason) };
+    if let Ok(batch) = serde_json::from_slice::<Batch>(&answer.body) {
+        return match batch.messages.into_iter().map(Receipt::try_from).collect() {
+            Ok(parts) => Reply::Final(parts),
+            Err(problem) => later(problem),
+        };
+    }
+    match answer.status {
+        StatusCode::OK | StatusCode::ACCEPTED => match answer.text("messageId").parse() {
+            Ok(id) => Reply::Final(vec![Receipt::Queued { id }]),
+            Err(_) => later(format!("{}: it names no message", answer.status)),
+        },
+        StatusCode::CONFLICT => Reply::Final(vec![Receipt::Duplicate]),
+        status if is_final(status.as_u16()) => {
+            Reply::Final(vec![Receipt::Refused { status: status.as_u16(), detail: one_line(&answer.problem()) }])
+        }
+        _ => later(answer.problem()),
+    }
+}
+
+impl TryFrom<Member> for Receipt {
+    type Error = String;
+
+    fn try_from(member: Member) -> Result<Self, String> {
+        match (member.status.as_str(), member.message_id, member.problem) {
+            ("queued", Some(id), _) => Ok(Self::Queued { id }),
+            ("duplicate", _, _) => Ok(Self::Duplicate),
+            (_, _, Some(Problem { status, title, detail })) if is_final(status) => {
+                Ok(Self::Refused { status, detail: one_line(&format!("{status} {title}: {detail}")) })
+            }
+            (_, _, Some(Problem { status, title, .. })) => Err(format!("{status} {title}, for a message of a batch")),
+            _ => Err("the API's answer to a batch cannot be read".to_owned()),
+        }
+    }
+}
+
+/// Whether the API refuses the message itself, for good. 401, 403 and 404 concern the sender or the address: somebody puts that right, and
+/// then the message is taken.
+fn is_final(status: u16) -> bool {
+    matches!(status, 400 | 413 | 415 | 422)
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    fn said(status: u16, body: &Value, retry_after: Option<&'static str>) -> Reply {
+        let headers = HeaderMap::from_iter(retry_after.map(|value| (RETRY_AFTER, HeaderValue::from_static(value))));
+        submission(&Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: body.to_string().into_bytes() })
+    }
+
+    fn problem(status: u16) -> Value {
+        json!({ "type": "urn:sluice:problem:title", "title": "Title", "status": status, "detail": "detail" })
+    }
+
+    #[test]
+    fn an_answer_is_final_or_the_message_is_sent_again() {
+        let id: MessageId = "1".repeat(64).parse().unwrap();
+        let queued = json!({ "messageId": id, "submissionId": "2", "status": "queued", "statusUrl": "https://x" });
+        assert_eq!(said(202, &queued, None), Reply::Final(vec![Receipt::Queued { id }]));
+        assert_eq!(said(409, &problem(409), None), Reply::Final(vec![Receipt::Duplicate]));
+        for status in [400, 413, 415, 422] {
+            let Reply::Final(parts) = said(status, &problem(status), None) else { panic!("{status}") };
+            assert!(
+                matches!(&parts[..], [Receipt::Refused { status: refused, detail }] if *refused == status && detail.contains("detail"))
+            );
+        }
+        for status in [302, 401, 403, 404, 408, 429, 500, 502, 503, 504] {
+            let Reply::Later { after, .. } = said(status, &problem(status), Some("7")) else { panic!("{status}") };
+            assert_eq!(after, Some(Duration::from_secs(7)), "{status}");
+        }
+        // An answer of something between here and the API.
+        assert!(matches!(said(200, &json!("login page"), None), Reply::Later { after: None, .. }));
+    }
+
+    #[test]
+    fn what_is_held_discarded_or_lost_is_told_apart() {
+        let known = |mut status: Value| {
+            let common = json!({ "messageId": "1".repeat(64), "submissions": 1, "receivedAt": "2026-01-02T03:04:05Z" });
+            status.as_object_mut().unwrap().extend(common.as_object().unwrap().clone());
+            standing(Known::Status(Box::new(serde_json::from_value(status).unwrap())))
+        };
+        let at = "2026-01-02T03:04:05Z";
+        let held = json!({ "status": "held", "held": { "reason": "expired", "since": at, "until": at } });
+        assert_eq!(known(held), Standing::Held("expired".to_owned()));
+        assert_eq!(known(json!({ "status": "discarded" })), Standing::Discarded);
+        assert_eq!(known(json!({ "status": "stored", "state": "parsed" })), Standing::Stored);
+        assert_eq!(known(json!({ "status": "stored", "state": "error" })), Standing::Unparsable);
+        for status in ["queued", "processing"] {
+            assert_eq!(known(json!({ "status": status })), Standing::Pending);
+        }
+        for status in ["denied", "expired", "failed"] {
+            assert_eq!(known(json!({ "status": status })), Standing::Lost, "of an earlier build, which kept nothing");
+        }
+        assert_eq!(standing(Known::Unknown), Standing::Lost);
+    }
+
+    #[test]
+    fn a_batch_is_final_when_each_message_is() {
+        let id: MessageId = "1".repeat(64).parse().unwrap();
+        let queued = json!({ "messageId": id, "status": "queued", "controlId": "A", "statusUrl": "https://x" });
+        let duplicate = json!({ "messageId": "2".repeat(64), "status": "duplicate", "controlId": "B", "statusUrl": "https://x" });
+        let refused = |status| json!({ "status": "refused", "controlId": "C", "problem": problem(status) });
+        let batch = |last: Value| json!({ "submissionId": "1", "messages": [&queued, &duplicate, last], "batchProblems": [] });
+        let parts = |last| vec![Receipt::Queued { id: id.clone() }, Receipt::Duplicate, last];
+        let detail = "400 Title: detail".to_owned();
+        assert_eq!(said(202, &batch(refused(400)), None), Reply::Final(parts(Receipt::Refused { status: 400, detail })));
+        assert!(matches!(said(202, &batch(refused(503)), None), Reply::Later { .. }));
+        assert!(matches!(said(202, &batch(json!({ "status": "news" })), None), Reply::Later { .. }));
+    }
+}

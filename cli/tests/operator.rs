@@ -1,0 +1,120 @@
+//! What an operator does with messages: the real binary against the local system.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::Value;
+use sluice::Outputs;
+use sluice::local::{UpOptions, up};
+
+const MESSAGE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// The local system, and an institute that no other test uses.
+struct Setting {
+    outputs: Outputs,
+    institute: String,
+}
+
+impl Setting {
+    async fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let millis = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let institute = format!("operator-{millis}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self { outputs: up(UpOptions::default()).await.unwrap(), institute }
+    }
+
+    /// Runs the command for this institute. Gives the exit code and what it said.
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let Output { status, stdout, stderr } = command.args(arguments).args(["--source", &self.institute]).output().unwrap();
+        (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    }
+
+    /// Puts a record with these attributes and the message's key, received in another year.
+    async fn record(&self, attributes: &[(&str, &str)]) {
+        let aws = self.outputs.local_aws().unwrap();
+        let key = [("source", self.institute.as_str()), ("message_id", MESSAGE), ("received_at", "2024-01-02T03:04:05.000Z")];
+        let item = key.iter().chain(attributes).map(|(name, value)| ((*name).to_owned(), AttributeValue::S((*value).to_owned())));
+        let put = aws_sdk_dynamodb::Client::new(aws.config()).put_item().table_name(&self.outputs.table);
+        put.set_item(Some(item.collect())).send().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_audit_ends_with_0_where_nothing_is_found_and_with_1_where_something_is() {
+    let setting = Setting::new().await;
+    let audit = ["audit", "--settle", "0s", "--json"];
+    let (code, stdout, stderr) = setting.run(&audit);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    let report: Value = serde_json::from_str(stdout.trim()).unwrap();
+    assert_eq!((&report["checked"]["records"], &report["findings"]), (&0.into(), &serde_json::json!({})));
+
+    setting.record(&[("status", "queued")]).await;
+    let (code, stdout, _) = setting.run(&audit);
+    let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((code, lines.len()), (1, 2), "{stdout}");
+    assert_eq!((&lines[0]["kind"], &lines[0]["messageId"]), (&"lost".into(), &MESSAGE.into()));
+    assert_eq!(lines[1]["findings"]["lost"], 1);
+    let (code, stdout, _) = setting.run(&["audit", "--settle", "0s"]);
+    assert!(code == 1 && stdout.contains("have the institute submit the message again"), "{stdout}");
+}
+
+#[tokio::test]
+async fn a_message_is_discarded_with_a_reason_or_not_at_all() {
+    let setting = Setting::new().await;
+    let discard = |reason| setting.run(&["discard", MESSAGE, "--yes", "--json", "--reason", reason]);
+    let refused = |(code, _, stderr): (i32, String, String), expected: i32, words: &str| {
+        assert!(code == expected && stderr.contains(words), "{code}: {stderr}");
+    };
+    refused(discard(""), 2, "at most 200 characters");
+    refused(discard("two\nlines"), 2, "at most 200 characters");
+    refused(discard("twice"), 1, "has submitted no message");
+    setting.record(&[("status", "queued")]).await;
+    refused(discard("twice"), 1, "not held, but `queued`");
+
+    let (submission, at) = ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "2024-01-02T03:04:05.000Z");
+    let held = [("held_reason", "denied"), ("held_since", at), ("held_until", at), ("held_key", "k"), ("held_version_id", "v")];
+    setting.record(&[&[("status", "held"), ("claim_submission", submission)][..], &held[..]].concat()).await;
+    let (code, stdout, stderr) = discard("twice");
+    assert_eq!(code, 0, "{stderr}");
+    let done: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&done["discardReason"], &done["messageId"]), (&"twice".into(), &MESSAGE.into()));
+    assert!(done["discardedBy"].as_str().unwrap().starts_with("arn:aws"), "{done}");
+}
+
+#[tokio::test]
+async fn a_list_of_dead_letters_changes_nothing() {
+    let setting = Setting::new().await;
+    let (code, stdout, stderr) = setting.run(&["redrive", "--list", "--json"]);
+    assert_eq!(code, 0, "{stderr}");
+    let done: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&done["moved"], &done["held"]), (&0.into(), &0.into()), "{done}");
+}
+
+/// What the page says to type at an alarm, with a message and an institute in place of the capitals.
+#[tokio::test]
+async fn the_commands_of_the_alarms_page_run() {
+    let setting = Setting::new().await;
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPERATIONS.md")).unwrap();
+    let chapter = page.split("\n## Alarms\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let blocks = chapter.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let commands: std::collections::BTreeSet<&str> = blocks.flat_map(str::lines).collect();
+    assert!(commands.len() > 4, "{commands:?}");
+    for command in commands {
+        let arguments: Vec<&str> = command.strip_prefix("cargo run -- ").unwrap().split(' ').collect();
+        let named = |it| match it {
+            "NAME" => setting.institute.as_str(),
+            "ID" => MESSAGE,
+            other => other,
+        };
+        let arguments: Vec<&str> = arguments.into_iter().map(named).collect();
+        let Output { status, stderr, .. } = Command::new(env!("CARGO_BIN_EXE_sluice")).args(&arguments).output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        // No line is of that message, and the command says so.
+        let is_unknown = arguments.contains(&MESSAGE) && stderr.contains("no line since");
+        assert_eq!(status.code(), Some(i32::from(is_unknown)), "{command}: {stderr}");
+    }
+}
