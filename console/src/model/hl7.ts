@@ -1,0 +1,101 @@
+/** The JSON rendition of a message: docs/rendition.schema.json. */
+export interface Rendition {
+  segments: Segment[];
+}
+
+export interface Segment {
+  segment: string;
+  name?: string;
+  fields: Field[];
+}
+
+export interface Field {
+  position: number;
+  name?: string;
+  repetitions?: Component[][];
+}
+
+export interface Part {
+  position: number;
+  name?: string;
+  value?: string;
+}
+
+export interface Component extends Part {
+  subcomponents?: Part[];
+}
+
+/** What a file looks like before it is sent. */
+export interface Look {
+  /** Whether it begins as HL7: MSH, or the header of a batch. */
+  isHl7: boolean;
+  /** `ADT^A01` of the first message. */
+  kind: string;
+  messages: number;
+  isEmpty: boolean;
+  isTooLarge: boolean;
+}
+
+/** The API takes bodies up to 4 MiB. */
+export const MOST_BYTES = 4 * 1024 * 1024;
+
+/** Looks at the bytes of a file, without judging more than its beginning. */
+export function look(bytes: Uint8Array): Look {
+  const text = new TextDecoder("latin1").decode(bytes).replace(/^(?:\xef\xbb\xbf)?[\x0b\s]*/, "");
+  const isHl7 = /^(?:MSH|FHS|BHS)[^A-Za-z0-9\s]/.test(text);
+  const header = /(?:^|[\r\n])MSH([^\r\n]*)/.exec(text)?.[1] ?? "";
+  const type = header.split(header[0] ?? "|")[8] ?? "";
+  const [code, event] = type.split(header[1] ?? "^");
+  return {
+    isHl7,
+    kind: isHl7 ? [code, event].filter((it) => it !== undefined && /^[A-Za-z0-9]{1,10}$/.test(it)).join("^") : "",
+    messages: isHl7 ? (text.match(/(?:^|[\r\n])MSH[^A-Za-z0-9\s]/g)?.length ?? 0) : 0,
+    isEmpty: bytes.length === 0,
+    isTooLarge: bytes.length > MOST_BYTES,
+  };
+}
+
+/** A document inside of a message: OBX-5 of the type ED (encapsulated data). */
+export interface Document {
+  /** Which OBX, from 1. */
+  observation: number;
+  /** The media type, by the document's own first bytes and never by what the message says. */
+  type: string;
+  bytes: Uint8Array<ArrayBuffer>;
+}
+
+const MAGIC: [string, number[]][] = [
+  ["application/pdf", [0x25, 0x50, 0x44, 0x46, 0x2d]],
+  ["image/png", [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]],
+  ["image/jpeg", [0xff, 0xd8, 0xff]],
+  ["image/gif", [0x47, 0x49, 0x46, 0x38]],
+];
+
+function typeOf(bytes: Uint8Array): string {
+  return MAGIC.find(([, magic]) => magic.every((byte, at) => bytes[at] === byte))?.[0] ?? "application/octet-stream";
+}
+
+function decoded(base64: string): Uint8Array<ArrayBuffer> | undefined {
+  try {
+    return Uint8Array.from(atob(base64.replace(/\s/g, "")), (it) => it.charCodeAt(0));
+  } catch {
+    return undefined;
+  }
+}
+
+const VALUE = 5;
+const ENCODING = 4;
+const DATA = 5;
+
+/** The documents of a message: repetitions of OBX-5 whose fourth component is Base64. */
+export function documents(rendition: Rendition): Document[] {
+  const observations = rendition.segments.filter((it) => it.segment === "OBX");
+  return observations.flatMap((segment, at) => {
+    const repetitions = segment.fields.find((it) => it.position === VALUE)?.repetitions ?? [];
+    return repetitions.flatMap((repetition) => {
+      const value = (position: number): string => repetition.find((it) => it.position === position)?.value ?? "";
+      const bytes = value(ENCODING).toLowerCase() === "base64" ? decoded(value(DATA)) : undefined;
+      return bytes === undefined || bytes.length === 0 ? [] : [{ observation: at + 1, type: typeOf(bytes), bytes }];
+    });
+  });
+}

@@ -1,0 +1,37 @@
+import { createContext } from "preact";
+import { useContext } from "preact/hooks";
+import { de } from "./de.js";
+import { en, type Texts } from "./en.js";
+
+export const LANGUAGES = { en, de } as const;
+export type Language = keyof typeof LANGUAGES;
+
+/** The language that the browser asks for, English where there is no such file. */
+export function preferred(): Language {
+  const wanted = navigator.languages.map((it) => it.slice(0, 2).toLowerCase());
+  return wanted.find((it): it is Language => it in LANGUAGES) ?? "en";
+}
+
+export const LanguageContext = createContext<Language>("en");
+
+export function useTexts(): Texts {
+  return LANGUAGES[useContext(LanguageContext)];
+}
+
+const FORMATS = new Map<Language, Intl.DateTimeFormat>();
+
+/** To make one takes longer than to use it a hundred times. */
+function format(language: Language): Intl.DateTimeFormat {
+  const known = FORMATS.get(language) ?? new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+  FORMATS.set(language, known);
+  return known;
+}
+
+/** Shows times in the user's own zone. */
+export function useTime(): (rfc3339: string) => string {
+  const language = useContext(LanguageContext);
+  return (time) => {
+    const at = Date.parse(time);
+    return Number.isNaN(at) ? "–" : format(language).format(at);
+  };
+}

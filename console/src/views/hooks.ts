@@ -1,0 +1,54 @@
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { asFailure, type Failure } from "../failure.js";
+
+/** What is loaded: nothing yet, a value, or why there is none. A value stays while it is loaded again. */
+export interface Loaded<Value> {
+  value?: Value;
+  failure?: Failure;
+  busy: boolean;
+  again: () => void;
+}
+
+/** Loads when `keys` change and when asked to. The answer to an older question is dropped. When a refresh fails, what was there stays. */
+export function useLoaded<Value>(load: () => Promise<Value>, keys: unknown[]): Loaded<Value> {
+  const [state, setState] = useState<{ value?: Value; failure?: Failure; busy: boolean }>({ busy: true });
+  const turn = useRef(0);
+  /** Whether what is shown is the answer to this question, and not to the one before. */
+  const isAnswer = useRef(false);
+  const again = useCallback(() => {
+    const mine = ++turn.current;
+    setState(({ value }) => (value === undefined ? { busy: true } : { value, busy: true }));
+    load().then(
+      (value) => {
+        if (mine !== turn.current) return;
+        isAnswer.current = true;
+        setState({ value, busy: false });
+      },
+      (error: unknown) => {
+        if (mine !== turn.current) return;
+        const failure = asFailure(error);
+        setState(({ value }) => (isAnswer.current && value !== undefined ? { value, failure, busy: false } : { failure, busy: false }));
+      },
+    );
+  }, keys);
+  useEffect(() => {
+    isAnswer.current = false;
+    again();
+    return () => {
+      turn.current++;
+    };
+  }, [again]);
+  return { ...state, again };
+}
+
+/** Calls every so many milliseconds while the page is seen. */
+export function useEvery(milliseconds: number, call: () => void): void {
+  const latest = useRef(call);
+  latest.current = call;
+  useEffect(() => {
+    const timer = setInterval(() => {
+      if (document.visibilityState === "visible") latest.current();
+    }, milliseconds);
+    return () => clearInterval(timer);
+  }, [milliseconds]);
+}

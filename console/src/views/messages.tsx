@@ -1,0 +1,159 @@
+import { memo } from "preact/compat";
+import { useState } from "preact/hooks";
+import type { Session } from "../auth/session.js";
+import { asFailure, type Failure } from "../failure.js";
+import { EVERYTHING, ID_DIGITS, list, type Filter, type Listing } from "../model/catalog.js";
+import { kind, sender, STATUSES, type CatalogRecord, type Status as RecordStatus } from "../model/record.js";
+import { useTexts, useTime } from "../text/index.js";
+import { useEvery, useLoaded } from "./hooks.js";
+import { Message } from "./message.js";
+import { Badge, Heading, ShortId, Status, Trouble, Untrusted } from "./parts.js";
+
+const LIVE_MILLISECONDS = 5000;
+
+/** Whether a list that cannot be refreshed now may be by itself in a while. */
+function isPassing(failure: Failure | undefined): boolean {
+  return failure === undefined || ["offline", "throttled", "service"].includes(failure.kind);
+}
+
+interface Props {
+  session: Session;
+  institute: string;
+}
+
+export function Messages({ session, institute }: Props) {
+  const t = useTexts();
+  const [filter, setFilter] = useState(EVERYTHING);
+  const [more, setMore] = useState<Listing>({ records: [] });
+  const [stopped, setStopped] = useState<Failure>();
+  const [opened, setOpened] = useState<CatalogRecord>();
+  const first = useLoaded(() => list(session, institute, filter), [session, institute, filter]);
+  useEvery(LIVE_MILLISECONDS, () => {
+    if (opened === undefined && !first.busy && isPassing(first.failure)) first.again();
+  });
+  if (opened !== undefined) return <Message session={session} record={opened} close={() => setOpened(undefined)} />;
+
+  const next = more.records.length === 0 ? first.value?.next : more.next;
+  const seen = new Set<string>();
+  // While somebody reads on, new messages push others from the first page into the second.
+  const records = [...(first.value?.records ?? []), ...more.records].filter(({ messageId }) => !seen.has(messageId) && seen.add(messageId));
+  const goOn = async (): Promise<void> => {
+    try {
+      const page = await list(session, institute, filter, next);
+      setMore({ ...page, records: [...more.records, ...page.records] });
+      setStopped(undefined);
+    } catch (error) {
+      setStopped(asFailure(error));
+    }
+  };
+  const failure = first.failure ?? stopped;
+  return (
+    <>
+      <Heading>{t.messages.title}</Heading>
+      <FilterForm
+        apply={(it) => {
+          setMore({ records: [] });
+          setStopped(undefined);
+          setFilter(it);
+        }}
+      />
+      {failure !== undefined && <Trouble failure={failure} session={session} again={first.failure === undefined ? () => void goOn() : first.again} />}
+      {first.value === undefined && failure === undefined && <p role="status">{t.loading}</p>}
+      {first.value !== undefined && (
+        <>
+          <Status>{records.length === 0 ? t.messages.empty(institute) : t.messages.count(records.length, next !== undefined)}</Status>
+          {records.length > 0 && <Table records={records} open={setOpened} />}
+          {next !== undefined && <button type="button" onClick={() => void goOn()}>{t.messages.more}</button>}
+          <p class="quiet">{t.messages.live}</p>
+        </>
+      )}
+    </>
+  );
+}
+
+function Table({ records, open }: { records: CatalogRecord[]; open: (it: CatalogRecord) => void }) {
+  const t = useTexts();
+  const columns = t.messages.columns;
+  return (
+    <div class="scroll" role="region" aria-label={t.messages.caption} tabIndex={0}>
+      <table>
+        <caption>{t.messages.caption}</caption>
+        <thead>
+          <tr>{[columns.id, columns.received, columns.type, columns.status, columns.sender, columns.control].map((it) => <th key={it} scope="col">{it}</th>)}</tr>
+        </thead>
+        <tbody>
+          {records.map((it) => <Row key={it.messageId} record={it} open={open} />)}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** Drawn once: of a long list only what is new is. */
+const Row = memo(({ record, open }: { record: CatalogRecord; open: (it: CatalogRecord) => void }) => {
+  const [t, time] = [useTexts(), useTime()];
+  return (
+    <tr>
+      <td>
+        <button type="button" class="link" aria-label={t.messages.open(record.messageId.slice(0, 12))} onClick={() => open(record)}>
+          <ShortId id={record.messageId} />
+        </button>
+      </td>
+      <td>{time(record.receivedAt)}</td>
+      <td><Untrusted text={kind(record.summary)} /></td>
+      <td><Badge record={record} /></td>
+      <td><Untrusted text={sender(record.summary)} /></td>
+      <td><Untrusted text={record.summary.controlId ?? "–"} /></td>
+    </tr>
+  );
+});
+
+/** A time as the browser's field gives it, in the user's zone, as the catalog has it. */
+function asUtc(local: string): string {
+  const at = Date.parse(local);
+  return Number.isNaN(at) ? "" : new Date(at).toISOString();
+}
+
+function FilterForm({ apply }: { apply: (it: Filter) => void }) {
+  const t = useTexts();
+  const words = t.messages.filter;
+  const [typed, setTyped] = useState(EVERYTHING);
+  const field = (member: keyof Filter, label: string, more: object = {}) => (
+    <label>
+      {label}
+      <input value={typed[member]} autocomplete="off" spellcheck={false} onInput={(event) => setTyped({ ...typed, [member]: event.currentTarget.value })} {...more} />
+    </label>
+  );
+  return (
+    <details class="filter">
+      <summary>{words.label}</summary>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          const { type, sender, controlId, id } = typed;
+          apply({
+            ...typed, type: type.trim(), sender: sender.trim(), controlId: controlId.trim(), id: id.trim(), from: asUtc(typed.from), to: asUtc(typed.to),
+          });
+        }}
+      >
+        {field("type", words.type)}
+        <label>
+          {words.status}
+          <select value={typed.status} onChange={(event) => setTyped({ ...typed, status: event.currentTarget.value as RecordStatus | "" })}>
+            <option value="">{words.all}</option>
+            {STATUSES.map((it) => <option key={it} value={it}>{t.status[it]}</option>)}
+          </select>
+        </label>
+        {field("sender", words.sender)}
+        {field("controlId", words.control)}
+        {field("id", `${words.id} (${words.idHint})`, { pattern: `[0-9a-fA-F]{${ID_DIGITS},64}`, title: words.idHint })}
+        {field("from", words.from, { type: "datetime-local" })}
+        {field("to", words.to, { type: "datetime-local" })}
+        <div class="buttons">
+          <button type="submit" class="primary">{words.apply}</button>
+          <button type="button" onClick={() => { setTyped(EVERYTHING); apply(EVERYTHING); }}>{words.clear}</button>
+        </div>
+      </form>
+    </details>
+  );
+}
