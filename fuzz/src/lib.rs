@@ -1,10 +1,10 @@
-//! What must hold of any bytes. `fuzz_targets` looks for bytes of which it does not, and `workers/hl7/tests/replay.rs` tries those
+//! What must hold of any bytes. `fuzz_targets` looks for bytes of which it does not, and `crates/hl7/tests/replay.rs` tries those
 //! once found, with `cargo test`.
 
 use domain::{Charset, Er7, MAX_MESSAGE_BYTES, Received};
 use sluice_hl7::{
-    Ack, AckCode, AckHeader, AckProblem, Condition, Delimiters, Part, PartKind, Severity, acknowledge_batch, acknowledge_in,
-    read_json, split, summarize, validate, write_json,
+    Ack, AckCode, AckHeader, AckProblem, Body, Condition, Delimiters, Part, PartKind, Severity, Verdict, acknowledge_batch,
+    acknowledge_in, read_json, summarize, validate, write_json,
 };
 
 const TIME: &str = "20261121172300+0000";
@@ -62,13 +62,33 @@ pub fn canonical(bytes: &[u8]) {
             continue;
         };
         let text = message.as_str();
-        assert!(text.ends_with('\r') && !text.contains('\n'), "not canonical");
+        assert!(text.ends_with('\r') && !text.contains("\r\r") && !text.contains("\r\n"), "not canonical");
         assert!(Er7::canonical(text).as_ref() == Ok(&message), "not idempotent");
-        for end in ["\n", "\r\n"] {
-            let other = Er7::canonical(&format!("\u{b}{}\u{1c}\r", text.replace('\r', end)));
-            assert!(other.is_ok_and(|it| it.message_id() == message.message_id()), "another id behind {end:?}");
+        let framed = format!("\u{feff}\u{b} {}\u{1c}\r", text.replace('\n', "\r\n"));
+        assert!(Er7::canonical(&framed).as_ref() == Ok(&message), "framing and the line ends of a text change it");
+        // Behind a line feed only that is a segment which looks like one.
+        let mut segments = text.split_terminator('\r');
+        let separator = segments.next().and_then(|msh| msh.strip_prefix("MSH")?.chars().next());
+        let separator = separator.filter(|it| !it.is_alphanumeric() && !it.is_whitespace() && !it.is_control());
+        if separator.is_none_or(|separator| segments.all(|segment| is_segment(segment, separator))) {
+            for end in ["\n", "\r\n", "\r\r\n", "\n \n"] {
+                let other = Er7::canonical(&text.replace('\r', end));
+                assert!(other.as_ref() == Ok(&message), "another message behind {end:?}");
+            }
         }
     }
+}
+
+fn is_segment(segment: &str, separator: char) -> bool {
+    let mut characters = segment.chars();
+    let letter = characters.next().is_some_and(|it| it.is_ascii_uppercase());
+    let rest = [characters.next(), characters.next()]
+        .iter()
+        .flatten()
+        .filter(|it| it.is_ascii_uppercase() || it.is_ascii_digit())
+        .count();
+    let is_header = ["MSH", "BHS", "FHS"].iter().any(|it| segment.starts_with(it));
+    letter && rest == 2 && !is_header && characters.next() == Some(separator)
 }
 
 /// A message to JSON and back.
@@ -103,22 +123,32 @@ pub fn document(bytes: &[u8]) {
 
 /// A batch, its messages and its acknowledgment.
 pub fn batch(bytes: &[u8]) {
-    let charset = Charset::of_message(bytes).unwrap_or(Charset::UTF_8);
-    let parts = split(bytes, charset);
+    let body = Body::of(bytes.to_vec(), None);
     let mut end = 0;
-    for Part { range, .. } in parts.parts() {
+    for Part { range, .. } in body.parts() {
         assert!(range.start >= end && range.start < range.end && range.end <= bytes.len(), "not in order");
         let between = &bytes[end..range.start];
         assert!(between.iter().all(|it| matches!(it, 0 | b'\r' | b'\n' | b' ' | b'\t' | 0x0b | 0x1c)), "something is lost");
         end = range.end;
     }
-    let found = parts.messages().count();
-    assert_eq!(found, parts.parts().iter().filter(|it| it.kind == PartKind::Message).count());
-    assert!(parts.problems(bytes, charset).len() <= 2 * parts.parts().len() + 2);
-    let ack = Ack { code: AckCode::CA, problem: None, control_id: "S1", time: TIME };
-    let headers: Vec<AckHeader> = parts.messages().map(|it| AckHeader::of_received(&bytes[it], charset)).collect();
-    let wanted = headers.iter().filter(|it| it.wants(AckCode::CA)).count();
-    let answer = acknowledge_batch(bytes, charset, &parts, "S1", TIME, headers.into_iter().map(|it| (it, ack)));
+    let found = body.parts().iter().filter(|it| it.kind == PartKind::Message).count();
+    assert!(if body.is_batch() { body.count() == found } else { body.count() == 1 && found <= 1 }, "messages");
+    assert!(body.problems().len() <= 2 * body.parts().len() + 2);
+    for piece in body.messages() {
+        let alone = Body::of(piece.bytes().to_vec(), body.named_charset());
+        assert!(!alone.is_batch(), "a message of a batch is several");
+        assert!(alone.message(1).map(|it| it.read()) == Some(piece.read()), "a message is another one outside of its batch");
+    }
+    let headers: Vec<AckHeader> = body.messages().map(|it| it.header()).collect();
+    let acks: Vec<_> = headers
+        .into_iter()
+        .map(|header| {
+            let code = header.answer_in_batch(Verdict::Accepted);
+            (header, code.map(|code| Ack { code, problem: None, control_id: "S1", time: TIME }))
+        })
+        .collect();
+    let wanted = acks.iter().filter(|(_, ack)| ack.is_some()).count();
+    let answer = acknowledge_batch(&body, "S1", TIME, acks);
     let text = String::from_utf8(answer).unwrap();
     assert_eq!(text.split('\r').filter(|it| it.starts_with("MSH")).count(), wanted, "acknowledgments");
 }
@@ -139,8 +169,10 @@ pub fn ack(bytes: &[u8]) {
             let text = charset.decode(&answer).expect("what was written in a character set is of it");
             let message = Er7::canonical(&text).expect("an acknowledgment is not empty");
             let delimiters = Delimiters::of(&message).expect("an acknowledgment is readable");
+            let text = text.trim_start_matches('\u{feff}');
             let segments: Vec<&str> = text.split_terminator('\r').collect();
             assert_eq!(segments.len(), if problem.is_some() { 3 } else { 2 }, "segments");
+            assert_eq!(AckHeader::of(&answer).answers(Verdict::Accepted).count(), 0, "an acknowledgment is acknowledged");
             let mut msa = segments[1].split(delimiters.field);
             assert_eq!((msa.next(), msa.next()), (Some("MSA"), Some(code.as_str())));
             assert_eq!(msa.next().unwrap_or_default(), header.control_id(), "the control id");

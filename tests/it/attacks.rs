@@ -5,7 +5,7 @@
 //! A refused attempt must be refused for want of permission and leave everything as it was; its twin, the same on what
 //! is one's own or by the account's root, must be allowed, so that nothing is refused for another reason.
 
-mod call;
+pub(crate) mod call;
 mod claims;
 mod judge;
 mod requests;
@@ -138,6 +138,11 @@ async fn the_catalog() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_summary() -> Result<()> {
+    all_judged(rows::SUMMARIES).await
+}
+
+#[tokio::test]
 async fn other_services() -> Result<()> {
     all_judged(rows::SERVICES).await
 }
@@ -164,6 +169,8 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
         }
     }
     let (lake, table, key) = (output("LakeBucketArn")?, output("CatalogTableArn")?, output("DataKeyArn")?);
+    let account = output("UserRoleArn")?.split(':').nth(4).context("an account")?;
+    let api = format!("arn:aws:execute-api:{}:{account}:{}", it.outputs.region, output("ApiId")?);
     let expected = [
         format!("s3:PutObject {lake}/source=${{aws:PrincipalTag/write}}/*"),
         format!("s3:PutObjectTagging {lake}/source=${{aws:PrincipalTag/write}}/*"),
@@ -174,6 +181,7 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
         format!("dynamodb:Query {table}/index/*"),
         format!("kms:GenerateDataKey {key}"),
         format!("kms:Decrypt {key}"),
+        format!("execute-api:Invoke {api}/$default/GET/institutes/${{aws:PrincipalTag/read}}/summary"),
     ];
     assert_eq!(allowed, expected.into());
 
@@ -206,7 +214,7 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
         let user_pool = client.provider_name().and_then(|it| it.rsplit('/').next());
         let describe = json!({ "UserPoolId": user_pool, "ClientId": client.client_id() });
         let describe = Call::json("cognito-idp", "AWSCognitoIdentityProviderService.DescribeUserPoolClient", &describe);
-        let answer = describe.send(it.aws.endpoint_url().context("an endpoint")?, &it.outputs.region, &world::root()).await?;
+        let answer = describe.send(it.aws.endpoint_url().context("an endpoint")?, &it.outputs.region, &world::root(&it)?).await?;
         let answer: Value = serde_json::from_str(&answer.body)?;
         let may_write = permissions::texts(&answer["UserPoolClient"]["WriteAttributes"]);
         assert!(!may_write.is_empty() && !may_write.iter().any(|it| it.starts_with("custom:")), "{may_write:?}");
@@ -230,7 +238,7 @@ fn the_document_shows_every_row_and_no_other() -> Result<()> {
     let one = || vec!["x".to_owned()];
     let place = Place { functions: one(), worker_roles: one(), other_buckets: one(), ..Place::default() };
     let mut tables = Vec::new();
-    for rows in [rows::WRITES, rows::TAGS, rows::READS, rows::CATALOG, rows::SERVICES] {
+    for rows in [rows::WRITES, rows::TAGS, rows::READS, rows::CATALOG, rows::SUMMARIES, rows::SERVICES] {
         tables.extend(rows.iter().map(|row| {
             let calls = (row.calls)(&place);
             let by_aws = calls.iter().any(Call::is_request);

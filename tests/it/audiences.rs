@@ -14,11 +14,11 @@ use aws_sdk_cognitoidentityprovider::error::ProvideErrorMetadata;
 use aws_sdk_cognitoidentityprovider::types::{AttributeType, AuthFlowType};
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_sts::Client as Sts;
+use client::aws::Aws;
+use client::outputs::User;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sluice::Outputs;
-use sluice::aws::Aws;
-use sluice::outputs::User;
 use sluice_tests::{Harness, adt, unique};
 
 use crate::permissions;
@@ -30,7 +30,8 @@ use provider::Provider;
 /// All of [`deeds::ALL`] that each audience may do; the rest it may not.
 const STAFF: [Deed; 6] = [Record(Own), Record(Other), List(Own), List(Other), ListIndex(Own), ListIndex(Other)];
 const PARTNER: [Deed; 5] = [Record(Own), List(Own), ListIndex(Own), Put(Own, Own), Retag(Own, Own)];
-const USER: [Deed; 7] = [Record(Own), List(Own), ListIndex(Own), Put(Own, Own), Get(Own), GetVersion(Own), Retag(Own, Own)];
+const USER: [Deed; 8] =
+    [Record(Own), List(Own), ListIndex(Own), Put(Own, Own), Get(Own), GetVersion(Own), Summary(Own), Retag(Own, Own)];
 
 /// One sign-in: a token, and whose the identity pool is told it is.
 #[derive(Clone)]
@@ -42,14 +43,14 @@ struct Login {
 impl Login {
     async fn user(aws: &Aws, outputs: &Outputs, institute: &str) -> Result<Self> {
         let email = format!("{}@test.example", unique());
-        let user = sluice::users::create_user(aws, &outputs.user_pool_id, &email, institute, institute).await?;
-        let token = sluice::sign_in::sign_in(aws, &outputs.client_id, &user).await?;
+        let user = sluice::local::users::create_user(aws, &outputs.user_pool_id, &email, institute, institute).await?;
+        let token = client::sign_in::sign_in(aws, &outputs.client_id, &user).await?;
         Ok(Self { provider: outputs.stack_output("UserPoolProviderName")?.to_owned(), token })
     }
 
     async fn staff(aws: &Aws, outputs: &Outputs) -> Result<Self> {
         let user = staff_member(aws, outputs).await?;
-        let token = sluice::sign_in::sign_in(aws, outputs.stack_output("StaffUserPoolClientId")?, &user).await?;
+        let token = client::sign_in::sign_in(aws, outputs.stack_output("StaffUserPoolClientId")?, &user).await?;
         Ok(Self { provider: outputs.stack_output("StaffUserPoolProviderName")?.to_owned(), token })
     }
 
@@ -60,7 +61,7 @@ impl Login {
 
 async fn staff_member(aws: &Aws, outputs: &Outputs) -> Result<User> {
     let email = format!("{}@lake.example", unique());
-    sluice::users::create_user(aws, outputs.stack_output("StaffUserPoolId")?, &email, "", "").await
+    sluice::local::users::create_user(aws, outputs.stack_output("StaffUserPoolId")?, &email, "", "").await
 }
 
 /// What these sign-ins, all in one call, are exchanged for: an AWS, or the code of the refusal.
@@ -153,7 +154,7 @@ async fn staff_see_the_records_of_every_institute_and_nothing_else() -> Result<(
     let get = aws_sdk_dynamodb::Client::new(staff.config()).get_item().table_name(&it.outputs.table);
     let get = get.key("source", aws_sdk_dynamodb::types::AttributeValue::S(it.institute.clone()));
     let get = get.key("message_id", aws_sdk_dynamodb::types::AttributeValue::S(message_id.to_string()));
-    let key = record.key.context("a key")?;
+    let key = record.facts.context("stored")?.key;
     let seen = get.send().await?.item.context("the record")?;
     assert_eq!(seen.get("key").and_then(|it| it.as_s().ok()), Some(&key));
     assert!(!permissions::allowed(staff.s3().get_object().bucket(&it.outputs.bucket).key(&key).send().await)?);
@@ -193,7 +194,7 @@ async fn nobody_gets_the_role_of_another_audience_for_the_asking() -> Result<()>
 }
 
 #[tokio::test]
-async fn two_sign_ins_at_once_give_no_credentials_and_each_alone_its_own() -> Result<()> {
+async fn two_logins_at_once_get_no_credentials_and_each_alone_gets_its_own() -> Result<()> {
     let it = Harness::new()?;
     let output = |name: &str| it.outputs.stack_output(name);
     let (user_role, staff_role) = (output("UserRoleArn")?, output("StaffRoleArn")?);
@@ -221,7 +222,7 @@ async fn staff_who_were_signed_out_or_whose_account_is_closed_get_no_credentials
     let cognito = Cognito::new(it.aws.config());
     for end in ["signed out", "disabled", "deleted"] {
         let user = staff_member(&it.aws, it.outputs).await?;
-        let token = sluice::sign_in::sign_in(&it.aws, client, &user).await?;
+        let token = client::sign_in::sign_in(&it.aws, client, &user).await?;
         let login = Login { provider: provider.to_owned(), token };
         assert!(role(it.outputs, &[&login], None).await?.is_ok());
         match end {

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use client::http::{self, Answer};
 use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use sluice::http::{self, Answer};
 use sluice_tests::{Caller, DEADLINE, Harness, adt, unique};
 
 use crate::logs::{self, AUTHORIZE};
@@ -16,8 +16,8 @@ use crate::logs::{self, AUTHORIZE};
 /// Somebody of the lake's own staff, signed in to their own pool.
 async fn staff(it: &Harness) -> Result<Caller> {
     let email = format!("{}@lake.example", unique());
-    let user = sluice::users::create_user(&it.aws, it.outputs.stack_output("StaffUserPoolId")?, &email, "", "").await?;
-    Ok(Caller { token: sluice::sign_in::sign_in(&it.aws, it.outputs.stack_output("StaffUserPoolClientId")?, &user).await? })
+    let user = sluice::local::users::create_user(&it.aws, it.outputs.stack_output("StaffUserPoolId")?, &email, "", "").await?;
+    Ok(Caller { token: client::sign_in::sign_in(&it.aws, it.outputs.stack_output("StaffUserPoolClientId")?, &user).await? })
 }
 
 fn claims(caller: &Caller) -> Result<Value> {
@@ -50,7 +50,7 @@ async fn decisions(it: &Harness, caller: &Caller, since: i64, count: usize) -> R
 }
 
 #[tokio::test]
-async fn lake_staff_see_how_messages_of_any_institute_fare_and_never_what_is_in_them() -> Result<()> {
+async fn lake_staff_see_the_status_of_any_message_and_never_its_content() -> Result<()> {
     let it = Harness::new()?;
     let (admin, staff) = (it.admin().await?, staff(&it).await?);
     let (message_id, _) = it.store(&admin, &adt(&unique(), "DOE")).await?;
@@ -100,11 +100,11 @@ async fn an_institutes_users_name_their_own_institute_and_no_other() -> Result<(
 }
 
 #[tokio::test]
-async fn an_access_token_is_no_way_in() -> Result<()> {
+async fn an_access_token_is_refused() -> Result<()> {
     use aws_sdk_cognitoidentityprovider::types::AuthFlowType;
     let it = Harness::new()?;
     let email = format!("{}@test.example", unique());
-    let user = sluice::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, &it.institute, &it.institute).await?;
+    let user = sluice::local::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, &it.institute, &it.institute).await?;
     let request = aws_sdk_cognitoidentityprovider::Client::new(it.aws.config()).initiate_auth();
     let request = request.client_id(&it.outputs.client_id).auth_flow(AuthFlowType::UserPasswordAuth);
     let request = request.auth_parameters("USERNAME", &user.email).auth_parameters("PASSWORD", user.password.expose_secret());

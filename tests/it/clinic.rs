@@ -10,12 +10,12 @@ use aws_sdk_cognitoidentityprovider::types::{AuthFlowType, MessageActionType};
 use aws_sdk_s3::primitives::ByteStream;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use client::aws::Aws;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
-use sluice::aws::Aws;
+use sluice::operator::package::{Architecture, Profile, Purpose, package_authorizer};
+use sluice::operator::workspace::Workspace;
 use sluice::output::Reporter;
-use sluice::package::{Architecture, Profile, Purpose, package_authorizer};
-use sluice::workspace::Workspace;
 use sluice_tests::{DEADLINE, Harness, unique};
 
 use crate::logs;
@@ -207,7 +207,7 @@ fn record(number: &str) -> &'static str {
 }
 
 #[tokio::test]
-async fn each_person_gets_the_appointments_that_the_post_shows_and_no_other() -> Result<()> {
+async fn each_person_gets_their_own_appointments_only() -> Result<()> {
     let it = Harness::new()?;
     let clinic = Clinic::open(&it).await?;
     for (pool, name, gets) in TABLE {
@@ -233,7 +233,7 @@ async fn without_a_token_it_is_401_and_with_a_string_only_shaped_like_one_403() 
 }
 
 #[tokio::test]
-async fn an_id_token_is_no_access_token() -> Result<()> {
+async fn an_id_token_is_not_taken_for_an_access_token() -> Result<()> {
     let it = Harness::new()?;
     let clinic = Clinic::open(&it).await?;
     for (pool, name, number) in [(Pool::Veterinarians, "Adam", "PI-T125"), (Pool::Clients, "Joy", "PI-T124")] {

@@ -10,12 +10,14 @@ use aws_sdk_cognitoidentityprovider::error::ProvideErrorMetadata;
 use aws_sdk_cognitoidentityprovider::types::{AttributeType, AuthFlowType, AuthenticationResultType, ChallengeNameType};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use client::aws::Aws;
+use client::deployment::Deployment;
+use client::outputs::User;
 use reqwest::redirect::Policy;
 use reqwest::{Method, Url};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sluice::outputs::User;
 use sluice_tests::{Caller, Harness, adt, unique};
 
 /// Where the browser client comes back to in the local system.
@@ -49,6 +51,11 @@ impl Browser {
             client_id: it.outputs.stack_output("BrowserClientId")?.to_owned(),
             http: reqwest::Client::builder().redirect(Policy::none()).build()?,
         })
+    }
+
+    /// The same for the lake's staff, who have pages of their own.
+    fn of_staff(it: &Harness) -> Result<Self> {
+        Ok(Self { client_id: it.outputs.stack_output("StaffUserPoolClientId")?.to_owned(), ..Self::new(it)? })
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Page> {
@@ -112,7 +119,7 @@ fn claims(token: &str) -> Value {
 
 async fn a_user(it: &Harness) -> Result<User> {
     let email = format!("{}@test.example", unique());
-    sluice::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, &it.institute, &it.institute).await
+    sluice::local::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, &it.institute, &it.institute).await
 }
 
 /// The answer to name and password: tokens, or a challenge.
@@ -183,6 +190,56 @@ async fn no_code_goes_elsewhere_or_to_another_client_and_no_token_comes_without_
     let password = [("grant_type", "password"), ("username", "admin@general-hospital.example"), ("password", "x")];
     assert!(browser.token(&password).await?["error"].is_string());
     assert!(browser.token(&[("grant_type", "client_credentials")]).await?["error"].is_string());
+    Ok(())
+}
+
+#[tokio::test]
+async fn staff_sign_in_on_pages_of_their_own_and_nowhere_else() -> Result<()> {
+    let it = Harness::new()?;
+    let (browser, verifier) = (Browser::of_staff(&it)?, format!("{}{}", unique(), unique()));
+    let (challenge, scope) = (challenge(&verifier), ("scope", "openid email profile"));
+    let pkce = [("code_challenge", challenge.as_str()), ("code_challenge_method", "S256"), scope];
+    assert_eq!(browser.authorize(&pkce).await?.status, 200);
+    for refused in [
+        ("scope", "openid aws.cognito.signin.user.admin"),
+        ("scope", "openid er7/read"),
+        ("redirect_uri", "https://evil.example/callback"),
+        ("response_type", "token"),
+    ] {
+        let page = browser.authorize(&[refused]).await?;
+        assert!(page.status == 400 || page.query("error").is_some(), "{refused:?}: {}", page.status);
+    }
+    let sign_in = async |user: &User| {
+        let form = [
+            ("client_id", browser.client_id.as_str()),
+            ("response_type", "code"),
+            ("redirect_uri", CALLBACK),
+            ("username", &user.email),
+            ("password", user.password.expose_secret()),
+        ];
+        browser.post("/login", &[&form[..], &pkce].concat()).await
+    };
+    // An institute's user is unknown there.
+    assert_eq!(sign_in(&a_user(&it).await?).await?.query("code"), None);
+    let staff = it.outputs.users.iter().find(|it| it.pool.is_some()).context("lake staff")?;
+    let code = sign_in(staff).await?.query("code").context("a code")?;
+    let tokens = browser.token(&[("grant_type", "authorization_code"), ("code", &code), ("code_verifier", &verifier)]).await?;
+    let token = tokens["id_token"].as_str().context("an ID token")?;
+    assert_eq!(claims(token)["aud"], browser.client_id.as_str());
+    // It is worth what it is worth from elsewhere: the catalog, and no message.
+    let (message_id, _) = it.store(&it.admin().await?, &adt(&unique(), "DOE")).await?;
+    let mut deployment = Deployment::try_from(it.outputs)?;
+    it.outputs.stack_output("StaffUserPoolProviderName")?.clone_into(&mut deployment.user_pool_provider_name);
+    let credentials = client::sign_in::exchange(&deployment, &token.to_owned().into()).await?;
+    let endpoint = it.outputs.endpoint_url.as_deref().context("an endpoint")?;
+    let aws = Aws::with_credentials(endpoint, &it.outputs.region, credentials);
+    let key = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
+    let item = aws_sdk_dynamodb::Client::new(aws.config()).get_item().table_name(&it.outputs.table);
+    let item = item.key("source", key(&it.institute)).key("message_id", key(message_id.as_str())).send().await?;
+    assert!(item.item().is_some());
+    let object = it.record(&message_id).await?.facts.context("stored facts")?.key;
+    let refused = aws.s3().get_object().bucket(&it.outputs.bucket).key(object).send().await.unwrap_err();
+    assert_eq!(refused.code(), Some("AccessDenied"));
     Ok(())
 }
 
@@ -309,7 +366,7 @@ async fn tokens_live_as_long_as_the_parameters_say() -> Result<()> {
 async fn groups_are_in_the_token_and_give_nothing() -> Result<()> {
     let it = Harness::new()?;
     let email = format!("{}@test.example", unique());
-    let user = sluice::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, "", "").await?;
+    let user = sluice::local::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, "", "").await?;
     let cognito = Cognito::new(it.aws.config());
     for group in ["lake-staff", "integration-engineers"] {
         let request = cognito.admin_add_user_to_group().user_pool_id(&it.outputs.user_pool_id).username(&email);
@@ -357,7 +414,7 @@ async fn pages_of_the_allowed_origins_may_ask_and_no_others() -> Result<()> {
     let preflight = async |origin: &str| {
         let ask = it.api.request(Method::OPTIONS, "/er7", None).header("origin", origin);
         let ask = ask.header("access-control-request-method", "POST");
-        let answer = sluice::http::send(ask.header("access-control-request-headers", "authorization,content-type")).await?;
+        let answer = client::http::send(ask.header("access-control-request-headers", "authorization,content-type")).await?;
         anyhow::Ok(answer.headers)
     };
     let allowed = preflight(ORIGIN).await?;
@@ -368,7 +425,7 @@ async fn pages_of_the_allowed_origins_may_ask_and_no_others() -> Result<()> {
     assert!(preflight("https://elsewhere.example").await?.get("access-control-allow-origin").is_none());
 
     let asked = it.api.request(Method::GET, "/er7", Some(&it.admin().await?.token)).header("origin", ORIGIN);
-    let answer = sluice::http::send(asked).await?;
+    let answer = client::http::send(asked).await?;
     assert_eq!((answer.status.as_u16(), answer.headers["access-control-allow-origin"].to_str()?), (200, ORIGIN));
 
     let rules = it.aws.s3().get_bucket_cors().bucket(&it.outputs.bucket).send().await?;

@@ -30,12 +30,12 @@ async fn the_input_in_the_manual_works_as_pasted() -> Result<()> {
     let input: Value = serde_json::from_str(&pasted)?;
     // Twice, for the next operator pastes it again.
     for _ in 0..2 {
-        assert_eq!(forge::outcome(&it, &input).await?, "denied");
+        assert_eq!(forge::outcome(&it, &input).await?, "held");
     }
-    let denied = listener.hear_id(&event_id(envelope.submission_id, envelope.message_id.as_str(), "denied")).await?;
-    assert_eq!(denied.event["data"]["error"]["code"], "TokenInvalid");
+    let held = listener.hear_id(&event_id(envelope.submission_id, envelope.message_id.as_str(), "held")).await?;
+    assert_eq!(held.event["data"]["error"]["code"], "TokenInvalid");
     let record = it.catalog().get(&envelope.source, &envelope.message_id).await?.context("a record")?;
-    assert_eq!(record.status, Status::Denied);
+    assert_eq!(record.status, Status::Held);
 
     let found = it.aws.s3().list_objects_v2().bucket(&it.outputs.bucket).prefix(format!("source={source}/")).send().await?;
     assert_eq!(found.contents(), [], "nothing of it is in the lake");

@@ -1,15 +1,16 @@
 //! What two files must agree on, compared: the state machine and the code, the templates and the code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use runtime::StepError;
 use serde_json::Value;
 
-use crate::logs::workers;
+use sluice::operator::package::Worker;
+use sluice_tests::template::template;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -97,46 +98,44 @@ fn every_task_has_a_timeout_a_catch_and_retries_with_full_jitter() -> Result<()>
     Ok(())
 }
 
-/// The templates that have workers, without their comments.
-fn worker_templates() -> Result<String> {
-    let text = read("infra/pipeline.yaml")? + &read("infra/identity.yaml")? + &read("infra/api.yaml")?;
-    let lines = text.lines().map(|line| line.split_once('#').map_or(line, |(code, _)| code).trim_end());
-    Ok(lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"))
+/// The template of a stack.
+fn stack(name: &str) -> Result<Value> {
+    template(&root().join(format!("infra/{name}.yaml")))
 }
 
-/// The part of a template that describes a worker's function.
-fn function<'a>(template: &'a str, worker: &str) -> Result<&'a str> {
-    let name = worker[..1].to_ascii_uppercase() + &worker[1..];
-    let from = template.split(&format!("\n  {name}Function:\n")).nth(1).with_context(|| format!("{name}Function"))?;
-    let end = from
-        .match_indices("\n  ")
-        .map(|(at, _)| at)
-        .filter(|at| from.as_bytes().get(at + 3).is_some_and(u8::is_ascii_uppercase))
-        .min();
-    Ok(&from[..end.unwrap_or(from.len())])
+/// The functions of all workers, by name of the worker.
+fn functions() -> Result<BTreeMap<String, Value>> {
+    let stacks = [stack("pipeline")?, stack("identity")?, stack("api")?];
+    let functions = Worker::all(&root())?.into_iter().map(|worker| {
+        let name = format!("{}Function", worker.logical_name());
+        let found = stacks.iter().map(|stack| &stack["Resources"][&name]["Properties"]).find(|it| it.is_object());
+        Ok((worker.name, found.with_context(|| format!("no template has {name}"))?.clone()))
+    });
+    functions.collect()
 }
 
-/// The number behind `key:` in a template.
-fn number(template: &str, key: &str) -> Result<u64> {
-    let value = template.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'));
-    value.and_then(|it| it.trim().trim_matches('"').parse().ok()).with_context(|| format!("{key} is a number"))
+/// A number, which a variable of a function holds as a text.
+fn number(value: &Value) -> Result<u64> {
+    let text = value.as_str().and_then(|text| text.parse().ok());
+    value.as_u64().or(text).with_context(|| format!("{value} is a number"))
 }
 
 #[test]
 fn timeouts_contain_each_other() -> Result<()> {
-    let template = worker_templates()?;
+    let (pipeline, functions) = (stack("pipeline")?, functions()?);
     let definition: Value = serde_json::from_str(&read("statemachines/ingest.asl.json")?)?;
     let execution = definition["TimeoutSeconds"].as_u64().context("TimeoutSeconds")?;
-    let timeout = |worker: &str| number(function(&template, worker)?, "Timeout");
-    let dispatch = timeout("dispatch")?;
+    let timeout = |worker: &str| number(&functions[worker]["Timeout"]);
+    let variable = |worker: &str, name: &str| number(&functions[worker]["Environment"]["Variables"][name]);
+    let (dispatch, queue) = (timeout("dispatch")?, &pipeline["Resources"]["Queue"]["Properties"]);
     assert!(execution < dispatch, "dispatch outlives the execution it waits for");
-    assert!(execution < number(&template, "LEASE_SECONDS")?, "the lease outlives the longest execution");
-    assert!(number(&template, "VisibilityTimeout")? >= 6 * dispatch, "AWS asks for six times the function's timeout");
-    assert_eq!(number(&template, "maxReceiveCount")?, number(&template, "MAX_RECEIVES")?);
-    for step in ["deduplicate", "parse", "store", "publish"] {
+    assert!(execution < variable("deduplicate", "LEASE_SECONDS")?, "the lease outlives the longest execution");
+    assert!(number(&queue["VisibilityTimeout"])? >= 6 * dispatch, "AWS asks for six times the function's timeout");
+    assert_eq!(number(&queue["RedrivePolicy"]["maxReceiveCount"])?, variable("dispatch", "MAX_RECEIVES")?);
+    for step in ["deduplicate", "parse", "store", "hold", "publish"] {
         assert!(timeout(step)? < 25, "{step} ends before its task's timeout");
     }
-    for worker in ["submit", "fetch", "status"] {
+    for worker in ["submit", "fetch", "status", "release"] {
         assert!(timeout(worker)? < 30, "API Gateway waits for 30 seconds");
     }
     assert!(timeout("enroll")? <= 5, "Cognito waits for 5 seconds");
@@ -145,72 +144,118 @@ fn timeouts_contain_each_other() -> Result<()> {
 }
 
 #[test]
+fn an_audit_knows_how_long_the_queue_keeps_a_message() -> Result<()> {
+    let kept = number(&stack("pipeline")?["Resources"]["Queue"]["Properties"]["MessageRetentionPeriod"])?;
+    assert_eq!(kept, sluice::operator::audit::QUEUE_RETENTION.as_secs());
+    Ok(())
+}
+
+#[test]
 fn every_variable_that_a_worker_reads_is_set_and_no_other() -> Result<()> {
-    let template = worker_templates()?;
-    for worker in sluice::package::WORKERS {
+    for (worker, function) in functions()? {
         let main = read(&format!("workers/{worker}/src/main.rs"))?;
         let reads = ["required_var(\"", "var_parsed(\""].iter().flat_map(|call| main.split(call).skip(1));
         let reads: BTreeSet<&str> = reads.filter_map(|rest| rest.split('"').next()).collect();
-        let variables = function(&template, worker)?.split("Variables:").nth(1).context("its variables")?;
-        let sets = variables.lines().filter_map(|line| line.trim().split_once(':')).map(|(name, _)| name);
-        let sets: BTreeSet<&str> = sets.filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')).collect();
-        assert_eq!(reads, sets, "{worker}");
+        let sets = function["Environment"]["Variables"].as_object().context("its variables")?;
+        assert_eq!(reads, sets.keys().map(String::as_str).collect(), "{worker}");
     }
     Ok(())
 }
 
 #[test]
-fn domain_knows_no_aws_and_no_worker_knows_another() -> Result<()> {
-    let domain = read("workers/domain/Cargo.toml")?;
-    assert!(!["aws", "lambda", "tokio"].iter().any(|it| domain.contains(it)));
-    for worker in sluice::package::WORKERS {
-        let manifest = read(&format!("workers/{worker}/Cargo.toml"))?;
-        let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
-        for other in sluice::package::WORKERS {
-            assert!(!dependencies.contains(&format!("\n{other}.workspace")), "{worker} depends on {other}");
+fn domain_has_no_clock_and_no_randomness() -> Result<()> {
+    for file in std::fs::read_dir(root().join("crates/domain/src"))? {
+        let path = file?.path();
+        let text = std::fs::read_to_string(&path)?;
+        for call in ["now()", "Instant", "generate()", "rand::"] {
+            let calls = text.lines().filter(|line| line.contains(call) && !line.trim_start().starts_with("//"));
+            assert_eq!(calls.count(), 0, "`{call}` in {}", path.display());
         }
     }
     Ok(())
 }
 
 #[test]
-fn no_worker_is_left_out_of_the_tests() {
-    let tested: Vec<_> = workers().map(str::to_lowercase).collect();
-    assert_eq!(tested, sluice::package::WORKERS);
-}
-
-#[test]
 fn the_output_says_which_issuers_the_authorizer_takes() -> Result<()> {
-    let template = read("infra/api.yaml")?;
-    let issuers = |behind: &str| -> Result<String> {
-        let (_, text) = template.split_once(behind).with_context(|| behind.to_owned())?;
-        let lines = text.lines().skip(1).map(str::trim).take_while(|line| line.starts_with(['{', '"']));
-        Ok(lines.collect::<Vec<_>>().join(" "))
-    };
-    let output = issuers("as its variable ISSUERS\n    Value: !Sub >-")?;
-    assert!(output.len() > 100, "{output}");
-    assert_eq!(output, issuers("          ISSUERS: !Sub >-")?);
+    let api = stack("api")?;
+    let variable = &functions()?["authorize"]["Environment"]["Variables"]["ISSUERS"]["Fn::Sub"];
+    assert!(variable.as_str().context("issuers")?.len() > 100, "{variable}");
+    let outputs = api["Outputs"].as_object().context("outputs")?;
+    let same: Vec<_> = outputs.values().filter(|it| it["Value"]["Fn::Sub"] == *variable).collect();
+    assert_eq!(same.len(), 1, "one output has the issuers as the authorizer has them");
     Ok(())
 }
 
 #[test]
+fn an_alarm_hears_of_throttled_invocations_of_every_function() -> Result<()> {
+    let mut heard = BTreeSet::new();
+    for name in ["pipeline", "identity", "api"] {
+        for alarm in of_type(&stack(name)?, "AWS::CloudWatch::Alarm") {
+            if alarm["MetricName"] == "Throttles" {
+                heard.extend(alarm["Dimensions"][0]["Value"]["Ref"].as_str().map(str::to_owned));
+            }
+        }
+    }
+    let workers = Worker::all(&root())?;
+    let functions: BTreeSet<_> = workers.iter().map(|worker| format!("{}Function", worker.logical_name())).collect();
+    assert_eq!(heard, functions);
+    Ok(())
+}
+
+#[test]
+fn an_alarm_hears_of_messages_held_for_each_reason_and_of_what_the_deployment_refuses() -> Result<()> {
+    let pipeline = stack("pipeline")?;
+    let metrics: BTreeMap<_, _> = of_type(&pipeline, "AWS::Logs::MetricFilter")
+        .map(|it| (it["LogGroupName"]["Ref"].as_str().unwrap(), (&it["FilterPattern"], &it["MetricTransformations"][0])))
+        .collect();
+    // What the line of `hold` counts in the embedded metric format (`metrics`), and no metric filter a second time.
+    assert!(!metrics.contains_key("HoldLogGroup"));
+    let held = serde_json::json!({ "MetricName": "Held", "MetricNamespace": "Sluice" });
+    let (pattern, refused) = metrics["DispatchLogGroup"];
+    assert_eq!(pattern, "{ $.failure = \"deployment\" }");
+    let alarms = |metric: &Value| -> BTreeSet<String> {
+        let alarms = of_type(&pipeline, "AWS::CloudWatch::Alarm").filter(|it| it["MetricName"] == metric["MetricName"]);
+        let alarms = alarms.filter(|it| it["Namespace"] == metric["MetricNamespace"]);
+        alarms
+            .map(|it| {
+                let mut dimensions = it["Dimensions"].as_array().into_iter().flatten();
+                let names: Vec<_> = dimensions.clone().map(|it| it["Name"].as_str().unwrap()).collect();
+                assert!(names.is_empty() || names == ["stage", "reason"], "{names:?}");
+                dimensions.next_back().and_then(|it| it["Value"].as_str()).unwrap_or("all").to_owned()
+            })
+            .collect()
+    };
+    assert_eq!(alarms(&held), domain::HoldReason::ALL.map(|it| it.to_string()).into());
+    assert_eq!(alarms(refused), ["all".to_owned()].into());
+    Ok(())
+}
+
+/// The resources of a template that are of this type.
+fn of_type<'a>(template: &'a Value, kind: &str) -> impl Iterator<Item = &'a Value> {
+    let resources = template["Resources"].as_object().into_iter().flat_map(|it| it.values());
+    resources.filter(move |it| it["Type"] == kind).map(|it| &it["Properties"])
+}
+
+#[test]
 fn no_answer_of_the_authorizer_is_remembered_for_another_request() -> Result<()> {
-    let template = read("infra/api.yaml")?;
-    let (_, sources) = template.split_once("      IdentitySource:\n").context("identity sources")?;
-    let sources: Vec<_> = sources.lines().map_while(|line| line.trim().strip_prefix("- ")).collect();
+    let api = stack("api")?;
+    let custom = of_type(&api, "AWS::ApiGatewayV2::Authorizer").filter(|it| it["AuthorizerType"] == "REQUEST");
+    let sources: Vec<_> = custom.map(|it| &it["IdentitySource"]).collect();
     // The token, the route, and what the path names: all that a policy can be asked about.
-    assert_eq!(sources, ["$request.header.Authorization", "$context.routeKey", "$context.path"]);
+    assert_eq!(sources, [&serde_json::json!(["$request.header.Authorization", "$context.routeKey", "$context.path"])]);
     Ok(())
 }
 
 #[test]
 fn the_policies_know_every_route_and_provider_of_the_api() -> Result<()> {
-    let policies = authorize::Policies::load(&root().join("workers/authorize/policies"))?;
-    let template = read("infra/api.yaml")?;
-    let routes: BTreeSet<&str> = template.lines().filter_map(|line| line.trim().strip_prefix("RouteKey: ")).collect();
-    assert_eq!(policies.routes().collect::<BTreeSet<_>>(), routes);
+    let policies = policies::Policies::load(&root().join("workers/authorize/policies"))?;
+    let api = stack("api")?;
+    let routes = of_type(&api, "AWS::ApiGatewayV2::Route").filter(|it| it["AuthorizationType"] != "AWS_IAM");
+    let routes = routes.filter_map(|it| it["RouteKey"].as_str());
+    assert_eq!(policies.routes().collect::<BTreeSet<_>>(), routes.collect());
     let described: BTreeSet<String> = policies.token_uses().into_keys().collect();
     assert_eq!(described, ["institutes", "lake-staff", "partners"].map(str::to_owned).into());
+    let template = read("infra/api.yaml")?;
     for provider in described {
         assert!(template.contains(&format!("\"{provider}\":{{\"issuer\"")), "{provider}");
     }
@@ -219,22 +264,60 @@ fn the_policies_know_every_route_and_provider_of_the_api() -> Result<()> {
 
 #[test]
 fn no_answer_of_the_authorizer_outlives_its_token() -> Result<()> {
-    let template = read("infra/api.yaml")?;
+    let (api, identity) = (stack("api")?, stack("identity")?);
     // API Gateway remembers an answer for as long as the worker wants a token to live on.
-    assert!(template.contains("      AuthorizerResultTtlInSeconds: !Ref AuthorizerResultTtlSeconds\n"));
-    assert!(template.contains("          RESULT_TTL_SECONDS: !Ref AuthorizerResultTtlSeconds\n"));
-    let (_, parameter) = template.split_once("  AuthorizerResultTtlSeconds:\n").context("the parameter")?;
-    let (_, token) =
-        read("infra/identity.yaml")?.split_once("  IdTokenMinutes:\n").map(|(a, b)| (a.len(), b.to_owned())).context("tokens")?;
-    assert!(number(parameter, "MaxValue")? + 10 < 60 * number(&token, "MinValue")?, "the shortest token would never be taken");
+    let seconds = serde_json::json!({ "Ref": "AuthorizerResultTtlSeconds" });
+    let custom = of_type(&api, "AWS::ApiGatewayV2::Authorizer").filter(|it| it["AuthorizerType"] == "REQUEST");
+    assert_eq!(custom.map(|it| &it["AuthorizerResultTtlInSeconds"]).collect::<Vec<_>>(), [&seconds]);
+    assert_eq!(functions()?["authorize"]["Environment"]["Variables"]["RESULT_TTL_SECONDS"], seconds);
+    let longest = number(&api["Parameters"]["AuthorizerResultTtlSeconds"]["MaxValue"])?;
+    let shortest = number(&identity["Parameters"]["IdTokenMinutes"]["MinValue"])?;
+    assert!(longest + 10 < 60 * shortest, "the shortest token would never be taken");
     Ok(())
 }
 
 #[test]
 fn the_template_takes_no_larger_message_than_the_command_sends() -> Result<()> {
-    let template = read("infra/pipeline.yaml")?;
-    let (_, parameter) = template.split_once("  MaximumMessageBytes:\n").context("the parameter")?;
-    let mut members = parameter.lines().take_while(|line| line.starts_with("    "));
-    assert!(members.any(|line| line.trim() == format!("MaxValue: {}", domain::MAX_MESSAGE_BYTES)));
+    let largest = number(&stack("pipeline")?["Parameters"]["MaximumMessageBytes"]["MaxValue"])?;
+    assert_eq!(largest, domain::MAX_MESSAGE_BYTES as u64);
+    Ok(())
+}
+
+/// The dashboard asks for the metrics that OPERATIONS lists, by dimensions that they have.
+#[test]
+fn the_dashboard_shows_the_metrics_that_there_are() -> Result<()> {
+    let page = read("docs/OPERATIONS.md")?;
+    let section = page.split("\n## Numbers\n").nth(1).and_then(|it| it.split("\n## ").next()).context("a section")?;
+    let mut listed = BTreeSet::new();
+    for row in section.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let (names, rest) = row.split_once(" | ").context("a row")?;
+        let dimensions = rest.split(" | ").next().context("dimensions")?;
+        listed.extend(names.split(", ").map(|name| (name.trim_matches('`').to_owned(), dimensions.to_owned())));
+    }
+    let pipeline = stack("pipeline")?;
+    let dashboard = of_type(&pipeline, "AWS::CloudWatch::Dashboard").next().context("a dashboard")?;
+    let body = dashboard["DashboardBody"]["Fn::Sub"][0].as_str().context("a body")?;
+    let body: Value = serde_json::from_str(body)?;
+    let mut shown = BTreeSet::new();
+    for widget in body["widgets"].as_array().context("widgets")? {
+        for metric in widget["properties"]["metrics"].as_array().context("metrics")? {
+            match metric[0]["expression"].as_str() {
+                Some(search) => {
+                    let name = search.split("MetricName=\"").nth(1).and_then(|it| it.split('"').next()).context("a metric")?;
+                    let set = search.split("{Sluice,").nth(1).and_then(|it| it.split('}').next()).context("dimensions")?;
+                    let has = |all: &str| set.split(',').all(|one| all.split(", ").any(|it| it == one));
+                    assert!(listed.iter().any(|(it, all)| it == name && has(all)), "{search}");
+                    shown.insert(name.to_owned());
+                }
+                None if metric[0] == "Sluice" => drop(shown.insert(metric[1].as_str().context("a metric")?.to_owned())),
+                None => {}
+            }
+        }
+    }
+    let names: BTreeSet<String> = listed.into_iter().map(|(name, _)| name).collect();
+    assert!(shown.is_subset(&names), "{shown:?} {names:?}");
+    for name in ["Accepted", "Stored", "Held", "Rejected", "TimeToStored", "Error"] {
+        assert!(shown.contains(name), "{name}");
+    }
     Ok(())
 }

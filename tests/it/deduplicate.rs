@@ -39,19 +39,20 @@ async fn sixty_four_simultaneous_submissions_store_one_message() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_submission_after_a_rejected_one_is_tried_anew() -> Result<()> {
+async fn a_submission_after_a_failed_one_is_tried_anew() -> Result<()> {
     let it = Harness::new()?;
     let message = adt(&unique(), "DOE");
     let source: domain::Source = it.institute.parse()?;
     let message_id = domain::Er7::canonical(&message)?.message_id();
-    let subject =
-        domain::step::Subject { submission_id: domain::SubmissionId::generate(), message_id: message_id.clone(), source };
-    // A submission that was noted and never reached the queue, and one that was denied.
+    let submitted =
+        domain::SubmittedMessage { submission_id: runtime::new_submission_id(), message_id: message_id.clone(), source };
+    // A submission that was noted and never reached the queue, and then failed.
     let catalog = it.catalog();
-    let now = domain::Timestamp::now();
-    catalog.note_submission(&subject, now).await?;
-    catalog.claim(&subject, now, now, std::time::Duration::from_secs(1)).await?;
-    catalog.give_up(&subject, domain::Status::Denied, "Denied").await?;
+    let now = runtime::now();
+    let somebody = domain::Requester { subject: unique(), issuer: unique() };
+    catalog.record_submission(&submitted, now, &somebody).await?;
+    catalog.claim(&submitted, now, now, std::time::Duration::from_secs(1)).await?;
+    catalog.give_up(&submitted, domain::Status::Failed, "PayloadExpired").await?;
 
     let (_, status) = it.store(&it.admin().await?, &message).await?;
     assert_eq!((&status["status"], status.get("error")), (&"stored".into(), None));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use sluice_tests::template::template;
 use sluice_tests::{Harness, adt, unique};
 
 fn root() -> PathBuf {
@@ -36,6 +37,8 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
         "ARCHITECTURE",
         "AUTHORIZATION",
         "SEMANTICS",
+        "ERRORS",
+        "FAULTS",
         "SECURITY",
         "OPERATIONS",
         "CONFIGURATION",
@@ -45,6 +48,8 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
         "SQL",
         "MLLP",
         "CLI",
+        "API",
+        "EVENTS",
     ] {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {
@@ -52,18 +57,28 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
             let (places, name) = match (span.rsplit_once("::"), span.split_once(": ")) {
                 (Some((module, name)), _) => {
                     let module = module.replace("::", "/");
-                    ([format!("tests/it/{module}.rs"), format!("cli/tests/{module}.rs")], name)
+                    (
+                        vec![
+                            format!("tests/it/{module}.rs"),
+                            format!("cli/tests/{module}.rs"),
+                            format!("tests/house/{module}.rs"),
+                        ],
+                        name,
+                    )
                 }
-                (None, Some((package, name))) => ([format!("workers/{package}"), package.to_owned()], name),
+                (None, Some((package, name))) => {
+                    (["workers", "crates", "."].map(|folder| format!("{folder}/{package}")).to_vec(), name)
+                }
                 (None, None) => continue,
             };
             let is_name = |text: &str| {
                 !text.is_empty() && text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'_')
             };
-            if !is_name(name) || ["name", "test"].contains(&name) {
+            // `Type::method` is code.
+            if !is_name(name) || ["name", "test"].contains(&name) || span.starts_with(|it: char| it.is_ascii_uppercase()) {
                 continue;
             }
-            let place = places.map(|place| root().join(place)).into_iter().find(|place| place.exists());
+            let place = places.into_iter().map(|place| root().join(place)).find(|place| place.exists());
             let place = place.with_context(|| format!("{page}.md names `{span}`: there is no such module"))?;
             let code = if place.is_dir() { rust(&place)? } else { std::fs::read_to_string(&place)? };
             assert!(code.contains(&format!("fn {name}(")), "{page}.md names `{span}`, which is not there");
@@ -89,7 +104,7 @@ fn the_programs_in_the_manual_are_the_ones_that_are_tested() -> Result<()> {
 #[test]
 fn the_readme_shows_the_demo_as_it_is() -> Result<()> {
     let readme = std::fs::read_to_string(root().join("README.md"))?;
-    let demo = std::fs::read_to_string(root().join("cli/src/demo.rs"))? + &rust(&root().join("cli/src/demo"))?;
+    let demo = std::fs::read_to_string(root().join("cli/src/local/demo.rs"))? + &rust(&root().join("cli/src/local/demo"))?;
     let rows: Vec<&str> = readme.lines().filter(|line| line.contains(".example  ")).collect();
     for row in &rows {
         let message = row.split("  ").map(str::trim).filter(|it| !it.is_empty()).nth(1).context("a message")?;
@@ -99,23 +114,15 @@ fn the_readme_shows_the_demo_as_it_is() -> Result<()> {
     Ok(())
 }
 
-/// Method and path of every operation, and its answers, from docs/openapi.yaml by its indentation.
+/// Method and path of every operation of docs/openapi.yaml, and the statuses of its answers.
 fn openapi() -> Result<Vec<(String, BTreeSet<u16>)>> {
-    let text = std::fs::read_to_string(root().join("docs/openapi.yaml"))?;
-    let paths = text.split("\npaths:\n").nth(1).and_then(|it| it.split("\ncomponents:").next()).context("paths")?;
-    let (mut path, mut operations) = ("", Vec::new());
-    for line in paths.lines() {
-        let indent = line.len() - line.trim_start().len();
-        let key = line.trim().split(": ").next().unwrap_or_default().trim_end_matches(':').trim_matches('"');
-        match indent {
-            2 => path = key,
-            4 => operations.push((format!("{} {path}", key.to_ascii_uppercase()), BTreeSet::new())),
-            8 => {
-                if let (Some((_, answers)), Ok(status)) = (operations.last_mut(), key.parse()) {
-                    answers.insert(status);
-                }
-            }
-            _ => {}
+    let description = template(&root().join("docs/openapi.yaml"))?;
+    let mut operations = Vec::new();
+    for (path, methods) in description["paths"].as_object().context("paths")? {
+        for (method, operation) in methods.as_object().context("methods")? {
+            let answers = operation["responses"].as_object().context("responses")?.keys();
+            let answers = answers.map(|status| Ok(status.parse()?)).collect::<Result<_>>()?;
+            operations.push((format!("{} {path}", method.to_ascii_uppercase()), answers));
         }
     }
     Ok(operations)
@@ -139,21 +146,23 @@ async fn openapi_describes_the_answers() -> Result<()> {
     let operations = openapi()?;
     let answers =
         |operation: &str| operations.iter().find(|(name, _)| name == operation).map(|(_, answers)| answers.clone()).unwrap();
-    assert_eq!(answers("POST /er7"), BTreeSet::from([200, 202, 204, 400, 401, 403, 409, 413, 415, 429, 503]));
-    let read = BTreeSet::from([200, 304, 400, 401, 403, 404, 406, 410, 429, 503]);
+    assert_eq!(answers("POST /er7"), BTreeSet::from([200, 202, 204, 400, 401, 403, 409, 413, 415, 429, 500, 503]));
+    let read = BTreeSet::from([200, 304, 400, 401, 403, 404, 406, 410, 429, 500, 503]);
     assert_eq!(answers("HEAD /er7/{messageId}"), read);
-    assert_eq!(answers("GET /er7/{messageId}"), &read | &BTreeSet::from([307, 500]));
-    assert_eq!(answers("GET /er7"), BTreeSet::from([200, 400, 401, 403, 429, 503]));
-    let status = BTreeSet::from([200, 400, 401, 403, 404, 429, 503]);
+    assert_eq!(answers("GET /er7/{messageId}"), &read | &BTreeSet::from([307]));
+    assert_eq!(answers("GET /er7"), BTreeSet::from([200, 400, 401, 403, 429, 500, 503]));
+    let status = BTreeSet::from([200, 400, 401, 403, 404, 429, 500, 503]);
     assert_eq!(answers("GET /er7/{messageId}/status"), status);
     assert_eq!(answers("GET /institutes/{source}/er7/{messageId}/status"), status);
+    assert_eq!(answers("POST /er7/status"), answers("GET /er7"));
     assert_eq!(answers("GET /institutes/{source}/er7"), answers("GET /er7"));
+    assert_eq!(answers("GET /institutes/{source}/summary"), answers("GET /er7"));
 
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let message = adt(&unique(), "DOE");
     let members =
-        |answer: &sluice::http::Answer| -> BTreeSet<String> { answer.json().as_object().unwrap().keys().cloned().collect() };
+        |answer: &client::http::Answer| -> BTreeSet<String> { answer.json().as_object().unwrap().keys().cloned().collect() };
     let submitted = it.submit(&admin, &message).await?;
     assert_eq!(members(&submitted), ["messageId", "submissionId", "status", "statusUrl"].map(str::to_owned).into());
     let status_url = submitted.text("statusUrl");
@@ -164,6 +173,6 @@ async fn openapi_describes_the_answers() -> Result<()> {
         reqwest::Client::new().get(status_url).bearer_auth(secrecy::ExposeSecret::expose_secret(&admin.token)).send().await?;
     assert_eq!(by_url.status(), 200, "statusUrl is where the status is");
     let duplicate = it.submit(&admin, &message).await?;
-    assert_eq!(members(&duplicate), ["type", "title", "status", "detail", "messageId"].map(str::to_owned).into());
+    assert_eq!(members(&duplicate), ["type", "title", "status", "detail", "messageId", "traceId"].map(str::to_owned).into());
     Ok(())
 }

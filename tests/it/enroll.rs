@@ -8,17 +8,17 @@ use aws_sdk_cognitoidentityprovider::error::ProvideErrorMetadata;
 use aws_sdk_cognitoidentityprovider::types::{AttributeType, AuthFlowType};
 use aws_sdk_dynamodb::Client as DynamoDb;
 use aws_sdk_dynamodb::types::AttributeValue::{self, Bool, S};
+use client::aws::Aws;
 use domain::enrollment::{DomainRule, Pending};
 use enroll::{Enrollment, Mode};
 use futures_util::future::try_join_all;
 use secrecy::SecretString;
 use serde_json::json;
 use sluice::Outputs;
-use sluice::aws::Aws;
-use sluice::deploy::{self, Options, Sources, With};
+use sluice::operator::deploy::{self, Options, Sources, With};
+use sluice::operator::package::{Profile, Purpose, package};
+use sluice::operator::workspace::Workspace;
 use sluice::output::Reporter;
-use sluice::package::{Profile, Purpose, package};
-use sluice::workspace::Workspace;
 use sluice_tests::{Caller, Harness, adt, unique};
 
 use crate::logs::{self, ENROLL, group_of};
@@ -117,7 +117,7 @@ impl Table {
             read,
             write,
             provider: provider.map(str::to_owned),
-            added_at: domain::Timestamp::now(),
+            added_at: runtime::now(),
         };
         let item: std::collections::HashMap<String, AttributeValue> = serde_dynamo::to_item(rule)?;
         let put = self.client.put_item().table_name(&self.name).set_item(Some(item)).item("kind", S("domain".into()));
@@ -166,11 +166,12 @@ async fn a_new_user_of_an_unknown_domain_has_no_rights_and_waits_for_an_operator
     assert_eq!((entry.email.as_deref(), entry.provider), (Some(person.email.as_str()), None));
     assert_eq!(entry.username, attributes["sub"]);
 
-    // The log tells that somebody waits, and nothing of who it is.
+    // The log tells that somebody waits, with their `sub`, and nothing of who it is.
     let group = group_of(&it, ENROLL)?;
     let lines = logs::structured(&logs::lines(&it, &group, since, "").await?)?;
-    assert!(lines.iter().any(|line| line["outcome"] == "pending"), "{lines:?}");
-    for text in [person.email.as_str(), &attributes["sub"], &domain] {
+    let is_pending = |line: &serde_json::Value| line["outcome"] == "pending" && line["subject"] == attributes["sub"];
+    assert!(lines.iter().any(is_pending), "{lines:?}");
+    for text in [person.email.as_str(), &domain] {
         assert_eq!(logs::lines(&it, &group, since, text).await?, []);
     }
     Ok(())
@@ -381,7 +382,7 @@ impl Second {
     async fn deploy(&self, parameters: &[(&str, &str)]) -> Result<Outputs> {
         let mut parameters: BTreeMap<_, _> = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         parameters.insert("PasswordSignIn".to_owned(), "true".to_owned());
-        let options = Options { stack: self.stack.clone(), parameters };
+        let options = Options { stack: self.stack.clone(), parameters, ..Options::default() };
         Ok(deploy::deploy(&self.aws, &self.sources, &options, &Reporter::silent()).await?.outputs)
     }
 }

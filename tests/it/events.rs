@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use client::http::Api;
 use domain::{Charset, Envelope, Payload, SubmissionId};
 use futures_util::future::try_join_all;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use sluice::http::Api;
 use sluice_tests::{Caller, DEADLINE, Harness};
 
 use crate::canary::{Canaries, Patient};
@@ -48,8 +48,8 @@ async fn send_everything(a: &Harness, b: &Harness, patient: &Patient) -> Result<
         unparsable: post(a, &in_a, &patient.free_text(), "unparsable").await?,
         // The API would say 409; this one was queued before the first was stored.
         duplicate: queue(a, &a.institute, &adt, &in_a.token, "duplicate").await?,
-        denied: queue(a, &b.institute, &patient.adt(), &in_a.token, "denied").await?,
-        expired: queue(b, &b.institute, &patient.adt(), &forge::unsigned_token(forge::EXPIRED), "expired").await?,
+        denied: queue(a, &b.institute, &patient.adt(), &in_a.token, "held").await?,
+        expired: queue(b, &b.institute, &patient.adt(), &forge::unsigned_token(b, forge::EXPIRED), "held").await?,
         other_oru: post(b, &in_b, &patient.oru(), "stored").await?,
     })
 }
@@ -62,7 +62,7 @@ async fn each_subscriber_hears_exactly_what_it_asked_for() -> Result<()> {
     let filters = [
         json!({ "source": [a.institute] }),
         json!({ "source": [b.institute], "event": ["stored"] }),
-        json!({ "event": ["denied", "duplicate"] }),
+        json!({ "event": ["held", "duplicate"], "reason": ["denied", { "exists": false }] }),
         json!({ "event": [{ "anything-but": ["stored", "duplicate"] }], "source": both }),
         json!({ "message_type": ["ORU"] }),
         json!({ "message_type": ["ORU"], "source": [a.institute] }),
@@ -121,8 +121,8 @@ fn check_cloud_event(event: &Value) {
         event_id(data["submissionId"].as_str().unwrap(), data["messageId"].as_str().unwrap(), event["type"].as_str().unwrap()),
         "the id names the submission and what happened, so that a repeated step makes the same one"
     );
-    assert!(domain::Timestamp::try_from(event["time"].as_str().unwrap().to_owned()).is_ok());
-    assert!(SubmissionId::try_from(data["submissionId"].as_str().unwrap().to_owned()).is_ok());
+    assert!(event["time"].as_str().unwrap().parse::<domain::Timestamp>().is_ok());
+    assert!(data["submissionId"].as_str().unwrap().parse::<SubmissionId>().is_ok());
     for name in event.as_object().unwrap().keys() {
         assert!(
             name.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit()),
@@ -148,8 +148,8 @@ fn check_attributes(a: &str, b: &str, it: &Sent, heard: &BTreeMap<String, Heard>
     assert_eq!(attributes(&it.other_oru), with(base("stored", b), &oru));
     assert_eq!(attributes(&it.unparsable), with(base("unparsable", a), &[("state", "error")]));
     assert_eq!(attributes(&it.duplicate), base("duplicate", a));
-    assert_eq!(attributes(&it.denied), base("denied", b));
-    assert_eq!(attributes(&it.expired), base("expired", b));
+    assert_eq!(attributes(&it.denied), with(base("held", b), &[("reason", "denied")]));
+    assert_eq!(attributes(&it.expired), with(base("held", b), &[("reason", "expired")]));
 }
 
 /// A pointer that leads somewhere, or the reason why there is none.
@@ -166,8 +166,9 @@ async fn check_contents(a: &Harness, it: &Sent, heard: &BTreeMap<String, Heard>)
     }
     assert_eq!(heard[&it.stored_adt].event["data"]["summary"]["sendingFacility"], "WEST");
     assert_eq!(heard[&it.unparsable].event["data"]["error"]["code"], "no-msh");
-    for (id, code) in [(&it.denied, "Denied"), (&it.expired, "TokenExpired")] {
+    for (id, reason, code) in [(&it.denied, "denied", "Denied"), (&it.expired, "expired", "TokenExpired")] {
         let data = &heard[id].event["data"];
+        assert_eq!(data["reason"], reason);
         assert_eq!((&data["error"]["code"], data.get("key"), data.get("summary")), (&json!(code), None, None));
     }
     Ok(())
@@ -185,7 +186,7 @@ async fn each_message_of_one_submission_is_stored_and_announced() -> Result<()> 
         let other = forge::envelope(&it, &it.institute, &message, &admin.token).await?;
         // The token was sealed once.
         let mut envelope = Envelope { submission_id: first.submission_id, token: first.token.clone(), ..other };
-        let (bucket, key) = (it.outputs.overflow_bucket.clone(), domain::object::overflow_key(&forge::subject(&envelope)));
+        let (bucket, key) = (it.outputs.overflow_bucket.clone(), domain::object::overflow_key(&forge::submitted(&envelope)));
         it.aws.s3().put_object().bucket(&bucket).key(&key).body(message.into_bytes().into()).send().await?;
         envelope.payload = Payload::Overflow { bucket, key, charset: Charset::UTF_8 };
         envelopes.push(envelope);
@@ -220,7 +221,7 @@ async fn a_repeated_execution_repeats_its_event_and_stores_nothing_more() -> Res
     let cases = [
         (it.institute.as_str(), patient.adt(), "stored"),
         (it.institute.as_str(), patient.free_text(), "unparsable"),
-        (other.institute.as_str(), patient.adt(), "denied"),
+        (other.institute.as_str(), patient.adt(), "held"),
     ];
     for (source, message, outcome) in cases {
         let envelope = forge::envelope(&it, source, &message, &admin.token).await?;
@@ -252,10 +253,10 @@ async fn even_our_own_code_cannot_misfile_a_message() -> Result<()> {
     forge::enqueue(&a, &envelope).await?;
 
     let message_id = envelope.message_id.to_string();
-    let denied = listener.hear_id(&event_id(envelope.submission_id, &message_id, "denied")).await?;
+    let denied = listener.hear_id(&event_id(envelope.submission_id, &message_id, "held")).await?;
     assert_eq!(denied.event["data"]["error"]["code"], "Denied");
     let status = b.api.final_status(&message_id, &in_b.token, DEADLINE).await?;
-    assert_eq!((&status["status"], &status["error"]["code"]), (&json!("denied"), &json!("Denied")));
+    assert_eq!((&status["status"], &status["error"]["code"]), (&json!("held"), &json!("Denied")));
     assert_eq!((status_of(&a.api, &message_id, &in_a).await?, a.records().await?), (404, 0), "A never hears of it");
     assert_eq!((a.object_versions().await?.len(), b.object_versions().await?.len()), (0, 0));
 
@@ -283,23 +284,25 @@ async fn a_token_that_cannot_be_used_is_recorded_and_announced() -> Result<()> {
     let mut damaged = forge(&admin.token).await?;
     damaged.token = "not base64 at all".to_owned();
     let cases = [
-        (forge(&forge::unsigned_token(forge::EXPIRED)).await?, "expired", "TokenExpired"),
-        (forge(&forge::unsigned_token(forge::VALID)).await?, "denied", "TokenInvalid"),
+        (forge(&forge::unsigned_token(&it, forge::EXPIRED)).await?, "expired", "TokenExpired"),
+        (forge(&forge::unsigned_token(&it, forge::VALID)).await?, "denied", "TokenInvalid"),
         (forge(&"garbage".into()).await?, "denied", "TokenInvalid"),
         (transplanted, "denied", "TokenInvalid"),
         (damaged, "denied", "TokenInvalid"),
     ];
-    try_join_all(cases.iter().map(async |(envelope, outcome, code)| {
-        assert_eq!(forge::outcome(&it, envelope).await?, *outcome, "{code}");
+    try_join_all(cases.iter().map(async |(envelope, reason, code)| {
+        assert_eq!(forge::outcome(&it, envelope).await?, "held", "{code}");
         let record = it.record(&envelope.message_id).await?;
-        assert_eq!((record.status.as_str(), record.lease_until), (*outcome, None));
+        assert_eq!((record.status.as_str(), record.lease_until), ("held", None));
+        assert_eq!(record.held.map(|it| it.held_reason.as_str()), Some(*reason));
         assert_eq!(record.error.map(|it| it.code).as_deref(), Some(*code));
         anyhow::Ok(())
     }))
     .await?;
-    for (envelope, outcome, code) in &cases {
-        let heard = listener.hear_id(&event_id(envelope.submission_id, envelope.message_id.as_str(), outcome)).await?;
-        assert_eq!(heard.event["data"]["error"]["code"], *code);
+    for (envelope, reason, code) in &cases {
+        let heard = listener.hear_id(&event_id(envelope.submission_id, envelope.message_id.as_str(), "held")).await?;
+        let data = &heard.event["data"];
+        assert_eq!((&data["error"]["code"], &data["reason"]), (&json!(*code), &json!(*reason)));
     }
     assert_eq!(it.object_versions().await?, []);
     Ok(())

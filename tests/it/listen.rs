@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_sns::Client as Sns;
 use aws_sdk_sqs::Client as Sqs;
 use aws_sdk_sqs::types::{Message, QueueAttributeName};
+use client::aws::Aws;
 use serde_json::{Value, json};
-use sluice::aws::Aws;
 use sluice_tests::{DEADLINE, Harness, unique};
 
 /// A queue that is subscribed for as long as this lives.
@@ -110,6 +110,24 @@ impl Listener {
         }
     }
 
+    /// Waits for all of these events. Gives the ids of what was heard by source, each once: for a listener to many sources.
+    pub(crate) async fn hear_of(&mut self, mut expected: BTreeSet<&str>) -> Result<BTreeMap<String, BTreeSet<String>>> {
+        let mut heard: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let began = tokio::time::Instant::now();
+        loop {
+            let (is_any, events) = self.receive_all(1).await?;
+            for it in events {
+                expected.remove(it.id());
+                let source = it.event["data"]["source"].as_str().unwrap_or_default().to_owned();
+                heard.entry(source).or_default().insert(it.id().to_owned());
+            }
+            if expected.is_empty() && !is_any {
+                return Ok(heard);
+            }
+            ensure!(is_any || began.elapsed() < DEADLINE, "not heard: {expected:?}");
+        }
+    }
+
     /// The ids of what was heard so far, sorted.
     pub(crate) fn ids(&self) -> Vec<String> {
         let mut ids: Vec<_> = self.heard.iter().map(|heard| heard.id().to_owned()).collect();
@@ -124,6 +142,14 @@ impl Listener {
 
     /// Says whether there was anything, of whomever.
     async fn receive(&mut self, wait_seconds: i32) -> Result<bool> {
+        let (is_any, events) = self.receive_all(wait_seconds).await?;
+        let is_wanted = |it: &Heard| self.sources.iter().any(|source| it.event["data"]["source"] == source.as_str());
+        let wanted: Vec<_> = events.into_iter().filter(is_wanted).collect();
+        self.heard.extend(wanted);
+        Ok(is_any)
+    }
+
+    async fn receive_all(&self, wait_seconds: i32) -> Result<(bool, Vec<Heard>)> {
         let sqs = Sqs::new(self.aws.config());
         let received = sqs
             .receive_message()
@@ -133,15 +159,12 @@ impl Listener {
             .message_attribute_names("All")
             .send()
             .await?;
+        let mut events = Vec::new();
         for message in received.messages() {
             sqs.delete_message().queue_url(&self.queue_url).set_receipt_handle(message.receipt_handle.clone()).send().await?;
-            let heard = heard(message)?;
-            let source = heard.event["data"]["source"].as_str().unwrap_or_default();
-            if self.sources.iter().any(|it| it == source) {
-                self.heard.push(heard);
-            }
+            events.push(heard(message)?);
         }
-        Ok(!received.messages().is_empty())
+        Ok((!events.is_empty(), events))
     }
 }
 

@@ -1,24 +1,37 @@
 //! What the run wrote to CloudWatch Logs.
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use aws_sdk_cloudwatchlogs::Client;
 use serde_json::Value;
+use sluice::operator::package::Worker;
 use sluice_tests::Harness;
 
-/// The workers of the pipeline stack. Beside them there are [`ENROLL`] and [`AUTHORIZE`].
-pub(crate) const WORKERS: [&str; 8] = ["Submit", "Dispatch", "Deduplicate", "Parse", "Store", "Publish", "Status", "Fetch"];
+use crate::contract::root;
 
 /// The worker of the identity stack.
 pub(crate) const ENROLL: &str = "Enroll";
 
+/// The worker that reads as a session of another role.
+pub(crate) const SUMMARY: &str = "Summary";
+
 /// The worker of the API stack.
 pub(crate) const AUTHORIZE: &str = "Authorize";
 
-/// All workers.
+/// The workers by the names of their resources, `Submit` for example: the folders of `workers/`, sorted.
 pub(crate) fn workers() -> impl Iterator<Item = &'static str> {
-    WORKERS.into_iter().chain([ENROLL, AUTHORIZE])
+    static WORKERS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let workers = Worker::all(&root()).expect("workers/ can be read");
+        workers.iter().map(Worker::logical_name).collect()
+    });
+    WORKERS.iter().map(String::as_str)
+}
+
+/// The workers of the pipeline stack.
+pub(crate) fn pipeline_workers() -> impl Iterator<Item = &'static str> {
+    workers().filter(|worker| ![ENROLL, AUTHORIZE].contains(worker))
 }
 
 /// One log event.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use aws_sdk_iam::Client as Iam;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
@@ -15,13 +15,13 @@ use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use client::aws::Aws;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use sluice::aws::Aws;
 use sluice_tests::{Harness, adt, unique};
 
 use crate::grants::grants;
-use crate::logs::{AUTHORIZE, ENROLL, WORKERS, group_of, workers};
+use crate::logs::{AUTHORIZE, ENROLL, SUMMARY, group_of, pipeline_workers, workers};
 use crate::{forge, logs};
 
 /// A role that somebody may assume whose policy is another role's.
@@ -142,23 +142,28 @@ use Call::*;
 
 calls! {
     Send Receive Delete Hide Attributes SendDead ReceiveDead
-    GetItem Query Scan UpdateItem PutItem DeleteItem
-    Seal SealLong SealUnbound Open OpenData
+    GetItem BatchGetItem Query QueryHeld Scan UpdateItem PutItem DeleteItem
+    Seal SealDirectly SealForSubmission SealUnbound Open OpenKey OpenOtherwise OpenData
     GetOverflow PutOverflow ListOverflow DeleteOverflow
+    GetHeld PutHeld ListHeld DeleteHeld
     GetLake PutLake TagLake ListLake DeleteLake
     Publish Subscribe Run RunAsync GetRole
 }
 
 /// All that a worker may do of [`all`]; the rest it may not.
-const MAY: [(&str, &[Call]); 10] = [
-    ("Submit", &[Send, UpdateItem, Seal, SealLong, PutOverflow, Log("Submit")]),
-    ("Dispatch", &[Send, Receive, Delete, Hide, Attributes, Run, Log("Dispatch")]),
+const MAY: &[(&str, &[Call])] = &[
+    ("Submit", &[Send, UpdateItem, Seal, PutOverflow, Log("Submit")]),
+    ("Dispatch", &[Send, Receive, Delete, Hide, Attributes, SendDead, Run, Log("Dispatch")]),
     ("Deduplicate", &[UpdateItem, Log("Deduplicate")]),
     ("Parse", &[GetOverflow, ListOverflow, Log("Parse")]),
-    ("Store", &[UpdateItem, Open, GetOverflow, ListOverflow, Log("Store")]),
+    ("Store", &[UpdateItem, Open, OpenKey, GetOverflow, ListOverflow, Log("Store")]),
+    ("Hold", &[UpdateItem, GetOverflow, ListOverflow, PutHeld, Log("Hold")]),
+    ("Release", &[Send, QueryHeld, UpdateItem, Seal, PutOverflow, GetHeld, ListHeld, Log("Release")]),
     ("Publish", &[Publish, Log("Publish")]),
-    ("Status", &[GetItem, Log("Status")]),
+    ("Status", &[GetItem, BatchGetItem, Log("Status")]),
     ("Fetch", &[Log("Fetch")]),
+    // What else it may is for it alone, and no twin of it: `summary`.
+    (SUMMARY, &[Log(SUMMARY)]),
     // What else it may is about users and the enrollment table: `enroll`.
     (ENROLL, &[Log(ENROLL)]),
     (AUTHORIZE, &[Log(AUTHORIZE)]),
@@ -174,19 +179,21 @@ impl Call {
             Hide => &["sqs:ChangeMessageVisibility"],
             Attributes => &["sqs:GetQueueAttributes"],
             GetItem => &["dynamodb:GetItem"],
-            Query => &["dynamodb:Query"],
+            BatchGetItem => &["dynamodb:BatchGetItem"],
+            Query | QueryHeld => &["dynamodb:Query"],
             Scan => &["dynamodb:Scan"],
             UpdateItem => &["dynamodb:UpdateItem"],
             PutItem => &["dynamodb:PutItem"],
             DeleteItem => &["dynamodb:DeleteItem"],
-            Seal | SealUnbound => &["kms:Encrypt"],
-            SealLong => &["kms:GenerateDataKey"],
-            Open | OpenData => &["kms:Decrypt"],
+            SealDirectly => &["kms:Encrypt"],
+            Seal | SealForSubmission | SealUnbound => &["kms:GenerateDataKey"],
+            Open | OpenKey | OpenOtherwise | OpenData => &["kms:Decrypt"],
             GetOverflow | GetLake => &["s3:GetObject"],
-            PutOverflow | PutLake => &["s3:PutObject"],
-            ListOverflow | ListLake => &["s3:ListBucket"],
+            GetHeld => &["s3:GetObjectVersion"],
+            PutOverflow | PutHeld | PutLake => &["s3:PutObject"],
+            ListOverflow | ListHeld | ListLake => &["s3:ListBucket"],
             TagLake => &["s3:PutObjectTagging"],
-            DeleteOverflow | DeleteLake => &["s3:DeleteObject"],
+            DeleteOverflow | DeleteHeld | DeleteLake => &["s3:DeleteObject"],
             Publish => &["sns:Publish"],
             Subscribe => &["sns:Subscribe"],
             Run => &["states:StartSyncExecution"],
@@ -201,9 +208,15 @@ impl Call {
 struct Scene {
     it: Harness,
     submission_id: String,
+    /// A token as the first version was sealed, a data key of the institute, and one that is bound to something else as well.
     sealed: Blob,
+    wrapped: Blob,
+    wrapped_otherwise: Blob,
     sealed_data: Blob,
     overflow_key: String,
+    held_bucket: String,
+    held_key: String,
+    held_version: String,
     lake_key: String,
 }
 
@@ -212,19 +225,30 @@ impl Scene {
         let it = Harness::new()?;
         let admin = it.admin().await?;
         let (message_id, _) = it.store(&admin, &adt(&unique(), "DOE")).await?;
-        let lake_key = it.record(&message_id).await?.key.context("a key")?;
+        let lake_key = it.record(&message_id).await?.facts.context("stored")?.key;
         let envelope = forge::envelope(&it, &it.institute, "MSH|", &admin.token).await?;
-        let overflow_key = domain::object::overflow_key(&forge::subject(&envelope));
+        let overflow_key = domain::object::overflow_key(&forge::submitted(&envelope));
         let body = b"MSH|".to_vec().into();
         it.aws.s3().put_object().bucket(&it.outputs.overflow_bucket).key(&overflow_key).body(body).send().await?;
+        let held_bucket = it.outputs.held_bucket.clone().context("a held bucket")?;
+        let held_key = format!("source={}/test.json", it.institute);
+        let held = it.aws.s3().put_object().bucket(&held_bucket).key(&held_key).body(b"{}".to_vec().into()).send().await?;
         let data_key = it.outputs.stack_outputs.get("DataKeyArn").context("a data key")?;
         let kms = aws_sdk_kms::Client::new(it.aws.config());
         let sealed_data = kms.encrypt().key_id(data_key).plaintext(Blob::new("data")).send().await?;
+        let wrapped = kms.generate_data_key().key_id(forge::token_key(&it)?).key_spec(DataKeySpec::Aes256);
+        let wrapped = wrapped.encryption_context("source", &it.institute);
+        let otherwise = wrapped.clone().encryption_context("more", "x");
         Ok(Self {
             submission_id: envelope.submission_id.to_string(),
             sealed: Blob::new(BASE64_STANDARD.decode(&envelope.token)?),
+            wrapped: wrapped.send().await?.ciphertext_blob.context("a wrapped key")?,
+            wrapped_otherwise: otherwise.send().await?.ciphertext_blob.context("a wrapped key")?,
             sealed_data: sealed_data.ciphertext_blob.context("a ciphertext")?,
             overflow_key,
+            held_bucket,
+            held_key,
+            held_version: held.version_id.context("a version")?,
             lake_key,
             it,
         })
@@ -234,9 +258,14 @@ impl Scene {
     async fn may(&self, aws: &Aws, call: Call) -> Result<bool> {
         match call {
             Send | Receive | Delete | Hide | Attributes | SendDead | ReceiveDead => self.sqs(aws, call).await,
-            GetItem | Query | Scan | UpdateItem | PutItem | DeleteItem => self.dynamodb(aws, call).await,
-            Seal | SealLong | SealUnbound | Open | OpenData => self.kms(aws, call).await,
+            GetItem | BatchGetItem | Query | QueryHeld | Scan | UpdateItem | PutItem | DeleteItem => {
+                self.dynamodb(aws, call).await
+            }
+            Seal | SealDirectly | SealForSubmission | SealUnbound | Open | OpenKey | OpenOtherwise | OpenData => {
+                self.kms(aws, call).await
+            }
             GetOverflow | PutOverflow | ListOverflow | DeleteOverflow => self.overflow(aws, call).await,
+            GetHeld | PutHeld | ListHeld | DeleteHeld => self.held(aws, call).await,
             GetLake | PutLake | TagLake | ListLake | DeleteLake => self.lake(aws, call).await,
             Publish | Subscribe | Run | RunAsync | GetRole | Log(_) => self.rest(aws, call).await,
         }
@@ -269,8 +298,14 @@ impl Scene {
             GetItem => {
                 allowed(client.get_item().table_name(table).key("source", source()).key("message_id", message_id()).send().await)
             }
-            Query => {
-                let query = client.query().table_name(table).key_condition_expression("#s = :s");
+            BatchGetItem => {
+                let key = [("source".to_owned(), source()), ("message_id".to_owned(), message_id())];
+                let keys = KeysAndAttributes::builder().keys(key.into()).build()?;
+                allowed(client.batch_get_item().request_items(table, keys).send().await)
+            }
+            Query | QueryHeld => {
+                let index = (call == QueryHeld).then(|| "by-held-since".to_owned());
+                let query = client.query().table_name(table).set_index_name(index).key_condition_expression("#s = :s");
                 let query = query.expression_attribute_names("#s", "source").expression_attribute_values(":s", source());
                 allowed(query.send().await)
             }
@@ -300,15 +335,26 @@ impl Scene {
     async fn kms(&self, aws: &Aws, call: Call) -> Result<bool> {
         let kms = aws_sdk_kms::Client::new(aws.config());
         let token_key = forge::token_key(&self.it)?;
-        let seal = kms.encrypt().key_id(token_key).plaintext(Blob::new("x")).encryption_context("submissionId", "x");
+        let seal = kms.generate_data_key().key_id(token_key).key_spec(DataKeySpec::Aes256);
         match call {
             Seal => allowed(seal.encryption_context("source", "x").send().await),
-            SealLong => {
-                let data_key = kms.generate_data_key().key_id(token_key).key_spec(DataKeySpec::Aes256);
-                let data_key = data_key.encryption_context("submissionId", "x").encryption_context("source", "x");
-                allowed(data_key.send().await)
+            SealForSubmission => {
+                allowed(seal.encryption_context("submissionId", "x").encryption_context("source", "x").send().await)
             }
             SealUnbound => allowed(seal.send().await),
+            SealDirectly => {
+                let seal = kms.encrypt().key_id(token_key).plaintext(Blob::new("x")).encryption_context("source", "x");
+                allowed(seal.send().await)
+            }
+            OpenKey => {
+                let open = kms.decrypt().key_id(token_key).ciphertext_blob(self.wrapped.clone());
+                allowed(open.encryption_context("source", &self.it.institute).send().await)
+            }
+            OpenOtherwise => {
+                let open = kms.decrypt().key_id(token_key).ciphertext_blob(self.wrapped_otherwise.clone());
+                let open = open.encryption_context("source", &self.it.institute).encryption_context("more", "x");
+                allowed(open.send().await)
+            }
             Open => {
                 let open = kms.decrypt().key_id(token_key).ciphertext_blob(self.sealed.clone());
                 let open = open.encryption_context("submissionId", &self.submission_id);
@@ -324,6 +370,16 @@ impl Scene {
             GetOverflow => allowed(s3.get_object().bucket(bucket).key(key).send().await),
             ListOverflow => allowed(s3.list_objects_v2().bucket(bucket).max_keys(1).send().await),
             PutOverflow => allowed(s3.put_object().bucket(bucket).key(format!("{key}.test")).send().await),
+            _ => allowed(s3.delete_object().bucket(bucket).key(format!("{key}.none")).send().await),
+        }
+    }
+
+    async fn held(&self, aws: &Aws, call: Call) -> Result<bool> {
+        let (s3, bucket, key) = (aws.s3(), &self.held_bucket, &self.held_key);
+        match call {
+            GetHeld => allowed(s3.get_object().bucket(bucket).key(key).version_id(&self.held_version).send().await),
+            PutHeld => allowed(s3.put_object().bucket(bucket).key(format!("{key}.test")).send().await),
+            ListHeld => allowed(s3.list_objects_v2().bucket(bucket).max_keys(1).send().await),
             _ => allowed(s3.delete_object().bucket(bucket).key(format!("{key}.none")).send().await),
         }
     }
@@ -393,7 +449,8 @@ pub(crate) fn allowed<T, E: ProvideErrorMetadata + std::fmt::Debug>(result: Resu
 
 #[tokio::test]
 async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
-    assert!(MAY.iter().map(|(worker, _)| *worker).eq(workers()));
+    let tried: BTreeSet<_> = MAY.iter().map(|(worker, _)| *worker).collect();
+    assert_eq!(tried, workers().collect(), "a folder of workers/ is a worker");
     let scene = Scene::new().await?;
     let mut roles = roles(&scene.it, "pipeline").await?;
     roles.extend(self::roles(&scene.it, "identity").await?);
@@ -401,7 +458,7 @@ async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
     for call in all().filter(|call| !matches!(call, Run | RunAsync)) {
         assert!(scene.may(&scene.it.aws, call).await?, "{call:?} is something that the root may do");
     }
-    for (worker, may) in MAY {
+    for &(worker, may) in MAY {
         let role = roles.get(&format!("{worker}Role")).with_context(|| format!("`{worker}` has no role of its own"))?;
         let twin = Twin::of(&scene.it, role).await?;
         let mut allowed = Vec::new();
@@ -411,8 +468,8 @@ async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
             }
         }
         assert_eq!(allowed, may, "{worker}");
-        if worker == ENROLL {
-            continue; // The rest of its grants are used in `enroll`.
+        if [ENROLL, SUMMARY].contains(&worker) {
+            continue; // The rest of their grants are used in `enroll` and `summary`.
         }
         let granted = grants(&policies(&scene.it, role).await?)?;
         let used: BTreeSet<_> = may.iter().flat_map(|call| call.actions()).map(|it| (*it).to_owned()).collect();
@@ -442,6 +499,14 @@ async fn a_sealed_token_opens_for_store_alone_and_only_with_its_submission() -> 
             assert_eq!(other.unwrap_err(), "InvalidCiphertextException");
             let without = kms.decrypt().key_id(forge::token_key(it)?).ciphertext_blob(scene.sealed.clone()).send().await;
             assert_eq!(without.unwrap_err().code(), Some("AccessDeniedException"));
+            // The data key of an institute is unwrapped for no other.
+            let unwrap = async |source: &str| {
+                let unwrap = kms.decrypt().key_id(forge::token_key(it)?).ciphertext_blob(scene.wrapped.clone());
+                let unwrapped = unwrap.encryption_context("source", source).send().await;
+                anyhow::Ok(unwrapped.map_err(|error| error.code().unwrap_or("none").to_owned()))
+            };
+            assert_eq!(unwrap(&it.institute).await?.unwrap().plaintext.unwrap().as_ref().len(), 32);
+            assert_eq!(unwrap(&unique()).await?.unwrap_err(), "InvalidCiphertextException");
         } else {
             assert_eq!(opened.unwrap_err(), "AccessDeniedException", "{worker}");
         }
@@ -503,7 +568,7 @@ async fn no_worker_role_reaches_the_lake_bucket() -> Result<()> {
             seen += 1;
         }
     }
-    assert!(seen > WORKERS.len(), "the workers' roles and the state machine's");
+    assert!(seen > pipeline_workers().count(), "the workers' roles and the state machine's");
     // The same look at a role that does: the users'.
     let users = roles(&it, "identity").await?;
     assert_eq!(users.keys().collect::<Vec<_>>(), ["EnrollRole", "StaffRole", "UserRole"]);

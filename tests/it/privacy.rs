@@ -10,11 +10,11 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_sfn::types::HistoryEvent;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use client::http::{Answer, ER7, JSON, RAW};
 use domain::{Envelope, Payload, Status};
 use futures_util::future::try_join_all;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use sluice::http::{Answer, ER7, JSON, RAW};
 use sluice_tests::{Caller, DEADLINE, Harness, unique};
 use tokio::time::{Instant, sleep};
 
@@ -22,7 +22,8 @@ use crate::canary::{Canaries, Patient};
 use crate::failures::{REDRIVE, dead_letter};
 use crate::forge;
 use crate::listen::{Listener, event_id};
-use crate::logs::{self, AUTHORIZE, WORKERS};
+use crate::logs::{self, AUTHORIZE, pipeline_workers};
+use crate::summary;
 
 /// A place and what was found there.
 type Evidence = Vec<(String, String)>;
@@ -67,8 +68,8 @@ impl Run {
     /// Through the queue, as `submit` would do it.
     async fn queue(&mut self) -> Result<()> {
         let (a, b, adt) = (self.a.institute.clone(), self.b.institute.clone(), self.patient.adt());
-        let expired = forge::unsigned_token(forge::EXPIRED);
-        let forged = forge::unsigned_token(forge::VALID);
+        let expired = forge::unsigned_token(&self.a, forge::EXPIRED);
+        let forged = forge::unsigned_token(&self.a, forge::VALID);
         let mut failed = forge::envelope(&self.a, &a, &self.patient.free_text(), &self.admin.token).await?;
         // Not the id of what is in it: no step can go on.
         failed.message_id = domain::Er7::canonical(&unique())?.message_id();
@@ -123,7 +124,7 @@ impl Run {
         for accept in [ER7, JSON] {
             let body = [self.patient.adt().as_bytes(), self.patient.adt().as_bytes(), &undecodable].concat();
             let request = self.a.api.request(reqwest::Method::POST, "/er7", Some(&self.admin.token));
-            let answer = sluice::http::send(request.header("content-type", ER7).header("accept", accept).body(body)).await?;
+            let answer = client::http::send(request.header("content-type", ER7).header("accept", accept).body(body)).await?;
             let text = String::from_utf8_lossy(&answer.body).into_owned();
             ensure!(text.contains("byte ") && matches!(answer.status.as_u16(), 200 | 202), "{}: {text}", answer.status);
             self.keep(&answer);
@@ -174,7 +175,7 @@ impl Run {
         let (path, name) = (format!("/er7/{}", domain::Er7::canonical(&self.adt)?.message_id()), self.patient.name.clone());
         let ask = async |path: &str, token: &SecretString, accept: &str, known: &str| {
             let request = self.a.api.request(reqwest::Method::GET, path, Some(token));
-            sluice::http::send(request.header("accept", accept).header("if-none-match", known)).await
+            client::http::send(request.header("accept", accept).header("if-none-match", known)).await
         };
         let token = &self.admin.token;
         for accept in [ER7, JSON, RAW] {
@@ -191,6 +192,12 @@ impl Run {
         for bad in self.bad_tokens() {
             answers.push(ask(&path, &bad, ER7, "").await?);
             answers.push(ask("/er7", &bad, JSON, "").await?);
+        }
+        // The institute's numbers, by requests that are signed.
+        let numbers = format!("/institutes/{}/summary", self.a.institute);
+        for (query, status) in [(String::new(), 200), (format!("?from={name}"), 400)] {
+            let answer = summary::ask(&self.a, &self.admin, &format!("{numbers}{query}")).await?;
+            ensure!(answer.status == status && !answer.body.contains(&name), "{}", answer.status);
         }
         ensure!(answers.iter().any(|it| it.status == 200) && answers.iter().any(|it| it.status == 406), "not as asked");
         answers.iter().for_each(|answer| self.keep(answer));
@@ -256,9 +263,7 @@ impl Run {
         for (what, envelope) in &self.queued {
             let status = match *what {
                 "duplicate" => Status::Stored,
-                "invalid" | "denied" => Status::Denied,
-                "expired" => Status::Expired,
-                _ => Status::Failed,
+                _ => Status::Held,
             };
             let began = Instant::now();
             loop {
@@ -270,6 +275,17 @@ impl Run {
                 sleep(Duration::from_millis(200)).await;
             }
         }
+        Ok(())
+    }
+
+    /// Releases what is held: one message by its id, whose copy is not that message, and then all that is held of the institute.
+    async fn release(&mut self) -> Result<()> {
+        let damaged = self.a.api.release(self.queued["failed"].message_id.as_str(), &self.admin.token).await?;
+        ensure!(damaged.status == 500, "{}", damaged.status);
+        self.keep(&damaged);
+        let all = self.a.api.release_held(&json!({ "reason": "failed" }), &self.admin.token).await?;
+        ensure!(all.status == 202, "{}", all.status);
+        self.keep(&all);
         Ok(())
     }
 
@@ -361,7 +377,7 @@ async fn catalog(run: &Run) -> Result<Evidence> {
 /// in the logs.
 async fn names(run: &Run) -> Result<Evidence> {
     let mut found = Vec::new();
-    for bucket in [&run.a.outputs.bucket, &run.a.outputs.overflow_bucket] {
+    for bucket in [&run.a.outputs.bucket, &run.a.outputs.overflow_bucket].into_iter().chain(&run.a.outputs.held_bucket) {
         let mut objects = run.a.aws.s3().list_objects_v2().bucket(bucket).into_paginator().send();
         while let Some(page) = objects.next().await {
             found.extend(page?.contents().iter().map(|it| (bucket.clone(), it.key().unwrap_or_default().to_owned())));
@@ -397,18 +413,23 @@ async fn neither_patient_nor_token_is_anywhere_but_where_they_belong() -> Result
     run.break_in().await?;
     let planted = Plant::new(&run).await?;
     run.settle().await?;
-    let dead = serde_json::to_string(&run.queued["failed"])?;
-    dead_letter(&run.a, &dead, true).await?;
+    run.release().await?;
     for body in run.broken_letters() {
         dead_letter(&run.a, &body, true).await?;
     }
     drop(undisturbed);
 
     let secrets = run.secrets();
-    // What waits in the queue holds the message, and no token that anybody could use.
-    assert_eq!(run.tokens().found_in(&dead), [] as [&str; 0]);
+    // What waits in the queue, and what is held, holds the message, and no token that anybody could use.
+    for envelope in run.queued.values() {
+        assert_eq!(run.tokens().found_in(&serde_json::to_string(envelope)?), [] as [&str; 0]);
+    }
+    let failed = &run.queued["failed"];
+    let copy = run.a.held_copy(&failed.source, &failed.message_id).await?;
+    assert!(copy.contains(failed.message_id.as_str()) && !copy.contains(&failed.token), "the copy, without its token");
+    assert_eq!(run.tokens().found_in(&copy), [] as [&str; 0]);
 
-    for kind in ["stored", "unparsable", "duplicate", "denied", "expired", "failed"] {
+    for kind in ["stored", "unparsable", "duplicate", "held"] {
         let began = Instant::now();
         while !listener.kinds().contains(kind) {
             ensure!(began.elapsed() < DEADLINE, "no event `{kind}`");
@@ -471,7 +492,7 @@ impl Plant {
         let kinds = ["patient", "patient in base64", "token", "token in base64"];
         let expected: BTreeSet<_> = kinds.into_iter().map(|kind| (self.group.clone(), kind)).collect();
         assert_eq!(found(secrets, &logged), expected);
-        for worker in WORKERS {
+        for worker in pipeline_workers() {
             let group = logs::group_of(&run.a, worker)?;
             assert!(logged.iter().any(|(place, text)| *place == group && text.contains(&run.a.institute)), "no line of {worker}");
         }
@@ -480,7 +501,7 @@ impl Plant {
             assert!(logged.iter().any(|(place, text)| *place == group && text.contains("\"policies\"")), "no decision is logged");
         }
         // And in the lake, where a message belongs, it is found.
-        let key = run.a.record(&run.queued["duplicate"].message_id).await?.key.context("a key")?;
+        let key = run.a.record(&run.queued["duplicate"].message_id).await?.facts.context("stored")?.key;
         let object = run.a.aws.s3().get_object().bucket(&run.a.outputs.bucket).key(key).send().await?;
         let object = object.body.collect().await?.into_bytes();
         assert_eq!(secrets.found_in(std::str::from_utf8(&object)?), ["patient"; 3]);
@@ -524,10 +545,10 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
     ensure!(it.api.get(&format!("/er7/{message_id}"), Some(&admin.token)).await?.status == 200, "the message is not read");
     listener.hear_id(&event_id(&submission_id, &message_id, "stored")).await?;
     let failing = forge::envelope(&it, &it.institute, "MSH|", &"no token".into()).await?;
-    assert_eq!(forge::outcome(&it, &failing).await?, "denied");
+    assert_eq!(forge::outcome(&it, &failing).await?, "held");
 
     let expected: [(&str, &str, &[&str]); 8] = [
-        ("Submit", "queued", &["Encrypt", "SendMessage", "UpdateItem"]),
+        ("Submit", "queued", &["GenerateDataKey", "SendMessage", "UpdateItem"]),
         ("Dispatch", "batch", &["StartSyncExecution"]),
         ("Deduplicate", "new", &["UpdateItem"]),
         ("Parse", "parsed", &[]),
@@ -577,5 +598,8 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
         (&failed["outcome"], &failed["error"], &failed["level"]),
         (&json!("error"), &json!("TokenInvalid"), &json!("ERROR"))
     );
+    let lines = one_line_each(&it, "Hold", since).await?;
+    let held = lines.iter().find(|line| line["submissionId"] == failing.submission_id.to_string()).context("a line")?;
+    assert_eq!((&held["outcome"], &held["reason"], &held["level"]), (&json!("held"), &json!("denied"), &json!("INFO")));
     Ok(())
 }

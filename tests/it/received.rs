@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use client::http::{Answer, ER7, JSON, RAW};
 use domain::{Er7, MessageId};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sluice::http::{Answer, ER7, JSON, RAW};
 use sluice_tests::{Caller, DEADLINE, Harness, adt, unique};
 
 use crate::listen::{Listener, event_id};
@@ -29,7 +29,7 @@ async fn store(it: &Harness, caller: &Caller, bytes: &[u8], content_type: &str) 
 
 async fn ask(it: &Harness, caller: &Caller, method: Method, id: &MessageId, accept: &str, known: &str) -> Result<Answer> {
     let request = it.api.request(method, &format!("/er7/{id}"), Some(&caller.token));
-    sluice::http::send(request.header("accept", accept).header("if-none-match", known)).await
+    client::http::send(request.header("accept", accept).header("if-none-match", known)).await
 }
 
 async fn get(it: &Harness, caller: &Caller, id: &MessageId, accept: &str) -> Result<Answer> {
@@ -68,7 +68,7 @@ async fn the_bytes_come_back_exactly_as_they_were_received() -> Result<()> {
         assert!(raw.body == received, "{charset}: other bytes");
         assert!(get(&it, &reader, &id, "*/*").await?.body == canonical.as_bytes(), "{charset}: other canonical bytes");
 
-        let stored = it.record(&id).await?.stored().context("stored")?;
+        let stored = it.record(&id).await?.facts.context("stored")?;
         assert_eq!(stored.charset.map(|it| it.name()), Some(charset));
         let key = stored.raw_key.context("a raw object")?;
         assert!(key.contains("/format=raw/zone=ingest/") && key.ends_with(&format!("/{id}.bin")), "{key}");
@@ -85,13 +85,47 @@ async fn the_bytes_come_back_exactly_as_they_were_received() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_report_with_line_feeds_is_one_message_and_comes_back_byte_for_byte() -> Result<()> {
+    let it = Harness::new()?;
+    let admin = it.admin().await?;
+    let report = |control_id: &str, text: &str| {
+        format!(
+            "MSH|^~\\&|A|B|C|D|20260101||ORU^R01^ORU_R01|{control_id}|P|2.5.1\rPID|1||7\rOBR|1||9|c\r\
+             OBX|1|TX|c||{text}||||||F\r"
+        )
+    };
+    let torn = "Norwood I,\nBTS-Shunt offen,\nkeine Stenose.";
+    let base64 = "JVBERi0xLjQK\nBTS+AAAA\nMSH/AAAA\n\nFHS: 148/min\n====";
+    for text in [torn, base64] {
+        let canonical = report(&unique(), text);
+        let crlf = canonical.replace('\n', "\r\n");
+        let (_, id) = store(&it, &admin, crlf.as_bytes(), ER7).await?;
+        assert_eq!(id, Er7::canonical(&canonical)?.message_id());
+        assert_eq!(id, MessageId::of_canonical(canonical.as_bytes()));
+        assert!(get(&it, &admin, &id, ER7).await?.body == canonical.as_bytes(), "the text has other bytes");
+        assert!(get(&it, &admin, &id, RAW).await?.body == crlf.as_bytes(), "other bytes than were received");
+        let rendition: Value = get(&it, &admin, &id, JSON).await?.json();
+        let obx = &rendition["segments"][3];
+        assert_eq!((obx["segment"].as_str(), rendition["segments"].as_array().map(Vec::len)), (Some("OBX"), Some(4)));
+        let fields = obx["fields"].as_array().context("fields")?;
+        let field = |position: u64| fields.iter().find(|it| it["position"] == position).context("a field");
+        assert_eq!(field(5)?["repetitions"][0][0]["value"], text);
+        assert_eq!(field(11)?["repetitions"][0][0]["value"], "F");
+        let ack = it.api.submit(crlf.into_bytes(), ER7, Some(&admin.token)).await?;
+        assert_eq!(ack.status, 409);
+    }
+    assert_eq!(it.object_versions().await?.len(), 3 * 2, "two messages and nothing else");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_message_in_canonical_form_is_kept_once_and_read_as_received_all_the_same() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let message = adt(&unique(), "DOE");
     // ASCII is the same in Latin-1.
     let (_, id) = store(&it, &admin, message.as_bytes(), LATIN_1).await?;
-    let stored = it.record(&id).await?.stored().context("stored")?;
+    let stored = it.record(&id).await?.facts.context("stored")?;
     assert_eq!((stored.raw_key, stored.raw_version_id, stored.charset), (None, None, None));
     assert_eq!(it.object_versions().await?.len(), 2, "the message and its rendition");
 
@@ -104,11 +138,11 @@ async fn a_message_in_canonical_form_is_kept_once_and_read_as_received_all_the_s
 }
 
 #[tokio::test]
-async fn what_was_received_has_a_validator_and_a_head_of_its_own() -> Result<()> {
+async fn the_received_bytes_have_an_etag_and_a_head_response_of_their_own() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let (_, id) = store(&it, &admin, &latin_1(&adt(&unique(), "M\u{dc}LLER")), LATIN_1).await?;
-    let version = it.record(&id).await?.raw_version_id.context("a version")?;
+    let version = it.record(&id).await?.facts.context("stored")?.raw_version_id.context("a version")?;
     let etag = format!("\"{id}.raw.{version}\"");
     let head = ask(&it, &admin, Method::HEAD, &id, RAW, "").await?;
     assert_eq!((head.status.as_u16(), head.body.len(), head.headers["etag"].to_str()?), (200, 0, etag.as_str()));
@@ -132,11 +166,11 @@ async fn what_no_hl7_parser_reads_is_kept_as_it_was_received_too() -> Result<()>
 }
 
 #[tokio::test]
-async fn who_may_not_read_the_message_may_not_read_what_was_received() -> Result<()> {
+async fn who_may_not_read_a_message_may_not_read_its_received_bytes() -> Result<()> {
     let (it, other) = (Harness::new()?, Harness::new()?);
     let bytes = latin_1(&adt(&unique(), "M\u{dc}LLER"));
     let (_, id) = store(&it, &it.admin().await?, &bytes, LATIN_1).await?;
-    let stored = it.record(&id).await?.stored().context("stored")?;
+    let stored = it.record(&id).await?.facts.context("stored")?;
     let (key, version) = (stored.raw_key.context("a raw object")?, stored.raw_version_id.context("a version")?);
 
     let (stranger, writer) = (other.admin().await?, it.caller("", &it.institute).await?);
@@ -173,7 +207,7 @@ async fn bytes_that_are_not_the_message_are_never_shown() -> Result<()> {
     let admin = it.admin().await?;
     let bytes = latin_1(&adt(&unique(), "M\u{dc}LLER"));
     let (_, id) = store(&it, &admin, &bytes, LATIN_1).await?;
-    let stored = it.record(&id).await?.stored().context("stored")?;
+    let stored = it.record(&id).await?.facts.context("stored")?;
     let key = stored.raw_key.context("a raw object")?;
     // A writer may put a version of their own over the object, past the API. The catalog names the version that counts.
     let put = it.aws_as(&admin).await?.s3().put_object().bucket(&stored.bucket).key(&key).body(b"MSH|forged".to_vec().into());
@@ -198,7 +232,7 @@ async fn the_event_points_to_what_was_received() -> Result<()> {
         let bytes = if content_type == ER7 { message.into_bytes() } else { latin_1(&message) };
         let (submission_id, id) = store(&it, &admin, &bytes, content_type).await?;
         let heard = listener.hear_id(&event_id(&submission_id, id.as_str(), "stored")).await?;
-        let stored = it.record(&id).await?.stored().context("stored")?;
+        let stored = it.record(&id).await?.facts.context("stored")?;
         let data = &heard.event["data"];
         assert_eq!(data.get("rawKey").and_then(Value::as_str), stored.raw_key.as_deref());
         assert_eq!(data.get("rawVersionId").and_then(Value::as_str), stored.raw_version_id.as_deref());

@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, ensure};
 use secrecy::ExposeSecret as _;
 use sha2::{Digest, Sha256};
-use sluice::workspace::Workspace;
+use sluice::operator::workspace::Workspace;
+use sluice_tests::download::download;
 use sluice_tests::{Caller, Harness, adt, unique};
 
 /// Python with boto3, and Node with the AWS SDK, each from its registry by a lock file with hashes.
@@ -37,16 +38,20 @@ impl Tools {
             std::fs::remove_dir_all(&place)?;
         }
         std::fs::create_dir_all(&tools.javascript)?;
-        done(Command::new("python3").args(["-m", "venv"]).arg(place.join("venv")))?;
+        let mut venv = tokio::process::Command::new("python3");
+        download("a virtual environment", venv.args(["-m", "venv"]).arg(place.join("venv"))).await?;
         let requirements = tools.examples.join("requirements.txt");
-        done(Command::new(tools.bin.join("pip")).args(["install", "--quiet", "--require-hashes", "-r"]).arg(requirements))?;
+        let mut pip = tokio::process::Command::new(tools.bin.join("pip"));
+        let install = pip.args(["install", "--quiet", "--require-hashes", "-r"]).arg(requirements);
+        download("Python packages of examples/read-catalog", install).await?;
         for manifest in ["package.json", "package-lock.json"] {
             std::fs::copy(tools.examples.join(manifest), tools.javascript.join(manifest))?;
         }
         // npm is a script that calls `node`.
         let path = std::env::join_paths(std::iter::once(tools.bin.clone()).chain(std::env::split_paths(&path())))?;
-        let mut npm = Command::new(tools.bin.join("npm"));
-        done(npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&tools.javascript).env("PATH", path))?;
+        let mut npm = tokio::process::Command::new(tools.bin.join("npm"));
+        let install = npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+        download("npm packages of examples/read-catalog", install.current_dir(&tools.javascript).env("PATH", path)).await?;
         std::fs::write(stamp, wanted)?;
         Ok(tools)
     }
@@ -73,12 +78,6 @@ impl Tools {
 
 fn path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_default()
-}
-
-fn done(command: &mut Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
 }
 
 /// Runs a program for an institute, with the token on its standard input and without any AWS credentials.

@@ -3,10 +3,10 @@
 use anyhow::Result;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use client::http::{ER7, JSON};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use sluice::http::{ER7, JSON};
-use sluice_tests::{Harness, adt, unique};
+use sluice_tests::{Harness, adt, unique, without_trace};
 
 #[tokio::test]
 async fn a_message_is_stored_once_under_its_sign_in() -> Result<()> {
@@ -18,7 +18,7 @@ async fn a_message_is_stored_once_under_its_sign_in() -> Result<()> {
     assert!(status["receivedAt"].as_str() <= status["storedAt"].as_str());
 
     let record = it.record(&message_id).await?;
-    let stored = record.stored().unwrap();
+    let stored = record.facts.clone().unwrap();
     assert_eq!(stored.summary.trigger_event.as_deref(), Some("A01"));
     assert_eq!((record.expires_at, record.lease_until), (None, None), "a stored record neither expires nor is claimed");
 
@@ -42,7 +42,7 @@ async fn a_message_is_stored_once_under_its_sign_in() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_no_hl7_is_kept_as_it_came() -> Result<()> {
+async fn a_body_that_is_not_hl7_is_stored_as_received() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let text = format!("I'm just a random number: {}", unique());
@@ -51,7 +51,7 @@ async fn what_is_no_hl7_is_kept_as_it_came() -> Result<()> {
         (&status["status"], &status["state"], &status["error"]["code"]),
         (&json!("stored"), &json!("error"), &json!("no-msh"))
     );
-    let stored = it.record(&message_id).await?.stored().unwrap();
+    let stored = it.record(&message_id).await?.facts.unwrap();
     assert_eq!(stored.json_key, None);
     let object = it.aws.s3().get_object().bucket(&stored.bucket).key(&stored.key).send().await?;
     assert_eq!(object.body.collect().await?.into_bytes(), format!("{text}\r").as_bytes());
@@ -102,7 +102,7 @@ async fn a_message_of_three_and_a_half_mib_with_a_pdf_goes_through_the_overflow_
     assert!(message.len() > 3_500 * 1024);
     let (message_id, status) = it.store(&admin, &message).await?;
     assert_eq!((&status["status"], &status["state"]), (&json!("stored"), &json!("parsed")));
-    let stored = it.record(&message_id).await?.stored().unwrap();
+    let stored = it.record(&message_id).await?.facts.unwrap();
     let object =
         it.aws.s3().get_object().bucket(&stored.bucket).key(&stored.key).send().await?.body.collect().await?.into_bytes();
     assert!(object == message.as_bytes(), "the object differs from what was sent");
@@ -126,7 +126,7 @@ async fn a_stranger_does_not_learn_of_a_message() -> Result<()> {
     let stranger = other.admin().await?;
     let existing = one.api.status(message_id.as_str(), Some(&stranger.token)).await?;
     let unknown = one.api.status(&"0".repeat(64), Some(&stranger.token)).await?;
-    assert_eq!((existing.status.as_u16(), existing.body), (404, unknown.body));
+    assert_eq!((existing.status.as_u16(), without_trace(&existing)), (404, without_trace(&unknown)));
     let nobody = one.caller("", "").await?;
     assert_eq!(one.api.status(message_id.as_str(), Some(&nobody.token)).await?.status, 403);
     assert_eq!(one.api.status("not-an-id", Some(&stranger.token)).await?.status, 400);
@@ -202,12 +202,12 @@ async fn foreign_token(it: &Harness, own_pool: bool) -> Result<SecretString> {
     let client = cognito.create_user_pool_client().user_pool_id(&pool_id).client_name(unique());
     let client = client.explicit_auth_flows(AllowUserPasswordAuth).send().await?.user_pool_client.unwrap();
     let email = format!("{}@test.example", unique());
-    let user = sluice::users::create_user(&it.aws, &pool_id, &email, &it.institute, &it.institute).await?;
-    sluice::sign_in::sign_in(&it.aws, client.client_id().unwrap(), &user).await
+    let user = sluice::local::users::create_user(&it.aws, &pool_id, &email, &it.institute, &it.institute).await?;
+    client::sign_in::sign_in(&it.aws, client.client_id().unwrap(), &user).await
 }
 
 #[tokio::test]
-async fn a_good_token_of_another_pool_or_app_client_is_none() -> Result<()> {
+async fn a_valid_token_of_another_pool_or_app_client_is_refused() -> Result<()> {
     let it = Harness::new()?;
     for own_pool in [true, false] {
         let token = foreign_token(&it, own_pool).await?;
@@ -246,6 +246,6 @@ async fn without_a_good_token_nothing_is_taken() -> Result<()> {
     assert_eq!(it.api.submit(adt("1", "DOE").into_bytes(), ER7, None).await?.status, 401);
     // `Authorization` holds the token with or without `Bearer`.
     let bare = it.api.request(reqwest::Method::POST, "/er7", None).header("authorization", &good).header("content-type", ER7);
-    assert_eq!(sluice::http::send(bare.body(adt(&unique(), "DOE"))).await?.status, 200, "an ACK");
+    assert_eq!(client::http::send(bare.body(adt(&unique(), "DOE"))).await?.status, 200, "an ACK");
     Ok(())
 }

@@ -3,7 +3,11 @@
 //! There is one local system for all tests of a checkout (`sluice local up`, which the first test calls), and a fresh
 //! institute for each test, so that they can run side by side and again.
 
+mod audit;
+pub mod download;
+mod node;
 mod python;
+pub mod template;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -13,15 +17,16 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_sqs::types::QueueAttributeName;
 use catalog::Catalog;
+use client::aws::Aws;
+use client::deployment::Deployment;
+use client::http::{Answer, Api};
 use domain::{MessageId, Record, Source};
 use secrecy::SecretString;
 use sluice::Outputs;
-use sluice::aws::Aws;
-use sluice::http::{Answer, Api};
 use sluice::local::{self, Authorization, UpOptions};
-use sluice::session::Deployment;
 
-pub use python::python;
+pub use node::Node;
+pub use python::{done, python};
 
 /// How long a test waits for a message to come to its end.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -60,13 +65,7 @@ impl Harness {
     /// # Errors
     /// When the outputs are not of a local system.
     pub fn of(outputs: &'static Outputs) -> Result<Self> {
-        let endpoint_url = outputs.endpoint_url.as_deref().context("the local system has an endpoint")?;
-        Ok(Self {
-            outputs,
-            aws: Aws::local(endpoint_url, &outputs.region),
-            api: Api::new(&outputs.api_url)?,
-            institute: format!("test-{}", unique()),
-        })
+        Ok(Self { outputs, aws: outputs.local_aws()?, api: Api::new(&outputs.api_url)?, institute: format!("test-{}", unique()) })
     }
 
     /// Whether the worker `authorize` lets users in. API Gateway's own authorizer does otherwise, in a run of the tests under
@@ -99,8 +98,8 @@ impl Harness {
     /// When Cognito refuses.
     pub async fn caller(&self, read: &str, write: &str) -> Result<Caller> {
         let email = format!("{}@test.example", unique());
-        let user = sluice::users::create_user(&self.aws, &self.outputs.user_pool_id, &email, read, write).await?;
-        Ok(Caller { token: sluice::sign_in::sign_in(&self.aws, &self.outputs.client_id, &user).await? })
+        let user = sluice::local::users::create_user(&self.aws, &self.outputs.user_pool_id, &email, read, write).await?;
+        Ok(Caller { token: client::sign_in::sign_in(&self.aws, &self.outputs.client_id, &user).await? })
     }
 
     /// A user who reads and writes for this test's institute.
@@ -116,7 +115,7 @@ impl Harness {
     /// # Errors
     /// When Cognito refuses the exchange.
     pub async fn aws_as(&self, caller: &Caller) -> Result<Aws> {
-        let credentials: Credentials = sluice::sign_in::exchange(&Deployment::try_from(self.outputs)?, &caller.token).await?;
+        let credentials: Credentials = client::sign_in::exchange(&Deployment::try_from(self.outputs)?, &caller.token).await?;
         let endpoint_url = self.aws.endpoint_url().context("the local system has an endpoint")?;
         Ok(Aws::with_credentials(endpoint_url, &self.outputs.region, credentials))
     }
@@ -126,7 +125,7 @@ impl Harness {
     /// # Errors
     /// When there was no answer.
     pub async fn submit(&self, caller: &Caller, message: &str) -> Result<Answer> {
-        self.api.submit(message.as_bytes().to_vec(), sluice::http::ER7, Some(&caller.token)).await
+        self.api.submit(message.as_bytes().to_vec(), client::http::ER7, Some(&caller.token)).await
     }
 
     /// Posts ER7, expects 202 and waits for the end. Gives the message id and the last status answer.
@@ -161,11 +160,19 @@ impl Harness {
     /// # Errors
     /// When DynamoDB refuses.
     pub async fn set(&self, message_id: &MessageId, name: &str, value: &str) -> Result<()> {
+        self.set_attribute(message_id, name, AttributeValue::S(value.to_owned())).await
+    }
+
+    /// The same with any attribute.
+    ///
+    /// # Errors
+    /// When DynamoDB refuses.
+    pub async fn set_attribute(&self, message_id: &MessageId, name: &str, value: AttributeValue) -> Result<()> {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let update = aws_sdk_dynamodb::Client::new(self.aws.config()).update_item().table_name(&self.outputs.table);
         let update = update.key("source", text(&self.institute)).key("message_id", text(message_id.as_str()));
         let update = update.update_expression("SET #name = :value").expression_attribute_names("#name", name);
-        update.expression_attribute_values(":value", text(value)).send().await?;
+        update.expression_attribute_values(":value", value).send().await?;
         Ok(())
     }
 
@@ -193,9 +200,20 @@ impl Harness {
             .send();
         let mut records = Vec::new();
         while let Some(item) = pages.next().await {
-            records.push(serde_dynamo::from_item(item?)?);
+            records.push(catalog::record(item?)?);
         }
         Ok(records)
+    }
+
+    /// The newest copy of a message in the held bucket, as it stands there.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn held_copy(&self, source: &domain::Source, message_id: &domain::MessageId) -> Result<String> {
+        let bucket = self.outputs.held_bucket.as_deref().unwrap_or_default();
+        let key = domain::object::held_key(source, message_id);
+        let object = self.aws.s3().get_object().bucket(bucket).key(key).send().await?;
+        Ok(String::from_utf8(object.body.collect().await?.to_vec())?)
     }
 
     /// Waits until the queue holds nothing, neither visible nor hidden.
@@ -264,6 +282,16 @@ impl Harness {
         let versions = found.versions().iter();
         Ok(versions.map(|it| (it.key().unwrap_or_default().to_owned(), it.version_id().unwrap_or_default().to_owned())).collect())
     }
+}
+
+/// A problem document without the trace, which is another one for each request.
+#[must_use]
+pub fn without_trace(answer: &Answer) -> serde_json::Value {
+    let mut document = answer.json();
+    if let Some(members) = document.as_object_mut() {
+        members.remove("traceId");
+    }
+    document
 }
 
 /// A small valid message with that control id. The text between the patient's names is what privacy tests look for.

@@ -1,13 +1,14 @@
-//! Writes what the fuzzer begins with: `seed FOLDER CORPUS`, a folder for each target. CORPUS may be absent.
+//! Writes what the fuzzer begins with: `seed FOLDER`, in it a folder for each target. Messages are the made-up ones of `crates/corpus` and
+//! those of the folder that `SLUICE_CORPUS` names.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use domain::{Charset, Er7};
 use sluice_hl7::{Delimiters, write_json};
 
 fn main() -> std::io::Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [folder, corpus] = arguments.as_slice() else { panic!("seed FOLDER CORPUS") };
+    let [folder] = arguments.as_slice() else { panic!("seed FOLDER") };
     for target in ["canonical", "rendition", "document", "batch", "ack", "validation"] {
         std::fs::create_dir_all(folder.join(target))?;
     }
@@ -24,14 +25,14 @@ fn main() -> std::io::Result<()> {
         let text = "MSH|^~\\&|A|||||||||||||||UNICODE UTF-16\r\nPID|||||山田^太郎\r\n";
         messages.extend(Charset::for_label(label).and_then(|it| it.encode(text)));
     }
-    let children =
-        |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()).collect::<Vec<_>>();
-    for path in children(corpus).iter().flat_map(|project| children(project)) {
-        // Small ones are mutated more often.
-        messages.push(std::fs::read(path)?);
-    }
-    messages.sort_by_key(Vec::len);
-    messages.truncate(400);
+    let mut samples = corpus::messages()?;
+    let others = samples.split_off(corpus::made_up()?.len());
+    messages.extend(samples.into_iter().map(|it| it.bytes));
+    let mut others: Vec<_> = others.into_iter().map(|it| it.bytes).collect();
+    // Small ones are mutated more often.
+    others.sort_by_key(Vec::len);
+    messages.extend(others.into_iter().take(400));
+    eprintln!("{} messages to begin with", messages.len());
     for (n, bytes) in messages.iter().enumerate() {
         for target in ["canonical", "rendition", "ack", "validation"] {
             write(target, n, bytes)?;

@@ -1,15 +1,17 @@
 //! The pipeline's numbers, with release workers on the local AWS: `cargo bench -p sluice-tests --bench pipeline`.
 //!
 //! `-- --minutes 1` shortens the sustained run, which takes ten minutes otherwise. Prints the table of
-//! `docs/BENCHMARKS.md`. The local AWS is one Python process and takes a share of every number but the workers' own CPU,
+//! `docs/BENCHMARKS.md`. `-- --backlog 5000` measures in place of it what one institute's backlog does to another's messages. The local AWS is one Python process and takes a share of every number but the workers' own CPU,
 //! memory and zips; LOCAL-only waits (150 ms at the start of every execution) are in the latencies.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 #![allow(clippy::expect_used, reason = "a benchmark that cannot go on ends")]
 
+mod measure;
 mod processes;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -19,7 +21,7 @@ use futures_util::future::try_join_all;
 use serde_json::Value;
 use sluice::Outputs;
 use sluice::local::{self, UpOptions};
-use sluice::package::{Profile, WORKERS};
+use sluice::operator::package::{Profile, Worker};
 use sluice_tests::{Caller, Harness, adt, unique};
 
 use processes::Processes;
@@ -34,6 +36,15 @@ struct Args {
     /// Submissions a second in the sustained run, of all clients together.
     #[arg(long, default_value_t = 12.0)]
     rate: f64,
+    /// Only what so many waiting messages of one institute do to the messages of another.
+    #[arg(long, value_name = "MESSAGES")]
+    backlog: Option<usize>,
+    /// Only what each message costs: requests, invocations, bytes of log. Writes it to this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "backlog")]
+    measure: Option<PathBuf>,
+    /// With the local system as it runs, built for tests: the requests and the log are the same, the times are not.
+    #[arg(long)]
+    running: bool,
     /// Cargo passes this.
     #[arg(long, hide = true)]
     bench: bool,
@@ -42,7 +53,10 @@ struct Args {
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let up = local::up(UpOptions { profile: Profile::Release, ..UpOptions::default() }).await?;
+    let up = match args.running {
+        true => local::running().await?,
+        false => local::up(UpOptions { profile: Profile::Release, ..UpOptions::default() }).await?,
+    };
     let outputs: &'static Outputs = Box::leak(Box::new(up));
     let it = Harness::of(outputs)?;
     let caller = it.admin().await?;
@@ -51,6 +65,12 @@ async fn main() -> Result<()> {
     }
 
     println!("| what | measured |\n|---|---|");
+    if let Some(messages) = args.backlog {
+        return backlog(&it, &caller, messages).await;
+    }
+    if let Some(file) = &args.measure {
+        return measure::measure(&it, file).await;
+    }
     alone(&it, &caller).await?;
     side_by_side(&it, &caller).await?;
     to_stored(&it, &caller).await?;
@@ -87,9 +107,36 @@ async fn side_by_side(it: &Harness, caller: &Caller) -> Result<()> {
 
 /// From POST to `stored` in the catalog, with nothing else going on.
 async fn to_stored(it: &Harness, caller: &Caller) -> Result<()> {
+    row("POST to stored, idle", &mut times_to_stored(it, caller, 50).await?);
+    Ok(())
+}
+
+/// From POST to `stored`, idle and while another institute's messages wait.
+async fn backlog(it: &Harness, caller: &Caller, messages: usize) -> Result<()> {
+    const A_POST: usize = 1000;
+    row("POST to stored, idle", &mut times_to_stored(it, caller, 50).await?);
+    let busy = Harness::of(it.outputs)?;
+    let busy_caller = busy.admin().await?;
+    let mut queued = 0;
+    while queued < messages {
+        let count = A_POST.min(messages - queued);
+        let body: String = (0..count).map(|_| adt(&unique(), "DOE")).collect();
+        let answer = busy.submit(&busy_caller, &format!("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r{body}BTS|{count}\r")).await?;
+        let taken = answer.json().get("queued").and_then(Value::as_u64).and_then(|it| usize::try_from(it).ok());
+        queued += taken.with_context(|| format!("{}", answer.status))?;
+    }
+    let waiting = queued - stored(&busy).await?;
+    let mut times = times_to_stored(it, caller, 50).await?;
+    let left = queued - stored(&busy).await?;
+    row(&format!("POST to stored, while {waiting} to {left} messages of another institute wait"), &mut times);
+    ensure!(left > 0, "the backlog was gone before the end: choose more messages");
+    Ok(())
+}
+
+async fn times_to_stored(it: &Harness, caller: &Caller, count: usize) -> Result<Vec<Duration>> {
     let (catalog, source) = (it.catalog(), it.institute.parse::<Source>()?);
     let mut times = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..count {
         let began = Instant::now();
         let (message_id, _) = post(it, caller).await?;
         while catalog.get(&source, &message_id).await?.is_none_or(|record| record.status != Status::Stored) {
@@ -99,8 +146,7 @@ async fn to_stored(it: &Harness, caller: &Caller) -> Result<()> {
         times.push(began.elapsed());
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    row("POST to stored, idle", &mut times);
-    Ok(())
+    Ok(times)
 }
 
 /// The AWS requests that the warm workers make for one message, from their own log lines.
@@ -108,13 +154,13 @@ async fn requests(it: &Harness, caller: &Caller) -> Result<()> {
     let (message_id, _) = post(it, caller).await?;
     it.queue_drained().await?;
     let mut by_operation: BTreeMap<String, usize> = BTreeMap::new();
-    for worker in WORKERS.iter().filter(|worker| !["status", "fetch", "enroll", "authorize"].contains(worker)) {
-        let lines = log_lines(it, worker).await?;
+    for worker in workers()?.iter().filter(|worker| !["status", "fetch", "enroll", "authorize"].contains(&worker.name.as_str())) {
+        let lines = log_lines(it, &worker.name).await?;
         let of_message = |line: &&Value| line.to_string().contains(message_id.as_str());
         for line in lines.iter().filter(of_message) {
             for request in line.get("awsRequests").and_then(Value::as_array).into_iter().flatten() {
                 let operation = request.get("operation").and_then(Value::as_str).unwrap_or_default();
-                *by_operation.entry(format!("{worker}: {operation}")).or_default() += 1;
+                *by_operation.entry(format!("{}: {operation}", worker.name)).or_default() += 1;
             }
         }
     }
@@ -198,11 +244,11 @@ async fn sustained(it: &Harness, caller: &Caller, args: &Args) -> Result<()> {
 async fn zips(it: &Harness) -> Result<()> {
     let mut list = Vec::new();
     let mut largest = 0.0_f64;
-    for worker in WORKERS {
-        let request = it.aws.s3().head_object().bucket(&it.outputs.artifact_bucket).key(code_key(it, worker)?);
+    for worker in workers()? {
+        let request = it.aws.s3().head_object().bucket(&it.outputs.artifact_bucket).key(code_key(it, &worker)?);
         let size_mib = request.send().await?.content_length().unwrap_or(0) as f64 / 1024.0 / 1024.0;
         largest = largest.max(size_mib);
-        list.push(format!("{worker} {size_mib:.1}"));
+        list.push(format!("{} {size_mib:.1}", worker.name));
     }
     println!("| zip | {largest:.1} MiB: {} |", list.join(", "));
     Ok(())
@@ -214,23 +260,35 @@ async fn stored(it: &Harness) -> Result<usize> {
 
 /// The log lines of a worker in the last minute.
 async fn log_lines(it: &Harness, worker: &str) -> Result<Vec<Value>> {
-    let group = format!("/aws/lambda/{}-pipeline-{worker}", it.outputs.stack);
-    let since = domain::Timestamp::now().as_millis() - 60_000;
+    let lines = log_lines_since(it, worker, runtime::now().as_millis() - 60_000).await?;
+    Ok(lines.into_iter().map(|(_, line)| line).collect())
+}
+
+/// The log lines of a worker since then, in milliseconds since 1970: as they are, and read. A worker that has not run has none.
+async fn log_lines_since(it: &Harness, worker: &str, since: i64) -> Result<Vec<(String, Value)>> {
+    let stack = ["identity", "api"].into_iter().zip(["enroll", "authorize"]).find(|(_, of)| *of == worker);
+    let group = format!("/aws/lambda/{}-{}-{worker}", it.outputs.stack, stack.map_or("pipeline", |(stack, _)| stack));
     let client = aws_sdk_cloudwatchlogs::Client::new(it.aws.config());
     let mut pages = client.filter_log_events().log_group_name(group).start_time(since).into_paginator().send();
     let mut lines = Vec::new();
     while let Some(page) = pages.next().await {
         let page = page?;
-        lines.extend(page.events().iter().filter_map(|event| serde_json::from_str(event.message()?).ok()));
+        let texts = page.events().iter().filter_map(|event| event.message());
+        lines.extend(
+            texts.filter_map(|text| Some((text.to_owned(), serde_json::from_str::<Value>(text).ok().filter(Value::is_object)?))),
+        );
     }
     Ok(lines)
 }
 
 /// Where the zip of a worker is, `<worker>/<hash>.zip`: the local AWS runs it from a folder named after the hash.
-fn code_key<'a>(it: &'a Harness, worker: &str) -> Result<&'a str> {
-    let mut name = worker.to_owned();
-    name.get_mut(..1).context("a worker has a name")?.make_ascii_uppercase();
-    it.outputs.stack_outputs.get(&format!("{name}CodeKey")).map(String::as_str).context("the worker has a zip")
+/// The workers of this checkout.
+fn workers() -> Result<Vec<Worker>> {
+    Worker::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+}
+
+fn code_key<'a>(it: &'a Harness, worker: &Worker) -> Result<&'a str> {
+    it.outputs.stack_outputs.get(&format!("{}CodeKey", worker.logical_name())).map(String::as_str).context("the worker has a zip")
 }
 
 async fn post(it: &Harness, caller: &Caller) -> Result<(MessageId, Duration)> {
@@ -240,6 +298,14 @@ async fn post(it: &Harness, caller: &Caller) -> Result<(MessageId, Duration)> {
     let took = began.elapsed();
     ensure!(answer.status == 202, "POST /er7 was answered with {}", answer.status);
     Ok((answer.text("messageId").parse()?, took))
+}
+
+/// Posts a body of ER7, of one message or several.
+async fn post_bytes(it: &Harness, caller: &Caller, body: &str) -> Result<()> {
+    let answer = it.submit(caller, body).await?;
+    let status = answer.status.as_u16();
+    ensure!([200, 202, 207].contains(&status), "POST /er7 was answered with {status}");
+    Ok(())
 }
 
 fn row(what: &str, times: &mut [Duration]) {

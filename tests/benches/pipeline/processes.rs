@@ -1,13 +1,12 @@
 //! What the worker processes use, from `/proc`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use sluice::package::WORKERS;
 use sluice_tests::Harness;
 
 /// A kernel tick of `/proc/<pid>/stat`, `USER_HZ`: 100 a second on every Linux that Rust runs on.
@@ -15,7 +14,7 @@ const TICKS_A_SECOND: f64 = 100.0;
 
 /// What all processes of one worker used while they were watched.
 pub(crate) struct Used {
-    pub(crate) worker: &'static str,
+    pub(crate) worker: String,
     pub(crate) cpu_seconds: f64,
     /// The largest of them, ever.
     pub(crate) peak_resident_mib: f64,
@@ -28,7 +27,7 @@ pub(crate) struct Processes {
 }
 
 struct Seen {
-    worker: &'static str,
+    worker: String,
     first_ticks: u64,
     last_ticks: u64,
     peak_kib: u64,
@@ -37,11 +36,11 @@ struct Seen {
 impl Processes {
     pub(crate) fn watch(it: &Harness) -> Result<Self> {
         let mut hashes = HashMap::new();
-        for worker in WORKERS {
-            let key = crate::code_key(it, worker)?;
+        for worker in crate::workers()? {
+            let key = crate::code_key(it, &worker)?;
             let hash =
                 key.rsplit('/').next().and_then(|name| name.strip_suffix(".zip")).context("a zip is named after its hash")?;
-            hashes.insert(hash.to_owned(), worker);
+            hashes.insert(hash.to_owned(), worker.name);
         }
         let ended = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&ended);
@@ -67,7 +66,7 @@ impl Processes {
     }
 }
 
-fn look(hashes: &HashMap<String, &'static str>, seen: &mut HashMap<u32, Seen>, first_look: bool) {
+fn look(hashes: &HashMap<String, String>, seen: &mut HashMap<u32, Seen>, first_look: bool) {
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let Some(worker) = worker_of(&entry.path(), hashes) else { continue };
@@ -80,9 +79,9 @@ fn look(hashes: &HashMap<String, &'static str>, seen: &mut HashMap<u32, Seen>, f
     }
 }
 
-fn worker_of(process: &std::path::Path, hashes: &HashMap<String, &'static str>) -> Option<&'static str> {
+fn worker_of(process: &std::path::Path, hashes: &HashMap<String, String>) -> Option<String> {
     let executable: PathBuf = std::fs::read_link(process.join("exe")).ok()?;
-    hashes.get(executable.parent()?.file_name()?.to_str()?).copied()
+    hashes.get(executable.parent()?.file_name()?.to_str()?).cloned()
 }
 
 fn usage(process: &std::path::Path) -> Result<(u64, u64)> {
@@ -96,11 +95,16 @@ fn usage(process: &std::path::Path) -> Result<(u64, u64)> {
 }
 
 fn sum(seen: &HashMap<u32, Seen>) -> Vec<Used> {
-    let of = |worker: &'static str| {
+    let of = |worker: &str| {
         let processes = || seen.values().filter(move |it| it.worker == worker);
         let ticks: u64 = processes().map(|it| it.last_ticks - it.first_ticks).sum();
         let peak_kib = processes().map(|it| it.peak_kib).max().unwrap_or(0);
-        Used { worker, cpu_seconds: ticks as f64 / TICKS_A_SECOND, peak_resident_mib: peak_kib as f64 / 1024.0 }
+        Used {
+            worker: worker.to_owned(),
+            cpu_seconds: ticks as f64 / TICKS_A_SECOND,
+            peak_resident_mib: peak_kib as f64 / 1024.0,
+        }
     };
-    WORKERS.into_iter().filter(|worker| seen.values().any(|it| it.worker == *worker)).map(of).collect()
+    let workers: BTreeSet<_> = seen.values().map(|it| it.worker.as_str()).collect();
+    workers.into_iter().map(of).collect()
 }

@@ -20,44 +20,44 @@ use serde_json::Value;
 
 /// What IAM is asked.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
-    pub(super) action: String,
-    pub(super) resource: String,
+pub(crate) struct Ask {
+    pub(crate) action: String,
+    pub(crate) resource: String,
     /// Condition keys with their values. Those of the caller are not among them.
-    pub(super) keys: Vec<(String, Vec<String>)>,
+    pub(crate) keys: Vec<(String, Vec<String>)>,
 }
 
 /// A request, and what IAM is asked about it.
 #[derive(Debug, Clone)]
-pub(super) struct Call {
+pub(crate) struct Call {
     service: &'static str,
     method: &'static str,
     path_and_query: String,
     headers: Vec<(&'static str, String)>,
     body: String,
     presigned: bool,
-    pub(super) asks: Vec<Ask>,
+    pub(crate) asks: Vec<Ask>,
 }
 
 /// What AWS answered.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// The error's code; empty for a success, and for a HEAD.
-    pub(super) code: String,
-    pub(super) body: String,
+    pub(crate) code: String,
+    pub(crate) body: String,
 }
 
 impl Ask {
-    pub(super) fn new(action: impl Into<String>, resource: impl Into<String>) -> Self {
+    pub(crate) fn new(action: impl Into<String>, resource: impl Into<String>) -> Self {
         Self { action: action.into(), resource: resource.into(), keys: Vec::new() }
     }
 
-    pub(super) fn key(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+    pub(crate) fn key(self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.keys(key, [value.into()])
     }
 
-    pub(super) fn keys(mut self, key: impl Into<String>, values: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn keys(mut self, key: impl Into<String>, values: impl IntoIterator<Item = String>) -> Self {
         self.keys.push((key.into(), values.into_iter().collect()));
         self
     }
@@ -77,62 +77,67 @@ impl Call {
     }
 
     /// A request to S3. `key` is as it shall be stored, `query` as it goes over the wire.
-    pub(super) fn s3(method: &'static str, bucket: &str, key: &str, query: &str) -> Self {
+    pub(crate) fn s3(method: &'static str, bucket: &str, key: &str, query: &str) -> Self {
         let mark = if query.is_empty() { "" } else { "?" };
         Self::new("s3", method, format!("/{bucket}/{}{mark}{query}", escape(key)))
     }
 
     /// A request of the JSON protocol. `target` is `<prefix>.<operation>`.
-    pub(super) fn json(service: &'static str, target: &str, body: &Value) -> Self {
+    pub(crate) fn json(service: &'static str, target: &str, body: &Value) -> Self {
         let call = Self::new(service, "POST", "/").header("x-amz-target", target);
         call.header("content-type", "application/x-amz-json-1.1").body(body.to_string())
     }
 
     /// A request of the query protocol.
-    pub(super) fn form(service: &'static str, version: &str, action: &str, fields: &[(&str, &str)]) -> Self {
+    pub(crate) fn form(service: &'static str, version: &str, action: &str, fields: &[(&str, &str)]) -> Self {
         let fields: String = fields.iter().map(|(name, value)| format!("&{name}={}", escape(value))).collect();
         let call = Self::new(service, "POST", "/").header("content-type", "application/x-www-form-urlencoded");
         call.body(format!("Action={action}&Version={version}{fields}"))
     }
 
     /// A request of the REST protocol.
-    pub(super) fn rest(service: &'static str, method: &'static str, path: &str, body: &Value) -> Self {
+    pub(crate) fn rest(service: &'static str, method: &'static str, path: &str, body: &Value) -> Self {
         Self::new(service, method, path).header("content-type", "application/json").body(body.to_string())
     }
 
+    /// A request to a route of the API that IAM authorizes. `path` is as it goes over the wire.
+    pub(crate) fn api(path: impl Into<String>) -> Self {
+        Self::new("execute-api", "GET", path)
+    }
+
     /// No request, only a question: for what no request of a user's own can show.
-    pub(super) fn question(ask: Ask) -> Self {
+    pub(crate) fn question(ask: Ask) -> Self {
         Self::new("", "", "").asks(ask)
     }
 
-    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
     /// Another value for a header that is there.
-    pub(super) fn replace_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn replace_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.retain(|it| it.0 != name);
         self.header(name, value)
     }
 
-    pub(super) fn body(mut self, body: impl Into<String>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<String>) -> Self {
         self.body = body.into();
         self
     }
 
-    pub(super) fn presigned(mut self) -> Self {
+    pub(crate) fn presigned(mut self) -> Self {
         self.presigned = true;
         self
     }
 
-    pub(super) fn asks(mut self, ask: Ask) -> Self {
+    pub(crate) fn asks(mut self, ask: Ask) -> Self {
         self.asks.push(ask);
         self
     }
 
     /// Another key of the first question, which is about the request's own action.
-    pub(super) fn key(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn key(mut self, key: &str, value: &str) -> Self {
         if let Some(first) = self.asks.first_mut() {
             first.keys.push((key.to_owned(), vec![value.to_owned()]));
         }
@@ -140,12 +145,12 @@ impl Call {
     }
 
     /// Whether there is a request to send.
-    pub(super) fn is_request(&self) -> bool {
+    pub(crate) fn is_request(&self) -> bool {
         !self.service.is_empty()
     }
 
     /// Signs the request and sends it.
-    pub(super) async fn send(&self, endpoint: &str, region: &str, credentials: &Credentials) -> Result<Answer> {
+    pub(crate) async fn send(&self, endpoint: &str, region: &str, credentials: &Credentials) -> Result<Answer> {
         let uri = format!("{endpoint}{}", self.path_and_query);
         let mut settings = SigningSettings::default();
         if self.service == "s3" {

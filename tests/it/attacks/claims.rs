@@ -3,11 +3,11 @@
 
 use anyhow::{Context, Result, ensure};
 use aws_credential_types::Credentials;
-use sluice::session::Deployment;
+use client::deployment::Deployment;
 use sluice_tests::Harness;
 
 use super::call::Call;
-use super::requests::{get, get_item, get_old, labels, put, query, retag};
+use super::requests::{get, get_item, get_old, labels, put, query, retag, summary, summary_of};
 use super::world::{Place, World};
 use super::{is_denied, judge};
 
@@ -85,6 +85,9 @@ fn attempts(p: &Place, claim: &str) -> Vec<Call> {
         query(p, "#s = :other", &[&p.other], false, serde_json::json!({})),
         query(p, "#s = :other", &[&p.other], true, serde_json::json!({})),
     ];
+    calls.push(summary_of(p, &p.other));
+    // The claim as it stands, where it can stand in a path, and as its letters.
+    calls.push(summary(p, &format!("/institutes/{}/../{}/summary", encoded(claim), p.other)));
     if claim.contains('/') {
         calls.push(put(p, &p.key_of(claim), &labels(claim)));
     }
@@ -110,7 +113,7 @@ async fn nothing_of_another(world: &World, it: &Harness, row: &Row) -> Result<()
     let claim = (row.claim)(&place.other);
     let endpoint = it.aws.endpoint_url().context("an endpoint")?;
     let token = it.caller(&claim, &claim).await?.token;
-    let credentials: Credentials = sluice::sign_in::exchange(&Deployment::try_from(it.outputs)?, &token).await?;
+    let credentials: Credentials = client::sign_in::exchange(&Deployment::try_from(it.outputs)?, &token).await?;
     let tags: judge::Tags = vec![("read", claim.clone()), ("write", claim.clone())];
     let before = world.state(&place).await?;
     for call in attempts(&place, &claim) {

@@ -167,11 +167,37 @@ pub(super) fn query(p: &Place, expression: &str, sources: &[&str], index: bool, 
     operation("Query", &body).asks(ask).asks(key_ask(p, "kms:Decrypt", "dynamodb", ""))
 }
 
+/// A Query of the index by control id, of one institute.
+pub(super) fn query_control_ids(p: &Place, source: &str) -> Call {
+    let body = json!({
+        "TableName": p.table,
+        "IndexName": "by-control-id",
+        "KeyConditionExpression": "#s = :source AND begins_with(control_id_at, :id)",
+        "ExpressionAttributeNames": { "#s": "source" },
+        "ExpressionAttributeValues": { ":source": { "S": source }, ":id": { "S": "Q1\t" } },
+    });
+    let ask = leading(Ask::new("dynamodb:Query", format!("{}/index/by-control-id", p.table_arn())), &[source]);
+    operation("Query", &body).asks(ask).asks(key_ask(p, "kms:Decrypt", "dynamodb", ""))
+}
+
 /// TransactGetItems, for which IAM is asked as for GetItem.
 pub(super) fn transact_get(p: &Place, sources: &[&str]) -> Call {
     let gets: Vec<Value> =
         sources.iter().map(|source| json!({ "Get": { "TableName": p.table, "Key": key(p, source) } })).collect();
     tables(p, "TransactGetItems", "GetItem", sources, &json!({ "TransactItems": gets }))
+}
+
+// --- The API ------------------------------------------------------------------------------------------------------------
+
+/// A request for the summary at this path of the API, as it goes over the wire.
+pub(super) fn summary(p: &Place, path: &str) -> Call {
+    let resource = format!("{}/$default/GET/{}", p.api_arn, path.trim_start_matches('/'));
+    Call::api(format!("{}{path}", p.api_path)).asks(Ask::new("execute-api:Invoke", resource))
+}
+
+/// The same of an institute.
+pub(super) fn summary_of(p: &Place, institute: &str) -> Call {
+    summary(p, &format!("/institutes/{institute}/summary"))
 }
 
 // --- Others -------------------------------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::Client as Sts;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use client::aws::Aws;
+use client::outputs::User;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use sluice::aws::Aws;
-use sluice::outputs::User;
 use sluice_tests::{Harness, unique};
 
 use super::rows::Verdict::{self, Allowed, Open};
@@ -90,7 +90,8 @@ impl Scene {
         let it = Harness::new()?;
         let users = Users::new(it.aws.config());
         let email = format!("{}@test.example", unique());
-        let user = sluice::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, &it.institute, &it.institute).await?;
+        let user =
+            sluice::local::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, &it.institute, &it.institute).await?;
         let tokens = sign_in(&users, &it.outputs.client_id, &user).await?;
         Ok(Self {
             identity: Identity::new(it.aws.config()),
@@ -182,7 +183,7 @@ impl Scene {
                 let made = self.users.create_user_pool().pool_name(unique()).send().await?;
                 let other = made.user_pool.and_then(|it| it.id).context("a user pool")?;
                 let user = self.user.email.as_str();
-                let user = sluice::users::create_user(&self.it.aws, &other, user, "", "").await?;
+                let user = sluice::local::users::create_user(&self.it.aws, &other, user, "", "").await?;
                 let tokens = sign_in(&self.users, &self.other_client(&other).await?, &user).await?;
                 self.users.delete_user_pool().user_pool_id(&other).send().await?;
                 let token = tokens.id_token().context("an ID token")?;

@@ -13,9 +13,9 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_sdk_iam::Client as Iam;
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use client::deployment::Deployment;
 use serde_json::{Value, json};
 use sluice::Outputs;
-use sluice::session::Deployment;
 use sluice_tests::{Caller, Harness, unique};
 
 use super::call::{Answer, Call};
@@ -91,6 +91,10 @@ pub(super) struct Place {
     pub(super) another_user: String,
     /// The table of enrollment.
     pub(super) enrollment: String,
+    /// The ARN of the API.
+    pub(super) api_arn: String,
+    /// What stands before each of the API's paths at the endpoint.
+    pub(super) api_path: String,
 }
 
 impl Place {
@@ -195,15 +199,15 @@ impl World {
         };
         let deployment = Deployment::try_from(&outputs)?;
         let mut callers = BTreeMap::new();
-        callers.insert(Who::Root, (Vec::new(), root()));
+        callers.insert(Who::Root, (Vec::new(), root(&it)?));
         for (who, read, write) in
             [(Who::Admin, &*own, &*own), (Who::Reader, &*own, ""), (Who::Writer, "", &*own), (Who::Nobody, "", "")]
         {
             let token = it.caller(read, write).await?.token;
-            callers.insert(who, (tags(read, write), sluice::sign_in::exchange(&deployment, &token).await?));
+            callers.insert(who, (tags(read, write), client::sign_in::exchange(&deployment, &token).await?));
         }
         let blank = blank(&it).await?.token;
-        let blank = sluice::sign_in::exchange(&deployment, &blank).await?;
+        let blank = client::sign_in::exchange(&deployment, &blank).await?;
         callers.insert(Who::Blank, (vec![("read", String::new()), ("write", String::new())], blank));
         let account = user_role.split(':').nth(4).context("an account")?;
         let mut worker_roles = Vec::new();
@@ -264,7 +268,11 @@ impl World {
             id,
             bucket: self.outputs.bucket.clone(),
             table: self.outputs.table.clone(),
-            other_buckets: vec![self.outputs.overflow_bucket.clone(), self.outputs.artifact_bucket.clone()],
+            other_buckets: [&self.outputs.overflow_bucket, &self.outputs.artifact_bucket]
+                .into_iter()
+                .chain(&self.outputs.held_bucket)
+                .cloned()
+                .collect(),
             own,
             other,
             region: self.outputs.region.clone(),
@@ -291,6 +299,18 @@ impl World {
             token_key: output("TokenKeyArn")?,
             another_user: "nobody@test.example".to_owned(),
             enrollment: output("EnrollmentTableName")?,
+            api_arn: format!(
+                "arn:aws:execute-api:{}:{}:{}",
+                self.outputs.region,
+                self.user_role.split(':').nth(4).unwrap_or_default(),
+                output("ApiId")?
+            ),
+            api_path: self
+                .outputs
+                .api_url
+                .strip_prefix(self.it.aws.endpoint_url().context("an endpoint")?)
+                .context("an API at the endpoint")?
+                .to_owned(),
         };
         ensure!(real.functions.len() > 5, "the workers are {:?}", real.functions);
         let Some(made) = &self.made else { return Ok(real) };
@@ -348,19 +368,19 @@ impl World {
 }
 
 /// The account's root, as the local AWS has it.
-pub(super) fn root() -> Credentials {
-    Credentials::new("test", "test", None, None, "root")
+pub(super) fn root(it: &Harness) -> Result<Credentials> {
+    Ok(it.outputs.root_key.as_ref().context("a root key")?.credentials())
 }
 
 /// A user whose claims are there and empty.
 pub(super) async fn blank(it: &Harness) -> Result<Caller> {
     let email = format!("{}@test.example", unique());
-    let user = sluice::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, "x", "x").await?;
+    let user = sluice::local::users::create_user(&it.aws, &it.outputs.user_pool_id, &email, "x", "x").await?;
     let empty = |name: &str| AttributeType::builder().name(name).value("").build();
     let update = aws_sdk_cognitoidentityprovider::Client::new(it.aws.config()).admin_update_user_attributes();
     let update = update.user_pool_id(&it.outputs.user_pool_id).username(&email);
     update.user_attributes(empty("custom:read")?).user_attributes(empty("custom:write")?).send().await?;
-    Ok(Caller { token: sluice::sign_in::sign_in(&it.aws, &it.outputs.client_id, &user).await? })
+    Ok(Caller { token: client::sign_in::sign_in(&it.aws, &it.outputs.client_id, &user).await? })
 }
 
 pub(super) fn name_of(arn: &str) -> &str {
@@ -369,7 +389,7 @@ pub(super) fn name_of(arn: &str) -> &str {
 
 /// What the sample's place consists of.
 struct Made {
-    aws: sluice::aws::Aws,
+    aws: client::aws::Aws,
     /// Of bucket, table and role.
     name: String,
     account: String,

@@ -1,12 +1,14 @@
 //! What is tried with somebody's AWS credentials on two institutes' parts of the lake.
 
 use anyhow::{Context, Result};
+use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use aws_sdk_s3::types::{Tag, Tagging};
+use client::aws::Aws;
 use sluice::Outputs;
-use sluice::aws::Aws;
 use sluice_tests::unique;
 
+use crate::attacks::call::Call;
 use crate::permissions::allowed;
 
 const INDEX: &str = "by-received-at";
@@ -43,13 +45,15 @@ pub(super) enum Deed {
     GetVersion(Of),
     GetTags(Of),
     ListObjects,
+    /// Ask the API for an institute's summary, with a request signed with the credentials.
+    Summary(Of),
     Delete,
 }
 
 use Deed::*;
 
 /// All there is. What takes something away comes last.
-pub(super) const ALL: [Deed; 28] = [
+pub(super) const ALL: [Deed; 30] = [
     Record(Own),
     Record(Other),
     List(Own),
@@ -74,6 +78,8 @@ pub(super) const ALL: [Deed; 28] = [
     GetTags(Own),
     GetTags(Other),
     ListObjects,
+    Summary(Own),
+    Summary(Other),
     Retag(Own, Own),
     Retag(Own, Other),
     Retag(Other, Own),
@@ -83,6 +89,8 @@ pub(super) const ALL: [Deed; 28] = [
 /// Two institutes with a record and an object each, for one caller.
 pub(super) struct Scene {
     root: Aws,
+    /// What stands before each of the API's paths at the endpoint.
+    api_path: String,
     bucket: String,
     table: String,
     own: String,
@@ -96,6 +104,11 @@ impl Scene {
     pub(super) async fn new(root: &Aws, outputs: &Outputs, own: &str) -> Result<Self> {
         let mut it = Self {
             root: root.clone(),
+            api_path: outputs
+                .api_url
+                .strip_prefix(root.endpoint_url().context("an endpoint")?)
+                .context("an API at the endpoint")?
+                .to_owned(),
             bucket: outputs.bucket.clone(),
             table: outputs.table.clone(),
             own: own.to_owned(),
@@ -156,6 +169,7 @@ impl Scene {
         match deed {
             Record(_) | List(_) | ListIndex(_) | Records | Scan | ScanIndex => self.look(aws, deed).await,
             PutRecord | UpdateRecord | DeleteRecord => self.forge(aws, deed).await,
+            Summary(of) => self.summary(aws, of).await,
             _ => self.objects(aws, deed).await,
         }
     }
@@ -185,6 +199,17 @@ impl Scene {
             Scan => allowed(client.scan().table_name(table).send().await),
             _ => allowed(client.scan().table_name(table).index_name(INDEX).send().await),
         }
+    }
+
+    /// At the route that IAM authorizes.
+    async fn summary(&self, aws: &Aws, of: Of) -> Result<bool> {
+        let provider = aws.config().credentials_provider().context("credentials")?;
+        let credentials = provider.provide_credentials().await?;
+        let region = aws.config().region().context("a region")?.to_string();
+        let call = Call::api(format!("{}/institutes/{}/summary", self.api_path, self.institute(of)));
+        let answer = call.send(aws.endpoint_url().context("an endpoint")?, &region, &credentials).await?;
+        anyhow::ensure!([200, 403].contains(&answer.status), "{answer:?}");
+        Ok(answer.status == 200)
     }
 
     /// The catalog, as far as it gets: no condition is ever met.

@@ -9,14 +9,14 @@ use aws_sdk_cognitoidentityprovider::Client as Cognito;
 use aws_sdk_cognitoidentityprovider::error::ProvideErrorMetadata;
 use aws_sdk_cognitoidentityprovider::types::{AuthFlowType, ChallengeNameType};
 use aws_sdk_sts::Client as Sts;
+use client::http::{self, Api};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use sluice::Outputs;
-use sluice::deploy::{self, Options, Sources, With};
-use sluice::http::{self, Api};
+use sluice::operator::deploy::{self, Options, Sources, With};
+use sluice::operator::package::{Profile, Purpose, package};
+use sluice::operator::workspace::Workspace;
 use sluice::output::Reporter;
-use sluice::package::{Profile, Purpose, package};
-use sluice::workspace::Workspace;
 use sluice_tests::{DEADLINE, Harness, adt, unique};
 
 use super::deeds::Scene;
@@ -51,7 +51,7 @@ impl Second {
     async fn deploy(&self, parameters: &[(&str, &str)]) -> Result<Outputs> {
         let mut parameters: BTreeMap<_, _> = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         parameters.insert("PasswordSignIn".to_owned(), "true".to_owned());
-        let options = Options { stack: self.stack.clone(), parameters };
+        let options = Options { stack: self.stack.clone(), parameters, ..Options::default() };
         Ok(deploy::deploy(&self.it.aws, &self.sources, &options, &Reporter::silent()).await?.outputs)
     }
 
@@ -326,7 +326,7 @@ impl Second {
         let of_staff = format!("{staff}:{}", output("StaffUserPoolClientId")?);
         ensure!(mappings == BTreeSet::from([of_staff.as_str(), &arn]), "{mappings:?}");
         for (provider, expected) in [
-            (users, BTreeMap::from([("read", "custom:read"), ("write", "custom:write")])),
+            (users, BTreeMap::from([("read", "custom:read"), ("user", "sub"), ("write", "custom:write")])),
             (staff, BTreeMap::from([("staff", "aud"), ("subject", "sub")])),
             (&arn, BTreeMap::from([("partner", "aud")])),
         ] {

@@ -1,0 +1,453 @@
+//! The fault table: every AWS call on a message's way from the API to its event, and every fault that it may have. In the end the message is
+//! stored exactly once, with its event, or it is held, visibly. Never anything else.
+//!
+//! The faults are made by the local AWS (`cli/local/extension/faults.py`), each for the calls that name the cell's own institute or
+//! message, so that all cells run at once. A run of the tests takes a part of the cells; with `SLUICE_FAULTS=all` it takes all of them,
+//! and with `INSTA_UPDATE=always` beside it writes the table in `docs/FAULTS.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use aws_credential_types::Credentials;
+use client::http::Answer;
+use domain::{Charset, Er7, HeldCopy, MessageId, Payload, Status, Timestamp};
+use futures_util::stream::{self, StreamExt as _};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use sluice_tests::{Harness, adt, unique};
+use tokio::time::{Instant, sleep};
+
+use crate::attacks::call::Call;
+use crate::contract::root;
+use crate::forge;
+use crate::listen::{Listener, event_id};
+use crate::permissions::roles;
+
+/// An AWS call on a message's way.
+struct Site {
+    worker: &'static str,
+    action: &'static str,
+    /// What the call is for, where the worker makes it more than once.
+    what: &'static str,
+    /// Names the call among others of its kind: the end of the object's key.
+    suffix: &'static str,
+    /// Whose credentials it is made with: the role's logical name; empty for a call that is not signed.
+    role: &'static str,
+    way: Way,
+}
+
+/// How the message comes to the call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// It is posted.
+    Post,
+    /// It is queued under the token of a user who may not write for its institute, and so it is held.
+    Hold,
+    /// The same, and a user who may releases it: only then the call has the fault.
+    Release,
+}
+
+const fn site(worker: &'static str, action: &'static str, role: &'static str) -> Site {
+    Site { worker, action, what: "", suffix: "", role, way: Way::Post }
+}
+
+const fn put(what: &'static str, suffix: &'static str) -> Site {
+    Site { worker: "store", action: "s3:PutObject", what, suffix, role: "UserRole", way: Way::Post }
+}
+
+const fn hold(action: &'static str) -> Site {
+    Site { way: Way::Hold, ..site("hold", action, "HoldRole") }
+}
+
+const fn release(action: &'static str) -> Site {
+    Site { way: Way::Release, ..site("release", action, "ReleaseRole") }
+}
+
+const SITES: [Site; 25] = [
+    site("submit", "dynamodb:UpdateItem", "SubmitRole"),
+    site("submit", "kms:GenerateDataKey", "SubmitRole"),
+    site("submit", "s3:PutObject", "SubmitRole"),
+    site("submit", "sqs:SendMessage", "SubmitRole"),
+    site("dispatch", "states:StartSyncExecution", "DispatchRole"),
+    site("dispatch", "sqs:ChangeMessageVisibility", "DispatchRole"),
+    site("deduplicate", "dynamodb:UpdateItem", "DeduplicateRole"),
+    site("parse", "s3:GetObject", "ParseRole"),
+    site("store", "kms:Decrypt", "StoreRole"),
+    site("store", "cognito-identity:GetId", ""),
+    site("store", "cognito-identity:GetCredentialsForIdentity", ""),
+    site("store", "s3:GetObject", "StoreRole"),
+    put("the message", ".hl7"),
+    put("its rendition", ".json"),
+    put("the received bytes", ".bin"),
+    site("store", "dynamodb:UpdateItem", "StoreRole"),
+    site("publish", "sns:Publish", "PublishRole"),
+    hold("s3:GetObject"),
+    hold("s3:PutObject"),
+    hold("dynamodb:UpdateItem"),
+    release("s3:GetObjectVersion"),
+    release("kms:GenerateDataKey"),
+    release("s3:PutObject"),
+    release("sqs:SendMessage"),
+    release("dynamodb:UpdateItem"),
+];
+
+/// The faults, as the local AWS calls them, and what the table says.
+const KINDS: [(&str, &str); 9] = [
+    ("500", "500"),
+    ("503", "503"),
+    ("throttle", "throttled"),
+    ("denied", "access denied"),
+    ("expired", "expired token"),
+    ("cut-before", "cut before"),
+    ("cut-after", "cut after"),
+    ("hang", "hangs"),
+    ("delay", "late"),
+];
+
+/// How many calls in a row have the fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Length {
+    /// One. The SDK's next attempt finds it gone.
+    Once,
+    /// As many as it takes to fail an execution: three attempts of each of the state machine's four tries.
+    Long,
+    /// All, until the end, of a message that has waited for hours already: its tries come to their end.
+    Lasting,
+}
+
+struct Cell {
+    site: &'static Site,
+    kind: &'static str,
+    length: Length,
+}
+
+impl Cell {
+    /// All cells of the table.
+    fn all() -> Vec<Self> {
+        let mut cells = Vec::new();
+        for site in &SITES {
+            for (kind, _) in KINDS {
+                for length in [Length::Once, Length::Long, Length::Lasting] {
+                    // If a message cannot be hidden in the end, the queue's own visibility timeout applies, of many minutes.
+                    let is_hidden = site.action != "sqs:ChangeMessageVisibility"
+                        || (length == Length::Once && !["denied", "expired"].contains(&kind));
+                    let is_there = is_hidden
+                        && match length {
+                            Length::Once => true,
+                            // A late answer is one.
+                            Length::Long => kind != "delay",
+                            // A call that hangs differs from one that is cut by nothing but the time that it takes.
+                            Length::Lasting => !["delay", "hang"].contains(&kind) && ["parse", "store"].contains(&site.worker),
+                        };
+                    if is_there {
+                        cells.push(Self { site, kind, length });
+                    }
+                }
+            }
+        }
+        cells
+    }
+
+    /// The cells of every run: each call with some faults, each fault with some calls, and no hanging ones, which take their time.
+    fn some() -> Vec<Self> {
+        let quick = Self::all().into_iter().filter(|cell| cell.kind != "hang" && cell.length != Length::Lasting);
+        quick.step_by(11).collect()
+    }
+
+    fn calls(&self) -> Option<u32> {
+        match self.length {
+            Length::Once => Some(1),
+            // Each is over after the time limit of an attempt; what is refused is not attempted again, and dispatch has no attempts but
+            // the queue's.
+            Length::Long if ["hang", "denied", "expired"].contains(&self.kind) || self.site.worker == "dispatch" => Some(3),
+            Length::Long => Some(12),
+            Length::Lasting => None,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{} {} {} × {} {:?}", self.site.worker, self.site.action, self.site.what, self.kind, self.length)
+    }
+}
+
+/// The account's root, who may make calls fail.
+struct Faults {
+    endpoint: String,
+    region: String,
+    root: Credentials,
+}
+
+impl Faults {
+    fn of(it: &Harness) -> Result<Self> {
+        let endpoint = it.outputs.endpoint_url.clone().context("the local system has an endpoint")?;
+        let root = it.outputs.root_key.as_ref().context("a root key")?.credentials();
+        Ok(Self { endpoint, region: it.outputs.region.clone(), root })
+    }
+
+    async fn ask(&self, method: &'static str, body: &Value) -> Result<Value> {
+        let answer = Call::rest("sluice", method, "/_sluice/faults", body).send(&self.endpoint, &self.region, &self.root).await?;
+        ensure!(answer.status == 200, "{}: {}", answer.status, answer.body);
+        Ok(serde_json::from_str(&answer.body)?)
+    }
+
+    /// How many calls had the fault.
+    async fn hits(&self, id: &str) -> Result<u64> {
+        let all = self.ask("GET", &json!({})).await?;
+        let found = all.as_array().into_iter().flatten().find(|it| it["id"] == id).context("the fault is set")?;
+        found["hits"].as_u64().context("a number")
+    }
+}
+
+/// What a cell came to.
+struct End {
+    /// What the table says.
+    outcome: String,
+    source: String,
+    /// The ids of the events that say how the message ended, and when it was held before.
+    events: BTreeSet<String>,
+}
+
+/// Bytes of more than what an envelope carries, that are not in canonical form.
+fn message(institute: &str) -> String {
+    let note = "NTE|1||".to_owned() + &"x".repeat(500) + "\n";
+    adt(&unique(), institute).replace('\r', "\n") + &note.repeat(250)
+}
+
+/// Queues a message as `submit` does, received four hours ago.
+async fn queue(it: &Harness, message: &str, token: &SecretString) -> Result<MessageId> {
+    let mut envelope = forge::envelope(it, &it.institute, message, token).await?;
+    let submitted = forge::submitted(&envelope);
+    envelope.received_at = Timestamp::from_millis(runtime::now().as_millis() - 4 * 60 * 60 * 1000).context("a time")?;
+    let (bucket, key) = (it.outputs.overflow_bucket.clone(), domain::object::overflow_key(&submitted));
+    it.aws.s3().put_object().bucket(&bucket).key(&key).body(message.to_owned().into_bytes().into()).send().await?;
+    envelope.payload = Payload::Overflow { bucket, key, charset: Charset::UTF_8 };
+    forge::enqueue(it, &envelope).await?;
+    Ok(envelope.message_id)
+}
+
+async fn run(cell: &Cell, roles: &BTreeMap<String, String>) -> Result<End> {
+    let it = Harness::new()?;
+    let faults = Faults::of(&it)?;
+    let caller = it.admin().await?;
+    let message = message(&it.institute);
+    let message_id = Er7::canonical(&message)?.message_id();
+    let marker = if cell.site.suffix.is_empty() { it.institute.clone() } else { format!("{message_id}{}", cell.site.suffix) };
+    let principal = if cell.site.role.is_empty() { "" } else { roles.get(cell.site.role).context(cell.site.role)? };
+    // Longer than any attempt.
+    let seconds = if cell.kind == "hang" { 40.0 } else { 1.0 };
+    let fault = json!({
+        "id": it.institute, "action": cell.site.action, "kind": cell.kind, "calls": cell.calls(), "seconds": seconds,
+        "principal": principal, "marker": marker,
+    });
+    let mut events = BTreeSet::new();
+    if cell.site.way != Way::Post {
+        // Somebody who may not write for this institute.
+        let stranger = it.caller("", "").await?;
+        if cell.site.way == Way::Hold {
+            faults.ask("POST", &fault).await?;
+        }
+        queue(&it, &message, &stranger.token).await?;
+        let end = ended(&it, &message_id, &message).await?;
+        ensure!(end.outcome == "held (Denied)", "{}", end.outcome);
+        events.extend(end.events);
+    }
+    if cell.site.way != Way::Hold {
+        faults.ask("POST", &fault).await?;
+    }
+    if cell.site.action == "sqs:ChangeMessageVisibility" {
+        // A message is hidden only after a failure.
+        let id = format!("{}-failure", it.institute);
+        let action = "states:StartSyncExecution";
+        faults
+            .ask("POST", &json!({ "id": id, "action": action, "kind": "throttle", "calls": 1, "marker": it.institute }))
+            .await?;
+    }
+    let refusals = match (cell.site.way, cell.length) {
+        (Way::Post, Length::Lasting) => queue(&it, &message, &caller.token).await.map(|_| Vec::new())?,
+        (Way::Post, _) => accepted(async || it.submit(&caller, &message).await).await?,
+        (Way::Release, _) => accepted(async || it.api.release(message_id.as_str(), &caller.token).await).await?,
+        (Way::Hold, _) => Vec::new(),
+    };
+    let end = ended(&it, &message_id, &message).await?;
+    ensure!(faults.hits(&it.institute).await? > 0, "the call was never made");
+    faults.ask("DELETE", &json!({ "id": it.institute })).await?;
+    events.extend(end.events);
+    let refused = if refusals.is_empty() { String::new() } else { format!("{}, then ", refusals.join(", ")) };
+    Ok(End { outcome: format!("{refused}{}", end.outcome), source: end.source, events })
+}
+
+/// Repeats a request until it is accepted, as any client does. Gives the refusals' statuses, each once.
+async fn accepted(request: impl AsyncFn() -> Result<Answer>) -> Result<Vec<String>> {
+    let (began, mut refusals) = (Instant::now(), Vec::new());
+    loop {
+        let answer = request().await?;
+        match answer.status.as_u16() {
+            // 409: it was accepted, and the answer that said so was lost.
+            202 | 409 => return Ok(refusals),
+            429 | 500 | 502 | 503 | 504 => {
+                let status = answer.status.as_u16().to_string();
+                if !refusals.contains(&status) {
+                    refusals.push(status);
+                }
+            }
+            other => bail!("answered with {other}: {}", String::from_utf8_lossy(&answer.body)),
+        }
+        ensure!(began.elapsed() < LIMIT, "never accepted");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// How long a cell may take. The whole table runs at once, on whatever machine there is.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Waits for the end of a message, and looks whether it is one of the two that there may be.
+async fn ended(it: &Harness, message_id: &MessageId, message: &str) -> Result<End> {
+    let (began, source) = (Instant::now(), it.institute.parse()?);
+    let record = loop {
+        // Until the first POST is recorded there is none.
+        match it.catalog().get(&source, message_id).await? {
+            Some(record) if record.status.is_final() => break record,
+            other => ensure!(began.elapsed() < LIMIT, "after {LIMIT:?} {:?}", other.map(|it| (it.status, it.error))),
+        }
+        sleep(Duration::from_millis(300)).await;
+    };
+    ensure!(it.records().await? == 1, "one record");
+    let claim = record.claim_submission.context("a claim")?;
+    let end = |outcome: &str, kind: &str| End {
+        outcome: outcome.to_owned(),
+        source: it.institute.clone(),
+        events: [event_id(claim, message_id.as_str(), kind)].into(),
+    };
+    if record.status == Status::Held {
+        let copy: HeldCopy = serde_json::from_str(&it.held_copy(&source, message_id).await?)?;
+        ensure!(copy.received().context("bytes")?.bytes() == message.as_bytes(), "held as it was received");
+        return Ok(end(&format!("held ({})", record.error.context("an error")?.code), "held"));
+    }
+    ensure!(record.status == Status::Stored, "{:?}: {:?}", record.status, record.error);
+    let facts = record.facts.context("facts")?;
+    let versions = it.object_versions().await?;
+    let objects = [
+        (Some(&facts.key), &facts.version_id),
+        (facts.json_key.as_ref(), &facts.json_version_id),
+        (facts.raw_key.as_ref(), &facts.raw_version_id),
+    ];
+    for (key, version) in &objects {
+        let (key, version) = (key.context("three objects")?, version.as_ref().context("a version")?);
+        ensure!(versions.contains(&(key.clone(), version.clone())), "the record names a version of {key} that there is not");
+    }
+    let keys: Vec<_> = objects.iter().filter_map(|(key, _)| *key).collect();
+    ensure!(versions.iter().all(|(key, _)| keys.contains(&key)), "and no other object: {versions:?}");
+    let er7 = it.aws.s3().get_object().bucket(&facts.bucket).key(&facts.key).set_version_id(facts.version_id.clone());
+    let er7 = er7.send().await?.body.collect().await?.into_bytes();
+    ensure!(er7 == Er7::canonical(message)?.as_str().as_bytes(), "the message itself");
+    Ok(end("stored", "stored"))
+}
+
+/// The outcomes of the cells, by their names; all of them have come to a permitted end.
+async fn outcomes(cells: &[Cell]) -> Result<Vec<String>> {
+    let it = Harness::new()?;
+    let mut found = roles(&it, "pipeline").await?;
+    found.extend(roles(&it, "identity").await?);
+    let mut listener = Listener::new(&it, json!({ "protocol": ["hl7v2"] }), &[]).await?;
+    let roles = &found;
+    let mut ends: Vec<(usize, Result<End>)> = stream::iter(cells.iter().enumerate())
+        .map(|(index, cell)| async move { (index, run(cell, roles).await.with_context(|| cell.name())) })
+        .buffer_unordered(48)
+        .collect()
+        .await;
+    ends.sort_unstable_by_key(|(index, _)| *index);
+    let ends: Vec<Result<End>> = ends.into_iter().map(|(_, end)| end).collect();
+    let failed: Vec<String> = ends.iter().filter_map(|it| it.as_ref().err().map(|it| format!("{it:#}"))).collect();
+    ensure!(failed.is_empty(), "{} of {} cells:\n{}", failed.len(), ends.len(), failed.join("\n"));
+    let ends: Vec<End> = ends.into_iter().collect::<Result<_>>()?;
+
+    let heard = listener.hear_of(ends.iter().flat_map(|it| &it.events).map(String::as_str).collect()).await?;
+    for (cell, end) in cells.iter().zip(&ends) {
+        let heard = heard.get(&end.source).context("events of every institute")?;
+        // Other submissions of a message whose POST seemed to fail are duplicates.
+        let ends: BTreeSet<_> =
+            heard.iter().filter(|id| !id.ends_with(".duplicate") && !id.ends_with(".released")).cloned().collect();
+        ensure!(ends == end.events, "{}: {ends:?} instead of {:?}", cell.name(), end.events);
+    }
+    let sources = ends.iter().map(|end| Ok(end.source.parse()?)).collect::<Result<_>>()?;
+    let report = it.audit_until_clean(sources).await?;
+    ensure!(report.checked.records == ends.len() as u64, "the audit looked at {} records", report.checked.records);
+    let letters = it.dead_letters().await?;
+    for end in &ends {
+        ensure!(!letters.iter().any(|body| body.contains(&end.source)), "{}: and a dead letter", end.outcome);
+    }
+    Ok(ends.into_iter().map(|it| it.outcome).collect())
+}
+
+const BEGIN: &str = "<!-- written by the test `faults`: begin -->\n";
+const END: &str = "<!-- end -->\n";
+
+/// The table, with what it says of cells that were not run.
+fn table(cells: &[Cell], outcomes: &[String]) -> String {
+    let mut text = format!("| worker | call | {} |\n|---|---|{}\n", KINDS.map(|it| it.1).join(" | "), "---|".repeat(KINDS.len()));
+    for site in &SITES {
+        let what = if site.what.is_empty() { String::new() } else { format!(": {}", site.what) };
+        let _ = write!(text, "| {} | `{}`{what} |", site.worker, site.action);
+        for (kind, _) in KINDS {
+            let mine = cells.iter().zip(outcomes).filter(|(cell, _)| std::ptr::eq(cell.site, site) && cell.kind == kind);
+            let (mut said, mut last) = (String::new(), "");
+            for (cell, outcome) in mine {
+                let label = match cell.length {
+                    Length::Once => "",
+                    Length::Long => "; long: ",
+                    Length::Lasting => "; lasting: ",
+                };
+                if outcome != last {
+                    said += label;
+                    said += outcome;
+                }
+                last = outcome;
+            }
+            let _ = write!(text, " {said} |");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[tokio::test]
+async fn whatever_call_fails_a_message_is_stored_once_or_held() -> Result<()> {
+    let is_all = std::env::var_os("SLUICE_FAULTS").is_some_and(|it| it == "all");
+    let cells = if is_all { Cell::all() } else { Cell::some() };
+    let outcomes = outcomes(&cells).await?;
+    let path = root().join("docs/FAULTS.md");
+    let text = std::fs::read_to_string(&path)?;
+    let (before, rest) = text.split_once(BEGIN).context("the table begins")?;
+    let (said, after) = rest.split_once(END).context("the table ends")?;
+    if !is_all {
+        // Each end is one that the table has for its cell.
+        for (cell, outcome) in cells.iter().zip(&outcomes) {
+            let row = said.lines().find(|line| row_of(line, cell.site)).with_context(|| format!("{}: no row", cell.name()))?;
+            let column = KINDS.iter().position(|it| it.0 == cell.kind).context("a kind")?;
+            let text = row.split(" | ").nth(column + 2).context("a cell")?.trim_end_matches(" |");
+            // How often the API refused it first depends on how busy the machine is.
+            let mut ends = text.split("; ").map(|it| end_of(it.trim_start_matches("long: ").trim_start_matches("lasting: ")));
+            ensure!(ends.any(|it| it == end_of(outcome)), "{}: {outcome}, and the table has {text}", cell.name());
+        }
+        return Ok(());
+    }
+    let table = table(&cells, &outcomes);
+    if std::env::var_os("INSTA_UPDATE").is_some_and(|it| it == "always") {
+        std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}"))?;
+        return Ok(());
+    }
+    assert_eq!(said, table);
+    Ok(())
+}
+
+/// `stored` of `503, then stored`.
+fn end_of(outcome: &str) -> &str {
+    outcome.rsplit_once("then ").map_or(outcome, |(_, end)| end)
+}
+
+fn row_of(line: &str, site: &Site) -> bool {
+    let what = if site.what.is_empty() { String::new() } else { format!(": {}", site.what) };
+    line.starts_with(&format!("| {} | `{}`{what} |", site.worker, site.action))
+}
