@@ -21,6 +21,8 @@ export interface Settings {
   bucket: string;
   table: string;
   identityPoolId: string;
+  /** Whether the catalog has the index by control id. */
+  hasSearchIndexes: boolean;
   audiences: Audience[];
   /** Institutes that staff are offered by name; any other can be typed. */
   institutes: string[];
@@ -55,7 +57,8 @@ export function readSettings(value: unknown): Settings {
   const audiences = Array.isArray(given["audiences"]) ? given["audiences"].map(audience) : [];
   if (audiences.length === 0) throw new Failure("settings", "audiences");
   const institutes = Array.isArray(given["institutes"]) ? given["institutes"].filter((it) => typeof it === "string") : [];
-  return { stack, region, endpointUrl, apiUrl, bucket, table, identityPoolId, audiences, institutes };
+  const hasSearchIndexes = given["hasSearchIndexes"] === true;
+  return { stack, region, endpointUrl, apiUrl, bucket, table, identityPoolId, hasSearchIndexes, audiences, institutes };
 }
 
 /** Fetches `settings.json`. */

@@ -30,6 +30,25 @@ const filter = async (page, label, value, more = {}) => {
   await form.getByRole("button", { name: "Filter", exact: true }).click();
 };
 
+/** On a telephone, each text of a chart is as large as the page's small print, inside of the chart, and on no other text. */
+const legible = async (page) => {
+  const before = page.viewportSize();
+  await page.setViewportSize({ width: 360, height: 740 });
+  const faults = () => page.evaluate(() => [...document.querySelectorAll("main svg.chart")].flatMap((svg) => {
+    const [chart, scale] = [svg.getBoundingClientRect(), svg.getScreenCTM().a];
+    const texts = [...svg.querySelectorAll("text")].map((it) => ({ box: it.getBoundingClientRect(), size: Number.parseFloat(getComputedStyle(it).fontSize) * scale, said: it.textContent }));
+    return texts.flatMap(({ box, size, said }, n) => [
+      ...(size < 11.5 ? [`${said} is ${size} pixels high`] : []),
+      ...(box.left < chart.left - 1 || box.right > chart.right + 1 ? [`${said} is cut off`] : []),
+      ...texts.slice(n + 1).filter((it) => box.left < it.box.right && it.box.left < box.right && box.top + 3 < it.box.bottom && it.box.top + 3 < box.bottom).map((it) => `${said} is on ${it.said}`),
+    ]);
+  }));
+  assert.ok((await page.locator("main svg.chart text").count()) > 8, "the charts have texts");
+  for (let tries = 0; (await faults()).length > 0 && tries < 100; tries++) await page.waitForTimeout(100);
+  assert.deepEqual(await faults(), []);
+  await page.setViewportSize(before);
+};
+
 const cases = {
   async "messages are listed, filtered, opened and read"() {
     const it = await open(browser);
@@ -61,8 +80,16 @@ const cases = {
         await shows(page, found ? /^1 message$/ : /^No messages of/);
       }
     }
-    await filter(page, "Status", "held");
-    await shows(page, `${world.held.length} messages`);
+    // A control id is asked of its own index, and held messages of theirs: none of the others is read.
+    const queries = async (label, value, text) => {
+      const before = asked.length;
+      await filter(page, label, value);
+      await shows(page, text);
+      const bodies = asked.slice(before).filter((it) => it.headers()["x-amz-target"]?.endsWith(".Query")).map((it) => it.postDataJSON());
+      return new Set(bodies.filter((it) => it.FilterExpression !== undefined || it.IndexName !== "by-received-at").map((it) => it.IndexName));
+    };
+    assert.deepEqual(await queries("Control id", world.controlId, /^1 message$/), new Set(["by-control-id"]));
+    assert.deepEqual(await queries("Status", "held", `${world.held.length} messages`), new Set(["by-held-since"]));
     await filter(page, "Sender", "NOBODY");
     await shows(page, /^No messages of/);
     await page.getByRole("button", { name: "Clear" }).click();
@@ -209,9 +236,18 @@ const cases = {
     await page.getByRole("button", { name: "Als Benutzer eines Instituts anmelden" }).waitFor();
     await it.context.close();
     const english = await open(browser);
+    const asked = [];
+    english.page.on("request", (request) => request.method() === "GET" && asked.push(request));
     await signIn(english, reader);
     await visit(english.page, "Overview");
     await shows(english.page, /^\d+ messages$/);
+    // The API counts, for whom IAM lets ask by the user's own signature.
+    const summary = asked.find((it) => it.url().startsWith(`${world.apiUrl}/institutes/${world.institute}/summary?from=`));
+    assert.match(summary.headers()["authorization"], /^AWS4-HMAC-SHA256 .*\/execute-api\//);
+    const counted = (await (await summary.response()).json()).counts.reduce((sum, it) => sum + it.count, 0);
+    await shows(english.page, `${counted} messages`);
+    assert.ok(counted >= ids.length + world.held.length, `${counted} are counted`);
+    await legible(english.page);
     await english.page.locator("summary", { hasText: "Numbers as a table" }).first().click();
     await isAccessible(english.page, "overview");
     await picture(english.page, "overview");

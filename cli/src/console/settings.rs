@@ -19,6 +19,8 @@ pub struct Settings {
     bucket: String,
     table: String,
     identity_pool_id: String,
+    /// Whether the catalog has the index by control id (`SearchIndexes`).
+    has_search_indexes: bool,
     audiences: Vec<Audience>,
     /// Institutes that staff are offered by name: those of the local system's users.
     institutes: BTreeSet<String>,
@@ -68,6 +70,7 @@ impl Settings {
             bucket: outputs.bucket.clone(),
             table: outputs.table.clone(),
             identity_pool_id: outputs.identity_pool_id.clone(),
+            has_search_indexes: output("SearchIndexes").as_deref() == Some("true"),
             audiences,
             institutes: users.filter(|it| !it.is_empty()).cloned().collect(),
             endpoint_url,

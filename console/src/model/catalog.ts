@@ -27,6 +27,8 @@ export const ID_DIGITS = 8;
 const PAGE = 100;
 /** DynamoDB reads at most 1 MiB a request: where what is asked for is rare, a page takes several. */
 const REQUESTS = 10;
+/** Each of them is a request more. */
+const HELD_PAGE = 50;
 
 /** Collects an expression's names and values. */
 export class Expression {
@@ -53,13 +55,19 @@ export class Expression {
   }
 }
 
-/** A page of an institute's records, newest first; those of an id's beginning in the order of their ids. */
+/** What a list is read from: where the fewest other records lie between those that are asked for. */
+function placeOf(session: Session, filter: Filter): "by-control-id" | "by-received-at" | "table" {
+  if (filter.id.length >= ID_DIGITS) return "table";
+  return filter.controlId !== "" && session.settings.hasSearchIndexes ? "by-control-id" : "by-received-at";
+}
+
+/** A page of an institute's records, newest first; those of an id's beginning in the order of their ids, held ones by when they were held. */
 export async function list(session: Session, institute: string, filter: Filter, after?: Item): Promise<Listing> {
+  const place = placeOf(session, filter);
+  if (filter.status === "held" && place === "by-received-at") return listHeld(session, institute, filter, after);
   const it = new Expression();
   const keys = [it.compare("source", "=", "source", institute)];
   const filters: string[] = [];
-  const byId = filter.id.length >= ID_DIGITS;
-  if (byId) keys.push(`begins_with(${it.name("message_id")}, ${it.value("id", filter.id.toLowerCase())})`);
   // BETWEEN has both ends: the last millisecond before `to`. A filter may not name a key of what is read.
   const last = filter.to === "" ? "" : new Date(Date.parse(filter.to) - 1).toISOString();
   const times = [
@@ -67,12 +75,15 @@ export async function list(session: Session, institute: string, filter: Filter, 
     ...(filter.from !== "" && last === "" ? [it.compare("received_at", ">=", "from", filter.from)] : []),
     ...(filter.from === "" && last !== "" ? [it.compare("received_at", "<=", "last", last)] : []),
   ];
-  (byId ? filters : keys).push(...times);
+  if (place === "table") keys.push(`begins_with(${it.name("message_id")}, ${it.value("id", filter.id.toLowerCase())})`);
+  // A tab stands between a control id and the arrival, and a line feed is the character after it (docs/READING.md).
+  if (place === "by-control-id") keys.push(`${it.compare("control_id_at", "BETWEEN", "first", `${filter.controlId}\t`)} AND ${it.value("after", `${filter.controlId}\n`)}`);
+  (place === "by-received-at" ? keys : filters).push(...times);
   const [type, event] = filter.type.toUpperCase().split("^");
   if (type !== undefined && type !== "") filters.push(it.compare("summary.messageType", "=", "type", type));
   if (event !== undefined && event !== "") filters.push(it.compare("summary.triggerEvent", "=", "event", event));
   if (filter.status !== "") filters.push(it.compare("status", "=", "status", filter.status));
-  if (filter.controlId !== "") filters.push(it.compare("summary.controlId", "=", "controlId", filter.controlId));
+  if (filter.controlId !== "" && place !== "by-control-id") filters.push(it.compare("summary.controlId", "=", "controlId", filter.controlId));
   if (filter.sender !== "") {
     const value = it.value("sender", filter.sender);
     filters.push(`(${it.name("summary.sendingApplication")} = ${value} OR ${it.name("summary.sendingFacility")} = ${value})`);
@@ -81,13 +92,13 @@ export async function list(session: Session, institute: string, filter: Filter, 
   let next = after;
   for (let request = 0; request < REQUESTS; request++) {
     const page = await query(session, {
-      ...(byId ? {} : { index: "by-received-at" }),
+      ...(place === "table" ? {} : { index: place }),
       keys: keys.join(" AND "),
       ...(filters.length === 0 ? { limit: PAGE } : { filter: filters.join(" AND ") }),
       names: it.names,
       values: it.values,
       ...(next === undefined ? {} : { after: next }),
-      ascending: byId,
+      ascending: place === "table",
     });
     records.push(...page.items.map(recordOf));
     next = page.next;
@@ -96,13 +107,34 @@ export async function list(session: Session, institute: string, filter: Filter, 
   return next === undefined ? { records } : { records, next };
 }
 
+/** Whether a record is what the filter asks for. */
+function fits({ status, summary, receivedAt }: CatalogRecord, filter: Filter): boolean {
+  const [type = "", event = ""] = filter.type.toUpperCase().split("^");
+  const is = (wanted: string, ...values: (string | undefined)[]): boolean => wanted === "" || values.includes(wanted);
+  return (
+    is(filter.status, status) && is(type, summary.messageType) && is(event, summary.triggerEvent) && is(filter.controlId, summary.controlId) &&
+    is(filter.sender, summary.sendingApplication, summary.sendingFacility) &&
+    (filter.from === "" || receivedAt >= filter.from) && (filter.to === "" || receivedAt < filter.to)
+  );
+}
+
+/** A page of held records, held last first: the index has their ids and nothing else that a list shows. */
+async function listHeld(session: Session, institute: string, filter: Filter, after?: Item): Promise<Listing> {
+  const page = await held(session, institute, after, { ascending: false, limit: HELD_PAGE });
+  const found = await Promise.all(page.records.map((it) => find(session, institute, it.messageId)));
+  const records = found.filter((it) => it !== undefined && fits(it, filter)) as CatalogRecord[];
+  return page.next === undefined ? { records } : { records, next: page.next };
+}
+
 /** An institute's held messages, those held longest first. */
-export async function held(session: Session, institute: string, after?: Item): Promise<Listing> {
+export async function held(
+  session: Session, institute: string, after?: Item, order: { ascending: boolean; limit?: number } = { ascending: true },
+): Promise<Listing> {
   const it = new Expression();
   const keys = it.compare("source", "=", "source", institute);
   const filter = it.compare("status", "=", "status", "held");
   const page = await query(session, {
-    index: "by-held-since", keys, filter, names: it.names, values: it.values, ascending: true,
+    index: "by-held-since", keys, filter, names: it.names, values: it.values, ...order,
     ...(after === undefined ? {} : { after }),
   });
   const records = page.items.map(recordOf);

@@ -18,20 +18,27 @@ export function useTexts(): Texts {
   return LANGUAGES[useContext(LanguageContext)];
 }
 
-const FORMATS = new Map<Language, Intl.DateTimeFormat>();
+const LENGTHS = {
+  whole: { dateStyle: "medium", timeStyle: "medium" },
+  /** For a chart: two fit below one on a telephone. */
+  hour: { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" },
+} as const satisfies Record<string, Intl.DateTimeFormatOptions>;
+type Length = keyof typeof LENGTHS;
+
+const FORMATS = new Map<string, Intl.DateTimeFormat>();
 
 /** To make one takes longer than to use it a hundred times. */
-function format(language: Language): Intl.DateTimeFormat {
-  const known = FORMATS.get(language) ?? new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
-  FORMATS.set(language, known);
+function format(language: Language, length: Length): Intl.DateTimeFormat {
+  const known = FORMATS.get(`${language} ${length}`) ?? new Intl.DateTimeFormat(language, LENGTHS[length]);
+  FORMATS.set(`${language} ${length}`, known);
   return known;
 }
 
 /** Shows times in the user's own zone. */
-export function useTime(): (rfc3339: string) => string {
+export function useTime(length: Length = "whole"): (rfc3339: string) => string {
   const language = useContext(LanguageContext);
   return (time) => {
     const at = Date.parse(time);
-    return Number.isNaN(at) ? "–" : format(language).format(at);
+    return Number.isNaN(at) ? "–" : format(language, length).format(at);
   };
 }

@@ -1,12 +1,30 @@
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { OUTCOMES, type Counts } from "../model/counts.js";
 import { useTexts, useTime } from "../text/index.js";
 
 const HOUR = 3600 * 1000;
-const [WIDTH, HEIGHT, LEFT, BOTTOM] = [720, 180, 40, 20];
+const [HEIGHT, LEFT, BOTTOM] = [180, 40, 20];
+
+/** The width that a chart has on the page. A chart is drawn in the page's own pixels, so that its texts are as large as all others. */
+function useWidth() {
+  const chart = useRef<SVGSVGElement>(null);
+  const [width, setWidth] = useState(320);
+  useLayoutEffect(() => {
+    const svg = chart.current;
+    if (svg === null) return;
+    const measure = (): void => setWidth(Math.max(200, Math.floor(svg.getBoundingClientRect().width)));
+    const observer = new ResizeObserver(() => requestAnimationFrame(measure));
+    observer.observe(svg);
+    measure();
+    return () => observer.disconnect();
+  }, []);
+  return [chart, width] as const;
+}
 
 /** Bars by hour, one on the other by outcome. Each outcome has a pattern, so that the chart reads without colour. */
 export function HourChart({ hours, last }: { hours: Counts["hours"]; last: number }) {
-  const [t, time] = [useTexts(), useTime()];
+  const [t, time] = [useTexts(), useTime("hour")];
+  const [chart, width] = useWidth();
   const end = Math.floor(Date.now() / HOUR) * HOUR;
   const columns = Array.from({ length: last }, (_, n) => {
     const hour = `${new Date(end - (last - 1 - n) * HOUR).toISOString().slice(0, 13)}:00:00Z`;
@@ -14,25 +32,27 @@ export function HourChart({ hours, last }: { hours: Counts["hours"]; last: numbe
   });
   const sum = (counts: ReadonlyMap<string, number>): number => [...counts.values()].reduce((a, b) => a + b, 0);
   const most = Math.max(1, ...columns.map((it) => sum(it.counts)));
-  const width = (WIDTH - LEFT) / last;
+  const step = (width - LEFT) / last;
+  // Between two bars there is a pixel, where there is room for it.
+  const bar = Math.max(1, step - (step > 3 ? 1 : 0));
   const scale = (HEIGHT - BOTTOM - 10) / most;
   const seen = OUTCOMES.filter((it) => columns.some(({ counts }) => counts.has(it)));
   return (
     <figure>
-      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={t.overview.hours} class="chart">
+      <svg ref={chart} viewBox={`0 0 ${width} ${HEIGHT}`} role="img" aria-label={t.overview.hours} class="chart">
         <Patterns />
-        <line x1={LEFT} x2={WIDTH} y1={HEIGHT - BOTTOM} y2={HEIGHT - BOTTOM} class="axis" />
+        <line x1={LEFT} x2={width} y1={HEIGHT - BOTTOM} y2={HEIGHT - BOTTOM} class="axis" />
         <text x={LEFT - 6} y={16} text-anchor="end">{most}</text>
         <text x={LEFT - 6} y={HEIGHT - BOTTOM} text-anchor="end">0</text>
         <text x={LEFT} y={HEIGHT - 4}>{time(columns[0]?.hour ?? "")}</text>
-        <text x={WIDTH} y={HEIGHT - 4} text-anchor="end">{time(columns[last - 1]?.hour ?? "")}</text>
+        <text x={width} y={HEIGHT - 4} text-anchor="end">{time(columns[last - 1]?.hour ?? "")}</text>
         {columns.map(({ hour, counts }, n) => {
           let top = HEIGHT - BOTTOM;
           return seen.map((it) => {
             const high = (counts.get(it) ?? 0) * scale;
             top -= high;
             return high === 0 ? null : (
-              <rect key={`${hour}${it}`} x={LEFT + n * width + 0.5} y={top} width={Math.max(1, width - 1)} height={high} fill={`url(#${it})`} class={`bar ${it}`} />
+              <rect key={`${hour}${it}`} x={LEFT + n * step} y={top} width={bar} height={high} fill={`url(#${it})`} class={`bar ${it}`} />
             );
           });
         })}
@@ -65,6 +85,8 @@ function Patterns() {
 }
 
 const ROW = 24;
+/** Room for names beside the bars, and for numbers behind them. */
+const [NAMES, NUMBERS] = [150, 60];
 
 /** A name as it fits beside a bar: an SVG's text has no line breaks, and characters that are not seen have nothing to show there. */
 function label(name: string): string {
@@ -74,14 +96,16 @@ function label(name: string): string {
 
 /** Bars with their names and numbers beside them. */
 export function BarChart({ title, bars }: { title: string; bars: (readonly [string, number])[] }) {
+  const [chart, width] = useWidth();
   const most = Math.max(1, ...bars.map(([, n]) => n));
+  const room = Math.max(20, width - NAMES - NUMBERS);
   return (
-    <svg viewBox={`0 0 360 ${Math.max(1, bars.length) * ROW}`} role="img" aria-label={title} class="chart">
+    <svg ref={chart} viewBox={`0 0 ${width} ${Math.max(1, bars.length) * ROW}`} role="img" aria-label={title} class="chart">
       {bars.map(([name, n], at) => (
         <g key={name}>
-          <text x="136" y={at * ROW + 16} text-anchor="end">{label(name)}</text>
-          <rect x="142" y={at * ROW + 4} width={Math.max(1, (n / most) * 160)} height={ROW - 8} class="bar plain" />
-          <text x={148 + (n / most) * 160} y={at * ROW + 16}>{n}</text>
+          <text x={NAMES - 6} y={at * ROW + 16} text-anchor="end">{label(name)}</text>
+          <rect x={NAMES} y={at * ROW + 4} width={Math.max(1, (n / most) * room)} height={ROW - 8} class="bar plain" />
+          <text x={NAMES + 6 + (n / most) * room} y={at * ROW + 16}>{n}</text>
         </g>
       ))}
     </svg>

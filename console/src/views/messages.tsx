@@ -61,7 +61,7 @@ export function Messages({ session, institute }: Props) {
       {first.value === undefined && failure === undefined && <p role="status">{t.loading}</p>}
       {first.value !== undefined && (
         <>
-          <Status>{records.length === 0 ? t.messages.empty(institute) : t.messages.count(records.length, next !== undefined)}</Status>
+          <Status>{records.length === 0 ? (next === undefined ? t.messages.empty(institute) : t.messages.emptySoFar) : t.messages.count(records.length, next !== undefined)}</Status>
           {records.length > 0 && <Table records={records} open={setOpened} />}
           {next !== undefined && <button type="button" onClick={() => void goOn()}>{t.messages.more}</button>}
           <p class="quiet">{t.messages.live}</p>

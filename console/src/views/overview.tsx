@@ -41,11 +41,13 @@ function spoken(milliseconds: number): string {
 function Numbers({ counts, hours }: { counts: Counts; hours: number }) {
   const t = useTexts();
   const outcomes = new Map(OUTCOMES.flatMap((it) => (counts.outcomes.has(it) ? [[t.overview.outcomeNames[it], counts.outcomes.get(it) ?? 0] as const] : [])));
+  const senders = new Map([...counts.senders].map(([name, it]) => [name, it.messages] as const));
   const at = (part: number): string => spoken(counts.delays[Math.floor((counts.delays.length - 1) * part)] ?? 0);
   return (
     <>
       <Status>{t.overview.total(counts.total, counts.complete)}</Status>
       {counts.delays.length > 0 && <p>{t.overview.delay(at(0.5), at(0.95))}</p>}
+      {counts.read < counts.total && <p class="quiet">{t.overview.newest(counts.read)}</p>}
       <section>
         <h2>{t.overview.hours}</h2>
         <HourChart hours={counts.hours} last={hours} />
@@ -54,7 +56,7 @@ function Numbers({ counts, hours }: { counts: Counts; hours: number }) {
       <div class="columns">
         <Breakdown title={t.overview.outcomes} head={t.overview.outcome} counts={outcomes} />
         <Breakdown title={t.overview.types} head={t.overview.type} counts={counts.types} />
-        <Breakdown title={t.overview.senders} head={t.overview.sender} counts={counts.senders} />
+        <Breakdown title={t.overview.senders} head={t.overview.sender} counts={senders} last={new Map([...counts.senders].map(([name, it]) => [name, it.last] as const))} />
       </div>
     </>
   );
@@ -81,9 +83,9 @@ function HourTable({ hours }: { hours: Counts["hours"] }) {
   );
 }
 
-/** The most frequent of something, and the rest as a table. */
-function Breakdown({ title, head, counts }: { title: string; head: string; counts: ReadonlyMap<string, number> }) {
-  const t = useTexts();
+/** The most frequent of something, and all of it as a table, with the last time that each was seen if that is known. */
+function Breakdown({ title, head, counts, last }: { title: string; head: string; counts: ReadonlyMap<string, number>; last?: ReadonlyMap<string, string> }) {
+  const [t, time] = [useTexts(), useTime()];
   const sorted = [...counts].sort(([, a], [, b]) => b - a);
   return (
     <section>
@@ -93,8 +95,12 @@ function Breakdown({ title, head, counts }: { title: string; head: string; count
         <summary>{t.overview.table}</summary>
         <table>
           <caption>{title}</caption>
-          <thead><tr><th scope="col">{head}</th><th scope="col">{t.overview.messages}</th></tr></thead>
-          <tbody>{sorted.map(([name, n]) => <tr key={name}><th scope="row"><Untrusted text={name} /></th><td>{n}</td></tr>)}</tbody>
+          <thead><tr><th scope="col">{head}</th><th scope="col">{t.overview.messages}</th>{last !== undefined && <th scope="col">{t.overview.last}</th>}</tr></thead>
+          <tbody>
+            {sorted.map(([name, n]) => (
+              <tr key={name}><th scope="row"><Untrusted text={name} /></th><td>{n}</td>{last !== undefined && <td>{time(last.get(name) ?? "")}</td>}</tr>
+            ))}
+          </tbody>
         </table>
       </details>
     </section>
