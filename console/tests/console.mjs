@@ -138,6 +138,38 @@ const cases = {
     await it.context.close();
   },
 
+  async "two messages are compared"() {
+    const it = await open(browser);
+    const { page } = it;
+    await signIn(it, reader);
+    const [admission, report] = [world.messages.admission, world.messages.report];
+    for (const id of [admission, report]) await row(page, id).getByRole("checkbox").check();
+    // A third cannot be chosen.
+    await page.waitForFunction(() => document.querySelectorAll("tbody input:not(:disabled)").length === 2);
+    await page.getByRole("button", { name: "Compare the two chosen messages" }).click();
+    await shows(page, /^\d+ of \d+ places differ$/);
+    const place = (name) => page.getByRole("row").filter({ has: page.getByText(name, { exact: true }) });
+    const cells = async (name) => (await place(name).first().getByRole("cell").allTextContents()).map((text) => text.trim());
+    assert.deepEqual(await cells("MSH-9.1"), ["≠ changed", "ADT", "ORU"]);
+    assert.deepEqual(await cells("OBX[2]-2.1"), ["+ only right", "", "ED"]);
+    assert.match((await cells("EVN-1.1")).join(" "), /^− only left A01 $/);
+    assert.equal(await place("PID-5.1").count(), 0, "what is the same is hidden");
+    await isAccessible(page, "compare");
+    await page.getByLabel("Show what is the same, too").check();
+    assert.deepEqual(await cells("PID-5.1"), ["", "DOE", "DOE"]);
+    await picture(page, "compare");
+    // A hostile one, on the left as it was chosen first.
+    await page.keyboard.press("Escape");
+    await row(page, admission).getByRole("checkbox").uncheck();
+    await row(page, report).getByRole("checkbox").uncheck();
+    for (const id of [world.messages.hostile, admission]) await row(page, id).getByRole("checkbox").check();
+    await page.getByRole("button", { name: "Compare the two chosen messages" }).click();
+    await shows(page, "<script>globalThis.owned = true</script>");
+    assert.equal(await page.evaluate(() => globalThis.owned), undefined);
+    await leavesNothing(it, secrets);
+    await it.context.close();
+  },
+
   async "hostile content is text"() {
     const it = await open(browser);
     const { page } = it;
@@ -216,6 +248,14 @@ const cases = {
     await fileRow("<b>dropped</b>.hl7").getByText("ADT^A01, 1 message").waitFor();
     assert.equal(await page.getByLabel("Send id_rsa").isChecked(), false);
     await fileRow("id_rsa").getByText("does not begin as HL7").waitFor();
+    // What a receiver would trip over is said, and is sent nevertheless if one wants to.
+    const odd = file("odd.hl7", Buffer.from("MSH|^~\\&|HIS|WEST|LAKE|HUB|2026||ADT^A01||P|\rPID|1||1||M\xfcller\rgarbage\r", "latin1"));
+    await page.locator("input[type=file]").setInputFiles([odd]);
+    await fileRow("odd.hl7").getByText("MSH-10 is empty").waitFor();
+    for (const said of ["MSH-12 names no version", "its bytes are no UTF-8", "line 3 begins with no segment"]) await fileRow("odd.hl7").getByText(said).waitFor();
+    await isAccessible(page, "send, with files");
+    await page.getByLabel("Send odd.hl7").uncheck();
+    assert.equal(await fileRow("new.hl7").getByRole("listitem").count(), 0, "a good file has no problem");
     let bodies = 0;
     page.on("request", (request) => (bodies += request.method() === "POST" && request.url().endsWith("/er7") ? 1 : 0));
     await page.getByRole("button", { name: "Send 3 files" }).click();

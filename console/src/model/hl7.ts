@@ -32,14 +32,22 @@ export interface Look {
   /** `ADT^A01` of the first message. */
   kind: string;
   messages: number;
+  /** What will trouble its receivers. For a batch: of its first message. */
+  problems: Finding[];
   isEmpty: boolean;
   isTooLarge: boolean;
+}
+
+/** Something of a file that will trouble its receivers; where it is one line, which, from 1. */
+export interface Finding {
+  what: "delimiters" | "charset" | "type" | "controlId" | "version" | "segment";
+  line: number;
 }
 
 /** The API takes bodies up to 4 MiB. */
 export const MOST_BYTES = 4 * 1024 * 1024;
 
-/** Looks at the bytes of a file, without judging more than its beginning. */
+/** Looks at the bytes of a file, without judging more than what anybody would trip over. `sluice hl7 validate` compares a file with the standard. */
 export function look(bytes: Uint8Array): Look {
   const text = new TextDecoder("latin1").decode(bytes).replace(/^(?:\xef\xbb\xbf)?[\x0b\s]*/, "");
   const isHl7 = /^(?:MSH|FHS|BHS)[^A-Za-z0-9\s]/.test(text);
@@ -50,9 +58,44 @@ export function look(bytes: Uint8Array): Look {
     isHl7,
     kind: isHl7 ? [code, event].filter((it) => it !== undefined && /^[A-Za-z0-9]{1,10}$/.test(it)).join("^") : "",
     messages: isHl7 ? (text.match(/(?:^|[\r\n])MSH[^A-Za-z0-9\s]/g)?.length ?? 0) : 0,
+    problems: isHl7 ? problemsOf(text, bytes) : [],
     isEmpty: bytes.length === 0,
     isTooLarge: bytes.length > MOST_BYTES,
   };
+}
+
+function problemsOf(text: string, bytes: Uint8Array): Finding[] {
+  const found: Finding[] = [];
+  const add = (what: Finding["what"], line = 1): void => void found.push({ what, line });
+  const lines = text.split(/\r\n|\r|\n/);
+  const at = lines.findIndex((it) => it.startsWith("MSH"));
+  const header = lines[at] ?? "";
+  const separator = header.charAt(3);
+  const fields = header.split(separator);
+  // fields[n] is MSH-(n + 1).
+  const field = (n: number): string => (fields[n - 1] ?? "").trim();
+  const encoding = field(2);
+  if (at < 0 || /[A-Za-z0-9\s]/.test(encoding) || encoding.length < 1 || encoding.length > 5) {
+    add("delimiters", at + 1);
+    return found;
+  }
+  if (field(9) === "") add("type", at + 1);
+  if (field(10) === "") add("controlId", at + 1);
+  if (field(12) === "") add("version", at + 1);
+  const isUtf8 = (): boolean => {
+    try {
+      return new TextDecoder("utf-8", { fatal: true }).decode(bytes) !== undefined;
+    } catch {
+      return false;
+    }
+  };
+  if (field(18) === "" && !isUtf8()) add("charset", at + 1);
+  // The first is enough: a text that is folded has many.
+  const end = lines.findIndex((it, n) => n > at && /^(?:MSH|BTS|FTS)/.test(it));
+  const own = lines.slice(at, end < 0 ? lines.length : end);
+  const bad = own.findIndex((it) => it.trim() !== "" && !/^[\x1c]/.test(it) && !/^[A-Z][A-Z0-9]{2}/.test(it));
+  if (bad >= 0) add("segment", at + bad + 1);
+  return found;
 }
 
 /** A document inside of a message: OBX-5 of the type ED (encapsulated data). */

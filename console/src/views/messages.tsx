@@ -1,10 +1,11 @@
 import { memo } from "preact/compat";
-import { useState } from "preact/hooks";
+import { useCallback, useState } from "preact/hooks";
 import type { Session } from "../auth/session.js";
 import { asFailure, type Failure } from "../failure.js";
 import { EVERYTHING, ID_DIGITS, list, type Filter, type Listing } from "../model/catalog.js";
 import { kind, sender, STATUSES, type CatalogRecord, type Status as RecordStatus } from "../model/record.js";
 import { useTexts, useTime } from "../text/index.js";
+import { Compare } from "./compare.js";
 import { useEvery, useLoaded } from "./hooks.js";
 import { Message } from "./message.js";
 import { Badge, Heading, ShortId, Status, Trouble, Untrusted } from "./parts.js";
@@ -27,11 +28,21 @@ export function Messages({ session, institute }: Props) {
   const [more, setMore] = useState<Listing>({ records: [] });
   const [stopped, setStopped] = useState<Failure>();
   const [opened, setOpened] = useState<CatalogRecord>();
+  const [compared, setCompared] = useState<CatalogRecord[]>([]);
+  const [comparing, setComparing] = useState(false);
+  const choose = useCallback((record: CatalogRecord, on: boolean) => {
+    setCompared((known) => [...known.filter((it) => it.messageId !== record.messageId), ...(on ? [record] : [])]);
+  }, []);
   const first = useLoaded(() => list(session, institute, filter), [session, institute, filter]);
   useEvery(LIVE_MILLISECONDS, () => {
-    if (opened === undefined && !first.busy && isPassing(first.failure)) first.again();
+    if (opened === undefined && !comparing && !first.busy && isPassing(first.failure)) first.again();
   });
   if (opened !== undefined) return <Message session={session} record={opened} close={() => setOpened(undefined)} />;
+
+  const [one, other] = compared;
+  if (comparing && one !== undefined && other !== undefined) {
+    return <Compare session={session} records={[one, other]} close={() => setComparing(false)} />;
+  }
 
   const next = more.records.length === 0 ? first.value?.next : more.next;
   const seen = new Set<string>();
@@ -62,7 +73,13 @@ export function Messages({ session, institute }: Props) {
       {first.value !== undefined && (
         <>
           <Status>{records.length === 0 ? (next === undefined ? t.messages.empty(institute) : t.messages.emptySoFar) : t.messages.count(records.length, next !== undefined)}</Status>
-          {records.length > 0 && <Table records={records} open={setOpened} />}
+          {compared.length > 0 && (
+            <div class="buttons">
+              <span>{t.compare.lead(compared.length)}</span>
+              <button type="button" class="primary" disabled={compared.length < 2} onClick={() => setComparing(true)}>{t.compare.button}</button>
+            </div>
+          )}
+          {records.length > 0 && <Table {...{ records, compared, choose, open: setOpened, mayRead: !session.isStaff }} />}
           {next !== undefined && <button type="button" onClick={() => void goOn()}>{t.messages.more}</button>}
           <p class="quiet">{t.messages.live}</p>
         </>
@@ -71,7 +88,16 @@ export function Messages({ session, institute }: Props) {
   );
 }
 
-function Table({ records, open }: { records: CatalogRecord[]; open: (it: CatalogRecord) => void }) {
+interface TableProps {
+  records: CatalogRecord[];
+  compared: CatalogRecord[];
+  choose: (it: CatalogRecord, on: boolean) => void;
+  open: (it: CatalogRecord) => void;
+  /** Whether what is in the messages can be compared. */
+  mayRead: boolean;
+}
+
+function Table({ records, compared, choose, open, mayRead }: TableProps) {
   const t = useTexts();
   const columns = t.messages.columns;
   return (
@@ -79,10 +105,12 @@ function Table({ records, open }: { records: CatalogRecord[]; open: (it: Catalog
       <table>
         <caption>{t.messages.caption}</caption>
         <thead>
-          <tr>{[columns.id, columns.received, columns.type, columns.status, columns.sender, columns.control].map((it) => <th key={it} scope="col">{it}</th>)}</tr>
+          <tr>{[columns.id, columns.received, columns.type, columns.status, columns.sender, columns.control, ...(mayRead ? [t.compare.column] : [])].map((it) => <th key={it} scope="col">{it}</th>)}</tr>
         </thead>
         <tbody>
-          {records.map((it) => <Row key={it.messageId} record={it} open={open} />)}
+          {records.map((it) => (
+            <Row key={it.messageId} record={it} open={open} choose={choose} mayRead={mayRead} isChosen={compared.some((chosen) => chosen.messageId === it.messageId)} isFull={compared.length === 2} />
+          ))}
         </tbody>
       </table>
     </div>
@@ -90,7 +118,7 @@ function Table({ records, open }: { records: CatalogRecord[]; open: (it: Catalog
 }
 
 /** Drawn once: of a long list only what is new is. */
-const Row = memo(({ record, open }: { record: CatalogRecord; open: (it: CatalogRecord) => void }) => {
+const Row = memo(({ record, open, choose, mayRead, isChosen, isFull }: Omit<TableProps, "records" | "compared"> & { record: CatalogRecord; isChosen: boolean; isFull: boolean }) => {
   const [t, time] = [useTexts(), useTime()];
   return (
     <tr>
@@ -104,6 +132,11 @@ const Row = memo(({ record, open }: { record: CatalogRecord; open: (it: CatalogR
       <td><Badge record={record} /></td>
       <td><Untrusted text={sender(record.summary)} /></td>
       <td><Untrusted text={record.summary.controlId ?? "–"} /></td>
+      {mayRead && (
+        <td>
+          <input type="checkbox" aria-label={t.compare.choose(record.messageId.slice(0, 12))} checked={isChosen} disabled={record.status !== "stored" || (isFull && !isChosen)} onChange={(event) => choose(record, event.currentTarget.checked)} />
+        </td>
+      )}
     </tr>
   );
 });

@@ -2,7 +2,7 @@ import { useRef, useState } from "preact/hooks";
 import type { Session } from "../auth/session.js";
 import { asFailure, type Failure } from "../failure.js";
 import { statuses, submit, type Taken } from "../model/api.js";
-import { look, type Look } from "../model/hl7.js";
+import { look, type Finding, type Look } from "../model/hl7.js";
 import { useTexts } from "../text/index.js";
 import { useEvery } from "./hooks.js";
 import { Heading, Status, Trouble, Untrusted } from "./parts.js";
@@ -16,6 +16,13 @@ interface Entry {
 
 const FINAL = ["stored", "held", "discarded", "failed"];
 const STATUS_MILLISECONDS = 1500;
+
+/** What to know before a file is sent. None of it stops anybody: a lake keeps what its senders send. */
+function Problems({ found }: { found: Finding[] }) {
+  const words = useTexts().send.problems;
+  if (found.length === 0) return null;
+  return <ul class="problems">{found.map(({ what, line }) => <li key={what}>{what === "segment" ? words.segment(line) : words[what]}</li>)}</ul>;
+}
 
 export function Send({ session }: { session: Session }) {
   const t = useTexts();
@@ -109,7 +116,7 @@ export function Send({ session }: { session: Session }) {
                   <tr key={n}>
                     <td><input type="checkbox" aria-label={t.send.include(it.file.name)} checked={it.chosen} disabled={isSending || it.taken !== undefined || it.look.isEmpty || it.look.isTooLarge} onChange={(event) => change(it, { chosen: event.currentTarget.checked })} /></td>
                     <td><Untrusted text={it.file.name} /></td>
-                    <td>{it.look.isEmpty ? t.send.empty : it.look.isTooLarge ? t.send.tooLarge : it.look.isHl7 ? t.send.isHl7(it.look.kind, it.look.messages) : t.send.notHl7}</td>
+                    <td>{it.look.isEmpty ? t.send.empty : it.look.isTooLarge ? t.send.tooLarge : it.look.isHl7 ? <>{t.send.isHl7(it.look.kind, it.look.messages)}<Problems found={it.look.problems} /></> : t.send.notHl7}</td>
                     <td>{outcome(it)}</td>
                   </tr>
                 ))}
