@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use sluice_tests::Harness;
 
 use call::{Answer, Ask, Call};
-use rows::{Row, Twin, Verdict};
+use rows::{Expected, Row, Twin};
 use world::{Place, Who, World};
 
 use crate::permissions;
@@ -37,14 +37,14 @@ fn is_denied(answer: &Answer) -> bool {
 }
 
 /// Sends the calls and compares each answer.
-async fn judged_by_aws(world: &World, who: Who, calls: &[Call], expected: Verdict) -> Result<()> {
+async fn judged_by_aws(world: &World, who: Who, calls: &[Call], expected: Expected) -> Result<()> {
     for call in calls.iter().filter(|it| it.is_request()) {
         let answer = world.send(who, call).await?;
         let as_expected = match expected {
-            Verdict::Allowed => answer.status < 300,
-            Verdict::Refused => is_denied(&answer),
-            Verdict::BadRequest(code) => answer.status == 400 && answer.code == code,
-            Verdict::Open => true,
+            Expected::Allowed => answer.status < 300,
+            Expected::Refused => is_denied(&answer),
+            Expected::BadRequest(code) => answer.status == 400 && answer.code == code,
+            Expected::Open => true,
         };
         ensure!(as_expected, "{expected:?} it should be: {} {} {}\n  {call:?}", answer.status, answer.code, answer.body);
     }
@@ -52,8 +52,8 @@ async fn judged_by_aws(world: &World, who: Who, calls: &[Call], expected: Verdic
 }
 
 /// Asks the second judge. An attempt of several steps is allowed if its first is: the others depend on what that does.
-fn judged_by_policy(world: &World, who: Who, calls: &[Call], expected: Verdict) -> Result<()> {
-    let steps = if expected == Verdict::Allowed { calls.get(..1).unwrap_or_default() } else { calls };
+fn judged_by_policy(world: &World, who: Who, calls: &[Call], expected: Expected) -> Result<()> {
+    let steps = if expected == Expected::Allowed { calls.get(..1).unwrap_or_default() } else { calls };
     for call in steps.iter().filter(|it| !it.asks.is_empty()) {
         // The sample's bucket and table are encrypted with keys of AWS, for which nobody is asked.
         let skipped = |ask: &Ask| world.is_sample && call.is_request() && ask.keys.iter().any(|(key, _)| key == "kms:ViaService");
@@ -63,9 +63,9 @@ fn judged_by_policy(world: &World, who: Who, calls: &[Call], expected: Verdict) 
         }
         let allowed = may.iter().all(|it| *it);
         match expected {
-            Verdict::Allowed => ensure!(allowed, "allowed it should be, of its questions {may:?} are: {call:?}"),
-            Verdict::Refused => ensure!(!allowed, "refused it should be: {call:?}"),
-            Verdict::BadRequest(_) | Verdict::Open => {}
+            Expected::Allowed => ensure!(allowed, "allowed it should be, of its questions {may:?} are: {call:?}"),
+            Expected::Refused => ensure!(!allowed, "refused it should be: {call:?}"),
+            Expected::BadRequest(_) | Expected::Open => {}
         }
     }
     Ok(())
@@ -78,7 +78,7 @@ async fn judged(world: &World, sample: &World, row: &Row) -> Result<()> {
     let before = world.state(&place).await?;
     judged_by_aws(world, row.who, &calls, row.here).await?;
     judged_by_policy(world, row.who, &calls, row.here)?;
-    if row.here != Verdict::Allowed {
+    if row.here != Expected::Allowed {
         ensure!(before == world.state(&place).await?, "it was refused, and yet something has changed");
         ensure!(before.len() > 2, "there was nothing to change");
     }
@@ -90,9 +90,9 @@ async fn judged(world: &World, sample: &World, row: &Row) -> Result<()> {
     match row.twin {
         Twin::Own(who, calls) => {
             let calls = calls(&place);
-            judged_by_aws(world, who, &calls, Verdict::Allowed).await.context("its twin")?;
+            judged_by_aws(world, who, &calls, Expected::Allowed).await.context("its twin")?;
             for call in &calls {
-                judged_by_policy(world, who, std::slice::from_ref(call), Verdict::Allowed).context("its twin")?;
+                judged_by_policy(world, who, std::slice::from_ref(call), Expected::Allowed).context("its twin")?;
             }
         }
         Twin::Root => {
@@ -223,11 +223,11 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
 }
 
 /// A row as the document shows it.
-fn shown(id: &str, tried: &str, sample: Verdict, here: Verdict, judges: &str) -> String {
+fn shown(id: &str, tried: &str, sample: Expected, here: Expected, judges: &str) -> String {
     let cell = |verdict| match verdict {
-        Verdict::Allowed => "**allowed**",
-        Verdict::Refused | Verdict::BadRequest(_) => "refused",
-        Verdict::Open => "–",
+        Expected::Allowed => "**allowed**",
+        Expected::Refused | Expected::BadRequest(_) => "refused",
+        Expected::Open => "–",
     };
     format!("| `{id}` | {tried} | {} | {} | {judges} |", cell(sample), cell(here))
 }
@@ -247,8 +247,8 @@ fn the_document_shows_every_row_and_no_other() -> Result<()> {
             shown(row.id, row.tried, row.sample, row.here, &judges)
         }));
     }
-    tables.extend(tokens::ROWS.iter().map(|row| shown(row.id, row.tried, row.sample, Verdict::Refused, "A")));
-    tables.extend(claims::ROWS.iter().map(|row| shown(row.id, row.tried, Verdict::Open, Verdict::Refused, "A P")));
+    tables.extend(tokens::ROWS.iter().map(|row| shown(row.id, row.tried, row.sample, Expected::Refused, "A")));
+    tables.extend(claims::ROWS.iter().map(|row| shown(row.id, row.tried, Expected::Open, Expected::Refused, "A P")));
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SECURITY.md"))?;
     let in_page: Vec<&str> = page.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 6).collect();
     let missing: Vec<_> = tables.iter().filter(|row| !in_page.contains(&row.as_str())).map(String::as_str).collect();

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::error::ExitCode;
 use crate::local::Authorization;
-use crate::operator::policies::{self, Verdict};
+use crate::operator::policies::{self, AuthorizeAnswer};
 use crate::operator::workspace::Workspace;
 use crate::output::{Output, one_line};
 use client::Client;
@@ -66,7 +66,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         output.reporter.say(warning);
     }
     match policies::ask(&folder, &outputs, &token, &args.route.method, &args.route.path).await? {
-        Verdict::Decided(explanation) => {
+        AuthorizeAnswer::Decided(explanation) => {
             if output.is_json() {
                 output.json(&explanation)?;
             } else {
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             }
             Ok(if explanation.decision == "allow" { ExitCode::Success } else { ExitCode::Failed })
         }
-        Verdict::Refused(refused) => {
+        AuthorizeAnswer::Refused(refused) => {
             let reason = refused.to_string();
             if output.is_json() {
                 output.json(&serde_json::json!({ "decision": "refused", "refused": refused.name(), "reason": reason }))?;

@@ -43,7 +43,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let deployment = if as_staff { deployment.for_staff()? } else { deployment.for_institutes() };
     let last_here = last.filter(|last| last.deployment.user_pool_id == deployment.user_pool_id);
     let email = args.email.or_else(|| last_here.map(|last| last.email));
-    let mut person: Box<dyn Asked> = if args.password_stdin {
+    let mut person: Box<dyn LoginPrompt> = if args.password_stdin {
         Box::new(Lines { reporter: output.reporter.clone() })
     } else {
         ensure_terminal()?;
@@ -95,7 +95,7 @@ fn ensure_terminal() -> Result<()> {
 }
 
 /// Where the account's name and its password come from.
-trait Asked: Person {
+trait LoginPrompt: Person {
     fn email(&mut self) -> Result<String>;
     fn password(&mut self, email: &str) -> Result<SecretString>;
 }
@@ -121,7 +121,7 @@ impl Person for Terminal {
     }
 }
 
-impl Asked for Terminal {
+impl LoginPrompt for Terminal {
     fn email(&mut self) -> Result<String> {
         Reporter::for_stderr().say("E-mail address:");
         line()
@@ -156,7 +156,7 @@ impl Person for Lines {
     }
 }
 
-impl Asked for Lines {
+impl LoginPrompt for Lines {
     fn email(&mut self) -> Result<String> {
         bail!("whose password? `sluice login EMAIL --password-stdin`")
     }

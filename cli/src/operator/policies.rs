@@ -13,7 +13,7 @@ use client::outputs::Outputs;
 
 /// What the policies say to a request with a token.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum AuthorizeAnswer {
     /// The token is good; this is what they decide about it, and why.
     Decided(Box<Explanation>),
     /// The token is no good, so that nobody asks them.
@@ -77,7 +77,13 @@ pub(crate) fn template(folder: &Path) -> Result<serde_json::Value> {
 /// # Errors
 /// When the folder does not validate, the deployment's issuers do not fit it, or an issuer's keys cannot be had, for which
 /// the process ends with [`crate::ExitCode::Environment`].
-pub(crate) async fn ask(folder: &Path, outputs: &Outputs, token: &SecretString, method: &str, path: &str) -> Result<Verdict> {
+pub(crate) async fn ask(
+    folder: &Path,
+    outputs: &Outputs,
+    token: &SecretString,
+    method: &str,
+    path: &str,
+) -> Result<AuthorizeAnswer> {
     let policies = load(folder)?;
     let issuers: Issuers = outputs.stack_output("Issuers")?.parse().context("the deployment's output `Issuers`")?;
     let options = Options { cognito_endpoint: outputs.endpoint_url.clone(), ..Options::default() };
@@ -86,9 +92,9 @@ pub(crate) async fn ask(folder: &Path, outputs: &Outputs, token: &SecretString, 
     match verifier.verify(token).await {
         Ok(verified) => {
             let decider = Decider::new(&issuers, policies, Engine::InProcess);
-            Ok(Verdict::Decided(Box::new(decider.explain(&verified, method, path))))
+            Ok(AuthorizeAnswer::Decided(Box::new(decider.explain(&verified, method, path))))
         }
-        Err(VerifyError::Refused(refused)) => Ok(Verdict::Refused(refused)),
+        Err(VerifyError::Refused(refused)) => Ok(AuthorizeAnswer::Refused(refused)),
         Err(VerifyError::KeysUnavailable) => Err(Environment::lacks(
             "the keys of the token's issuer cannot be had from here, so nobody knows whether the token is good: is the issuer \
              reached from this machine?",

@@ -21,7 +21,7 @@
 //! Storing a message writes tens of bytes of JSON for each byte of ER7, so the work for each *value* decides the time. A [`Scanner`]
 //! goes through a segment once. A table gives each byte a class: plain, a delimiter, or special. The scanner stops at the next
 //! delimiter, and knows then what the text before it is, which delimiter ended it, and whether the text goes into JSON as it is
-//! ([`Part`]). The writer needs no more than that to write the value, so nothing is split or searched twice, and no tree is built.
+//! ([`Span`]). The writer needs no more than that to write the value, so nothing is split or searched twice, and no tree is built.
 //! The JSON around the values is constants, which the compiler turns into a few moves each. (`serde_json` writes what is left: the
 //! summary, and texts that need escapes.)
 
@@ -62,7 +62,7 @@ enum End {
 }
 
 /// The text between two delimiters.
-struct Part<'a> {
+struct Span<'a> {
     text: &'a str,
     /// Whether JSON takes the text as it is, without escape sequences of either HL7 or JSON.
     plain: bool,
@@ -141,7 +141,7 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn next(&mut self) -> Part<'a> {
+    fn next(&mut self) -> Span<'a> {
         let bytes = self.rest.as_bytes();
         let (mut at, mut plain) = (0, true);
         while let Some(run) = bytes.get(at..).and_then(|it| it.iter().position(|&byte| !self.classes.is_plain(byte))) {
@@ -169,10 +169,10 @@ impl<'a> Scanner<'a> {
         count
     }
 
-    fn cut(&mut self, at: usize, width: usize, plain: bool, end: End) -> Part<'a> {
+    fn cut(&mut self, at: usize, width: usize, plain: bool, end: End) -> Span<'a> {
         let (text, behind) = self.rest.split_at_checked(at).unwrap_or_default();
         self.rest = behind.get(width..).unwrap_or_default();
-        Part { text, plain, end }
+        Span { text, plain, end }
     }
 
     /// What a character beyond ASCII ends, and its width in bytes.
@@ -297,55 +297,55 @@ impl<W: Write> Writer<'_, W> {
         }
     }
 
-    /// A field that is not empty, from its first part on. Gives what ends it.
+    /// A field that is not empty, from its first span on. Gives what ends it.
     fn repetitions<'m>(
         &mut self,
-        mut part: Part<'m>,
+        mut span: Span<'m>,
         scanner: &mut Scanner<'m>,
         data_type: Option<&'static DataType>,
     ) -> io::Result<End> {
         // Most fields are one text that needs no escapes.
-        if part.plain && part.end >= End::Field {
+        if span.plain && span.end >= End::Field {
             self.put(",\"repetitions\":[[")?;
-            self.plain(1, data_type.and_then(|it| it.component(1)), part.text)?;
+            self.plain(1, data_type.and_then(|it| it.component(1)), span.text)?;
             self.put("]]")?;
-            return Ok(part.end);
+            return Ok(span.end);
         }
         self.put(",\"repetitions\":[[")?;
         loop {
-            let end = self.components(part, scanner, data_type)?;
+            let end = self.components(span, scanner, data_type)?;
             if end >= End::Field {
                 self.put("]]")?;
                 return Ok(end);
             }
             self.put("],[")?;
-            part = scanner.next();
+            span = scanner.next();
         }
     }
 
-    /// A repetition, from its first part on. Gives what ends it.
+    /// A repetition, from its first span on. Gives what ends it.
     fn components<'m>(
         &mut self,
-        mut part: Part<'m>,
+        mut span: Span<'m>,
         scanner: &mut Scanner<'m>,
         data_type: Option<&'static DataType>,
     ) -> io::Result<End> {
         let mut listed = false;
         let mut position = 1;
         loop {
-            let mut end = part.end;
-            let is_empty = part.text.is_empty() && end >= End::Component;
+            let mut end = span.end;
+            let is_empty = span.text.is_empty() && end >= End::Component;
             let element = data_type.and_then(|it| it.component(position));
-            if part.plain && !is_empty && end >= End::Component {
+            if span.plain && !is_empty && end >= End::Component {
                 self.comma(&mut listed)?;
-                self.plain(position, element, part.text)?;
+                self.plain(position, element, span.text)?;
             } else if !is_empty || (end >= End::Repetition && position > 1) {
                 // A repetition of one empty component is an empty one.
                 self.object(&mut listed, position, element)?;
                 if end == End::Subcomponent {
-                    end = self.subcomponents(part, scanner, element.and_then(|it| it.data_type.as_deref()))?;
+                    end = self.subcomponents(span, scanner, element.and_then(|it| it.data_type.as_deref()))?;
                 } else if !is_empty {
-                    self.value(&part, true)?;
+                    self.value(&span, true)?;
                 }
                 self.put("}")?;
             }
@@ -353,44 +353,44 @@ impl<W: Write> Writer<'_, W> {
                 return Ok(end);
             }
             position += 1 + scanner.skip(End::Component);
-            part = scanner.next();
+            span = scanner.next();
         }
     }
 
-    /// A component of more than one subcomponent, from its first part on. Gives what ends it.
+    /// A component of more than one subcomponent, from its first span on. Gives what ends it.
     fn subcomponents<'m>(
         &mut self,
-        mut part: Part<'m>,
+        mut span: Span<'m>,
         scanner: &mut Scanner<'m>,
         data_type: Option<&'static DataType>,
     ) -> io::Result<End> {
-        if !part.text.is_empty() {
-            self.value(&part, false)?;
+        if !span.text.is_empty() {
+            self.value(&span, false)?;
         }
         self.put(",\"subcomponents\":[")?;
         let mut listed = false;
         for position in 1.. {
-            let is_last = part.end >= End::Component;
-            if !part.text.is_empty() || is_last {
+            let is_last = span.end >= End::Component;
+            if !span.text.is_empty() || is_last {
                 self.object(&mut listed, position, data_type.and_then(|it| it.component(position)))?;
-                if !part.text.is_empty() {
-                    self.value(&part, true)?;
+                if !span.text.is_empty() {
+                    self.value(&span, true)?;
                 }
                 self.put("}")?;
             }
             if is_last {
                 break;
             }
-            part = scanner.next();
+            span = scanner.next();
         }
         self.put("]")?;
-        Ok(part.end)
+        Ok(span.end)
     }
 
     /// A text that is not empty, and with `keep` what it was where it does not read back.
-    fn value(&mut self, part: &Part<'_>, keep: bool) -> io::Result<()> {
-        let raw = part.text;
-        if part.plain {
+    fn value(&mut self, span: &Span<'_>, keep: bool) -> io::Result<()> {
+        let raw = span.text;
+        if span.plain {
             self.put(",\"value\":\"")?;
             self.put(raw)?;
             return self.put("\"");

@@ -26,9 +26,9 @@ pub enum ApplicationAck {
     Stored,
 }
 
-/// What the sender of a message is told.
+/// The verdict that the acknowledgment of a message gives, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ReasonedVerdict {
     /// CA, AA.
     Accepted,
     /// CA, AA, with something that should be looked at.
@@ -71,7 +71,7 @@ impl Complaint {
 pub(crate) struct Answerable {
     headers: Vec<AckHeader>,
     /// For each header: what stands against the message, or is to be looked at.
-    findings: Vec<Option<Verdict>>,
+    findings: Vec<Option<ReasonedVerdict>>,
     /// The headers and trailers of a batch, and the first segment of each message.
     outline: Option<Body>,
 }
@@ -103,10 +103,10 @@ impl Answerable {
         };
         let findings: Vec<_> = body.messages().map(look_at).collect();
         let first = findings.first().cloned().flatten();
-        let has_a_good_one = findings.iter().any(|finding| !matches!(finding, Some(Verdict::Never(_))));
+        let has_a_good_one = findings.iter().any(|finding| !matches!(finding, Some(ReasonedVerdict::Never(_))));
         let answerable = Self { headers: body.messages().map(|it| it.header()).collect(), findings, outline };
         match first {
-            Some(Verdict::Never(complaint)) if !has_a_good_one => (answerable, Err(complaint)),
+            Some(ReasonedVerdict::Never(complaint)) if !has_a_good_one => (answerable, Err(complaint)),
             _ => (answerable, Ok(body.into_bytes().into())),
         }
     }
@@ -119,15 +119,15 @@ impl Answerable {
     }
 
     /// What each message is told. Without a verdict for each the first one is that of all.
-    pub(crate) fn settle(&self, verdicts: &[Verdict]) -> Vec<Verdict> {
+    pub(crate) fn settle(&self, verdicts: &[ReasonedVerdict]) -> Vec<ReasonedVerdict> {
         let one_each = verdicts.len() == self.headers.len();
         let verdict = |nth: usize| if one_each { verdicts.get(nth) } else { verdicts.first() };
         let settle = |nth: usize| {
-            let verdict = verdict(nth).cloned().unwrap_or(Verdict::Accepted);
+            let verdict = verdict(nth).cloned().unwrap_or(ReasonedVerdict::Accepted);
             match (verdict, self.findings.get(nth).cloned().flatten()) {
-                (verdict @ Verdict::NotNow(_), _) => verdict,
-                (_, Some(never @ Verdict::Never(_))) => never,
-                (Verdict::Accepted, Some(finding)) => finding,
+                (verdict @ ReasonedVerdict::NotNow(_), _) => verdict,
+                (_, Some(never @ ReasonedVerdict::Never(_))) => never,
+                (ReasonedVerdict::Accepted, Some(finding)) => finding,
                 (verdict, _) => verdict,
             }
         };
@@ -136,14 +136,14 @@ impl Answerable {
 
     /// The commit acknowledgment, without framing, if the message is to have one. A batch has none: its one answer is
     /// [`Answerable::application`].
-    pub(crate) fn commit(&self, verdicts: &[Verdict], ids: &ControlIds) -> Option<Vec<u8>> {
+    pub(crate) fn commit(&self, verdicts: &[ReasonedVerdict], ids: &ControlIds) -> Option<Vec<u8>> {
         let (None, [header], [verdict]) = (&self.outline, self.headers.as_slice(), verdicts) else { return None };
         acknowledge(header, header.commit(verdict.hl7())?, verdict, ids)
     }
 
     /// The application acknowledgment, without framing, if the message is to have one. For a batch the batch of acknowledgments, one for
     /// each message: the application acknowledgment if the message is to have one, else the commit acknowledgment.
-    pub(crate) fn application(&self, verdicts: &[Verdict], ids: &ControlIds) -> Option<Vec<u8>> {
+    pub(crate) fn application(&self, verdicts: &[ReasonedVerdict], ids: &ControlIds) -> Option<Vec<u8>> {
         let Some(outline) = &self.outline else {
             let (header, verdict) = self.headers.first().zip(verdicts.first())?;
             return acknowledge(header, header.application(verdict.hl7())?, verdict, ids);
@@ -163,20 +163,20 @@ impl Answerable {
     }
 }
 
-fn acknowledge(header: &AckHeader, code: AckCode, verdict: &Verdict, ids: &ControlIds) -> Option<Vec<u8>> {
+fn acknowledge(header: &AckHeader, code: AckCode, verdict: &ReasonedVerdict, ids: &ControlIds) -> Option<Vec<u8>> {
     let ack = Ack { code, problem: verdict.problem(), control_id: &ids.next(), time: &Timestamp::from(SystemTime::now()).hl7() };
     Some(hl7::acknowledge(header, &ack))
 }
 
 /// Reads a message as the API will, and says what stands against it, or what should be looked at.
-fn look_at(piece: Piece<'_>) -> Option<Verdict> {
+fn look_at(piece: Piece<'_>) -> Option<ReasonedVerdict> {
     match piece.read() {
-        Ok(message) => message.delimiters.is_err().then_some(Verdict::AcceptedWith(AckProblem::MSH_UNREADABLE)),
-        Err(error) => Some(Verdict::Never(Complaint::of_unreceivable(&error))),
+        Ok(message) => message.delimiters.is_err().then_some(ReasonedVerdict::AcceptedWith(AckProblem::MSH_UNREADABLE)),
+        Err(error) => Some(ReasonedVerdict::Never(Complaint::of_unreceivable(&error))),
     }
 }
 
-impl Verdict {
+impl ReasonedVerdict {
     /// Of a message that was not written.
     pub(crate) fn of_unwritten(error: Unwritten) -> Self {
         Self::NotNow(format!("{error}: the message is not kept, send it again later"))
@@ -217,7 +217,7 @@ impl Verdict {
     }
 }
 
-impl From<Ending> for Verdict {
+impl From<Ending> for ReasonedVerdict {
     /// A message that the lake keeps though it cannot be parsed is accepted with a warning: sending it again would change nothing, and
     /// nothing of it is lost.
     fn from(ending: Ending) -> Self {
@@ -268,7 +268,7 @@ mod tests {
     const MSH: &str = "MSH|^~\\&|A|B|C|D|20260101||ADT^A01|";
 
     /// What is sent for one message or batch, in order.
-    fn answers(message: &str, verdict: &Verdict) -> Vec<String> {
+    fn answers(message: &str, verdict: &ReasonedVerdict) -> Vec<String> {
         let (answerable, content) = Answerable::of(message.as_bytes().to_vec(), None);
         assert_eq!(content.as_deref(), Ok(message.as_bytes()));
         let (verdicts, ids) = (answerable.settle(std::slice::from_ref(verdict)), ControlIds::new(1_700_000_000_000));
@@ -276,7 +276,7 @@ mod tests {
         answers.into_iter().flatten().map(|it| String::from_utf8(it).unwrap()).collect()
     }
 
-    fn batch_answer(batch: &str, verdicts: &[Verdict]) -> Option<String> {
+    fn batch_answer(batch: &str, verdicts: &[ReasonedVerdict]) -> Option<String> {
         let (answerable, _) = Answerable::of(batch.as_bytes().to_vec(), None);
         let (verdicts, ids) = (answerable.settle(verdicts), ControlIds::new(1_700_000_000_000));
         assert_eq!(answerable.commit(&verdicts, &ids), None);
@@ -293,11 +293,11 @@ mod tests {
     fn only_what_is_not_kept_is_refused() {
         let message = format!("{MSH}7|P|2.5.1|||AL|AL\rPID|1\r");
         let code = |verdict| answers(&message, &verdict).iter().map(|it| codes(it)[0].0.to_owned()).collect::<Vec<_>>().join(" ");
-        assert_eq!(code(Verdict::Accepted), "CA AA");
-        assert_eq!(code(Verdict::Kept("no outcome yet".to_owned())), "CA AA");
-        assert_eq!(code(Verdict::AcceptedWith(AckProblem::MSH_UNREADABLE)), "CA AA");
-        assert_eq!(code(Verdict::NotNow("full".to_owned())), "CR AR");
-        assert_eq!(code(Verdict::from(Ending::Discarded)), "CE AE");
+        assert_eq!(code(ReasonedVerdict::Accepted), "CA AA");
+        assert_eq!(code(ReasonedVerdict::Kept("no outcome yet".to_owned())), "CA AA");
+        assert_eq!(code(ReasonedVerdict::AcceptedWith(AckProblem::MSH_UNREADABLE)), "CA AA");
+        assert_eq!(code(ReasonedVerdict::NotNow("full".to_owned())), "CR AR");
+        assert_eq!(code(ReasonedVerdict::from(Ending::Discarded)), "CE AE");
     }
 
     #[test]
@@ -318,15 +318,15 @@ mod tests {
     fn a_batch_is_answered_by_a_batch_with_an_acknowledgment_for_each_message() {
         let batch =
             format!("FHS|^~\\&|A\rBHS|^~\\&|A\r{MSH}1|P|2.5\rPID|1\r\r{MSH}2|P|2.5\rOBX|1|ST|{}\rBTS|2\rFTS|1\r", "x".repeat(99));
-        let never = || Verdict::from(Ending::Discarded);
-        let answered = batch_answer(&batch, &[Verdict::Accepted, never()]).unwrap();
+        let never = || ReasonedVerdict::from(Ending::Discarded);
+        let answered = batch_answer(&batch, &[ReasonedVerdict::Accepted, never()]).unwrap();
         assert_eq!(codes(&answered), [("AA", "1"), ("AE", "2")]);
         assert!(answered.starts_with("FHS|") && answered.contains("\rBTS|2\r"), "{answered}");
-        let answered = batch_answer(&batch, &[Verdict::Accepted]).unwrap();
+        let answered = batch_answer(&batch, &[ReasonedVerdict::Accepted]).unwrap();
         assert_eq!(codes(&answered), [("AA", "1"), ("AA", "2")]);
         let mixed = format!("{MSH}1|P|2.5|||AL|NE\r{MSH}2|P|2.5|||AL|AL\r{MSH}3|P|2.5|||NE|NE\r");
-        assert_eq!(codes(&batch_answer(&mixed, &[Verdict::Accepted]).unwrap()), [("CA", "1"), ("AA", "2")]);
-        assert_eq!(batch_answer(&format!("BHS|^~\\&|A\r{MSH}3|P|2.5|||NE|NE\rBTS|1\r"), &[Verdict::Accepted]), None);
+        assert_eq!(codes(&batch_answer(&mixed, &[ReasonedVerdict::Accepted]).unwrap()), [("CA", "1"), ("AA", "2")]);
+        assert_eq!(batch_answer(&format!("BHS|^~\\&|A\r{MSH}3|P|2.5|||NE|NE\rBTS|1\r"), &[ReasonedVerdict::Accepted]), None);
 
         let (answerable, message) = Answerable::of(batch.into_bytes(), None);
         assert!(answerable.outline.unwrap().bytes().len() + 100 < message.unwrap().len(), "the messages themselves are not kept");
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn an_empty_batch_is_answered_with_a_batch() {
         let empty = "FHS|^~\\&|A|B\rBHS|^~\\&|A|B\rBTS|0\rFTS|1\r";
-        let answered = batch_answer(empty, &[Verdict::Accepted]).unwrap();
+        let answered = batch_answer(empty, &[ReasonedVerdict::Accepted]).unwrap();
         let segments: Vec<_> = answered.split_terminator('\r').map(|it| it.split('|').next().unwrap()).collect();
         assert_eq!(segments, ["FHS", "BHS", "BTS", "FTS"], "{answered}");
     }
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn a_report_with_lines_that_look_like_trailers_has_one_acknowledgment() {
         let report = format!("{MSH}77|P|2.5.1\rOBX|1|TX|c||Norwood I,\nBTS-Shunt offen,\nkeine Stenose.||||||F\r");
-        let answered = answers(&report, &Verdict::Accepted);
+        let answered = answers(&report, &ReasonedVerdict::Accepted);
         assert_eq!(answered.iter().map(|it| codes(it)).collect::<Vec<_>>(), [[("AA", "77")]]);
         assert_eq!(answered[0].matches("MSH|").count(), 1);
     }
@@ -366,10 +366,13 @@ mod tests {
                 .concat();
         let (answerable, content) = Answerable::of(batch.clone(), None);
         assert_eq!(content.unwrap(), batch);
-        let settled = answerable.settle(&[Verdict::Accepted]);
+        let settled = answerable.settle(&[ReasonedVerdict::Accepted]);
         assert!(settled[0].is_accepted() && settled[1].is_accepted());
-        assert!(matches!(&settled[2], Verdict::Never(complaint) if complaint.detail.contains("not valid UTF-8")), "{settled:?}");
-        let full = Verdict::of_unwritten(Unwritten::Full);
+        assert!(
+            matches!(&settled[2], ReasonedVerdict::Never(complaint) if complaint.detail.contains("not valid UTF-8")),
+            "{settled:?}"
+        );
+        let full = ReasonedVerdict::of_unwritten(Unwritten::Full);
         assert_eq!(answerable.settle(std::slice::from_ref(&full)), [full.clone(), full.clone(), full]);
         let bad = [of("", b"\xff"), of("", b"\xff")].concat();
         assert!(Answerable::of(bad, None).1.is_err());
@@ -379,10 +382,10 @@ mod tests {
     fn a_message_without_a_readable_msh_is_taken_with_a_warning() {
         let (answerable, content) = Answerable::of(b"PID|1\r".to_vec(), None);
         assert_eq!(
-            (content.is_ok(), answerable.settle(&[Verdict::Accepted])),
-            (true, vec![Verdict::AcceptedWith(AckProblem::MSH_UNREADABLE)])
+            (content.is_ok(), answerable.settle(&[ReasonedVerdict::Accepted])),
+            (true, vec![ReasonedVerdict::AcceptedWith(AckProblem::MSH_UNREADABLE)])
         );
-        assert_eq!(codes(&answers("PID|1\r", &Verdict::Accepted)[0]), [("AA", "")]);
+        assert_eq!(codes(&answers("PID|1\r", &ReasonedVerdict::Accepted)[0]), [("AA", "")]);
     }
 
     #[test]

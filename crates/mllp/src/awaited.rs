@@ -30,7 +30,7 @@ pub(crate) struct Awaited {
     /// Who is told what becomes of it.
     pub(crate) waiter: Option<Waiter>,
     /// Of each message of the frame, in order.
-    pub(crate) parts: Box<[Part]>,
+    pub(crate) messages: Box<[AwaitedMessage]>,
     /// Since when the API has it.
     pub(crate) since: Instant,
     /// How often it was asked about.
@@ -39,7 +39,7 @@ pub(crate) struct Awaited {
 
 /// A message of a frame that the API has.
 #[derive(Debug)]
-pub(crate) enum Part {
+pub(crate) enum AwaitedMessage {
     /// Its end is not known.
     Open(MessageId),
     /// Its end is known.
@@ -49,19 +49,19 @@ pub(crate) enum Part {
 impl Awaited {
     /// The messages that are to be asked about.
     pub(crate) fn open(&self) -> impl Iterator<Item = &MessageId> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Open(id) => Some(id),
-            Part::Ended(_) => None,
+        self.messages.iter().filter_map(|message| match message {
+            AwaitedMessage::Open(id) => Some(id),
+            AwaitedMessage::Ended(_) => None,
         })
     }
 
     /// How each message has ended; `None` while one has not.
     pub(crate) fn endings(&self) -> Option<Vec<Ending>> {
-        let ending = |part: &Part| match part {
-            Part::Open(_) => None,
-            Part::Ended(ending) => Some(ending.clone()),
+        let ending = |message: &AwaitedMessage| match message {
+            AwaitedMessage::Open(_) => None,
+            AwaitedMessage::Ended(ending) => Some(ending.clone()),
         };
-        self.parts.iter().map(ending).collect()
+        self.messages.iter().map(ending).collect()
     }
 
     /// Whether somebody still wants to know its end.
@@ -209,14 +209,14 @@ mod tests {
     #[test]
     fn what_waits_for_the_lake_needs_little_memory() {
         // A message alone in its frame, with its id and its place in the queue. 100,000 of them have 40 MB.
-        let bytes = size_of::<Awaited>() + size_of::<Part>() + size_of::<(Instant, u64)>() + 64;
+        let bytes = size_of::<Awaited>() + size_of::<AwaitedMessage>() + size_of::<(Instant, u64)>() + 64;
         assert!(bytes <= 400, "{bytes}");
     }
 
     fn awaited(nth: usize, waiter: Option<Waiter>) -> Awaited {
         let id: MessageId = format!("{nth:064x}").parse().unwrap();
         let entry = waiter.is_none().then(|| Entry::of_test(nth));
-        Awaited { entry, waiter, parts: Box::new([Part::Open(id)]), since: Instant::now(), looks: 0 }
+        Awaited { entry, waiter, messages: Box::new([AwaitedMessage::Open(id)]), since: Instant::now(), looks: 0 }
     }
 
     #[test]

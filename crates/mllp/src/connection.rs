@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::{Presence, Turns};
-use crate::answer::{Answerable, Complaint, ControlIds, Verdict};
+use crate::answer::{Answerable, Complaint, ControlIds, ReasonedVerdict};
 use crate::clock::now_ms;
 use crate::destination::Ending;
 use crate::feed::Line;
@@ -128,7 +128,7 @@ struct Unanswered {
 }
 
 enum State {
-    Known(Verdict),
+    Known(ReasonedVerdict),
     /// Resolves when the message is on disk. Then the outcome is awaited, if an answer depends on it.
     Spooled {
         stored: oneshot::Receiver<Result<(), Unwritten>>,
@@ -280,7 +280,7 @@ impl Service {
         let known = |answerable: Answerable, complaint, is_hybrid| Unanswered {
             answerable,
             is_hybrid,
-            state: State::Known(Verdict::Never(complaint)),
+            state: State::Known(ReasonedVerdict::Never(complaint)),
         };
         let (message, is_hybrid) = match frame {
             Frame::TooLong { mut head } => {
@@ -331,8 +331,8 @@ impl Service {
             if !self.send(stream, &frames).await {
                 return;
             }
-            let is_accepted = verdicts.iter().all(Verdict::is_accepted);
-            if let Some(reason) = verdicts.iter().find_map(Verdict::reason) {
+            let is_accepted = verdicts.iter().all(ReasonedVerdict::is_accepted);
+            if let Some(reason) = verdicts.iter().find_map(ReasonedVerdict::reason) {
                 self.log.say_of(&peer.label.origin, "rejected", json!({ "reason": reason }));
             }
             peer.presence.answered();
@@ -353,24 +353,25 @@ impl Service {
     }
 
     /// Whether the spool keeps a message, as soon as that is known, and what its outcome is awaited with.
-    async fn kept(&self, state: State) -> (Verdict, Option<Awaited>) {
+    async fn kept(&self, state: State) -> (ReasonedVerdict, Option<Awaited>) {
         match state {
             State::Known(verdict) => (verdict, None),
             State::Spooled { stored, awaited } => match stored.await.unwrap_or(Err(Unwritten::Stopped)) {
-                Ok(()) => (Verdict::Accepted, awaited),
-                Err(error) => (Verdict::of_unwritten(error), None),
+                Ok(()) => (ReasonedVerdict::Accepted, awaited),
+                Err(error) => (ReasonedVerdict::of_unwritten(error), None),
             },
         }
     }
 
     /// What becomes of the messages of a frame. All of them are kept, so that none is refused for want of an outcome: devices drop a
     /// message that is rejected, or hang up.
-    async fn outcome(&self, Awaited { ending, until }: Awaited) -> Vec<Verdict> {
-        let kept = |why: String| vec![Verdict::Kept(format!("{why}: the gateway keeps the message and will still deliver it"))];
+    async fn outcome(&self, Awaited { ending, until }: Awaited) -> Vec<ReasonedVerdict> {
+        let kept =
+            |why: String| vec![ReasonedVerdict::Kept(format!("{why}: the gateway keeps the message and will still deliver it"))];
         tokio::select! {
             biased;
             endings = timeout_at(until, ending) => match endings {
-                Ok(Ok(endings)) => endings.into_iter().map(Verdict::from).collect(),
+                Ok(Ok(endings)) => endings.into_iter().map(ReasonedVerdict::from).collect(),
                 Ok(Err(_)) => kept("the outcome is not known".to_owned()),
                 Err(_) => kept(format!("no outcome within {} s", self.limits.outcome.as_secs_f32())),
             },

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::awaited::{Awaited, AwaitedQueue, Due, Part};
+use crate::awaited::{Awaited, AwaitedMessage, AwaitedQueue, Due};
 use crate::destination::{Destination, Ending, MOST_ASKED, Receipt, Reply, Standing};
 use crate::origin::Origin;
 use crate::report::{Counters, Log, count};
@@ -177,18 +177,18 @@ impl<L: Destination> Delivery<L> {
             match self.keep {
                 Keep::UntilQueued => return self.spool.done(&entry),
                 Keep::UntilStored => {
-                    let parts = ids(&body, origin.charset);
-                    if !parts.is_empty() {
-                        let parts = parts.into_iter().map(Part::Open).collect();
+                    let ids = ids(&body, origin.charset);
+                    if !ids.is_empty() {
+                        let messages = ids.into_iter().map(AwaitedMessage::Open).collect();
                         self.spool.submitted(&entry);
-                        let awaited = Awaited { waiter: None, entry: Some(entry), parts, since: Instant::now(), looks: 0 };
+                        let awaited = Awaited { waiter: None, entry: Some(entry), messages, since: Instant::now(), looks: 0 };
                         return self.awaited.ask(awaited, true);
                     }
                 }
             }
         }
-        let parts = match self.destination.submit(&body, origin.charset).await {
-            Reply::Final(parts) => parts,
+        let receipts = match self.destination.submit(&body, origin.charset).await {
+            Reply::Final(receipts) => receipts,
             Reply::Later { after, reason } => {
                 count(&self.counters.tries_again);
                 // A message that fails while others succeed is no sign that the API is down, and holds up no other.
@@ -207,7 +207,7 @@ impl<L: Destination> Delivery<L> {
         if self.pace.succeeded() {
             self.log.say("api", json!({ "answers": true }));
         }
-        let refusal = parts.iter().find_map(|part| match part {
+        let refusal = receipts.iter().find_map(|receipt| match receipt {
             Receipt::Refused { status, detail } => Some((*status, detail.clone())),
             _ => None,
         });
@@ -219,12 +219,12 @@ impl<L: Destination> Delivery<L> {
             count(&self.counters.refused);
         } else if entry.again == 0 {
             count(&self.counters.delivered);
-            if !parts.is_empty() && parts.iter().all(|part| *part == Receipt::Duplicate) {
+            if !receipts.is_empty() && receipts.iter().all(|receipt| *receipt == Receipt::Duplicate) {
                 count(&self.counters.duplicates);
             }
         }
         let waiter = entry.waiter.take();
-        let is_open = parts.iter().any(|part| matches!(part, Receipt::Queued { .. }));
+        let is_open = receipts.iter().any(|receipt| matches!(receipt, Receipt::Queued { .. }));
         let entry = match self.keep {
             Keep::UntilStored => {
                 if is_open {
@@ -237,12 +237,12 @@ impl<L: Destination> Delivery<L> {
                 None
             }
         };
-        let parts = parts.into_iter().map(|part| match part {
-            Receipt::Queued { id } => Part::Open(id),
-            Receipt::Duplicate => Part::Ended(Ending::Stored),
-            Receipt::Refused { detail, .. } => Part::Ended(Ending::Refused(detail)),
+        let messages = receipts.into_iter().map(|receipt| match receipt {
+            Receipt::Queued { id } => AwaitedMessage::Open(id),
+            Receipt::Duplicate => AwaitedMessage::Ended(Ending::Stored),
+            Receipt::Refused { detail, .. } => AwaitedMessage::Ended(Ending::Refused(detail)),
         });
-        let awaited = Awaited { entry, waiter, parts: parts.collect(), since: Instant::now(), looks: 0 };
+        let awaited = Awaited { entry, waiter, messages: messages.collect(), since: Instant::now(), looks: 0 };
         if is_open {
             self.awaited.ask(awaited, false);
         } else {
@@ -286,8 +286,8 @@ impl<L: Destination> Delivery<L> {
         for mut frame in frames.drain(..) {
             frame.looks += 1;
             let is_kept = frame.entry.is_some();
-            for part in &mut frame.parts {
-                if matches!(part, Part::Open(_)) {
+            for message in &mut frame.messages {
+                if matches!(message, AwaitedMessage::Open(_)) {
                     let ending = match standings.next() {
                         Some(Standing::Pending) | None => continue,
                         Some(Standing::Stored) => Ending::Stored,
@@ -296,12 +296,12 @@ impl<L: Destination> Delivery<L> {
                         Some(Standing::Discarded) => Ending::Discarded,
                         Some(Standing::Lost) => Ending::Lost { is_kept },
                     };
-                    *part = Part::Ended(ending);
+                    *message = AwaitedMessage::Ended(ending);
                 }
             }
             if frame.since.elapsed() > PENDING_FOR_LONG && is_kept {
-                for part in frame.parts.iter_mut().filter(|part| matches!(part, Part::Open(_))) {
-                    *part = Part::Ended(Ending::Lost { is_kept });
+                for message in frame.messages.iter_mut().filter(|message| matches!(message, AwaitedMessage::Open(_))) {
+                    *message = AwaitedMessage::Ended(Ending::Lost { is_kept });
                 }
             }
             self.end(frame).await;

@@ -29,12 +29,12 @@ pub(crate) struct Provider {
 /// An attribute of the principal.
 pub(crate) struct Attribute {
     pub(crate) name: String,
-    pub(crate) from: Source,
+    pub(crate) from: AttributeOrigin,
     pub(crate) kind: Kind,
 }
 
-/// Where an attribute comes from.
-pub(crate) enum Source {
+/// Where the value of an attribute comes from.
+pub(crate) enum AttributeOrigin {
     /// The token.
     Claim(String),
     /// The deployment, which has it for all tokens of the issuer.
@@ -182,8 +182,8 @@ impl AttributeEntry {
             check.wrong(&place, format!("`{name}` is the name of something else in an answer's context"), Some("rename it"));
         }
         let from = match (self.claim, self.constant) {
-            (Some(claim), None) => Some(Source::Claim(claim)),
-            (None, Some(constant)) => Some(Source::Constant(constant)),
+            (Some(claim), None) => Some(AttributeOrigin::Claim(claim)),
+            (None, Some(constant)) => Some(AttributeOrigin::Constant(constant)),
             _ => {
                 check.wrong(&place, format!("`{name}` needs one of `claim` and `constant`"), None);
                 None
@@ -216,7 +216,7 @@ impl AttributeEntry {
                 return None;
             }
         };
-        if matches!(from, Some(Source::Constant(_))) && !matches!(kind, Kind::String | Kind::Entity(_)) {
+        if matches!(from, Some(AttributeOrigin::Constant(_))) && !matches!(kind, Kind::String | Kind::Entity(_)) {
             check.wrong(&place, format!("a constant is text, and by the schema `{name}` is {kind}"), None);
         }
         Some(Attribute { name, from: from?, kind })

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::entities::merged;
 use crate::json;
 use crate::policies::Policies;
-use crate::providers::{Parent, Provider, Source};
+use crate::providers::{AttributeOrigin, Parent, Provider};
 use crate::routes::{IdSource, Route};
 use crate::schema::Kind;
 use crate::token::Verified;
@@ -104,8 +104,8 @@ impl Principal {
         for attribute in &provider.attributes {
             let constant;
             let (name, value) = match &attribute.from {
-                Source::Claim(claim) => (claim, claims.get(claim)),
-                Source::Constant(name) => {
+                AttributeOrigin::Claim(claim) => (claim, claims.get(claim)),
+                AttributeOrigin::Constant(name) => {
                     constant = constants.and_then(|it| it.get(name)).map(|text| Value::from(text.as_str()));
                     (name, constant.as_ref())
                 }

@@ -21,9 +21,9 @@ pub(super) use summaries::SUMMARIES;
 pub(super) use tags::TAGS;
 pub(super) use writes::WRITES;
 
-/// What becomes of an attempt.
+/// What the table expects of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Expected {
     Allowed,
     Refused,
     /// Refused as a bad request, with this code.
@@ -32,7 +32,7 @@ pub(super) enum Verdict {
     Open,
 }
 
-use Verdict::{Allowed, BadRequest, Open, Refused};
+use Expected::{Allowed, BadRequest, Open, Refused};
 
 /// Who shows that a refused attempt was refused for the right reason.
 #[derive(Clone, Copy)]
@@ -51,9 +51,9 @@ pub(super) struct Row {
     pub(super) id: &'static str,
     pub(super) tried: &'static str,
     /// Under the sample's role.
-    pub(super) sample: Verdict,
+    pub(super) sample: Expected,
     /// Under ours.
-    pub(super) here: Verdict,
+    pub(super) here: Expected,
     pub(super) who: Who,
     /// All of them are refused, or all are allowed.
     pub(super) calls: fn(&Place) -> Vec<Call>,
@@ -63,7 +63,7 @@ pub(super) struct Row {
 const fn row(
     id: &'static str,
     tried: &'static str,
-    (sample, here): (Verdict, Verdict),
+    (sample, here): (Expected, Expected),
     who: Who,
     calls: fn(&Place) -> Vec<Call>,
     twin: Twin,
@@ -84,5 +84,5 @@ const OWN_SESSION: Twin = Own(Admin, |_| vec![Call::form("sts", "2011-06-15", "G
 
 const OWN_OLD: Twin = Own(Admin, |p| vec![get_old(p, &p.mine)]);
 
-const NO: (Verdict, Verdict) = (Refused, Refused);
-const CLOSED: (Verdict, Verdict) = (Allowed, Refused);
+const NO: (Expected, Expected) = (Refused, Refused);
+const CLOSED: (Expected, Expected) = (Allowed, Refused);

@@ -17,7 +17,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sluice_tests::{Harness, unique};
 
-use super::rows::Verdict::{self, Allowed, Open};
+use super::rows::Expected::{self, Allowed, Open};
 use super::world::{name_of, trust};
 use crate::permissions;
 
@@ -26,10 +26,10 @@ pub(super) struct Row {
     pub(super) id: &'static str,
     pub(super) tried: &'static str,
     /// What the sample's set-up would do. Where the role's policy and the pool's template have no part in it: open.
-    pub(super) sample: Verdict,
+    pub(super) sample: Expected,
 }
 
-const fn row(id: &'static str, tried: &'static str, sample: Verdict) -> Row {
+const fn row(id: &'static str, tried: &'static str, sample: Expected) -> Row {
     Row { id, tried, sample }
 }
 

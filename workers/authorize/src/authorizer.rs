@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use runtime::{Field, StepError};
 use serde_json::Value;
 
-use crate::event::Asked;
+use crate::event::AuthorizerRequest;
 use policies::Engine;
 use policies::Issuers;
 use policies::Policies;
@@ -41,23 +41,23 @@ impl Authorizer {
     /// When nobody could decide: the issuer's keys, or Verified Permissions, are not to be had. API Gateway then answers 500
     /// and caches nothing.
     pub async fn answer(&self, event: Value) -> Result<Value, StepError> {
-        let asked = Asked::read(&event);
-        let (answer, line) = self.decide(&asked).await;
+        let request = AuthorizerRequest::read(&event);
+        let (answer, line) = self.decide(&request).await;
         line.into_iter().for_each(|(field, value)| runtime::log_field(field, value));
         answer
     }
 
-    async fn decide(&self, asked: &Asked) -> (Result<Value, StepError>, Line) {
+    async fn decide(&self, request: &AuthorizerRequest) -> (Result<Value, StepError>, Line) {
         let nobody = |outcome: &str, why: &str| {
             let mut line = vec![(Field::Outcome, outcome.to_owned()), (Field::Detail, why.to_owned())];
-            line.extend(asked.route.clone().map(|route| (Field::Route, route)));
-            (Ok(asked.answer(false, None, &BTreeMap::new())), line)
+            line.extend(request.route.clone().map(|route| (Field::Route, route)));
+            (Ok(request.answer(false, None, &BTreeMap::new())), line)
         };
-        let route = match &asked.route {
+        let route = match &request.route {
             Ok(route) => route,
             Err(why) => return nobody("denied", why),
         };
-        let token = match &asked.token {
+        let token = match &request.token {
             Ok(token) => token,
             Err(why) => return nobody("refused", why),
         };
@@ -69,9 +69,9 @@ impl Authorizer {
                 return (Err(StepError::Unavailable { operation: "issuer:GetKeys" }), line);
             }
         };
-        match self.decider.decide(&verified, route, &asked.path).await {
+        match self.decider.decide(&verified, route, &request.path).await {
             Ok(decision) => {
-                let answer = asked.answer(decision.allowed, Some(&verified.subject), &decision.context);
+                let answer = request.answer(decision.allowed, Some(&verified.subject), &decision.context);
                 (Ok(answer), line(&verified, route, &decision))
             }
             Err(error) => (Err(error), whose(&verified, route)),

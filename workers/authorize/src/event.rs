@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-/// A request that API Gateway asks about.
-pub(crate) struct Asked {
+/// A request that API Gateway asks the authorizer about.
+pub(crate) struct AuthorizerRequest {
     /// The route key, or why there is none.
     pub(crate) route: Result<String, &'static str>,
     /// The path parameters as the API's worker gets them.
@@ -26,7 +26,7 @@ enum Form {
     Policy { method_arn: String },
 }
 
-impl Asked {
+impl AuthorizerRequest {
     /// Reads an event of a REQUEST authorizer, payload 2.0 or 1.0. Never fails: an event with missing parts leads to a denial.
     pub(crate) fn read(event: &Value) -> Self {
         let text = |name: &str| event.get(name).and_then(Value::as_str);

@@ -72,7 +72,7 @@ pub(crate) struct Variant {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Bill {
     /// What the messages cost, part by part.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<BillItem>,
     /// The sum of the parts.
     pub(crate) month: f64,
     /// What a million messages cost without what is there anyway.
@@ -82,7 +82,7 @@ pub(crate) struct Bill {
 /// One part of a bill.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Part {
+pub(crate) struct BillItem {
     /// The price's name.
     pub(crate) price: &'static str,
     /// What it buys.
@@ -140,7 +140,7 @@ impl Bill {
         let messages = load.messages_per_day * DAYS;
         let mut parts = Vec::new();
         for (price, what, per_message) in per_message(load, variant, measured, case) {
-            parts.push(Part {
+            parts.push(BillItem {
                 price,
                 what,
                 per_message,
@@ -156,7 +156,7 @@ impl Bill {
             ("cloudwatch.alarmMonth", "alarms", measured.alarms),
         ];
         for (price, what, quantity) in fixed {
-            parts.push(Part { price, what, per_message: 0.0, quantity, month: quantity * prices.of(price)? });
+            parts.push(BillItem { price, what, per_message: 0.0, quantity, month: quantity * prices.of(price)? });
         }
         Ok(Self { month: parts.iter().map(|part| part.month).sum(), parts, per_million })
     }

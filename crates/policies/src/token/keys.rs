@@ -34,7 +34,7 @@ pub(super) struct KeyCache {
 #[derive(Default)]
 struct State {
     held: Option<Held>,
-    asked: Option<Asked>,
+    last_request: Option<KeyRequest>,
 }
 
 struct Held {
@@ -43,7 +43,7 @@ struct Held {
 }
 
 /// The last request. It counts from its beginning; one that failed counts from its end.
-struct Asked {
+struct KeyRequest {
     at: Duration,
     outcome: LastFetch,
 }
@@ -95,8 +95,8 @@ impl KeyCache {
 
     fn next(&self, kid: &str, now: Duration) -> Next {
         let state = self.state();
-        let since_asked = state.asked.as_ref().map(|asked| elapsed(asked.at, now));
-        let outcome = state.asked.as_ref().map(|asked| asked.outcome);
+        let since_asked = state.last_request.as_ref().map(|request| elapsed(request.at, now));
+        let outcome = state.last_request.as_ref().map(|request| request.outcome);
         let Some((held, age)) = state.held.as_ref().map(|held| (held, elapsed(held.since, now))).filter(|(_, age)| *age < FRESH)
         else {
             return match since_asked {
@@ -123,7 +123,7 @@ impl KeyCache {
 
     async fn ask(&self, fetcher: &Fetcher, clock: &Clock) {
         let at = clock();
-        self.state().asked = Some(Asked { at, outcome: LastFetch::Pending });
+        self.state().last_request = Some(KeyRequest { at, outcome: LastFetch::Pending });
         let keys = fetcher.keys(&self.url).await;
         log_field(Field::Keys, if keys.is_some() { "fetched" } else { "failed" });
         let mut state = self.state();
@@ -131,18 +131,18 @@ impl KeyCache {
             Some(keys) => {
                 *state = State {
                     held: Some(Held { keys: Arc::new(keys), since: at }),
-                    asked: Some(Asked { at, outcome: LastFetch::Fetched }),
+                    last_request: Some(KeyRequest { at, outcome: LastFetch::Fetched }),
                 }
             }
-            None => state.asked = Some(Asked { at: clock(), outcome: LastFetch::Failed }),
+            None => state.last_request = Some(KeyRequest { at: clock(), outcome: LastFetch::Failed }),
         }
     }
 
     /// A request on its way while nobody holds the flight is one whose caller gave up. It counts as failed: giving up must
     /// not make the next request free.
     fn bury(&self) {
-        if let Some(asked) = self.state().asked.as_mut().filter(|asked| asked.outcome == LastFetch::Pending) {
-            asked.outcome = LastFetch::Failed;
+        if let Some(request) = self.state().last_request.as_mut().filter(|request| request.outcome == LastFetch::Pending) {
+            request.outcome = LastFetch::Failed;
         }
     }
 

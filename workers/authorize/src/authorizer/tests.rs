@@ -47,7 +47,7 @@ impl World {
     }
 
     async fn answer(&self, event: &Value) -> (Result<Value, StepError>, Line) {
-        self.authorizer.decide(&Asked::read(event)).await
+        self.authorizer.decide(&AuthorizerRequest::read(event)).await
     }
 }
 
