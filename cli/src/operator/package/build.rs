@@ -57,9 +57,11 @@ pub(super) async fn build(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+    match profile {
+        Profile::Release => command.arg("--release"),
+        // As the tests build them: see crates/workspace-hack.
+        Profile::Dev => command.args(["--package", "workspace-hack", "--features", "workspace-hack/tests"]),
+    };
     if let Some(target) = target {
         command.args(["--target", target]);
         // Debian's cross linker, where it is installed and nothing else is asked for.
