@@ -1,4 +1,4 @@
-//! What a person sets once for all commands: a file of settings, below the environment and the command line.
+//! The settings file, which applies to all commands. The environment overrides it, and the command line overrides both.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! The console: static files that read the lake with the credentials of whoever signs in there. This room builds them, says which
-//! deployment they are to show, and serves them on the loopback interface. `console/` has the page itself.
+//! The console: static files that read the lake with the credentials of whoever signs in there. This module builds them, sets
+//! the deployment that they show, and serves them on the loopback interface. `console/` has the page itself.
 
 mod build;
 mod server;

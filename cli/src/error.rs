@@ -1,4 +1,4 @@
-//! How a command ends, and the distinctions that an error needs for it.
+//! The exit codes of the command, and the error types that decide between them.
 
 use std::fmt;
 use std::process::Termination;

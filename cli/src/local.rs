@@ -1,7 +1,7 @@
-//! How a laptop becomes an AWS.
+//! Starts and stops a local AWS on this machine.
 //!
-//! MiniStack, one Python process, plays AWS on a free port of this machine; the templates of `infra/` and the very
-//! binaries of the workers are deployed into it by the code that deploys them to AWS. It runs in the background until
+//! MiniStack, one Python process, plays AWS on a free port of this machine; the same code that deploys to AWS deploys the
+//! templates of `infra/` and the same worker binaries into it. It runs in the background until
 //! `down`, and everything about it lies in `target/local/`, so that two checkouts never meet:
 //!
 //! - `venv/`: the Python environment, from the hash-locked `cli/local/requirements.txt`;

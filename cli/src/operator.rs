@@ -1,5 +1,5 @@
-//! What an operator does with a deployment: builds, deploys and destroys it, says who may do what in it, and
-//! looks after the messages in it.
+//! What an operator does with a deployment: builds, deploys and destroys it, manages its users' rights, and looks after its
+//! messages.
 
 pub mod accounting;
 pub(crate) mod announce;

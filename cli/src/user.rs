@@ -1,4 +1,4 @@
-//! What the commands for users of an institute do, where that is more than a call of the crate `client`.
+//! The work of the commands for an institute's users, where it is more than a call of the crate `client`.
 
 pub(crate) mod doctor;
 pub(crate) mod documents;

@@ -1,4 +1,4 @@
-//! The state machine, held against what Step Functions refuses or misreads and statelint lets pass: a variable that no path has
+//! Checks the state machine for errors that Step Functions refuses or misreads and that statelint does not find: a variable that no path has
 //! assigned, a misspelled function, a retry that is no legal one, an ARN of one partition only.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,4 +1,4 @@
-//! What strict accounts ask of the templates.
+//! The requirements of strict accounts on the templates.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The table of workers, held against the templates and the state machine.
+//! Compares the table of workers with the templates and the state machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 

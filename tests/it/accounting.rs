@@ -1,4 +1,4 @@
-//! Who did what, as an auditor is answered out of the logs; and what records the rest.
+//! Who did what, as the logs tell an auditor, and what CloudTrail records beside them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

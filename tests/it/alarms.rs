@@ -1,5 +1,5 @@
-//! The alarms: their own definitions, evaluated against data. The local CloudWatch does not do it: it reads no numbers out of logs, and
-//! heeds neither dimensions nor metric math.
+//! The alarms: their own definitions, evaluated against data. The local CloudWatch cannot do this: it extracts no numbers
+//! from logs, and ignores dimensions and metric math.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The API as other people's programs see it: what docs/openapi.yaml promises them, held against the deployed system.
+//! The API as other people's programs see it: compares docs/openapi.yaml with the deployed system.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

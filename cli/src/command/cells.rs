@@ -1,4 +1,4 @@
-//! What tables say of a message.
+//! The cells that tables show for a message.
 
 use domain::{State, Status, Summary};
 

@@ -1,4 +1,4 @@
-//! Message ids as people type them: as much of one as tells it apart.
+//! Message ids as people type them: enough digits to identify one message.
 
 use std::fmt;
 use std::str::FromStr;

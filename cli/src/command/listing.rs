@@ -1,4 +1,4 @@
-//! What `sluice list` and `sluice find` share: which messages, and the table of them.
+//! Shared by `sluice list` and `sluice find`: the options that select messages, and the table of them.
 
 use std::io::IsTerminal;
 

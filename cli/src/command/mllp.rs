@@ -1,4 +1,4 @@
-//! `sluice mllp`: the gateway, and what helps to run it.
+//! `sluice mllp`: the gateway, and the commands that help to run it.
 
 mod config;
 mod send;

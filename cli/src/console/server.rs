@@ -1,4 +1,4 @@
-//! Serves the page on the loopback interface, to pages of one name and one port.
+//! Serves the page on the loopback interface, under one host name and one port only.
 
 use std::collections::BTreeMap;
 use std::path::Path;

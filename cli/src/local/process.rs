@@ -1,7 +1,7 @@
-//! The process of the local AWS: started so that it outlives us, found again, stopped for sure.
+//! The process of the local AWS: starts it so that it outlives this command, finds it again, and stops it reliably.
 //!
-//! It leads a process group of its own, which the workers it starts are in too. A process id alone proves nothing,
-//! for ids are used again: together with the time the process began it does. MiniStack does not end on SIGTERM while
+//! It leads a process group of its own, which the workers it starts are in too. A process id alone does not identify it,
+//! because the system reuses ids; the id together with the start time does. MiniStack does not end on SIGTERM while
 //! workers live, so stopping means the whole group, first politely and then not.
 
 use std::fs::File;

@@ -1,7 +1,7 @@
-//! Who read, listed, submitted, released or changed what, when and from where: an answer to an auditor, out of the logs.
+//! Who read, listed, submitted, released or changed what, when and from where: the answer to an auditor, from the logs.
 //!
 //! The lines of the workers that callers reach have the caller and the address; the lines of operators' commands have the
-//! operator. What somebody reads from S3 or DynamoDB without the API is in CloudTrail alone.
+//! operator. Only CloudTrail knows what somebody reads from S3 or DynamoDB without the API.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Publishes an event in place of the worker `publish`, and writes the line that its log would have.
+//! Publishes an event instead of the worker `publish`, and writes the log line that `publish` would write.
 
 use anyhow::Result;
 use aws_sdk_sns::types::MessageAttributeValue;

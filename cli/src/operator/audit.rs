@@ -1,5 +1,5 @@
-//! Compares the catalog, the lake, the held bucket, the queues and the logs of `publish` and `dispatch` with each other: every message that was
-//! accepted has its end, every end has its objects and its event, and every object has its record.
+//! Compares the catalog, the lake, the held bucket, the queues and the logs of `publish` and `dispatch` with each other: every
+//! accepted message has an outcome, every outcome has its objects and its event, and every object has a record.
 //!
 //! An audit changes nothing. It goes through the records, then the lake, then the held bucket, page by page, and keeps of what it has
 //! seen only the findings and, for the events, 16 bytes a message. It can be broken off after any page and goes on from there

@@ -1,7 +1,7 @@
 //! What a deployment costs: measured requests times list prices.
 //!
-//! Two data files decide: `cli/data/prices.json`, written by hand, and `cli/data/measured.json`, which the benchmark writes. What is in
-//! neither is not guessed: a missing price or case is an error that names it.
+//! Two data files decide: `cli/data/prices.json`, written by hand, and `cli/data/measured.json`, which the benchmark writes. Nothing
+//! is guessed: a missing price or case is an error that names it.
 
 mod bill;
 mod measured;

@@ -1,8 +1,8 @@
-//! Goes through the dead-letter queue and leaves in it what is not taken.
+//! Reads the dead-letter queue, and leaves in it the messages that the caller does not take.
 //!
-//! SQS cannot be searched: to see a message is to receive it, which hides it for a while. What has been seen stays hidden until the
-//! end, so that no message is seen twice, and is put back then. A walk that is broken off puts nothing back; SQS does, after
-//! [`HIDDEN`].
+//! SQS cannot be searched: to see a message is to receive it, which hides it for a while. Messages that were seen stay hidden
+//! until the end, so that none is seen twice; then they become visible again. After an interrupted walk SQS makes them
+//! visible, after [`HIDDEN`].
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Follows a deployment's events, through a queue of one's own that goes at the end.
+//! Follows a deployment's events, through its own queue, which it deletes at the end.
 
 use std::collections::HashSet;
 

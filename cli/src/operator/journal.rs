@@ -1,4 +1,4 @@
-//! What operators do, in the logs of the workers whose place they take: a line each, as the workers' own.
+//! Logs each action of an operator as a line in the log of the worker that the command replaces, in that worker's format.
 
 use std::time::SystemTime;
 

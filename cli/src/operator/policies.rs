@@ -1,4 +1,4 @@
-//! The policies of a folder, checked and asked in this process: all that the command knows of the crate `authorize`.
+//! The policies of a folder, checked and evaluated in this process by the crate `policies`.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! Brings messages of the dead-letter queue back into the queue.
+//! Moves messages from the dead-letter queue back to the queue.
 //!
-//! A message is sent first and deleted afterwards: a run that is broken off between the two leaves it in both queues, which does no
-//! harm, because a message is stored once however often it is queued. It comes back as a new one, with all its tries before it.
+//! A message is sent first and deleted afterwards: a run that is interrupted between the two leaves it in both queues. That
+//! does no harm, because a message is stored once however often it is queued. It comes back as a new one, with all its tries before it.
 //!
 //! A message whose record says `held` stays where it is: there is a copy of it that waits for somebody with a valid token
 //! (`sluice release`), and the token of the dead letter is as old as the dead letter.

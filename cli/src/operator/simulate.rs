@@ -1,4 +1,4 @@
-//! Scenarios of the simulation from what was measured and from AWS's quotas.
+//! Builds the simulation's scenarios from measured times and AWS's quotas.
 
 use std::collections::BTreeMap;
 

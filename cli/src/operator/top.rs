@@ -1,4 +1,5 @@
-//! What happens in a deployment just now, counted from the lines of `submit`, `dispatch` and `publish`, and asked of the queues.
+//! The current activity of a deployment, counted from the log lines of `submit`, `dispatch` and `publish`, with the sizes of
+//! the queues.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, SystemTime};

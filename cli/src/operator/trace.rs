@@ -1,4 +1,4 @@
-//! One message's whole path: what the catalog says of it, and what each worker's line says, by time.
+//! One message's whole path: its record, and each worker's log lines about it, by time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

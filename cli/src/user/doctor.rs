@@ -1,6 +1,6 @@
-//! What can stand between a hospital's machine and the lake, looked at in the order in which it matters: this machine, the way
-//! to the API, the sign-in, what the user may do, what waits. What cannot be looked at because something before it fails is
-//! left out, so that the first failure is the one to mend.
+//! Checks everything between a hospital's machine and the lake, in the order in which it matters: this machine, the
+//! connection to the API, the sign-in, the user's rights, waiting messages. A check that depends on a failed one is skipped,
+//! so the first failure is the one to fix.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,5 @@
-//! An institute's messages as tables. The catalog's pages and the lake's objects are read directly, with the user's own AWS
-//! credentials: no server of Sluice is between, and IAM decides.
+//! An institute's messages as tables. The export reads the catalog and the lake directly, with the user's own AWS
+//! credentials: no worker is involved, and IAM decides.
 
 pub(crate) mod catalog;
 pub(crate) mod format;

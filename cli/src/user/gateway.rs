@@ -1,4 +1,4 @@
-//! The API as the MLLP gateway delivers to it: under a session that is kept fresh, one try at a time.
+//! The API as the MLLP gateway's destination: it keeps the session fresh and makes one try at a time.
 
 use std::sync::Arc;
 use std::time::Duration;

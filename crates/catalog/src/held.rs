@@ -1,4 +1,4 @@
-//! What becomes of a held message: it is released, or an operator discards it.
+//! The two ways in which a held message ends: a user releases it, or an operator discards it.
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;

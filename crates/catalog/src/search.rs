@@ -1,4 +1,4 @@
-//! The index by control id, for records of before there was one.
+//! Adds records that are older than the index by control id to it.
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue::S;

@@ -1,4 +1,4 @@
-//! The API as the signed-in user sees it: under a token that is kept fresh, and asked again where that can help.
+//! The API for a signed-in user: keeps the token fresh, and repeats a request if that can help.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

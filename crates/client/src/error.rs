@@ -1,4 +1,4 @@
-//! What an error says to a person: what this machine lacks, and what AWS answered.
+//! Errors for people: what this machine lacks, or what AWS answered.
 
 use std::fmt;
 

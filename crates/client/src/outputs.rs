@@ -1,4 +1,4 @@
-//! Where everything of a deployment is: the content of `target/local/outputs.json`.
+//! The names and addresses of a deployment: the content of `target/local/outputs.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Files that are their owner's alone: tokens, names, messages.
+//! Files that only their owner can read: tokens, names, messages.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

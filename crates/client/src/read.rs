@@ -1,4 +1,4 @@
-//! What a user asks of the API: a message, its status, a list.
+//! A user's requests to the API: a message, its status, a list.
 
 use anyhow::{Context, Result, bail, ensure};
 use domain::catalog::MAX_PAGE;

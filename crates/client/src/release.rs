@@ -1,4 +1,4 @@
-//! Releases held messages: they are tried again, under the token of whoever releases them.
+//! Releases held messages: the pipeline tries them again, under the token of the user who releases them.
 
 use anyhow::{Context, Result, bail};
 use domain::catalog::MAX_PAGE;

@@ -1,8 +1,8 @@
-//! Sends the messages of files in a way that can be broken off and taken up again.
+//! Sends the messages of files, and can resume after an interruption.
 //!
-//! The messages of a batch are sent one by one, so that each has an answer and a place in the journal of its own.
+//! The messages of a batch are sent one by one, so that each has its own answer and its own line in the journal.
 //!
-//! What the API accepts goes into a [`Journal`] at once, and what is there is not sent again. Only a machine that goes
+//! Each accepted message goes into a [`Journal`] at once, and a message that is there is not sent again. Only a machine that goes
 //! down between the answer and the journal makes a message be sent twice, and the API stores it once all the same.
 
 mod journal;

@@ -1,4 +1,4 @@
-//! Signing in, and what a user may do with the token then: exchange it for AWS credentials.
+//! Signs a user in, and exchanges the ID token for AWS credentials.
 //!
 //! People sign in by SRP ([`UserPool::sign_in`]): the password never leaves the machine, only a proof that it is known.
 

@@ -1,4 +1,4 @@
-//! Waiting with a deadline. Nothing outside this process is waited for without one.
+//! Waiting with a deadline. Every wait for something outside this process has one.
 
 use std::future::Future;
 use std::time::Duration;

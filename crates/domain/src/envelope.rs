@@ -1,4 +1,4 @@
-//! What waits in the queue, and what the state machine is started with.
+//! The body of a queue message, which is also the input of the state machine.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! What is known of a message that was accepted and cannot be stored now: why it is held, until when, and the copy in the held bucket.
+//! The facts about an accepted message that cannot be stored now: why it is held, until when, and its copy in the held
+//! bucket.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is done about an execution that failed: when it is tried again, and when the message is held.
+//! Decides after a failed execution when to try again, and when to hold the message.
 
 use std::time::Duration;
 

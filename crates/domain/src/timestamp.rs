@@ -1,4 +1,4 @@
-//! An instant, and the one way to write it.
+//! An instant, and the one format in which Sluice writes it.
 
 use std::fmt;
 use std::str::FromStr;

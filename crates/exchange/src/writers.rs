@@ -1,4 +1,4 @@
-//! Which institute a token lets its user write for, by its own claims.
+//! The institute that a token's claims let its user write for.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

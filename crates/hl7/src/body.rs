@@ -1,7 +1,7 @@
-//! A body: everything that one request, one MLLP frame or one file brings, one message or several.
+//! A body: the content of one request, one MLLP frame or one file, with one or several messages.
 //!
-//! Whoever takes messages in reads them through [`Body`], so that the API, the gateway and the command line find the same messages in
-//! the same bytes, and the same faults.
+//! The API, the gateway and the command line all read messages through [`Body`], so that they find the same messages and the
+//! same faults in the same bytes.
 
 mod split;
 

@@ -1,4 +1,4 @@
-//! The characters that a message separates its parts with.
+//! The characters that separate the parts of a message.
 
 use domain::Er7;
 use domain::catalog::{Problem, SegmentId};

@@ -1,4 +1,4 @@
-//! What HL7 calls the parts of a message, and what they may be, for each version from 2.1 to 2.8.2.
+//! HL7's names and rules for the parts of a message, for each version from 2.1 to 2.8.2.
 //!
 //! The data is text beside the crate, `dictionary/`, with its licences, its shape and how it was made. Each file holds what
 //! differs from the version before; a version is read when it is asked for the first time, and stays.

@@ -1,4 +1,4 @@
-//! The way back: from a rendition to the message.
+//! Converts a rendition back to the message.
 
 use domain::Er7;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! Escape sequences (HL7 2.5.1 §2.7): the text that they stand for, and the way back.
+//! Escape sequences (HL7 2.5.1 §2.7): the text that they stand for, and the reverse.
 
 use domain::{Charset, Er7};
 

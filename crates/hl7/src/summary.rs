@@ -1,4 +1,4 @@
-//! What MSH says of a message, and DSC of its continuation.
+//! Reads the summary of a message from MSH, and its continuation from DSC.
 
 use domain::{Er7, Summary};
 

@@ -1,6 +1,6 @@
-//! What a message has that its version of HL7 does not, and what it lacks.
+//! Checks a message against its version of HL7: what it has too much, and what it lacks.
 //!
-//! A report refuses nothing: the lake takes messages as hospitals send them. It is for the people who connect a sender.
+//! A finding never leads to a refusal: the lake accepts messages as hospitals send them. It is for the people who connect a sender.
 //! It says what is wrong and where, in our own words and in names of the standard, and never what a message contains.
 //!
 //! Checked are the structure that MSH-9 names, required fields, repetitions, fields and components that the version does

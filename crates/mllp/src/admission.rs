@@ -1,7 +1,7 @@
-//! Which connections stay: at most so many, and at most so many of one address.
+//! Limits the number of connections, in all and of one address.
 //!
-//! When a limit is reached, a new connection takes the place of the one that has been idle for longest; one that has never sent a
-//! frame goes before those that have. So idle connections cannot lock senders out. A connection whose frame is under way or not yet
+//! When a limit is reached, a new connection takes the place of the one that has been idle for longest; connections that have
+//! never sent a frame are closed first. So idle connections cannot lock senders out. A connection whose frame is under way or not yet
 //! answered keeps its place.
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! How connections come to be: peers connect to a port, or the gateway connects to a peer.
+//! Opens connections: peers connect to a port, or the gateway connects to a peer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Messages that the API has taken and the lake has not stored yet, as far as anybody waits for that: the spool, which keeps them until
-//! then, or a sender. They are asked about many at a time.
+//! Messages that the API has accepted and the lake has not stored yet, if the spool or a sender waits for that. The gateway
+//! asks for the status of many at a time.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

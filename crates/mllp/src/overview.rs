@@ -1,4 +1,4 @@
-//! What the gateway says of itself, to the log and to whoever asks for its metrics.
+//! The gateway's report on itself, for the log and the metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

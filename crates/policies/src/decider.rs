@@ -1,4 +1,4 @@
-//! From a verified token and a route to a decision.
+//! Makes a decision from a verified token and a route.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `entities.json`: what is known apart from tokens.
+//! `entities.json`: facts that do not come from tokens.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! What is wrong with a policy folder, and where.
+//! The errors in a policy folder, with their places.
 
 use std::fmt;
 

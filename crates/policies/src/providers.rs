@@ -1,4 +1,4 @@
-//! `providers.json`: what of a provider's token the policies see.
+//! `providers.json`: which claims of a provider's token the policies see.
 
 use std::collections::BTreeMap;
 

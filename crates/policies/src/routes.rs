@@ -1,4 +1,4 @@
-//! `routes.json`: what a request to a route does, and to what.
+//! `routes.json`: the action and the resource of each route.
 
 use std::collections::BTreeMap;
 

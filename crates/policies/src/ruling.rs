@@ -1,4 +1,4 @@
-//! What an engine has decided.
+//! The decision of an engine.
 
 /// What an engine has decided, and by which policies.
 pub(crate) struct Ruling {

@@ -1,4 +1,4 @@
-//! The schema of a policy folder, and what can be asked of it.
+//! The schema of a policy folder, and the questions that it allows.
 
 use std::collections::BTreeMap;
 use std::fmt;

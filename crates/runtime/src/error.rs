@@ -1,4 +1,4 @@
-//! Why a step failed, by names that the state machine matches on.
+//! The reasons why a step fails, under the names that the state machine matches.
 
 use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;

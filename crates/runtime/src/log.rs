@@ -1,7 +1,7 @@
-//! One JSON line per invocation, on standard output: that is the whole log of a worker.
+//! A worker's log: one JSON line per invocation, on standard output.
 //!
-//! The fields are a closed list ([`Field`]): ids, names and numbers. No function logs a free text, because patients and tokens are
-//! in texts.
+//! The fields are a closed list ([`Field`]): ids, names and numbers. No function logs free text, because texts contain
+//! patients' data and tokens.
 
 use std::cell::RefCell;
 

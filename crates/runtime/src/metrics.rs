@@ -1,5 +1,5 @@
-//! Numbers for CloudWatch, in the log line: the embedded metric format. CloudWatch reads them out of the log, so they cost no
-//! request, and whoever reads a number finds the line that it came from.
+//! Numbers for CloudWatch, in the log line: the embedded metric format. CloudWatch extracts them from the log, so they cost
+//! no request, and each number leads to the log line that it came from.
 //!
 //! Source: "Specification: Embedded metric format", Amazon CloudWatch user guide. A metric's names are a closed list, and so are
 //! the values of its dimensions: an institute counts under its own name only where the deployment lists it, because each value is a

@@ -1,4 +1,4 @@
-//! How a sealed token is written.
+//! The text format of a sealed token.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;

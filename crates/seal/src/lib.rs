@@ -1,6 +1,6 @@
 //! The caller's ID token, sealed for its way through the queue.
 //!
-//! `submit` and `release` may seal and not open, `store` may open and not seal: KMS decides, by their roles. KMS makes a data key for an
+//! `submit` and `release` may seal but not open, `store` may open but not seal: KMS decides this by their roles. KMS makes a data key for an
 //! institute, and gives it out twice: plain to who seals, who keeps it in memory for a while and for a bounded number of tokens,
 //! and wrapped, which travels with each token that it sealed. Who opens has KMS unwrap it, once for many tokens.
 //!

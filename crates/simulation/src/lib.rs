@@ -1,5 +1,5 @@
-//! A simulation of the pipeline by discrete events: what comes of so many messages a second, of so many institutes, with service times that
-//! were measured and quotas that AWS documents.
+//! A simulation of the pipeline by discrete events: predicts the outcome for a rate of messages from a number of institutes,
+//! with measured service times and AWS's documented quotas.
 //!
 //! Simulated are: the API's rate limit, the queue with its message groups (fair among institutes), dispatch with its bounded number of
 //! invocations and batches, the four steps with their sandboxes (warm, cold, and the account's concurrency), the exchange of tokens,

@@ -1,4 +1,4 @@
-//! What is simulated.
+//! The input of a simulation.
 
 use std::f64::consts::TAU;
 

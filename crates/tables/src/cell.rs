@@ -1,4 +1,4 @@
-//! What stands in a table.
+//! The values in a table.
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

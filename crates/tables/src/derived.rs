@@ -1,4 +1,4 @@
-//! Columns that are found out, and stand nowhere in the message as they are.
+//! Columns that are computed, and are not in the message as such.
 
 use crate::cell::{Cell, Kind};
 use crate::number::{Observed, limits};

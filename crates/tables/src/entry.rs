@@ -1,4 +1,4 @@
-//! What the catalog says of a stored message.
+//! The catalog's facts about a stored message.
 
 use domain::{MessageId, Source, State, Summary, Timestamp};
 use serde::Deserialize;

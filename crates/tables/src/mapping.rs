@@ -1,4 +1,4 @@
-//! The mapping: a data file that says what a row of each typed table is, and where its columns stand.
+//! The mapping: a data file that says what a row of each typed table is, and which field fills each column.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;

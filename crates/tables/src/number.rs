@@ -1,4 +1,4 @@
-//! Numbers in values, and only where they are some.
+//! Reads numbers in values, and only in values that are numbers.
 
 /// A value of OBX-5 by what OBX-2 says that it is.
 #[derive(Debug, Default, PartialEq)]

@@ -1,4 +1,4 @@
-//! An OpenID Connect provider on this machine, as a partner has one: what it says of its users is its own affair.
+//! An OpenID Connect provider on this machine, as a partner has one: it can claim anything about its users.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

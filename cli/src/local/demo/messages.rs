@@ -1,6 +1,6 @@
-//! What the demo sends. Written for it: no person in it exists.
+//! The messages that the demo sends. They are made up: no person in them exists.
 //!
-//! Each run has messages of its own, by their control ids, so that none is the duplicate of an earlier run's.
+//! Each run has its own control ids, so that no message duplicates one of an earlier run.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

@@ -1,4 +1,4 @@
-//! Whether bytes are the message that they should be.
+//! Checks whether bytes are the message that they should be.
 
 use domain::{Charset, HeldCopy, MessageId, Received};
 

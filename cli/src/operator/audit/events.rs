@@ -1,7 +1,7 @@
-//! The events that the log of `publish` tells of.
+//! The events that the log of `publish` contains.
 //!
-//! Kept as one number of 64 bits each: a deployment of a million messages takes 16 MB. Two different events with one number are
-//! less likely than a broken disk.
+//! Each is kept as a hash of 64 bits: a deployment of a million messages takes 16 MB. Two different events with the same hash
+//! are less likely than a broken disk.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -1,4 +1,4 @@
-//! How far an audit has come, in a file: findings and checkpoints, one line of JSON each.
+//! The progress of an audit, in a file: findings and checkpoints, one line of JSON each.
 //!
 //! A checkpoint follows the findings of its page. What comes after the last checkpoint belongs to a page that is read again, so it is
 //! cut off when the file is opened.

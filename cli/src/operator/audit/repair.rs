@@ -1,4 +1,4 @@
-//! Mends what there is one way to mend: tags that are not the record's, and events that were not published.
+//! Repairs the findings that have only one possible repair: tags that differ from the record, and missing events.
 
 use anyhow::Result;
 use aws_sdk_s3::types::{Tag, Tagging};

@@ -1,4 +1,4 @@
-//! Takes a deployment away again. Patients' data goes only when that is said.
+//! Deletes a deployment. It deletes patients' data only on explicit request.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

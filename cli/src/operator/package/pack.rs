@@ -1,4 +1,4 @@
-//! A worker's binary and what stands beside it become a zip.
+//! Makes a zip of a worker's binary and the files that go with it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

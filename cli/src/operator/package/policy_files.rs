@@ -1,4 +1,4 @@
-//! What lies beside the authorizer's binary in its zip.
+//! The policy files beside the authorizer's binary in its zip.
 
 use std::collections::BTreeMap;
 use std::path::Path;

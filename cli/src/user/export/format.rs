@@ -1,4 +1,4 @@
-//! Rows as files: Parquet, CSV, NDJSON and ER7. A file is made of parts, which are put together without being read again.
+//! Rows as files: Parquet, CSV, NDJSON and ER7. A file consists of parts, which are joined without being read again.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

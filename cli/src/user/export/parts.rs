@@ -1,4 +1,4 @@
-//! Where an export goes, part by part, so that one that was broken off goes on behind its last part.
+//! Writes an export part by part, so that an interrupted export resumes behind its last part.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What was accepted already, so that a `sluice send` that was broken off can be given again as it was.
+//! The messages that were already accepted, so that you can repeat an interrupted `sluice send` unchanged.
 //!
 //! One file for each API, account and institute, with a line of JSON for each message; of two lines for the same message
 //! the later one counts. It holds names and digests of files, and nothing of what is in them.

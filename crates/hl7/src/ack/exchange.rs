@@ -1,4 +1,4 @@
-//! Which acknowledgments a message is to have: what the message is, and what its MSH-15 and MSH-16 ask for.
+//! Which acknowledgments a message gets, by its kind and its MSH-15 and MSH-16.
 
 use domain::Charset;
 

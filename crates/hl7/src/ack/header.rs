@@ -1,4 +1,4 @@
-//! What an acknowledgment takes over from the message that it answers.
+//! The values that an acknowledgment copies from the message that it answers.
 
 use domain::{Charset, Er7};
 

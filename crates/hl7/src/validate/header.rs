@@ -1,4 +1,4 @@
-//! What MSH says of the message, and whether it may say so.
+//! Validates MSH.
 
 use super::report::{Code, Location, Report};
 use crate::delimiters::{Delimiters, has_lost_its_backslash};

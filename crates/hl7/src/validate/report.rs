@@ -1,4 +1,4 @@
-//! What a validation says: findings, how grave they are, and where in the message.
+//! The report of a validation: findings, their severity, and their place in the message.
 
 use std::fmt;
 

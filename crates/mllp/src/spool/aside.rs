@@ -1,4 +1,4 @@
-//! What is set aside for a person to look at: messages that the API refuses, and damaged records.
+//! Sets messages aside for a person to look at: those that the API refuses, and damaged records.
 
 use std::io;
 use std::path::Path;

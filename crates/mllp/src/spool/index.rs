@@ -1,4 +1,4 @@
-//! What is in the spool, in memory.
+//! The index of the spool's messages, in memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

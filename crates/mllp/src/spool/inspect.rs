@@ -1,4 +1,5 @@
-//! Looks into a spool from outside, also while a gateway uses it: what waits, what was refused, what is damaged. Nothing of a message.
+//! Reads a spool from outside, even while a gateway uses it: which messages wait, were refused or are damaged. It shows
+//! nothing of a message.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! How a message lies in a segment file.
+//! The format of a message in a segment file.
 //!
 //! ```text
 //! magic "SLR2" | length u32 | received, ms since 1970, u64 | CRC-32 of the content u32 | CRC-32 of the 20 bytes before u32 | content
