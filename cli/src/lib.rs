@@ -104,7 +104,7 @@ enum Command {
     Redrive(command::redrive::Args),
     /// Decide that a held message is not to be stored, with a reason.
     Discard(command::discard::Args),
-    /// Put records that an earlier version stored into the index by control id.
+    /// Put messages that an earlier version stored into the search indexes.
     Reindex(command::reindex::Args),
     /// Show a message's whole path: record, each step with its tries and times, executions, events.
     Trace(command::trace::Args),

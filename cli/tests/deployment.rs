@@ -172,7 +172,10 @@ async fn a_deployment_is_made_changed_and_taken_away() {
     assert_eq!(setting.changes(&[("LogRetentionDays", "30")]).await, [Unchanged; 4]);
 
     let kept = setting.destroy(With { users: true, data: false }).await.unwrap();
-    assert_eq!(kept, [Kind::LakeBucket, Kind::HeldBucket, Kind::CatalogTable, Kind::Key, Kind::Key]);
+    assert_eq!(
+        kept,
+        [Kind::LakeBucket, Kind::HeldBucket, Kind::CatalogTable, Kind::PatientTable, Kind::Key, Kind::Key, Kind::Key]
+    );
     let object = s3.get_object().bucket(&made.outputs.bucket).key("source=a/one.hl7").send().await.unwrap();
     assert_eq!(object.body.collect().await.unwrap().to_vec(), b"MSH");
     assert!(s3.head_bucket().bucket(&made.outputs.artifact_bucket).send().await.is_err());

@@ -14,6 +14,8 @@ export type FailureKind =
   | "clock"
   /** Too many requests. */
   | "throttled"
+  /** What was asked for is no identifier of a patient, or the deployment has no index of them. */
+  | "search"
   /** There is no such thing, for this user. */
   | "missing"
   /** The service failed. */

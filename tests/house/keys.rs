@@ -12,8 +12,9 @@ use crate::workers::{collect, texts};
 /// What a call on encrypted data asks of the key, as AWS documents it: S3 "Using server-side encryption with KMS keys" (Decrypt only for
 /// an upload in parts), SQS "Key management" (a producer decrypts too, to verify the data key), SNS likewise, DynamoDB "Using your KMS
 /// keys" (the table's own grant does the rest).
-const NEEDS: [(&str, &[&str]); 10] = [
+const NEEDS: [(&str, &[&str]); 11] = [
     ("dynamodb:BatchGetItem", &["kms:Decrypt"]),
+    ("dynamodb:BatchWriteItem", &["kms:Decrypt"]),
     ("dynamodb:GetItem", &["kms:Decrypt"]),
     ("dynamodb:PutItem", &["kms:Decrypt"]),
     ("dynamodb:Query", &["kms:Decrypt"]),

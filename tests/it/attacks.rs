@@ -138,6 +138,11 @@ async fn the_catalog() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_patients() -> Result<()> {
+    all_judged(rows::PATIENTS).await
+}
+
+#[tokio::test]
 async fn the_summary() -> Result<()> {
     all_judged(rows::SUMMARIES).await
 }
@@ -179,6 +184,7 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
         format!("dynamodb:GetItem {table}"),
         format!("dynamodb:Query {table}"),
         format!("dynamodb:Query {table}/index/*"),
+        format!("dynamodb:Query {}", output("PatientTableArn")?),
         format!("kms:GenerateDataKey {key}"),
         format!("kms:Decrypt {key}"),
         format!("execute-api:Invoke {api}/$default/GET/institutes/${{aws:PrincipalTag/read}}/summary"),
@@ -238,7 +244,7 @@ fn the_document_shows_every_row_and_no_other() -> Result<()> {
     let one = || vec!["x".to_owned()];
     let place = Place { functions: one(), worker_roles: one(), other_buckets: one(), ..Place::default() };
     let mut tables = Vec::new();
-    for rows in [rows::WRITES, rows::TAGS, rows::READS, rows::CATALOG, rows::SUMMARIES, rows::SERVICES] {
+    for rows in [rows::WRITES, rows::TAGS, rows::READS, rows::CATALOG, rows::PATIENTS, rows::SUMMARIES, rows::SERVICES] {
         tables.extend(rows.iter().map(|row| {
             let calls = (row.calls)(&place);
             let by_aws = calls.iter().any(Call::is_request);

@@ -47,11 +47,11 @@ fn browser() -> Result<Option<PathBuf>> {
 }
 
 /// A laboratory's report with two documents in it.
-fn report(control_id: &str) -> String {
+fn report(control_id: &str, patient: &str) -> String {
     let pdf = BASE64_STANDARD.encode(include_bytes!("browser/report.pdf"));
     let png = BASE64_STANDARD.encode(include_bytes!("browser/picture.png"));
     format!(
-        "MSH|^~\\&|LAB|WEST|LAKE|HUB|20260102030405||ORU^R01^ORU_R01|{control_id}|P|2.5.1\rPID|1||4711^^^HIS^MR||DOE^JANE||19800101|F\r\
+        "MSH|^~\\&|LAB|WEST|LAKE|HUB|20260102030405||ORU^R01^ORU_R01|{control_id}|P|2.5.1\rPID|1||{patient}^^^HIS^MR||DOE^JANE||19800101|F\r\
          OBR|1|||24331-1^Report^LN\rOBX|1|ED|24331-1^Report^LN||^application^pdf^Base64^{pdf}||||||F\r\
          OBX|2|ED|24331-1^Picture^LN||^image^png^Base64^{png}||||||F\r"
     )
@@ -94,11 +94,11 @@ async fn people_read_send_and_release_messages_in_a_browser() -> Result<()> {
     let (it, elsewhere) = (Harness::new()?, Harness::new()?);
     let caller = it.admin().await?;
     let (control_id, hostile, fresh, dropped) = (unique(), hostile(), adt(&unique(), "DOE"), adt(&unique(), "DOE"));
-    let again = adt(&unique(), "DOE");
+    let (again, patient) = (adt(&unique(), "DOE"), unique());
     let store = async |message: &str| anyhow::Ok(it.store(&caller, message).await?.0);
     let messages = json!({
         "admission": store(&again).await?,
-        "report": store(&report(&control_id)).await?,
+        "report": store(&report(&control_id, &patient)).await?,
         "hostile": store(&hostile).await?,
         "unparsable": store("not HL7 at all").await?,
     });
@@ -130,6 +130,7 @@ async fn people_read_send_and_release_messages_in_a_browser() -> Result<()> {
         },
         "messages": messages,
         "controlId": control_id,
+        "patient": patient,
         "elsewhere": foreign,
         "held": waiting.iter().map(|it| it.message_id.as_str()).collect::<Vec<_>>(),
         "hostileCharacters": LARGE,

@@ -155,6 +155,7 @@ async fn openapi_describes_the_answers() -> Result<()> {
     assert_eq!(answers("GET /er7/{messageId}/status"), status);
     assert_eq!(answers("GET /institutes/{source}/er7/{messageId}/status"), status);
     assert_eq!(answers("POST /er7/status"), answers("GET /er7"));
+    assert_eq!(answers("POST /er7/search"), answers("GET /er7"));
     assert_eq!(answers("GET /institutes/{source}/er7"), answers("GET /er7"));
     assert_eq!(answers("GET /institutes/{source}/summary"), answers("GET /er7"));
 

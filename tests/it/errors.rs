@@ -19,7 +19,7 @@ use crate::logs::workers;
 /// The calls that are made with the caller's credentials.
 fn is_as_caller(worker: &str, call: &str) -> bool {
     match worker {
-        "Fetch" => !call.starts_with("cognito-identity:"),
+        "Fetch" => !call.starts_with("cognito-identity:") && call != "kms:GenerateMac",
         "Store" => call == "s3:PutObject",
         _ => false,
     }

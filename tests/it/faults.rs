@@ -65,7 +65,7 @@ const fn release(action: &'static str) -> Site {
     Site { way: Way::Release, ..site("release", action, "ReleaseRole") }
 }
 
-const SITES: [Site; 25] = [
+const SITES: [Site; 27] = [
     site("submit", "dynamodb:UpdateItem", "SubmitRole"),
     site("submit", "kms:GenerateDataKey", "SubmitRole"),
     site("submit", "s3:PutObject", "SubmitRole"),
@@ -81,6 +81,8 @@ const SITES: [Site; 25] = [
     put("the message", ".hl7"),
     put("its rendition", ".json"),
     put("the received bytes", ".bin"),
+    site("store", "kms:GenerateMac", "StoreRole"),
+    site("store", "dynamodb:BatchWriteItem", "StoreRole"),
     site("store", "dynamodb:UpdateItem", "StoreRole"),
     site("publish", "sns:Publish", "PublishRole"),
     hold("s3:GetObject"),

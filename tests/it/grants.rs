@@ -15,15 +15,16 @@ use crate::logs::workers;
 use crate::permissions::{policies, roles, texts};
 
 /// Calls that need no grant in the worker's own role, and why.
-const WITHOUT_A_GRANT: [(&str, &str, &str); 14] = [
+const WITHOUT_A_GRANT: [(&str, &str, &str); 15] = [
     ("*", "s3:CreateSession", "the S3 client calls it for directory buckets, and there are none"),
     ("Store", "cognito-identity:GetId", "is not signed: the token is all it takes"),
     ("Store", "cognito-identity:GetCredentialsForIdentity", "is not signed"),
     ("Store", "s3:PutObject", "is called with the caller's credentials alone"),
     ("Fetch", "cognito-identity:GetId", "is not signed"),
     ("Fetch", "cognito-identity:GetCredentialsForIdentity", "is not signed"),
-    ("Fetch", "dynamodb:GetItem", "is called with the caller's credentials, as all that Fetch does"),
+    ("Fetch", "dynamodb:GetItem", "is called with the caller's credentials, as all that Fetch reads"),
     ("Fetch", "dynamodb:Query", "as the caller"),
+    ("Fetch", "dynamodb:TransactGetItems", "as the caller: IAM is asked for dynamodb:GetItem of each"),
     ("Fetch", "s3:GetObject", "as the caller"),
     ("Fetch", "s3:HeadObject", "as the caller"),
     ("Release", "s3:GetObject", "names the version: that is s3:GetObjectVersion"),

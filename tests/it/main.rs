@@ -44,6 +44,7 @@ mod listen;
 mod logs;
 mod loopback;
 mod metrics;
+mod patients;
 mod permissions;
 mod privacy;
 mod read;

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, PutRequest, WriteRequest};
 use aws_sdk_iam::Client as Iam;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::DataKeySpec;
+use aws_sdk_kms::types::{DataKeySpec, MacAlgorithmSpec};
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use base64::Engine as _;
@@ -143,6 +143,7 @@ use Call::*;
 calls! {
     Send Receive Delete Hide Attributes SendDead ReceiveDead
     GetItem BatchGetItem Query QueryHeld Scan UpdateItem PutItem DeleteItem
+    IndexPatients SearchPatients HashPatients HashOtherwise
     Seal SealDirectly SealForSubmission SealUnbound Open OpenKey OpenOtherwise OpenData
     GetOverflow PutOverflow ListOverflow DeleteOverflow
     GetHeld PutHeld ListHeld DeleteHeld
@@ -156,12 +157,12 @@ const MAY: &[(&str, &[Call])] = &[
     ("Dispatch", &[Send, Receive, Delete, Hide, Attributes, SendDead, Run, Log("Dispatch")]),
     ("Deduplicate", &[UpdateItem, Log("Deduplicate")]),
     ("Parse", &[GetOverflow, ListOverflow, Log("Parse")]),
-    ("Store", &[UpdateItem, Open, OpenKey, GetOverflow, ListOverflow, Log("Store")]),
+    ("Store", &[UpdateItem, IndexPatients, HashPatients, Open, OpenKey, GetOverflow, ListOverflow, Log("Store")]),
     ("Hold", &[UpdateItem, GetOverflow, ListOverflow, PutHeld, Log("Hold")]),
     ("Release", &[Send, QueryHeld, UpdateItem, Seal, PutOverflow, GetHeld, ListHeld, Log("Release")]),
     ("Publish", &[Publish, Log("Publish")]),
     ("Status", &[GetItem, BatchGetItem, Log("Status")]),
-    ("Fetch", &[Log("Fetch")]),
+    ("Fetch", &[HashPatients, Log("Fetch")]),
     // What else it may is for it alone, and no twin of it: `summary`.
     (SUMMARY, &[Log(SUMMARY)]),
     // What else it may is about users and the enrollment table: `enroll`.
@@ -185,6 +186,10 @@ impl Call {
             UpdateItem => &["dynamodb:UpdateItem"],
             PutItem => &["dynamodb:PutItem"],
             DeleteItem => &["dynamodb:DeleteItem"],
+            IndexPatients => &["dynamodb:BatchWriteItem"],
+            SearchPatients => &["dynamodb:Query"],
+            HashPatients => &["kms:GenerateMac"],
+            HashOtherwise => &["kms:VerifyMac"],
             SealDirectly => &["kms:Encrypt"],
             Seal | SealForSubmission | SealUnbound => &["kms:GenerateDataKey"],
             Open | OpenKey | OpenOtherwise | OpenData => &["kms:Decrypt"],
@@ -261,6 +266,7 @@ impl Scene {
             GetItem | BatchGetItem | Query | QueryHeld | Scan | UpdateItem | PutItem | DeleteItem => {
                 self.dynamodb(aws, call).await
             }
+            IndexPatients | SearchPatients | HashPatients | HashOtherwise => self.patients(aws, call).await,
             Seal | SealDirectly | SealForSubmission | SealUnbound | Open | OpenKey | OpenOtherwise | OpenData => {
                 self.kms(aws, call).await
             }
@@ -361,6 +367,31 @@ impl Scene {
                 allowed(open.encryption_context("source", &self.it.institute).send().await)
             }
             _ => allowed(kms.decrypt().ciphertext_blob(self.sealed_data.clone()).send().await),
+        }
+    }
+
+    async fn patients(&self, aws: &Aws, call: Call) -> Result<bool> {
+        let (dynamodb, kms) = (aws_sdk_dynamodb::Client::new(aws.config()), aws_sdk_kms::Client::new(aws.config()));
+        let table = self.it.outputs.stack_output("PatientTableName")?;
+        let (key, sha) = (self.it.outputs.stack_output("PatientKeyArn")?, MacAlgorithmSpec::HmacSha256);
+        let source = || AttributeValue::S(self.it.institute.clone());
+        match call {
+            IndexPatients => {
+                // An entry without its sort key is refused, by whoever it is.
+                let put = PutRequest::builder().item("source", source()).build()?;
+                let put = WriteRequest::builder().put_request(put).build();
+                allowed(dynamodb.batch_write_item().request_items(table, vec![put]).send().await)
+            }
+            SearchPatients => {
+                let query = dynamodb.query().table_name(table).key_condition_expression("#s = :s");
+                let query = query.expression_attribute_names("#s", "source").expression_attribute_values(":s", source());
+                allowed(query.send().await)
+            }
+            HashPatients => allowed(kms.generate_mac().key_id(key).mac_algorithm(sha).message(Blob::new("x")).send().await),
+            _ => {
+                let verify = kms.verify_mac().key_id(key).mac_algorithm(sha).message(Blob::new("x"));
+                allowed(verify.mac(Blob::new("x")).send().await)
+            }
         }
     }
 

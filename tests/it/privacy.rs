@@ -193,6 +193,15 @@ impl Run {
             answers.push(ask(&path, &bad, ER7, "").await?);
             answers.push(ask("/er7", &bad, JSON, "").await?);
         }
+        // The patient, by an identifier: what is good and what is bad.
+        for body in [
+            json!({ "patient": self.patient.record_number }),
+            json!({ "patient": self.patient.record_number, name.as_str(): 1 }),
+            json!(name),
+        ] {
+            let request = self.a.api.request(reqwest::Method::POST, "/er7/search", Some(token)).header("content-type", JSON);
+            answers.push(client::http::send(request.body(body.to_string())).await?);
+        }
         // The institute's numbers, by requests that are signed.
         let numbers = format!("/institutes/{}/summary", self.a.institute);
         for (query, status) in [(String::new(), 200), (format!("?from={name}"), 400)] {

@@ -24,8 +24,8 @@ class Cut(Exception):
 
 
 def searched(headers, path, body):
-    """All of a request that may name whom it is for: path, headers and body, the claims of the tokens in it, and the body of
-    the queue message that a receipt handle is of."""
+    """All of a request that may name whom it is for: path, headers and body, the claims of the tokens in it, the body of
+    the queue message that a receipt handle is of, and the message that KMS makes a MAC of."""
     from ministack.services import sqs
 
     text = urllib.parse.unquote_plus(f"{path}\n{headers.get('x-amz-tagging', '')}\n{body.decode('utf-8', 'replace')}")
@@ -43,6 +43,11 @@ def searched(headers, path, body):
         if handle:
             found += [message["body"] for queue in sqs._queues.values() for message in queue["messages"]
                       if message.get("receipt_handle") == handle]
+    if headers.get("x-amz-target", "") == "TrentService.GenerateMac":
+        try:
+            found.append(base64.b64decode(json.loads(body or b"{}").get("Message", "")).decode("utf-8", "replace"))
+        except (ValueError, AttributeError, TypeError):
+            pass
     return "\n".join(found)
 
 

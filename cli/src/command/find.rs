@@ -1,6 +1,7 @@
 //! `sluice find`
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use domain::PatientIdentifier;
 
 use super::ids::GivenId;
 use super::listing::{self, Shown, Which};
@@ -18,6 +19,13 @@ pub(crate) struct Args {
     /// The control id (MSH-10).
     #[arg(long, value_name = "TEXT")]
     control_id: Option<String>,
+    /// A patient's identifier (PID-3), and who assigned it: 4711, or 4711^^^HIS. `-` reads it from standard input, so that no other
+    /// program of this machine sees it. Goes with --from and --to.
+    #[arg(long, value_name = "ID[^^^AUTHORITY]", conflicts_with_all = [
+        "id", "control_id", "status", "sender", "receiver", "event", "message_from", "message_to", "submission", "message_type",
+        "institute",
+    ])]
+    patient: Option<String>,
     /// How far the messages have come: queued, processing, stored, held.
     #[arg(long)]
     status: Option<String>,
@@ -45,11 +53,18 @@ pub(crate) struct Args {
     shown: Shown,
 }
 
+/// The identifier that was given, or that stands on standard input.
+fn identifier(given: String) -> Result<PatientIdentifier> {
+    let text = if given == "-" { std::io::read_to_string(std::io::stdin()).context("reading standard input")? } else { given };
+    Ok(text.trim_end_matches(['\r', '\n']).parse()?)
+}
+
 /// Exit code 1 says that nothing was found.
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let query = Query {
         id_prefix: args.id.map(|it| it.to_string()),
         control_id: args.control_id,
+        patient: args.patient.map(identifier).transpose()?,
         status: args.status,
         sender: args.sender,
         receiver: args.receiver,

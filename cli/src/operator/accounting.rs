@@ -148,6 +148,7 @@ fn access(line: &Line) -> Option<Access> {
         "fetch" => match line.text("route") {
             route if route.ends_with("/status") => "status",
             route if route.ends_with("/er7") => "list",
+            route if route.ends_with("/search") => "search",
             _ => "read",
         },
         // What it lets in is accounted for by the worker behind it, and the answer is remembered for a while.
@@ -216,6 +217,7 @@ mod tests {
             (json!({ "worker": "fetch", "route": "GET /er7/{messageId}" }), Some("read")),
             (json!({ "worker": "fetch", "route": "HEAD /er7/{messageId}" }), Some("read")),
             (json!({ "worker": "fetch", "route": "GET /institutes/{source}/er7" }), Some("list")),
+            (json!({ "worker": "fetch", "route": "POST /er7/search" }), Some("search")),
             (json!({ "worker": "fetch", "route": "GET /institutes/{source}/er7/{messageId}/status" }), Some("status")),
             (json!({ "worker": "authorize", "outcome": "allowed" }), None),
             (json!({ "worker": "authorize", "outcome": "denied" }), Some("refused")),

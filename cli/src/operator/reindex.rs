@@ -1,15 +1,19 @@
-//! Puts the records of an earlier version into the index by control id.
+//! Puts the messages of an earlier version into the indexes by control id and by patient.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use catalog::Catalog;
-use domain::{Record, Source};
+use domain::{Er7, Record, Source};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
 use super::records::Records;
 use crate::output::Step;
+use client::Client;
 use client::aws::Aws;
 use client::outputs::Outputs;
+use client::read::{Format, message};
+use client::tokens::TokenClaims;
+use patients::{MAX_ENTRIES, PatientIndex, PatientKeys};
 
 /// Records that are written at once.
 const AT_ONCE: usize = 8;
@@ -40,6 +44,44 @@ pub async fn reindex(aws: &Aws, outputs: &Outputs, of: Option<&Source>, step: &S
         let written = stream::iter(&missing).map(|record| catalog.index_control_id(record)).buffer_unordered(AT_ONCE);
         done.indexed += written.try_fold(0, |sum, is_new| async move { Ok(sum + usize::from(is_new)) }).await?;
         step.at(format!("{} records, {} put into the index", done.records, done.indexed));
+        after = reached;
+        if after.is_none() {
+            return Ok(done);
+        }
+    }
+}
+
+/// Puts the messages that a signed-in user may read into the index by patient. They are read under the user's own rights, through the
+/// API, and written under the operator's: neither could do it alone. Safe to repeat.
+///
+/// # Errors
+/// When the deployment has no such index, the user may read nothing, or the API or AWS refuses a call.
+pub async fn reindex_patients(aws: &Aws, outputs: &Outputs, reader: &Client, step: &Step) -> Result<Reindexed> {
+    let output = |name: &str| outputs.stack_outputs.get(name).filter(|it| !it.is_empty()).cloned();
+    ensure!(output("SearchIndexes").as_deref() == Some("true"), "the deployment has no index by patient (SearchIndexes)");
+    let source = TokenClaims::of(&reader.session().await?.tokens.id)?.read;
+    let source: Source = source.parse().context("whoever is signed in may read no institute's messages")?;
+    let key_arn = output("PatientKeyArn").context("the deployment has no key for patients: deploy it first")?;
+    let key = PatientKeys::new(aws_sdk_kms::Client::new(aws.config()), key_arn).of(&source).await?;
+    let table = output("PatientTableName").context("the deployment has no index by patient: deploy it first")?;
+    let index = PatientIndex::new(aws_sdk_dynamodb::Client::new(aws.config()), table);
+    let records = Records::new(aws, outputs);
+    let (mut done, mut after) = (Reindexed::default(), None);
+    loop {
+        let (items, reached) = records.page(Some(&source), after.as_ref()).await?;
+        done.records += items.len();
+        let stored = items.into_iter().filter_map(|item| catalog::record(item).ok()).filter(|it| it.facts.is_some());
+        let stored: Vec<Record> = stored.collect();
+        let write = async |record: &Record| {
+            let bytes = message(reader, &record.message_id, Format::Er7).await?;
+            let er7 = Er7::canonical(std::str::from_utf8(&bytes)?)?;
+            let identifiers = hl7::patient_identifiers(&er7, MAX_ENTRIES);
+            let place = (record.received_at, &record.message_id);
+            anyhow::Ok(index.add(&source, &key, place, &identifiers).await? > 0)
+        };
+        let written = stream::iter(&stored).map(write).buffer_unordered(AT_ONCE);
+        done.indexed += written.try_fold(0, |sum, has| async move { Ok(sum + usize::from(has)) }).await?;
+        step.at(format!("{} records, {} messages put into the index by patient", done.records, done.indexed));
         after = reached;
         if after.is_none() {
             return Ok(done);

@@ -1,5 +1,6 @@
 import type { Session } from "../auth/session.js";
 import { Failure } from "../failure.js";
+import type { Status, Summary } from "./record.js";
 
 /** What the API made of one file. */
 export type Taken =
@@ -65,6 +66,27 @@ export async function release(session: Session, messageId: string): Promise<Rele
   const failure = stop(answer.status);
   if (failure !== undefined) throw failure;
   return { what: "refused", problem: (await problemOf(answer)).title ?? String(answer.status) };
+}
+
+/** A message as a listing of the API has it. */
+export interface Listed extends Summary {
+  messageId: string;
+  status: Status;
+  state?: string;
+  submissions: number;
+  receivedAt: string;
+  storedAt?: string;
+}
+
+/** A page of the messages about a patient, the newest first. The identifier goes in the body: no address has it. */
+export async function search(session: Session, question: { patient: string; from?: string; to?: string; cursor?: string }): Promise<{ messages: Listed[]; cursor?: string }> {
+  const answer = await send(session, "/er7/search", {
+    method: "POST",
+    body: JSON.stringify({ ...question, limit: 100 }),
+    headers: { "content-type": "application/json" },
+  });
+  if (answer.ok) return (await answer.json()) as { messages: Listed[]; cursor?: string };
+  throw stop(answer.status) ?? new Failure(answer.status === 400 ? "search" : "service", String(answer.status));
 }
 
 /** How far a message is that the user has submitted. */

@@ -1,4 +1,5 @@
 import { getItem, query, type AttributeValue, type Item } from "../aws/dynamodb.js";
+import { search } from "./api.js";
 import type { Session } from "../auth/session.js";
 import { recordOf, type CatalogRecord, type Status } from "./record.js";
 
@@ -8,6 +9,8 @@ export interface Filter {
   status: Status | "";
   sender: string;
   controlId: string;
+  /** An identifier of PID-3. With it, nothing but the times is asked for. */
+  patient: string;
   /** How a message id begins, at least eight digits. */
   id: string;
   /** RFC 3339, or empty. */
@@ -15,7 +18,7 @@ export interface Filter {
   to: string;
 }
 
-export const EVERYTHING: Filter = { type: "", status: "", sender: "", controlId: "", id: "", from: "", to: "" };
+export const EVERYTHING: Filter = { type: "", status: "", sender: "", controlId: "", patient: "", id: "", from: "", to: "" };
 
 /** Records of a list, and where it goes on. */
 export interface Listing {
@@ -63,6 +66,7 @@ function placeOf(session: Session, filter: Filter): "by-control-id" | "by-receiv
 
 /** A page of an institute's records, newest first; those of an id's beginning in the order of their ids, held ones by when they were held. */
 export async function list(session: Session, institute: string, filter: Filter, after?: Item): Promise<Listing> {
+  if (filter.patient !== "") return listPatient(session, institute, filter, after);
   const place = placeOf(session, filter);
   if (filter.status === "held" && place === "by-received-at") return listHeld(session, institute, filter, after);
   const it = new Expression();
@@ -105,6 +109,20 @@ export async function list(session: Session, institute: string, filter: Filter, 
     if (next === undefined || records.length >= PAGE) break;
   }
   return next === undefined ? { records } : { records, next };
+}
+
+/** A page of the messages about a patient. The hash that they are found by is the API's to make. */
+async function listPatient(session: Session, institute: string, { patient, from, to }: Filter, after?: Item): Promise<Listing> {
+  const cursor = after?.["cursor"];
+  const page = await search(session, {
+    patient, ...(from === "" ? {} : { from }), ...(to === "" ? {} : { to }), ...(cursor !== undefined && "S" in cursor ? { cursor: cursor.S } : {}),
+  });
+  // What a list shows of it; the rest is read when one is opened.
+  const records = page.messages.map((it) => ({
+    ...recordOf({ source: { S: institute }, message_id: { S: it.messageId } }),
+    status: it.status, state: it.state ?? "", submissions: it.submissions, receivedAt: it.receivedAt, storedAt: it.storedAt ?? "", summary: it,
+  }));
+  return page.cursor === undefined ? { records } : { records, next: { cursor: { S: page.cursor } } };
 }
 
 /** Whether a record is what the filter asks for. */

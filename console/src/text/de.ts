@@ -38,6 +38,7 @@ export const de: Texts = {
     forbidden: "Dazu haben Sie kein Recht. Bitten Sie den Betreiber des Lakes darum und melden Sie sich dann neu an.",
     clock: "Die Uhr dieses Rechners geht um mehrere Minuten falsch, deshalb lehnt AWS seine Anfragen ab. Stellen Sie die Uhr und melden Sie sich neu an.",
     throttled: "Gerade sind es zu viele Anfragen. Warten Sie einen Moment und versuchen Sie es noch einmal.",
+    search: "Nach einem Patienten fragt man mit ID oder ID^^^VERGABESTELLE. Ist es das, hat das System kein Verzeichnis der Patienten: fragen Sie den Betreiber des Lakes.",
     missing: "Das Institut hat keine solche Nachricht, oder sie wurde aus dem Lake gelöscht.",
     service: "Der Dienst ist gestört. Versuchen Sie es in einer Minute noch einmal; hält es an, sagen Sie es dem Betreiber des Lakes.",
   },
@@ -56,6 +57,7 @@ export const de: Texts = {
     open: (id) => `Nachricht ${id} öffnen`,
     filter: {
       label: "Filter", type: "Typ (ADT oder ADT^A01)", status: "Status", all: "alle", sender: "Absender (Anwendung oder Einrichtung)", control: "Kontroll-ID",
+      patient: "Patient (ID oder ID^^^VERGABESTELLE; nur mit Zeiten)",
       id: "Nachrichten-ID beginnt mit", idHint: "mindestens 8 Stellen", from: "Empfangen ab", to: "Empfangen vor", apply: "Filtern", clear: "Zurücksetzen",
     },
   },

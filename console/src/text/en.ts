@@ -37,6 +37,7 @@ export const en = {
     forbidden: "You have no right to this. Ask the lake's operator for it, then sign in again.",
     clock: "The clock of this computer is wrong by several minutes, so AWS refuses its requests. Set the clock, then sign in again.",
     throttled: "Too many requests just now. Wait a moment, then try again.",
+    search: "A patient is asked for as ID or ID^^^AUTHORITY. If this is one, the deployment has no index by patient: ask the lake's operator.",
     missing: "The institute has no such message, or it was deleted from the lake.",
     service: "The service failed. Try again in a minute; if it goes on, tell the lake's operator.",
   },
@@ -55,6 +56,7 @@ export const en = {
     open: (id: string): string => `Open message ${id}`,
     filter: {
       label: "Filter", type: "Type (ADT or ADT^A01)", status: "Status", all: "all", sender: "Sender (application or facility)", control: "Control id",
+      patient: "Patient (ID or ID^^^AUTHORITY; with nothing but times)",
       id: "Message id begins with", idHint: "at least 8 digits", from: "Received from", to: "Received before", apply: "Filter", clear: "Clear",
     },
   },

@@ -35,7 +35,8 @@ export function Messages({ session, institute }: Props) {
   }, []);
   const first = useLoaded(() => list(session, institute, filter), [session, institute, filter]);
   useEvery(LIVE_MILLISECONDS, () => {
-    if (opened === undefined && !comparing && !first.busy && isPassing(first.failure)) first.again();
+    // Each search for a patient is accounted for: it is made when somebody asks.
+    if (filter.patient === "" && opened === undefined && !comparing && !first.busy && isPassing(first.failure)) first.again();
   });
   if (opened !== undefined) return <Message session={session} record={opened} close={() => setOpened(undefined)} />;
 
@@ -62,6 +63,7 @@ export function Messages({ session, institute }: Props) {
     <>
       <Heading>{t.messages.title}</Heading>
       <FilterForm
+        mayRead={!session.isStaff}
         apply={(it) => {
           setMore({ records: [] });
           setStopped(undefined);
@@ -147,7 +149,7 @@ function asUtc(local: string): string {
   return Number.isNaN(at) ? "" : new Date(at).toISOString();
 }
 
-function FilterForm({ apply }: { apply: (it: Filter) => void }) {
+function FilterForm({ apply, mayRead }: { apply: (it: Filter) => void; mayRead: boolean }) {
   const t = useTexts();
   const words = t.messages.filter;
   const [typed, setTyped] = useState(EVERYTHING);
@@ -163,9 +165,9 @@ function FilterForm({ apply }: { apply: (it: Filter) => void }) {
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          const { type, sender, controlId, id } = typed;
+          const { type, sender, controlId, patient, id } = typed;
           apply({
-            ...typed, type: type.trim(), sender: sender.trim(), controlId: controlId.trim(), id: id.trim(), from: asUtc(typed.from), to: asUtc(typed.to),
+            ...typed, type: type.trim(), sender: sender.trim(), controlId: controlId.trim(), patient: patient.trim(), id: id.trim(), from: asUtc(typed.from), to: asUtc(typed.to),
           });
         }}
       >
@@ -179,6 +181,7 @@ function FilterForm({ apply }: { apply: (it: Filter) => void }) {
         </label>
         {field("sender", words.sender)}
         {field("controlId", words.control)}
+        {mayRead && field("patient", words.patient)}
         {field("id", `${words.id} (${words.idHint})`, { pattern: `[0-9a-fA-F]{${ID_DIGITS},64}`, title: words.idHint })}
         {field("from", words.from, { type: "datetime-local" })}
         {field("to", words.to, { type: "datetime-local" })}

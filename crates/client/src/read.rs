@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use domain::catalog::MAX_PAGE;
 use domain::catalog::Problem;
-use domain::{Held, MessageId, Source, State, Status, Summary, Timestamp};
+use domain::{Held, MessageId, PatientIdentifier, Source, State, Status, Summary, Timestamp};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,9 @@ pub struct Query {
     pub submission: Option<String>,
     /// The first digits of the message id, eight or more.
     pub id_prefix: Option<String>,
+    /// Whose messages these are, by an identifier of PID-3; with it, nothing but `from` and `to` is asked for. It goes to the API in the
+    /// body of a request.
+    pub patient: Option<PatientIdentifier>,
     /// The institute whose messages these are, by its name; the caller's own without one.
     pub institute: Option<Source>,
 }
@@ -266,18 +269,44 @@ impl<'a> Pages<'a> {
         if self.ended {
             return Ok(Vec::new());
         }
-        let limit = limit.clamp(1, MAX_PAGE).to_string();
+        let page: Page = match &self.query.patient {
+            Some(patient) => {
+                let body = self.search(patient, limit.clamp(1, MAX_PAGE));
+                let request = |api: &crate::http::Api, token: &secrecy::SecretString| {
+                    let request = api.request(Method::POST, "/er7/search", Some(token)).header(ACCEPT, JSON);
+                    request.header(CONTENT_TYPE, JSON).body(body.clone())
+                };
+                parsed(self.client, &self.client.call(request).await?).await?
+            }
+            None => parsed(self.client, &self.listed(limit.clamp(1, MAX_PAGE)).await?).await?,
+        };
+        self.ended = page.cursor.is_none();
+        self.cursor = page.cursor;
+        Ok(page.messages)
+    }
+
+    /// The body of a search for a patient's messages.
+    fn search(&self, patient: &PatientIdentifier, limit: usize) -> String {
+        let Query { from, to, .. } = &self.query;
+        let members = [("from", from), ("to", to), ("cursor", &self.cursor)].into_iter();
+        let mut body = serde_json::json!({ "patient": patient.to_cx(), "limit": limit });
+        for (name, value) in members {
+            if let Some(value) = value {
+                body[name] = value.as_str().into();
+            }
+        }
+        body.to_string()
+    }
+
+    async fn listed(&self, limit: usize) -> Result<Answer> {
+        let limit = limit.to_string();
         let paging = [("cursor", self.cursor.as_deref()), ("limit", Some(limit.as_str()))];
         let paging = paging.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let query: Vec<_> = self.query.parameters().chain(paging).collect();
         let path = messages_of(self.query.institute.as_ref());
         let request =
             |api: &crate::http::Api, token: &secrecy::SecretString| api.request(Method::GET, &path, Some(token)).query(&query);
-        let answer = self.client.call(request).await?;
-        let page: Page = parsed(self.client, &answer).await?;
-        self.ended = page.cursor.is_none();
-        self.cursor = page.cursor;
-        Ok(page.messages)
+        self.client.call(request).await
     }
 }
 

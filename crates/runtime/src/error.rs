@@ -96,6 +96,8 @@ impl StepError {
             // Another submission's encryption context, or a damaged seal. A key that was replaced is an `IncorrectKeyException`.
             ("kms:Decrypt", "InvalidCiphertextException") => return Self::TokenInvalid,
             ("s3:GetObject", "NoSuchKey") => return Self::PayloadExpired,
+            // Somebody writes one of the records just now.
+            ("dynamodb:TransactGetItems", "TransactionCanceledException") => return Self::Unavailable { operation },
             // S3's answer to two simultaneous writes of one key.
             ("s3:PutObject", "ConditionalRequestConflict") => return Self::Unavailable { operation },
             ("cognito-identity:GetId" | "cognito-identity:GetCredentialsForIdentity", "NotAuthorizedException") => {

@@ -180,6 +180,28 @@ pub(super) fn query_control_ids(p: &Place, source: &str) -> Call {
     operation("Query", &body).asks(ask).asks(key_ask(p, "kms:Decrypt", "dynamodb", ""))
 }
 
+/// The ARN of the index by patient.
+pub(super) fn patients_arn(p: &Place) -> String {
+    format!("arn:aws:dynamodb:{}:{}:table/{}", p.region, p.account, p.patients)
+}
+
+/// Another operation on the index by patient, of one institute.
+pub(super) fn patients(p: &Place, name: &str, source: &str, mut body: Value) -> Call {
+    body["TableName"] = json!(p.patients);
+    let ask = leading(Ask::new(format!("dynamodb:{name}"), patients_arn(p)), &[source]);
+    operation(name, &body).asks(ask).asks(key_ask(p, "kms:Decrypt", "dynamodb", ""))
+}
+
+/// A Query of the index by patient for a hash, of one institute.
+pub(super) fn query_patients(p: &Place, source: &str) -> Call {
+    let body = json!({
+        "KeyConditionExpression": "#s = :source AND begins_with(patient_at, :hash)",
+        "ExpressionAttributeNames": { "#s": "source" },
+        "ExpressionAttributeValues": { ":source": { "S": source }, ":hash": { "S": "0123456789abcdef" } },
+    });
+    patients(p, "Query", source, body)
+}
+
 /// TransactGetItems, for which IAM is asked as for GetItem.
 pub(super) fn transact_get(p: &Place, sources: &[&str]) -> Call {
     let gets: Vec<Value> =

@@ -1,13 +1,14 @@
 //! The attack tables, as docs/SECURITY.md shows them: a file for each table.
 
 mod catalog;
+mod patients;
 mod reads;
 mod services;
 mod summaries;
 mod tags;
 mod writes;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::call::{Ask, Call};
 use super::requests::*;
@@ -15,6 +16,7 @@ use super::world::Who::{self, *};
 use super::world::{Place, name_of};
 
 pub(super) use catalog::CATALOG;
+pub(super) use patients::PATIENTS;
 pub(super) use reads::READS;
 pub(super) use services::SERVICES;
 pub(super) use summaries::SUMMARIES;

@@ -58,6 +58,9 @@ pub(super) struct Place {
     pub(super) id: String,
     pub(super) bucket: String,
     pub(super) table: String,
+    /// The index by patient, and the key of its hashes.
+    pub(super) patients: String,
+    pub(super) patient_key: String,
     /// Those of messages on their way and of the workers' code.
     pub(super) other_buckets: Vec<String>,
     pub(super) own: String,
@@ -268,6 +271,8 @@ impl World {
             id,
             bucket: self.outputs.bucket.clone(),
             table: self.outputs.table.clone(),
+            patients: output("PatientTableName")?,
+            patient_key: output("PatientKeyArn")?,
             other_buckets: [&self.outputs.overflow_bucket, &self.outputs.artifact_bucket]
                 .into_iter()
                 .chain(&self.outputs.held_bucket)
@@ -327,6 +332,8 @@ impl World {
             worker_roles: real.worker_roles.iter().map(|it| none(it)).collect(),
             user_role: none(&real.user_role),
             enrollment: none(&real.enrollment),
+            patients: none(&real.patients),
+            patient_key: real.patient_key.replace("key/", "key/0"),
             data_key: real.data_key.replace("key/", "key/0"),
             token_key: real.token_key.replace("key/", "key/0"),
             ..real

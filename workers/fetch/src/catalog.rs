@@ -8,6 +8,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Config;
 use aws_sdk_dynamodb::types::AttributeValue::{self, S};
+use aws_sdk_dynamodb::types::{Get, TransactGetItem};
 use domain::{ControlIdKey, MessageId, Record, Source, Status, SubmissionId, Timestamp};
 use runtime::StepError;
 use serde::{Deserialize, Serialize};
@@ -129,6 +130,34 @@ impl CatalogReader {
             .await
             .map_err(|error| StepError::from_sdk_as_caller("dynamodb:GetItem", &error))?;
         found.item.map(record).transpose()
+    }
+
+    /// The records that there are of these messages, at most 100, in their order. One request, and for IAM a GetItem of each.
+    pub(crate) async fn get_many(
+        &self,
+        caller: &Credentials,
+        source: &Source,
+        message_ids: &[MessageId],
+    ) -> Result<Vec<Record>, StepError> {
+        const OPERATION: &str = "dynamodb:TransactGetItems";
+        if message_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let get = |id: &MessageId| {
+            let get = Get::builder().table_name(&self.table).set_key(Some(::catalog::key(source, id))).build();
+            get.map(|get| TransactGetItem::builder().get(get).build())
+        };
+        let gets = message_ids.iter().map(get).collect::<Result<_, _>>();
+        let found = self
+            .client
+            .transact_get_items()
+            .set_transact_items(Some(gets.map_err(|_| StepError::InvalidInput { what: "a catalog key" })?))
+            .customize()
+            .config_override(Config::builder().credentials_provider(caller.clone()))
+            .send()
+            .await
+            .map_err(|error| StepError::from_sdk_as_caller(OPERATION, &error))?;
+        found.responses.unwrap_or_default().into_iter().filter_map(|it| it.item).filter(|it| !it.is_empty()).map(record).collect()
     }
 
     /// Reads the next `evaluated` records after a position, newest first. Returns the selected ones, and the position of the last one

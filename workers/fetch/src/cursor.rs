@@ -23,25 +23,30 @@ struct Cursor {
 }
 
 /// The cursor of a position: a small JSON in base64url.
-pub(crate) fn encode(source: &Source, selection: &Selection, position: &Position) -> String {
+pub(crate) fn encode(source: &Source, selection: &impl Serialize, position: &Position) -> String {
     let cursor = Cursor { v: VERSION, position: position.clone(), checksum: checksum(source, selection, position) };
     BASE64_URL_SAFE_NO_PAD.encode(json!(cursor).to_string())
 }
 
 /// The position in a cursor. `None` if the text is not a cursor of this institute and selection.
 pub(crate) fn decode(text: &str, source: &Source, selection: &Selection) -> Option<Position> {
-    let cursor: Cursor = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-    let Cursor { v, position, checksum: claimed } = cursor;
+    let position = decode_for(text, source, selection)?;
     // Anybody can compute a checksum, and DynamoDB refuses a position outside the range.
     let is_in_range = match position.received_at {
         Some(at) => selection.id_prefix.is_none() && selection.covers(at),
         None => selection.id_prefix.as_deref().is_some_and(|prefix| position.message_id.as_str().starts_with(prefix)),
     };
-    let mine = v == VERSION && claimed == checksum(source, selection, &position) && is_in_range;
-    mine.then_some(position)
+    is_in_range.then_some(position)
 }
 
-fn checksum(source: &Source, selection: &Selection, position: &Position) -> String {
+/// The same where a selection has no range to be compared with.
+pub(crate) fn decode_for(text: &str, source: &Source, selection: &impl Serialize) -> Option<Position> {
+    let cursor: Cursor = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    let Cursor { v, position, checksum: claimed } = cursor;
+    (v == VERSION && claimed == checksum(source, selection, &position)).then_some(position)
+}
+
+fn checksum(source: &Source, selection: &impl Serialize, position: &Position) -> String {
     let digest = Sha256::digest(json!([VERSION, source, selection, position]).to_string());
     BASE64_URL_SAFE_NO_PAD.encode(digest)
 }

@@ -1,10 +1,10 @@
-//! Reads with the credentials of whoever asks: `GET /er7/{messageId}` and `GET /er7` of the caller's own institute,
+//! Reads with the credentials of whoever asks: `GET /er7/{messageId}`, `GET /er7` and `POST /er7/search` of the caller's own institute,
 //! `GET /institutes/{source}/er7` and `GET /institutes/{source}/er7/{messageId}/status` of a named one.
 //!
-//! The worker's own role may write its log and nothing else. It exchanges the caller's ID token for the caller's AWS
-//! credentials, and with those it reads catalog and lake. IAM decides what a caller may see: for the users of an institute it compares
-//! their tag `read` with the catalog's partition and with the object's prefix and tag. A defect of this code cannot show a message to
-//! another institute.
+//! The worker's own role may write its log and make the key of an institute's hashes, and nothing else. It exchanges the caller's ID
+//! token for the caller's AWS credentials, and with those it reads catalog and lake. IAM decides what a caller may see: for the users of
+//! an institute it compares their tag `read` with the catalog's partition and with the object's prefix and tag. A defect of this code
+//! cannot show a message to another institute.
 
 mod catalog;
 mod cursor;
@@ -12,6 +12,7 @@ mod lake;
 mod list;
 mod message;
 mod representation;
+mod search;
 mod status;
 
 use aws_credential_types::Credentials;
@@ -24,6 +25,7 @@ use serde_json::Value;
 
 pub use catalog::CatalogReader;
 pub use lake::{LakeReader, MAX_BODY_BYTES};
+pub use search::Patients;
 
 /// The clients of the worker. All but the exchange need a caller's credentials for each call.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Fetch {
     pub catalog: CatalogReader,
     /// The messages.
     pub lake: LakeReader,
+    /// The index by patient; `None` where the deployment has none.
+    pub patients: Option<Patients>,
 }
 
 /// An answer, and its outcome for the log.
@@ -51,6 +55,7 @@ impl Fetch {
             "GET /er7/{messageId}" => self.message(&request, true).await,
             "HEAD /er7/{messageId}" => self.message(&request, false).await,
             "GET /er7" | "GET /institutes/{source}/er7" => self.list(&request).await,
+            "POST /er7/search" => self.search(&request).await,
             "GET /institutes/{source}/er7/{messageId}/status" => self.status(&request).await,
             _ => return Err(StepError::InvalidInput { what: "a route of this worker" }),
         };

@@ -8,12 +8,12 @@ use domain::catalog::{MAX_PAGE, Progress};
 use domain::{Record, Source, Summary, Timestamp};
 use runtime::{Field, HttpProblem, StepError, json_response, log_field};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::catalog::{Position, Selection};
 use crate::{Answer, CatalogReader, Fetch, Reader, cursor};
 
-const DEFAULT_LIMIT: usize = 50;
+pub(crate) const DEFAULT_LIMIT: usize = 50;
 
 /// Records that one query reads if the caller selects by more than time. A record is about 1 KB, and a query ends at 1 MiB.
 const EVALUATED: usize = 500;
@@ -49,15 +49,20 @@ impl Fetch {
         let (records, next) = found.map_err(|error| HttpProblem::of_step(&error))?;
 
         log_field(Field::Messages, records.len());
-        let entry = |record: &Record| {
-            json!(Entry { progress: record.progress(), summary: record.facts.as_ref().map(|facts| &facts.summary) })
-        };
-        let mut body = json!({ "messages": records.iter().map(entry).collect::<Vec<_>>() });
+        let mut body = json!({ "messages": entries(&records) });
         if let (Some(next), Some(body)) = (next, body.as_object_mut()) {
             body.insert("cursor".to_owned(), cursor::encode(&reader.source, &page.selection, &next).into());
         }
         Ok(("listed", json_response(200, &body)))
     }
+}
+
+/// The records as a listing shows them.
+pub(crate) fn entries(records: &[Record]) -> Vec<Value> {
+    let entry = |record: &Record| {
+        json!(Entry { progress: record.progress(), summary: record.facts.as_ref().map(|facts| &facts.summary) })
+    };
+    records.iter().map(entry).collect()
 }
 
 /// The records of a page, and the position where the next one begins. `None` after the last page.
@@ -192,8 +197,6 @@ fn invalid(detail: &str) -> HttpProblem {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
     use crate::catalog::Place;
 

@@ -198,6 +198,7 @@ impl Aws {
             exchange: Exchange::new(cognito, "pool".to_owned()),
             catalog: CatalogReader::new(dynamodb, "catalog".to_owned(), true),
             lake: LakeReader::new(s3),
+            patients: None,
         }
     }
 

@@ -9,8 +9,9 @@ mod lake;
 use catalog::Catalog;
 use domain::claim::Finish;
 use domain::step::{StoreAnswer, StoreRequest};
-use domain::{Source, Stored, StoredFacts, object};
+use domain::{Source, Stored, StoredFacts, SubmittedMessage, Timestamp, object};
 use exchange::{Exchange, Writers};
+use patients::{MAX_ENTRIES, PatientIndex, PatientKeys};
 use runtime::{Field, StepError, log_field, log_submitted};
 use seal::Opener;
 use secrecy::SecretString;
@@ -36,6 +37,17 @@ pub struct Store {
     pub writers: Writers,
     /// The lake bucket, only under a caller's credentials.
     pub lake: LakeWriter,
+    /// Own role: makes the keys of hashes, and writes them. `None` where the deployment has no index by patient.
+    pub patients: Option<Patients>,
+}
+
+/// The index by patient, and the keys of its hashes.
+#[derive(Debug)]
+pub struct Patients {
+    /// Makes an institute's key.
+    pub keys: PatientKeys,
+    /// `BatchWriteItem`.
+    pub index: PatientIndex,
 }
 
 impl Store {
@@ -84,6 +96,8 @@ impl Store {
             .await
             .map_err(|error| self.explained(error, &token, &submitted.source))?;
 
+        // Before the record says `stored`: nobody comes back to a message that does.
+        self.index(&submitted, received_at, &message).await?;
         let facts = StoredFacts {
             stored_at: runtime::now(),
             state: parsed.state,
@@ -105,6 +119,17 @@ impl Store {
         };
         log_field(Field::Outcome, <&str>::from(&answer));
         Ok(answer)
+    }
+
+    /// Puts the message into the index by patient, if there is one and the message names a patient.
+    async fn index(&self, submitted: &SubmittedMessage, received_at: Timestamp, message: &domain::Er7) -> Result<(), StepError> {
+        let Some(Patients { keys, index }) = &self.patients else { return Ok(()) };
+        let identifiers = hl7::patient_identifiers(message, MAX_ENTRIES);
+        if identifiers.is_empty() {
+            return Ok(());
+        }
+        let key = keys.of(&submitted.source).await?;
+        index.add(&submitted.source, &key, (received_at, &submitted.message_id), &identifiers).await.map(drop)
     }
 
     /// Says who is to blame for a refused write. The caller is only if the caller's own claims explain it: then the token is for

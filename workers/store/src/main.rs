@@ -6,9 +6,10 @@ use aws_sdk_s3::config::IdentityCache;
 use catalog::Catalog;
 use exchange::Exchange;
 use lambda_runtime::Error;
+use patients::{PatientIndex, PatientKeys};
 use runtime::client;
 use seal::Opener;
-use store::{LakeWriter, Store};
+use store::{LakeWriter, Patients, Store};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -16,14 +17,22 @@ async fn main() -> Result<(), Error> {
     // The exchange caches the callers' credentials by token; a second cache in the SDK would grow with every caller.
     let lake = client!(aws_sdk_s3, &sdk, |s3| s3.identity_cache(IdentityCache::no_cache()));
 
+    let (kms, dynamodb) = (client!(aws_sdk_kms, &sdk), client!(aws_sdk_dynamodb, &sdk));
+    let has_search_indexes: bool = runtime::var_parsed("SEARCH_INDEXES")?;
+    let patients = Patients {
+        keys: PatientKeys::new(kms.clone(), runtime::required_var("PATIENT_KEY_ARN")?),
+        index: PatientIndex::new(dynamodb.clone(), runtime::required_var("PATIENT_TABLE")?),
+    };
+
     let store = Store {
-        catalog: Catalog::new(client!(aws_sdk_dynamodb, &sdk), runtime::required_var("CATALOG_TABLE")?),
-        opener: Opener::new(client!(aws_sdk_kms, &sdk), runtime::required_var("TOKEN_KEY_ARN")?),
+        catalog: Catalog::new(dynamodb, runtime::required_var("CATALOG_TABLE")?),
+        opener: Opener::new(kms, runtime::required_var("TOKEN_KEY_ARN")?),
         own_s3: client!(aws_sdk_s3, &sdk),
         overflow_bucket: runtime::required_var("OVERFLOW_BUCKET")?,
         exchange: Exchange::new(client!(aws_sdk_cognitoidentity, &sdk), runtime::required_var("IDENTITY_POOL_ID")?),
         writers: runtime::var_parsed("WRITERS")?,
         lake: LakeWriter::new(lake, runtime::required_var("LAKE_BUCKET")?),
+        patients: has_search_indexes.then_some(patients),
     };
 
     runtime::serve("store", |event| store.answer(event)).await

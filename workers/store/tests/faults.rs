@@ -13,6 +13,8 @@ use aws_sdk_cognitoidentity::types::Credentials;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::operation::decrypt::DecryptOutput;
+use aws_sdk_kms::operation::generate_mac::GenerateMacOutput;
+use aws_sdk_kms::primitives::Blob;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::operation::put_object::{PutObjectInput, PutObjectOutput};
@@ -23,10 +25,11 @@ use catalog::Catalog;
 use domain::step::StoreAnswer;
 use domain::{Charset, Er7, Payload, Received, StoredFacts};
 use exchange::Exchange;
+use patients::{PatientIndex, PatientKeys};
 use runtime::StepError;
 use seal::Opener;
 use serde_json::{Value, json};
-use store::{LakeWriter, Store};
+use store::{LakeWriter, Patients, Store};
 
 const ER7: &str = "MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
 const MINE: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
@@ -102,6 +105,10 @@ fn putting(extension: &'static str, response: impl Fn() -> HttpResponse + Send +
         .then_http_response(response)
 }
 
+fn indexing(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
+    mock!(aws_sdk_dynamodb::Client::batch_write_item).then_http_response(response)
+}
+
 fn opening(response: impl Fn() -> HttpResponse + Send + Sync + 'static) -> Rule {
     mock!(aws_sdk_kms::Client::decrypt).then_http_response(response)
 }
@@ -144,6 +151,8 @@ struct Aws {
     put_er7: Rule,
     put_json: Rule,
     put_raw: Rule,
+    hash: Rule,
+    index: Rule,
     finish: Rule,
     puts: Arc<Mutex<Vec<PutObjectInput>>>,
     retry: RetryConfig,
@@ -179,6 +188,9 @@ impl Aws {
             put_er7: put(".hl7"),
             put_json: put(".json"),
             put_raw: put(".bin"),
+            hash: mock!(aws_sdk_kms::Client::generate_mac)
+                .then_output(|| GenerateMacOutput::builder().mac(Blob::new([7; 32])).build()),
+            index: indexing(|| answered(200, &json!({}))),
             finish: mock!(aws_sdk_dynamodb::Client::update_item).then_output(|| UpdateItemOutput::builder().build()),
             puts,
             retry: RetryConfig::disabled(),
@@ -187,22 +199,24 @@ impl Aws {
 
     /// A worker that has just started.
     fn store(&self) -> Store {
-        let Self { open, identify, exchange, fetch, put_er7, put_json, put_raw, finish, retry, .. } = self;
+        let Self { open, identify, exchange, fetch, put_er7, put_json, put_raw, hash, index, finish, retry, .. } = self;
         let any = RuleMode::MatchAny;
         let cognito = mock_client!(aws_sdk_cognitoidentity, any, [identify, exchange], |conf| conf.retry_config(retry.clone()));
         let lake = mock_client!(aws_sdk_s3, any, [put_er7, put_json, put_raw], |conf| conf.retry_config(retry.clone()));
-        let dynamodb = mock_client!(aws_sdk_dynamodb, any, [finish], |conf| conf.retry_config(retry.clone()));
+        let dynamodb = mock_client!(aws_sdk_dynamodb, any, [index, finish], |conf| conf.retry_config(retry.clone()));
+        let kms = mock_client!(aws_sdk_kms, any, [open, hash], |conf| conf.retry_config(retry.clone()));
         Store {
-            catalog: Catalog::new(dynamodb, "catalog".to_owned()),
-            opener: Opener::new(
-                mock_client!(aws_sdk_kms, any, [open], |conf| conf.retry_config(retry.clone())),
-                "arn:aws:kms:eu-central-1:123456789012:key/token".to_owned(),
-            ),
+            catalog: Catalog::new(dynamodb.clone(), "catalog".to_owned()),
+            opener: Opener::new(kms.clone(), "arn:aws:kms:eu-central-1:123456789012:key/token".to_owned()),
             own_s3: mock_client!(aws_sdk_s3, any, [fetch], |conf| conf.retry_config(retry.clone())),
             overflow_bucket: "overflow".to_owned(),
             exchange: Exchange::new(cognito, "eu-central-1:pool".to_owned()),
             writers: json!({ ISSUER: { "claim": "custom:write" }, PARTNER: { "institute": "lab" } }).to_string().parse().unwrap(),
             lake: LakeWriter::new(lake, "lake".to_owned()),
+            patients: Some(Patients {
+                keys: PatientKeys::new(kms, "arn:aws:kms:eu-central-1:123456789012:key/patient".to_owned()),
+                index: PatientIndex::new(dynamodb, "patients".to_owned()),
+            }),
         }
     }
 
@@ -638,4 +652,38 @@ async fn what_is_no_store_request_costs_no_call() {
         assert_eq!(aws.answer_to(event).await, Err(StepError::InvalidInput { what: "a store request" }));
     }
     assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([0; 3], [0; 3]));
+}
+
+#[tokio::test]
+async fn a_message_is_in_the_index_by_patient_before_its_record_says_stored() {
+    let aws = Aws::healthy();
+    assert!(matches!(aws.answer().await, Ok(StoreAnswer::Stored { .. })));
+    assert_eq!([&aws.hash, &aws.index, &aws.finish].map(Rule::num_calls), [1, 1, 1]);
+
+    // Left out of each answer, it is not there.
+    let left_out = || answered(200, &json!({ "UnprocessedItems": { "patients": [{ "PutRequest": { "Item": {} } }] } }));
+    let refused = |status, code: &'static str| move || refusal(status, code, "SECRET");
+    for (rule, name) in [
+        (indexing(left_out), "Throttled"),
+        (indexing(refused(400, "ThrottlingException")), "Throttled"),
+        (indexing(refused(500, "InternalServerError")), "Unavailable"),
+        (indexing(refused(400, "ResourceNotFoundException")), "Misconfigured"),
+    ] {
+        let aws = Aws { index: rule, ..Aws::healthy() };
+        assert_eq!((aws.answer().await.unwrap_err().name(), aws.finish.num_calls()), (name, 0));
+    }
+    for (status, code, name) in [(400, "ThrottlingException", "Throttled"), (400, "DisabledException", "Misconfigured")] {
+        let hash = mock!(aws_sdk_kms::Client::generate_mac).then_http_response(refused(status, code));
+        let aws = Aws { hash, ..Aws::healthy() };
+        let answer = aws.answer().await.unwrap_err();
+        assert_eq!((answer.name(), aws.index.num_calls(), aws.finish.num_calls()), (name, 0, 0));
+    }
+    // A message that names no patient asks nobody.
+    let aws = Aws::healthy();
+    let mut event = request(&token(HOUR, 1));
+    let nobody = "MSH|^~\\&|A|B|||||ADT^A01|8\rNTE|1||7\r";
+    event["messageId"] = json!(Er7::canonical(nobody).unwrap().message_id());
+    event["payload"] = json!(Payload::inline(&received(nobody.as_bytes(), "utf-8")));
+    assert!(aws.answer_to(event).await.is_ok());
+    assert_eq!([&aws.hash, &aws.index, &aws.finish].map(Rule::num_calls), [0, 0, 1]);
 }

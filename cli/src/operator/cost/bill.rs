@@ -6,8 +6,11 @@ use serde::Serialize;
 use super::measured::{Case, Measured};
 use super::prices::Prices;
 
-/// The units of the index by control id, to which a stored record is written once (`SearchIndexes`).
-const SEARCH_UNITS: f64 = 1.0;
+/// The units of the indexes for search (`SearchIndexes`): a stored record is written once to the one by control id, and once for each
+/// identifier of its patient, of which this is one, to the one by patient.
+const SEARCH_UNITS: f64 = 2.0;
+/// The bytes of both.
+const SEARCH_BYTES: f64 = 900.0;
 
 /// The month of a bill.
 const DAYS: f64 = 30.0;
@@ -31,6 +34,8 @@ const IDLE_RECEIVES_A_DAY: f64 = 5.0 * SECONDS_A_DAY / 20.0;
 
 /// A data key is used for so long (`seal::MAX_KEY_AGE`).
 const KEY_SECONDS: f64 = 1_800.0;
+/// A process of store keeps an institute's key of patients' hashes for so long (`patients::MAX_KEY_AGE`).
+const PATIENT_KEY_SECONDS: f64 = 43_200.0;
 
 /// What the state machine logs of an execution at level ALL: five events for each of four tasks, two for each of two choices, two for
 /// the execution, of some 400 bytes each ("Logging in CloudWatch Logs", Step Functions developer guide). The local AWS writes no such log.
@@ -39,8 +44,8 @@ const EXECUTION_LOG_BYTES: f64 = (4.0 * 5.0 + 2.0 * 2.0 + 2.0) * 400.0;
 /// Which states an execution of a stored message passes: four tasks and two choices.
 const TRANSITIONS: f64 = 6.0;
 
-/// Keys of KMS: one for data, one for tokens.
-const KEYS: f64 = 2.0;
+/// Keys of KMS: one for data, one for tokens, one for hashes of patients.
+const KEYS: f64 = 3.0;
 
 /// What comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -116,7 +121,8 @@ impl Load {
     }
 
     /// Requests to KMS for one message: each process of submit makes a data key for an institute every half an hour, and each process of
-    /// store unwraps each of these. Messages meet processes at random, as in throws of balls into boxes.
+    /// store unwraps each of these, and asks for the institute's key of patients' hashes twice a day. Messages meet processes at random, as
+    /// in throws of balls into boxes.
     fn kms_requests(&self, submit_ms: f64, store_ms: f64) -> f64 {
         let rate = self.messages_per_day / SECONDS_A_DAY;
         let requests = rate / f64::from(self.batch);
@@ -125,7 +131,9 @@ impl Load {
         let filled = |boxes: f64, balls: f64| boxes * -(-balls / boxes).exp_m1();
         let keys = filled(processes(requests, submit_ms), sent / f64::from(self.batch)).min(sent / f64::from(self.batch));
         let pairs = keys.max(1e-9) * processes(rate, store_ms);
-        ((keys + filled(pairs, sent).min(sent)) / sent).min(2.0)
+        let hashed = rate / f64::from(self.institutes) * PATIENT_KEY_SECONDS;
+        let hashes = filled(processes(rate, store_ms), hashed).min(hashed) / hashed;
+        ((keys + filled(pairs, sent).min(sent)) / sent).min(2.0) + hashes
     }
 }
 
@@ -151,7 +159,7 @@ impl Bill {
         let per_million = parts.iter().map(|part| part.month).sum::<f64>() / messages * 1e6;
         let fixed = [
             ("sqs.request", "receives of a queue that is empty", IDLE_RECEIVES_A_DAY * DAYS),
-            ("kms.keyMonth", "the keys of data and of tokens", KEYS),
+            ("kms.keyMonth", "the keys of data, of tokens and of patients' hashes", KEYS),
             ("cloudwatch.metricMonth", "the numbers in the workers' lines", measured.metrics),
             ("cloudwatch.alarmMonth", "alarms", measured.alarms),
         ];
@@ -190,7 +198,7 @@ fn per_message(load: Load, variant: Variant, measured: &Measured, case: &Case) -
     let takes = invocations("dispatch");
     let kms = load.kms_requests(ms("submit"), ms("store"));
     let log: f64 = case.log_bytes.values().sum();
-    let units = SEARCH_UNITS + write_units(case.requests("dynamodb:UpdateItem"), case.item_bytes);
+    let units = write_units(case.requests("dynamodb:UpdateItem"), case.item_bytes);
 
     let mut parts = vec![
         ("apigateway.request", "POST /er7", (size * batch / API_CHUNK_BYTES).ceil() / batch),
@@ -201,13 +209,14 @@ fn per_message(load: Load, variant: Variant, measured: &Measured, case: &Case) -
             "sent to the queue, received and deleted",
             chunks(case.requests("sqs:SendMessage")) + chunks(takes) + takes,
         ),
-        ("dynamodb.writeUnit", "the record, written three times to table and index, once to the index by control id", units),
+        ("dynamodb.writeUnit", "the record, written three times to table and index", units),
+        ("dynamodb.writeUnit", "the indexes for search: by control id, and by patient for one identifier", SEARCH_UNITS),
         ("s3.put", "message, rendition, what is too large for the queue", case.requests("s3:PutObject")),
         ("s3.get", "what was too large for the queue", case.requests("s3:GetObject")),
         ("s3.gbMonth", "the objects, for a month", case.object_bytes / GB),
         ("s3.tagMonth", "two tags on each object, for a month", case.objects * 2.0),
-        ("dynamodb.gbMonth", "the record in table and index, for a month", case.item_bytes * 2.0 / GB),
-        ("kms.request", "data keys of tokens, made and unwrapped", kms),
+        ("dynamodb.gbMonth", "the record in table and indexes, for a month", (case.item_bytes * 2.0 + SEARCH_BYTES) / GB),
+        ("kms.request", "data keys of tokens, made and unwrapped, and keys of patients' hashes", kms),
         ("sns.publish", "the event", case.requests("sns:Publish")),
         ("logs.gb", "the workers' lines", log / GB),
     ];
@@ -263,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn kms_is_asked_for_a_message_in_fifty_where_messages_are_many_and_never_more_than_twice() {
+    fn kms_is_asked_for_a_message_in_fifty_where_messages_are_many_and_never_more_than_thrice() {
         let kms = |load: Load| load.kms_requests(20.0, 60.0);
         assert!(kms(load(1e6, 1)) <= 0.02, "{}", kms(load(1e6, 1)));
         assert!(kms(load(1e5, 20)) <= 0.02, "{}", kms(load(1e5, 20)));
         // Each process of store meets each of submit for each institute.
         assert!(kms(load(1e8, 100)) <= 0.5, "{}", kms(load(1e8, 100)));
-        assert!(kms(load(1.0, 1)) <= 2.0 && kms(load(1.0, 1)) > 1.5);
-        assert!(kms(load(1e5, 5000)) <= 2.0);
+        assert!(kms(load(1.0, 1)) <= 3.0 && kms(load(1.0, 1)) > 2.0);
+        assert!(kms(load(1e5, 5000)) <= 2.5);
     }
 
     #[test]

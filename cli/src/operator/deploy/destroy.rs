@@ -21,8 +21,8 @@ const TABLE_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
 /// Deletes the stacks of a deployment, last one first, and gives what stays.
 ///
-/// The lake bucket, the held bucket, the catalog table and the keys that they are encrypted under stay, unless `with.data`. A user pool
-/// that is protected from deletion is in the way, unless `with.users`.
+/// The lake bucket, the held bucket, the catalog table, the index by patient and the keys that they are encrypted under stay, unless
+/// `with.data`. A user pool that is protected from deletion is in the way, unless `with.users`.
 ///
 /// # Errors
 /// When AWS refuses or a stack cannot be deleted. The same command resumes from there.
@@ -60,8 +60,10 @@ pub async fn destroy(aws: &Aws, stack: &str, with: With, reporter: &Reporter) ->
         (Kind::LakeBucket, "LakeBucketName"),
         (Kind::HeldBucket, "HeldBucketName"),
         (Kind::CatalogTable, "CatalogTableName"),
+        (Kind::PatientTable, "PatientTableName"),
         (Kind::Key, "DataKeyArn"),
         (Kind::Key, "TokenKeyArn"),
+        (Kind::Key, "PatientKeyArn"),
     ]
     .into_iter()
     .filter_map(|(kind, output)| Some(Kept { kind, name: outputs.get(output)?.clone() }))
@@ -135,6 +137,8 @@ pub enum Kind {
     HeldBucket,
     /// What is known about them.
     CatalogTable,
+    /// Hashes of whom they are about.
+    PatientTable,
     /// What all of them are encrypted under.
     Key,
 }
@@ -147,6 +151,7 @@ impl Kind {
             Self::LakeBucket => "lake bucket",
             Self::HeldBucket => "held bucket",
             Self::CatalogTable => "catalog table",
+            Self::PatientTable => "index by patient",
             Self::Key => "key",
         }
     }
@@ -160,12 +165,12 @@ impl Kept {
                 Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => Ok(false),
                 Err(error) => Err(explain(format!("looking for the {}", self.kind.name()))(error)),
             },
-            Kind::CatalogTable => {
+            Kind::CatalogTable | Kind::PatientTable => {
                 let client = aws_sdk_dynamodb::Client::new(aws.config());
                 match client.describe_table().table_name(&self.name).send().await {
                     Ok(_) => Ok(true),
                     Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(false),
-                    Err(error) => Err(explain("looking for the catalog table")(error)),
+                    Err(error) => Err(explain(format!("looking for the {}", self.kind.name()))(error)),
                 }
             }
             Kind::Key => {
@@ -194,14 +199,14 @@ impl Kept {
                     .await
                     .map_err(explain(format!("deleting the {}", self.kind.name())))?;
             }
-            Kind::CatalogTable => {
+            Kind::CatalogTable | Kind::PatientTable => {
                 let client = aws_sdk_dynamodb::Client::new(aws.config());
                 let table = client
                     .describe_table()
                     .table_name(&self.name)
                     .send()
                     .await
-                    .map_err(explain("looking at the catalog table"))?;
+                    .map_err(explain(format!("looking at the {}", self.kind.name())))?;
                 if table.table().and_then(|table| table.deletion_protection_enabled()) == Some(true) {
                     client
                         .update_table()
@@ -209,15 +214,15 @@ impl Kept {
                         .deletion_protection_enabled(false)
                         .send()
                         .await
-                        .map_err(explain("lifting the protection of the catalog table"))?;
+                        .map_err(explain(format!("lifting the protection of the {}", self.kind.name())))?;
                 }
-                within(TABLE_DEADLINE, "deleting the catalog table", async {
+                within(TABLE_DEADLINE, "deleting a table", async {
                     loop {
                         match client.delete_table().table_name(&self.name).send().await {
                             Err(error) if error.code() == Some("ResourceNotFoundException") => return Ok(()),
                             // Until the change of its protection is through.
                             Err(error) if error.code() == Some("ResourceInUseException") => {}
-                            Err(error) => return Err(explain("deleting the catalog table")(error)),
+                            Err(error) => return Err(explain(format!("deleting the {}", self.kind.name()))(error)),
                             Ok(_) => {}
                         }
                         tokio::time::sleep(aws.poll_interval()).await;

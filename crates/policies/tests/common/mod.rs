@@ -76,6 +76,7 @@ const TABLE: &str = "
     POST  /er7/release                               .  -    -     -   S   S    S       S       -     P       -
     POST  /er7/{messageId}/release                   .  -    -     -   S   S    S       S       -     P       -
     GET   /er7                                       .  -    -     R   -   R    R       R       -     -       -
+    POST  /er7/search                                .  -    -     R   -   R    R       R       -     -       -
     GET   /er7/{messageId}                           .  -    -     R   -   R    R       R       -     -       -
     HEAD  /er7/{messageId}                           .  -    -     R   -   R    R       R       -     -       -
     GET   /er7/{messageId}/status                    .  -    -     T   T   T    T       T       -     P       -
