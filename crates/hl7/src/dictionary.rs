@@ -58,9 +58,16 @@ pub struct SegmentDefinition {
     pub name: &'static str,
     /// From field 1 on, without a gap.
     pub fields: Vec<Element>,
+    /// `{"segment":"PID","name":"Patient Identification","fields":[`.
+    json: Box<str>,
 }
 
 impl SegmentDefinition {
+    /// How the JSON of a segment begins, up to its first field.
+    pub(crate) fn json_to_fields(&self) -> &str {
+        &self.json
+    }
+
     /// The field at a position, from 1. `None` past those of the version.
     pub fn field(&self, position: usize) -> Option<&Element> {
         let index = position.checked_sub(1)?;
@@ -90,13 +97,16 @@ pub struct Element {
     /// Whether its data type stands elsewhere: that of OBX-5 in OBX-2.
     pub varies: bool,
     position: usize,
-    /// `{"position":5,"name":"Patient Name","value":"`. A rendition has it for each value, so it is made once.
+    /// `,{"position":5,"name":"Patient Name","value":"`. A rendition has it for each value, so it is made once.
     json: Box<str>,
+    /// Of a field: `,{"position":5,"name":"Patient Name","repetitions":[[{"position":1,"name":"Family Name","value":"`. Up to `[[`
+    /// where the data type stands elsewhere. Empty for a component.
+    json_of_field: Box<str>,
 }
 
 impl Element {
-    /// How the JSON of an element at `position` begins, up to the text of its value. `None` for another position than its own: the
-    /// last field of some segments stands for all that follow.
+    /// How the JSON of a component at `position` begins, behind others, up to the text of its value. `None` for another position than its
+    /// own: the last field of some segments stands for all that follow.
     pub(crate) fn json_to_value(&self, position: usize) -> Option<&str> {
         (self.position == position).then_some(&*self.json)
     }
@@ -105,9 +115,21 @@ impl Element {
     pub(crate) fn json_to_name(&self, position: usize) -> Option<&str> {
         self.json_to_value(position)?.strip_suffix(VALUE)
     }
+
+    /// How the JSON of a field of one text begins, up to that text.
+    pub(crate) fn json_to_first(&self, position: usize) -> Option<&str> {
+        (self.position == position && !self.varies).then_some(&*self.json_of_field)
+    }
+
+    /// How the JSON of a field begins, up to its first component.
+    pub(crate) fn json_to_repetitions(&self, position: usize) -> Option<&str> {
+        let length = self.json.len() - VALUE.len() + REPETITIONS.len();
+        self.json_of_field.get(..length).filter(|_| self.position == position)
+    }
 }
 
 const VALUE: &str = ",\"value\":\"";
+const REPETITIONS: &str = ",\"repetitions\":[[";
 
 /// Whether HL7 asks for a part. A condition (C) is not known here, and counts as optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,9 +337,13 @@ impl Reader {
     }
 
     fn segment(&mut self, id: &'static str) -> SegmentDefinition {
-        let fields = self.elements("segment", id);
+        let mut fields = self.elements("segment", id);
+        for field in &mut fields {
+            field.json_of_field = json_of_field(field);
+        }
         let name = self.definitions.get(&("segment", id)).map(|(name, _)| *name).unwrap_or_default();
-        SegmentDefinition { id, name, fields }
+        let json = format!("{{\"segment\":\"{id}\",\"name\":\"{name}\",\"fields\":[").into();
+        SegmentDefinition { id, name, fields, json }
     }
 
     fn data_type(&mut self, id: &'static str) -> Option<Arc<DataType>> {
@@ -352,7 +378,8 @@ impl Reader {
         Some(Element {
             name,
             position,
-            json: format!("{{\"position\":{position},\"name\":\"{name}\"{VALUE}").into(),
+            json: format!(",{{\"position\":{position},\"name\":\"{name}\"{VALUE}").into(),
+            json_of_field: Box::default(),
             data_type: self.data_type(data_type),
             usage: match usage {
                 "R" => Usage::Required,
@@ -374,6 +401,17 @@ impl Reader {
         let (name, lines) = self.definitions.get(&("table", number))?;
         Some(Table { name, codes: lines.first()?.split('|').collect() })
     }
+}
+
+fn json_of_field(field: &Element) -> Box<str> {
+    let begin = field.json.strip_suffix(VALUE).unwrap_or_default();
+    let first = field.data_type.as_ref().and_then(|it| it.component(1)).and_then(|it| it.json_to_value(1));
+    let first = match first {
+        _ if field.varies => "",
+        None => "{\"position\":1,\"value\":\"",
+        Some(first) => first.strip_prefix(',').unwrap_or_default(),
+    };
+    [begin, REPETITIONS, first].concat().into()
 }
 
 /// `segment PID Patient Identification`: the kind, the name and what follows.

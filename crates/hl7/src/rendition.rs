@@ -19,20 +19,19 @@
 //! # How it is written
 //!
 //! Storing a message writes tens of bytes of JSON for each byte of ER7, so the work for each *value* decides the time. A [`Scanner`]
-//! goes through a segment once. A table gives each byte a class: plain, a delimiter, or special. The scanner stops at the next
+//! goes through the message once. A table gives each byte a class: plain, a delimiter, or special. The scanner stops at the next
 //! delimiter, and knows then what the text before it is, which delimiter ended it, and whether the text goes into JSON as it is
 //! ([`Span`]). The writer needs no more than that to write the value, so nothing is split or searched twice, and no tree is built.
-//! The JSON around the values is constants, which the compiler turns into a few moves each. (`serde_json` writes what is left: the
-//! summary, and texts that need escapes.)
+//! Most values take three copies: the dictionary's JSON up to the value ([`Element::json_to_first`]), the value, and a constant that
+//! closes what it ends. (`serde_json` writes what is left: the summary, and texts that need escapes.)
 
 use std::io::{self, Write};
 
 use domain::Er7;
 
-use crate::delimiters::{Delimiters, segments};
+use crate::delimiters::Delimiters;
 use crate::dictionary::{DataType, Dictionary, Element, SegmentDefinition};
 use crate::escape::Escapes;
-use crate::parts::parts;
 use crate::steering;
 use crate::summary::summarize;
 
@@ -43,7 +42,7 @@ use crate::summary::summarize;
 pub fn write_json(message: &Er7, delimiters: &Delimiters, out: &mut impl Write) -> io::Result<()> {
     let summary = summarize(message);
     let dictionary = Dictionary::of(summary.hl7_version.as_deref().unwrap_or_default());
-    let mut writer = Writer { delimiters, message, escapes: None, out, value: String::new() };
+    let mut writer = Writer { delimiters, message, escapes: None, out, value: String::new(), observed: ("", None) };
     writer.put("{\"summary\":")?;
     serde_json::to_writer(&mut *writer.out, &summary)?;
     writer.put(",\"dictionary\":")?;
@@ -107,6 +106,7 @@ impl Classes {
             (component, Class::Delimiter(End::Component)),
             (repetition, Class::Delimiter(End::Repetition)),
             (Some(field), Class::Delimiter(End::Field)),
+            (Some('\r'), Class::Delimiter(End::Segment)),
         ];
         for (character, class) in delimiting {
             match character {
@@ -133,27 +133,33 @@ impl Classes {
     }
 }
 
-/// Cuts a segment at every delimiter.
-struct Scanner<'a> {
+/// Cuts a message at every delimiter.
+struct Scanner<'a, 's> {
     rest: &'a str,
-    delimiters: &'a Delimiters,
-    classes: &'a Classes,
+    delimiters: &'s Delimiters,
+    classes: &'s Classes,
 }
 
-impl<'a> Scanner<'a> {
+impl<'a> Scanner<'a, '_> {
     fn next(&mut self) -> Span<'a> {
+        self.span(End::Subcomponent)
+    }
+
+    /// The text up to a delimiter that ends so much, or more.
+    #[inline(always)]
+    fn span(&mut self, least: End) -> Span<'a> {
         let bytes = self.rest.as_bytes();
         let (mut at, mut plain) = (0, true);
         while let Some(run) = bytes.get(at..).and_then(|it| it.iter().position(|&byte| !self.classes.is_plain(byte))) {
             at += run;
             match bytes.get(at).map_or(Class::Special, |&byte| self.classes.class(byte)) {
-                Class::Delimiter(end) => return self.cut(at, 1, plain, end),
+                Class::Delimiter(end) if end >= least => return self.cut(at, 1, plain, end),
                 Class::Wide => {
-                    if let Some((end, width)) = self.wide(at) {
+                    if let Some((end, width)) = self.wide(at).filter(|(end, _)| *end >= least) {
                         return self.cut(at, width, plain, end);
                     }
                 }
-                Class::Plain | Class::Special => {}
+                Class::Plain | Class::Special | Class::Delimiter(_) => {}
             }
             plain = false;
             at += 1;
@@ -201,9 +207,11 @@ struct Writer<'a, W> {
     out: &'a mut W,
     /// Scratch: a value with its escapes decoded.
     value: String,
+    /// The last OBX-2, and the type that it names: observations of one type follow one another.
+    observed: (&'a str, Option<&'static DataType>),
 }
 
-impl<W: Write> Writer<'_, W> {
+impl<'a, W: Write> Writer<'a, W> {
     fn document(&mut self, dictionary: &'static Dictionary) -> io::Result<()> {
         let Delimiters { field, component, repetition, escape, subcomponent, truncation } = *self.delimiters;
         self.put(",\"delimiters\":{\"field\":")?;
@@ -223,111 +231,124 @@ impl<W: Write> Writer<'_, W> {
         }
         self.put("},\"segments\":[")?;
         let classes = Classes::of(self.delimiters);
+        let mut scanner = Scanner { rest: self.message.as_str(), delimiters: self.delimiters, classes: &classes };
         let mut msh_seen = false;
         let mut listed = false;
         // Segments of a kind follow one another.
         let mut known: (&str, Option<&SegmentDefinition>) = ("", None);
-        for segment in segments(self.message) {
+        while !scanner.rest.is_empty() {
             self.comma(&mut listed)?;
-            let is_msh = !msh_seen && segment.starts_with("MSH");
+            let id = scanner.span(End::Field);
+            let is_msh = !msh_seen && id.text.starts_with("MSH");
             msh_seen |= is_msh;
-            let id = parts(segment, Some(self.delimiters.field)).next().unwrap_or_default();
-            if id != known.0 {
-                known = (id, dictionary.segment(id));
+            if id.text != known.0 {
+                known = (id.text, dictionary.segment(id.text));
             }
-            self.segment(segment, is_msh, dictionary, known.1, &classes)?;
+            self.segment(&id, is_msh, &mut scanner, dictionary, known.1)?;
         }
         self.put("]}")
     }
 
+    /// A segment, from its name on.
     fn segment(
         &mut self,
-        segment: &str,
+        id: &Span<'a>,
         is_msh: bool,
+        scanner: &mut Scanner<'a, '_>,
         dictionary: &'static Dictionary,
         definition: Option<&'static SegmentDefinition>,
-        classes: &Classes,
     ) -> io::Result<()> {
-        let mut fields = parts(segment, Some(self.delimiters.field));
-        let id = fields.next().unwrap_or_default();
         let element = |position: usize| definition.and_then(|it| it.field(position));
-        self.put("{\"segment\":")?;
-        self.string(id)?;
-        self.name(definition.map(|it| it.name))?;
-        self.put(",\"fields\":[")?;
-        let (mut listed, mut position) = (false, 0);
+        match definition {
+            Some(definition) => self.put(definition.json_to_fields())?,
+            None => {
+                self.put("{\"segment\":")?;
+                self.string(id.text)?;
+                self.put(",\"fields\":[")?;
+            }
+        }
+        let (mut listed, mut position, mut end) = (false, 0, id.end);
         if is_msh {
-            self.object(&mut listed, 1, element(1))?;
-            self.put(",\"repetitions\":[[{\"position\":1,\"value\":")?;
+            self.field(&mut listed, 1, element(1))?;
+            self.put("{\"position\":1,\"value\":")?;
             self.character(self.delimiters.field)?;
             self.put("}]]}")?;
-            self.object(&mut listed, 2, element(2))?;
-            self.put(",\"repetitions\":[[{\"position\":1,\"value\":")?;
-            self.string(fields.next().unwrap_or_default())?;
+            let encoding = (end == End::Field).then(|| scanner.span(End::Field));
+            end = encoding.as_ref().map_or(end, |it| it.end);
+            self.field(&mut listed, 2, element(2))?;
+            self.put("{\"position\":1,\"value\":")?;
+            self.string(encoding.map_or("", |it| it.text))?;
             self.put("}]]}")?;
             position = 2;
         }
-        let Some(rest) = fields.rest() else { return self.put("]}") };
-        let mut scanner = Scanner { rest, delimiters: self.delimiters, classes };
-        loop {
+        let mut second = "";
+        while end == End::Field {
             position += 1 + scanner.skip(End::Field);
             let first = scanner.next();
-            let mut end = first.end;
-            let is_empty = first.text.is_empty() && end >= End::Field;
-            if !is_empty || end == End::Segment {
-                let element = element(position);
-                self.object(&mut listed, position, element)?;
-                if !is_empty {
-                    let data_type = match element {
-                        // HL7 2.5.1 §7.4.2.2: OBX-2 names the type of OBX-5.
-                        Some(element) if element.varies => {
-                            let obx_2 = parts(segment, Some(self.delimiters.field)).nth(2);
-                            obx_2.and_then(|it| dictionary.data_type(steering::value_type(it, self.delimiters)?))
-                        }
-                        Some(element) => element.data_type.as_deref(),
-                        None => None,
-                    };
-                    end = self.repetitions(first, &mut scanner, data_type)?;
+            end = first.end;
+            let element = element(position);
+            if position == 2 {
+                second = first.text;
+            }
+            if first.text.is_empty() && end >= End::Field {
+                if end == End::Segment {
+                    self.object(&mut listed, position, element)?;
+                    self.put("}")?;
                 }
-                self.put("}")?;
+                continue;
             }
-            if end == End::Segment {
-                return self.put("]}");
+            // Most fields are one text that needs no escapes.
+            let json = element.filter(|_| first.plain && end >= End::Field).and_then(|it| it.json_to_first(position));
+            if let Some(json) = json {
+                self.listed(&mut listed, json)?;
+                self.put(first.text)?;
+                self.put("\"}]]}")?;
+                continue;
             }
+            let data_type = match element {
+                // HL7 2.5.1 §7.4.2.2: OBX-2 names the type of OBX-5.
+                Some(element) if element.varies => {
+                    definition.filter(|it| it.id == "OBX").and_then(|_| self.observed(second, dictionary))
+                }
+                Some(element) => element.data_type.as_deref(),
+                None => None,
+            };
+            self.field(&mut listed, position, element)?;
+            end = self.repetitions(first, scanner, data_type)?;
         }
+        self.put("]}")
     }
 
-    /// A field that is not empty, from its first span on. Gives what ends it.
+    /// The type that OBX-2 names, by its first text.
+    fn observed(&mut self, obx_2: &'a str, dictionary: &'static Dictionary) -> Option<&'static DataType> {
+        if self.observed.0 != obx_2 {
+            let named = steering::value_type(obx_2, self.delimiters);
+            self.observed = (obx_2, named.and_then(|it| dictionary.data_type(it)));
+        }
+        self.observed.1
+    }
+
+    /// A field that is not empty, from its first span on, up to its end. Gives what ends it.
     fn repetitions<'m>(
         &mut self,
         mut span: Span<'m>,
-        scanner: &mut Scanner<'m>,
+        scanner: &mut Scanner<'m, '_>,
         data_type: Option<&'static DataType>,
     ) -> io::Result<End> {
-        // Most fields are one text that needs no escapes.
-        if span.plain && span.end >= End::Field {
-            self.put(",\"repetitions\":[[")?;
-            self.plain(1, data_type.and_then(|it| it.component(1)), span.text)?;
-            self.put("]]")?;
-            return Ok(span.end);
-        }
-        self.put(",\"repetitions\":[[")?;
         loop {
             let end = self.components(span, scanner, data_type)?;
             if end >= End::Field {
-                self.put("]]")?;
                 return Ok(end);
             }
-            self.put("],[")?;
             span = scanner.next();
         }
     }
 
-    /// A repetition, from its first span on. Gives what ends it.
+    /// A repetition, from its first span on, up to the beginning of the next or the end of the field. Gives what ends it.
     fn components<'m>(
         &mut self,
         mut span: Span<'m>,
-        scanner: &mut Scanner<'m>,
+        scanner: &mut Scanner<'m, '_>,
         data_type: Option<&'static DataType>,
     ) -> io::Result<End> {
         let mut listed = false;
@@ -337,17 +358,28 @@ impl<W: Write> Writer<'_, W> {
             let is_empty = span.text.is_empty() && end >= End::Component;
             let element = data_type.and_then(|it| it.component(position));
             if span.plain && !is_empty && end >= End::Component {
-                self.comma(&mut listed)?;
-                self.plain(position, element, span.text)?;
-            } else if !is_empty || (end >= End::Repetition && position > 1) {
-                // A repetition of one empty component is an empty one.
-                self.object(&mut listed, position, element)?;
-                if end == End::Subcomponent {
-                    end = self.subcomponents(span, scanner, element.and_then(|it| it.data_type.as_deref()))?;
-                } else if !is_empty {
-                    self.value(&span, true)?;
+                self.plain(&mut listed, position, element, span.text)?;
+                match end {
+                    End::Subcomponent | End::Component => self.put("\"}")?,
+                    End::Repetition => self.put("\"}],[")?,
+                    End::Field | End::Segment => self.put("\"}]]}")?,
                 }
-                self.put("}")?;
+            } else {
+                // A repetition of one empty component is an empty one.
+                if !is_empty || (end >= End::Repetition && position > 1) {
+                    self.object(&mut listed, position, element)?;
+                    if end == End::Subcomponent {
+                        end = self.subcomponents(span, scanner, element.and_then(|it| it.data_type.as_deref()))?;
+                    } else if !is_empty {
+                        self.value(&span, true)?;
+                    }
+                    self.put("}")?;
+                }
+                match end {
+                    End::Subcomponent | End::Component => {}
+                    End::Repetition => self.put("],[")?,
+                    End::Field | End::Segment => self.put("]]}")?,
+                }
             }
             if end >= End::Repetition {
                 return Ok(end);
@@ -361,7 +393,7 @@ impl<W: Write> Writer<'_, W> {
     fn subcomponents<'m>(
         &mut self,
         mut span: Span<'m>,
-        scanner: &mut Scanner<'m>,
+        scanner: &mut Scanner<'m, '_>,
         data_type: Option<&'static DataType>,
     ) -> io::Result<End> {
         if !span.text.is_empty() {
@@ -417,54 +449,63 @@ impl<W: Write> Writer<'_, W> {
     }
 
     /// Begins the object of a field, component or subcomponent, behind a comma if the list has others.
-    #[inline]
     fn object(&mut self, listed: &mut bool, position: usize, element: Option<&'static Element>) -> io::Result<()> {
-        self.comma(listed)?;
         match element.and_then(|it| it.json_to_name(position)) {
-            Some(json) => self.put(json),
+            Some(json) => self.listed(listed, json),
             None => {
-                self.position(position)?;
-                self.name(element.map(|it| it.name))
+                self.position(listed, position)?;
+                match element {
+                    Some(element) => self.name(element.name),
+                    None => Ok(()),
+                }
             }
         }
     }
 
-    fn position(&mut self, position: usize) -> io::Result<()> {
-        match u8::try_from(position) {
-            Ok(digit) if digit < 10 => {
-                let mut json = *b"{\"position\":0";
-                json[12] += digit;
-                self.out.write_all(&json)
-            }
-            _ => {
-                self.put("{\"position\":")?;
-                self.put(itoa::Buffer::new().format(position))
+    /// Begins the object of a field, up to its first component.
+    fn field(&mut self, listed: &mut bool, position: usize, element: Option<&'static Element>) -> io::Result<()> {
+        match element.and_then(|it| it.json_to_repetitions(position)) {
+            Some(json) => self.listed(listed, json),
+            None => {
+                self.object(listed, position, element)?;
+                self.put(",\"repetitions\":[[")
             }
         }
     }
 
-    /// A component or subcomponent that JSON takes as it is, as nearly all are.
+    fn position(&mut self, listed: &mut bool, position: usize) -> io::Result<()> {
+        self.comma(listed)?;
+        self.put("{\"position\":")?;
+        self.put(itoa::Buffer::new().format(position))
+    }
+
+    /// Begins a component or subcomponent that JSON takes as it is, as nearly all are. Its closing quote is still to come.
     #[inline]
-    fn plain(&mut self, position: usize, element: Option<&'static Element>, text: &str) -> io::Result<()> {
+    fn plain(&mut self, listed: &mut bool, position: usize, element: Option<&'static Element>, text: &str) -> io::Result<()> {
         match element.and_then(|it| it.json_to_value(position)) {
-            Some(json) => self.put(json)?,
+            Some(json) => self.listed(listed, json)?,
+            // That of a field of one text.
+            None if position == 1 && element.is_none() => self.listed(listed, ",{\"position\":1,\"value\":\"")?,
             None => {
-                self.position(position)?;
-                self.name(element.map(|it| it.name))?;
+                self.object(listed, position, element)?;
                 self.put(",\"value\":\"")?;
             }
         }
-        self.put(text)?;
-        self.put("\"}")
+        self.put(text)
     }
 
     /// The dictionary's names need no escapes; a test of it says so.
-    #[inline]
-    fn name(&mut self, name: Option<&'static str>) -> io::Result<()> {
-        let Some(name) = name else { return Ok(()) };
+    fn name(&mut self, name: &'static str) -> io::Result<()> {
         self.put(",\"name\":\"")?;
         self.put(name)?;
         self.put("\"")
+    }
+
+    /// What the dictionary has for an object of a list: without its comma if the list has no others.
+    #[inline]
+    fn listed(&mut self, listed: &mut bool, json: &str) -> io::Result<()> {
+        let from = usize::from(!std::mem::replace(listed, true));
+        self.put(json.get(from..).unwrap_or_default())
     }
 
     /// Before each object of a list but the first.

@@ -96,6 +96,15 @@ fn an_observation_has_the_names_of_the_type_that_obx_2_begins_with() {
 }
 
 #[test]
+fn what_varies_elsewhere_has_no_names_of_the_type_that_its_second_field_names() {
+    for (message_type, segment) in [("RDY^K15", "RDT|a^b|CWE"), ("MFN^M02", "MFE|MAD|CWE||a^b")] {
+        let fields = segments(&format!("MSH|^~\\&|||||||{message_type}|7|P|2.5.1\r{segment}"))[1]["fields"].clone();
+        let varying = fields.as_array().unwrap().iter().find(|it| it["repetitions"][0][0]["value"] == "a").unwrap();
+        assert_eq!(varying["repetitions"][0][0], json!({ "position": 1, "value": "a" }), "{segment}");
+    }
+}
+
+#[test]
 fn null_is_not_absent() {
     let fields = segments("MSH|^~\\&|\rZZ1|\"\"||x")[1]["fields"].clone();
     assert_eq!(fields[0], json!({ "position": 1, "repetitions": [[{ "position": 1, "value": "\"\"" }]] }));
