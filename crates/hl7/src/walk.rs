@@ -6,6 +6,7 @@ use crate::delimiters::{Delimiters, Unreadable};
 use crate::dictionary::{DataType, Dictionary, Element, SegmentDefinition};
 use crate::escape::Escapes;
 use crate::parts::parts;
+use crate::steering;
 use crate::summary::summarize;
 
 /// A message whose delimiters are known.
@@ -156,7 +157,7 @@ impl<'a> Walk<'a> {
     fn data_type(&self, segment: &Segment<'_>, field: usize, observed: Option<&str>) -> Option<&'static DataType> {
         let dictionary: &'static Dictionary = self.dictionary;
         match observed {
-            Some(named) => dictionary.data_type(named),
+            Some(obx_2) => dictionary.data_type(steering::value_type(obx_2, &self.delimiters)?),
             None => dictionary.segment(segment.id)?.field(field)?.data_type.as_deref(),
         }
     }
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn each_value_has_its_place_and_its_name() {
-        let text = "MSH|^~\\&|HIS||LAKE\r\rPID|1||1^^^A&1.2&ISO~2^^^B||D\\T\\E^J\rZPI||x\rOBX|1|CWE|a||9^Nine^L\rOBX|2|NM|b||7\r";
+        let text = "MSH|^~\\&|HIS||LAKE\r\rPID|1||1^^^A&1.2&ISO~2^^^B||D\\T\\E^J\rZPI||x\rOBX|1|CWE^^HL70125|a||9^Nine^L\rOBX|2|NM|b||7\r";
         let found = places(&text.replace("LAKE", "LAKE|||||||2.5.1"));
         let found: Vec<_> = found.iter().map(|(place, name, text)| format!("{place} {name}: {text}")).collect();
         let expected = [
@@ -269,7 +270,8 @@ mod tests {
             "PID-5.2 Given Name: J",
             "ZPI-2 : x",
             "OBX-1 Set ID - OBX: 1",
-            "OBX-2 Value Type: CWE",
+            "OBX-2.1 Value Type: CWE",
+            "OBX-2.3 Value Type: HL70125",
             "OBX-3.1 Identifier: a",
             "OBX-5.1 Identifier: 9",
             "OBX-5.2 Text: Nine",
