@@ -224,7 +224,7 @@ impl Charset {
     /// Of the table, `ISO IR14` is read as the ISO-2022-JP that it is switched to in; `ISO IR159`, `CNS 11643-1992` and `UNICODE
     /// UTF-32` are not known.
     pub fn for_hl7(value: &str) -> Option<Self> {
-        Self::for_table_name(value).or_else(|| Self::for_label(value.trim()))
+        Self::for_table_name(value).or_else(|| Self::for_label(value.trim())).or_else(|| Self::for_label(&plain(value)))
     }
 
     /// The same without the labels of the IANA registry, some of which are words of two characters.
@@ -234,7 +234,9 @@ impl Charset {
         }
         let value = plain(value);
         let value = value.strip_prefix("ISO").filter(|it| it.starts_with("8859")).unwrap_or(&value);
-        NAMES.iter().find(|(name, _)| *name == value).map(|(_, encoding)| Self(encoding))
+        // `1252` is a code page, too.
+        let is_named = |name: &str| name == value || name.strip_prefix("CP") == Some(value);
+        NAMES.iter().find(|(name, _)| is_named(name)).map(|(_, encoding)| Self(encoding))
     }
 
     /// The character set that an MSH segment names, which is decoded already: that of MSH-18, or that of MSH-19 if MSH-18 is empty
@@ -246,9 +248,10 @@ impl Charset {
         }
     }
 
-    /// The character set of a byte order mark, which is meant for all that follows it.
+    /// The character set of a byte order mark, which is meant for all that follows it. MLLP's start block may stand before it.
     pub fn of_mark(bytes: &[u8]) -> Option<Self> {
-        Encoding::for_bom(bytes).map(|(encoding, _)| Self(encoding))
+        let starts = [Some(bytes), bytes.strip_prefix(b"\x0b\0"), bytes.strip_prefix(b"\0\x0b"), bytes.strip_prefix(b"\x0b")];
+        starts.into_iter().flatten().find_map(Encoding::for_bom).map(|(encoding, _)| Self(encoding))
     }
 
     /// The character set that a message says it is in: its byte order mark, the zero bytes of UTF-16, else MSH-18
@@ -291,7 +294,7 @@ impl Charset {
     /// Whether the beginning of a message shows that it is not in this set: it is UTF-16 and the message begins with a header of single
     /// bytes, or the other way round.
     pub fn is_contradicted_by(self, message: &[u8]) -> bool {
-        let is_marked = matches!(Encoding::for_bom(message), Some((encoding, _)) if encoding != UTF_8);
+        let is_marked = Self::of_mark(message).is_some_and(Self::is_utf_16);
         let is_wide = is_marked || utf_16_by_zero_bytes(message).is_some();
         if !self.is_utf_16() {
             return is_wide;
@@ -329,8 +332,8 @@ impl Charset {
     /// # Errors
     /// [`Undecodable::Byte`] with the offset of the first byte that is none of this set.
     pub fn decode(self, bytes: &[u8]) -> Result<String, Undecodable> {
-        let encoding = match Encoding::for_bom(bytes) {
-            Some((by_mark, _)) if self.is_utf_16() && by_mark != UTF_8 => by_mark,
+        let encoding = match Self::of_mark(bytes) {
+            Some(by_mark) if self.is_utf_16() && by_mark.is_utf_16() => by_mark.0,
             _ if self.is_utf_16() => utf_16_by_zero_bytes(bytes).unwrap_or(self.0),
             _ => self.0,
         };
@@ -371,18 +374,23 @@ impl fmt::Debug for Charset {
     }
 }
 
-/// UTF-16 without a byte order mark, by how the name of its first segment begins.
+/// UTF-16 without a byte order mark, by how the name of its first segment begins, behind blanks or not.
 fn utf_16_by_zero_bytes(bytes: &[u8]) -> Option<&'static Encoding> {
     // MLLP's start block may stand before it, in one byte or in two. `0b 00 4d 00` may be either; behind two bytes, all of it
     // is units of two.
     let framed = bytes.strip_prefix(b"\x0b").unwrap_or(bytes);
     let framed_wide = bytes.strip_prefix(b"\x0b\0").or_else(|| bytes.strip_prefix(b"\0\x0b")).unwrap_or(bytes);
     let [first, second] = if bytes.len().is_multiple_of(2) { [framed_wide, framed] } else { [framed, framed_wide] };
+    let begins = |start: &[u8], character: fn(&[u8]) -> Option<u8>| {
+        let mut units = start.chunks_exact(2).map(character).skip_while(|it| matches!(it, Some(b' ' | b'\t' | b'\r' | b'\n')));
+        matches!((units.next(), units.next()), (Some(Some(b'M' | b'F' | b'B')), Some(Some(b'S' | b'H'))))
+    };
     for start in [bytes, first, second] {
-        match start {
-            [b'M' | b'F' | b'B', 0, b'S' | b'H', 0, ..] => return Some(UTF_16LE),
-            [0, b'M' | b'F' | b'B', 0, b'S' | b'H', ..] => return Some(UTF_16BE),
-            _ => {}
+        if begins(start, |unit| if let [byte, 0] = *unit { Some(byte) } else { None }) {
+            return Some(UTF_16LE);
+        }
+        if begins(start, |unit| if let [0, byte] = *unit { Some(byte) } else { None }) {
+            return Some(UTF_16BE);
         }
     }
     None
@@ -451,7 +459,9 @@ fn named_in(msh: &str) -> MshCharset {
     let msh_2 = fields.next().unwrap_or_default();
     let component = msh_2.chars().next().unwrap_or('^');
     let repetition = msh_2.chars().nth(1).unwrap_or('~');
-    let first_component = |value: &str| value.find(component).unwrap_or(value.len());
+    // `^~&` has lost its escape character.
+    let subcomponent = msh_2.chars().nth(3).unwrap_or('&');
+    let first_component = |value: &str| value.find([component, subcomponent]).unwrap_or(value.len());
     let Some(msh_18) = fields.nth(15) else { return MshCharset::None };
     let mut found = MshCharset::None;
     let mut is_empty = true;
@@ -542,7 +552,7 @@ mod tests {
                 &["8859", "8859-1", "ISO 8859-1", "ISO8859/1", "ISO_IR 100", "iso ir 100", "ISO 2022 IR 100", "ANSI"][..],
                 "windows-1252",
             ),
-            (&["WINDOWS-1252", "CP1252", "windows 1252", "Cp-1252", "latin1"], "windows-1252"),
+            (&["WINDOWS-1252", "CP1252", "windows 1252", "Cp-1252", "1252", "latin1"], "windows-1252"),
             (&["ISO 8859/15", "8859-15", "iso8859-15", "ISO_IR 203"], "iso-8859-15"),
             (&["ISO_IR 144", "ISO-8859-5"], "iso-8859-5"),
             (&["ISO_IR 192", "UTF8", "utf-8", "UNICODE  UTF-8", "UNICODE_UTF-8"], "utf-8"),
@@ -583,6 +593,7 @@ mod tests {
             Charset::of_message(&bytes)
         };
         assert_eq!(of("8859/1^Latin 1"), Ok(Charset(WINDOWS_1252)));
+        assert_eq!(of("8859/1&x"), Ok(Charset(WINDOWS_1252)));
         assert_eq!(of("|8859/1"), Ok(Charset(WINDOWS_1252)));
         assert_eq!(of("\"\"|ISO_IR 100^x"), Ok(Charset(WINDOWS_1252)));
         for language in ["|DE", "|GER^German^ISO639", "|l2", "|"] {
@@ -630,10 +641,20 @@ mod tests {
             let bytes = Charset(charset).encode(&framed).unwrap();
             assert_eq!(Charset::of_message(&bytes), Ok(Charset(charset)));
             assert_eq!(Charset(charset).decode(&bytes).unwrap(), framed);
+            for blanks in [" \r\n", "\n\n\t", "\u{b}\r\n "] {
+                let bytes = Charset(charset).encode(&format!("{blanks}{text}")).unwrap();
+                assert_eq!(Charset::of_message(&bytes), Ok(Charset(charset)), "{blanks:?}");
+            }
             // Framed byte by byte, as MLLP does.
             let framed = [b"\x0b", &Charset(charset).encode(&text).unwrap()[..], b"\x1c\r"].concat();
             assert_eq!(Charset::of_message(&framed), Ok(Charset(charset)));
             assert_eq!(Charset(charset).decode(&framed).unwrap(), text);
+            let framed = [b"\x0b", &marked[..], b"\x1c\r"].concat();
+            assert_eq!(Charset::of_message(&framed), Ok(Charset(charset)));
+            for named in [UTF_16LE, UTF_16BE] {
+                assert_eq!(Charset(named).decode(&framed).unwrap(), format!("\u{feff}{text}"));
+                assert!(!Charset(named).is_contradicted_by(&framed));
+            }
         }
     }
 
