@@ -108,9 +108,14 @@ fn opening(ahead: &[u8]) -> Opening {
     if !delimiter.is_ascii_punctuation() {
         return Opening::No;
     }
-    match encoding.iter().position(|byte| byte == delimiter) {
+    let end = encoding.iter().position(|byte| byte == delimiter);
+    // `MSH: 12: high` is a line of a report.
+    if !encoding.iter().take(end.unwrap_or(encoding.len())).all(u8::is_ascii_punctuation) {
+        return Opening::No;
+    }
+    match end {
         Some(2..=5) => Opening::Yes,
-        None if encoding.len() <= 5 && encoding.iter().all(u8::is_ascii_punctuation) => Opening::Unknown,
+        None if encoding.len() <= 5 => Opening::Unknown,
         _ => Opening::No,
     }
 }
@@ -356,7 +361,7 @@ mod tests {
 
     #[test]
     fn frames_in_pieces_of_any_size() {
-        let cases: [(&[u8], &[&[u8]]); 15] = [
+        let cases: [(&[u8], &[&[u8]]); 16] = [
             (b"\x0bMSH|a\r\x1c\r", &[b"MSH|a\r"]),
             (b"\x0bone\x1c\r\x0btwo\x1c\r", &[b"one", b"two"]),
             (b"junk\r\n\x0bone\x1c\r\n\n \0\x0btwo\x1c\r\n", &[b"one", b"two"]),
@@ -375,6 +380,10 @@ mod tests {
             (
                 b"\x0bMSH|^~\\&|a\x0bMSH text\x0bMSH|text\x0bBHS, too\x0bMSH.\x1c\r",
                 &[b"MSH|^~\\&|a\x0bMSH text\x0bMSH|text\x0bBHS, too\x0bMSH."],
+            ),
+            (
+                b"\x0bMSH|^~\\&|a\x0bMSH: 12: high\x0bMSH|12|\x0bMSH-(a)-b\x1c\r",
+                &[b"MSH|^~\\&|a\x0bMSH: 12: high\x0bMSH|12|\x0bMSH-(a)-b"],
             ),
             (b"\x0bMSH|^~\\&|a\x1c\x0bb\x1c\r", &[b"MSH|^~\\&|a\x1c\x0bb"]),
             // In UTF-16.
