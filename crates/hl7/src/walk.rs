@@ -104,10 +104,8 @@ impl<'a> Walk<'a> {
 
     /// All values of a segment that are there.
     pub fn values<'b>(&'b self, segment: &'b Segment<'b>) -> impl Iterator<Item = Value> + 'b {
-        let observed = segment.field(2).unwrap_or_default().to_owned();
-        let is_observed = move |field: usize| (segment.id == "OBX" && field == 5).then(|| observed.clone());
         segment.fields().flat_map(move |(field, text)| {
-            let data_type = self.data_type(segment, field, is_observed(field).as_deref());
+            let data_type = self.data_type(segment, field);
             // MSH-1 and MSH-2 are the delimiters themselves.
             let are_delimiters = segment.is_msh && field <= 2;
             let repetitions: Vec<&str> =
@@ -145,8 +143,7 @@ impl<'a> Walk<'a> {
     /// The names of a place.
     pub fn names(&self, segment: &Segment<'_>, value: &Value) -> Names {
         let field = self.definition(segment).and_then(|it| it.field(value.field));
-        let observed = segment.field(2).filter(|_| segment.id == "OBX" && value.field == 5);
-        let data_type = self.data_type(segment, value.field, observed);
+        let data_type = self.data_type(segment, value.field);
         let component = value.component.and_then(|at| data_type?.component(at));
         let subcomponent = value.subcomponent.and_then(|at| component?.data_type.as_deref()?.component(at));
         let name = |element: Option<&'static Element>| element.map(|it| it.name);
@@ -154,12 +151,12 @@ impl<'a> Walk<'a> {
     }
 
     /// The type of a field. That of OBX-5 stands in OBX-2.
-    fn data_type(&self, segment: &Segment<'_>, field: usize, observed: Option<&str>) -> Option<&'static DataType> {
+    fn data_type(&self, segment: &Segment<'_>, field: usize) -> Option<&'static DataType> {
         let dictionary: &'static Dictionary = self.dictionary;
-        match observed {
-            Some(obx_2) => dictionary.data_type(steering::value_type(obx_2, &self.delimiters)?),
-            None => dictionary.segment(segment.id)?.field(field)?.data_type.as_deref(),
+        if segment.id == "OBX" && field == 5 {
+            return dictionary.data_type(segment.value_type());
         }
+        dictionary.segment(segment.id)?.field(field)?.data_type.as_deref()
     }
 }
 
@@ -177,6 +174,11 @@ impl<'a> Segment<'a> {
     /// The text of a field; `None` where there is nothing.
     pub fn field(&self, position: usize) -> Option<&'a str> {
         self.fields().find(|(at, _)| *at == position).map(|(_, text)| text)
+    }
+
+    /// Of OBX: the data type of OBX-5 that OBX-2 names. Empty where there is none.
+    pub fn value_type(&self) -> &'a str {
+        self.field(2).and_then(|it| steering::value_type(it, self.delimiters)).unwrap_or_default()
     }
 
     /// The repetitions of a field.
