@@ -3,7 +3,8 @@
 use std::io::Read;
 
 use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use crate::refusal::{Refusal, bad_request};
 
@@ -28,8 +29,7 @@ pub(crate) fn decode(body: Vec<u8>, codings: &str, most_bytes: usize) -> Result<
         if is(&["gzip", "x-gzip"]) {
             read(MultiGzDecoder::new(body.as_slice()), most_bytes)
         } else if is(&["zstd"]) {
-            let decoder = StreamingDecoder::new_with_max_window_size(body.as_slice(), MOST_WINDOW_BYTES);
-            read(decoder.map_err(|_| not_decodable())?, most_bytes)
+            frames_of_zstd(&body, most_bytes)
         } else {
             Err(Refusal::UnknownCoding)
         }
@@ -40,6 +40,35 @@ fn read(decoder: impl Read, most_bytes: usize) -> Result<Vec<u8>, Refusal> {
     let mut decoded = Vec::new();
     decoder.take(most_bytes as u64 + 1).read_to_end(&mut decoded).map_err(|_| not_decodable())?;
     Ok(decoded)
+}
+
+/// All frames of a body (RFC 8878 §3.1): encoders that work in parallel, and files that were put behind each other, have several. The
+/// decoder reads one, and neither compares its checksum nor passes over a frame that is to be skipped.
+fn frames_of_zstd(mut body: &[u8], most_bytes: usize) -> Result<Vec<u8>, Refusal> {
+    let mut decoder = FrameDecoder::new();
+    decoder.set_max_window_size(MOST_WINDOW_BYTES);
+    let mut decoded = Vec::new();
+    loop {
+        match StreamingDecoder::new_with_decoder(&mut body, &mut decoder) {
+            Ok(frame) => {
+                let most = (most_bytes + 1).saturating_sub(decoded.len());
+                frame.take(most as u64).read_to_end(&mut decoded).map_err(|_| not_decodable())?;
+            }
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                body = usize::try_from(length).ok().and_then(|length| body.get(length..)).ok_or_else(not_decodable)?;
+            }
+            Err(_) => return Err(not_decodable()),
+        }
+        if decoded.len() > most_bytes {
+            return Ok(decoded);
+        }
+        if decoder.get_checksum_from_data().is_some_and(|sent| decoder.get_calculated_checksum() != Some(sent)) {
+            return Err(not_decodable());
+        }
+        if body.is_empty() {
+            return Ok(decoded);
+        }
+    }
 }
 
 fn not_decodable() -> Refusal {
@@ -77,6 +106,11 @@ mod tests {
             ("zstd", zstd(text)),
             ("zstd, gzip", gzip(&zstd(text))),
             ("gzip", [gzip(b"MSH|^~"), gzip(b"\\&|A\r")].concat()),
+            ("zstd", [zstd(b"MSH|^~"), zstd(b"\\&|A\r")].concat()),
+            (
+                "zstd",
+                [b"\x50\x2a\x4d\x18\x02\0\0\0xx", &zstd(b"MSH|^~")[..], b"\x5f\x2a\x4d\x18\0\0\0\0", &zstd(b"\\&|A\r")].concat(),
+            ),
         ] {
             assert_eq!(decode(body, codings, 100).unwrap(), text, "{codings:?}");
         }
@@ -91,12 +125,23 @@ mod tests {
         }
     }
 
+    fn with_another_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+        // The last four bytes of a frame of this encoder.
+        *frame.last_mut().unwrap() ^= 1;
+        frame
+    }
+
     #[test]
     fn what_is_not_of_its_coding_or_of_another_coding_is_refused() {
         for (codings, body, status) in [
             ("gzip", b"MSH|".to_vec(), 400),
             ("zstd", b"MSH|".to_vec(), 400),
             ("gzip", gzip(b"MSH|").split_last().unwrap().1.to_vec(), 400),
+            ("gzip", [gzip(b"MSH|"), b"x".to_vec()].concat(), 400),
+            ("zstd", [zstd(b"MSH|"), b"x".to_vec()].concat(), 400),
+            ("zstd", [zstd(b"MSH|"), zstd(b"x").split_last().unwrap().1.to_vec()].concat(), 400),
+            ("zstd", [&zstd(b"MSH|")[..], b"\x50\x2a\x4d\x18\x02\0\0\0x"].concat(), 400),
+            ("zstd", with_another_checksum(zstd(b"MSH|")), 400),
             ("br", b"MSH|".to_vec(), 415),
             ("gzip, gzip, gzip", b"MSH|".to_vec(), 415),
         ] {
