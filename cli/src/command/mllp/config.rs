@@ -47,8 +47,8 @@ struct Listen {
     charset: Option<Named>,
     #[serde(default)]
     application_ack: When,
-    #[serde(default)]
-    peers: Vec<Network>,
+    peers: Option<Spanned<Vec<Network>>>,
+    #[serde(alias = "silent_after")]
     silent_after: Option<Lasting>,
     tls: Option<Tls>,
 }
@@ -61,6 +61,7 @@ struct Connect {
     charset: Option<Named>,
     #[serde(default)]
     application_ack: When,
+    #[serde(alias = "silent_after")]
     silent_after: Option<Lasting>,
     tls: Option<ToServer>,
 }
@@ -184,12 +185,16 @@ impl TryFrom<String> for Lasting {
 /// # Errors
 /// When the file cannot be read, or has a mistake: the text says in which line and column.
 pub(super) fn read(path: &Path) -> Result<Vec<Feed>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    feeds(&text, folder).with_context(|| path.display().to_string())
+    feeds(&bytes, folder).with_context(|| path.display().to_string())
 }
 
-fn feeds(text: &str, folder: &Path) -> Result<Vec<Feed>> {
+fn feeds(bytes: &[u8], folder: &Path) -> Result<Vec<Feed>> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+        anyhow!("{}: not UTF-8", place(&before, before.len()))
+    })?;
     let file: File = toml::from_str(text).map_err(|error| {
         let at = error.span().map(|span| format!("{}: ", place(text, span.start))).unwrap_or_default();
         anyhow!("{at}{}", error.message())
@@ -206,12 +211,19 @@ fn feeds(text: &str, folder: &Path) -> Result<Vec<Feed>> {
         Ok(())
     };
     for listen in file.listen {
+        // Without `peers` everybody may connect, so that an empty list would say the opposite of what it looks like.
+        if let Some(peers) = listen.peers.as_ref().filter(|it| it.get_ref().is_empty()) {
+            return Err(anyhow!(
+                "{}: nobody may connect; leave `peers` out to allow every address",
+                place(text, peers.span().start)
+            ));
+        }
         let feed = Feed {
             name: listen.name.get_ref().0.clone(),
             endpoint: Endpoint::Listen(*listen.address.get_ref()),
             charset: listen.charset.map(|charset| charset.0),
             application_ack: listen.application_ack.into(),
-            peers: listen.peers.into_iter().map(|network| network.0).collect(),
+            peers: listen.peers.into_iter().flat_map(Spanned::into_inner).map(|network| network.0).collect(),
             silent_after: listen.silent_after.map(|lasting| lasting.0),
             tls: listen.tls.map(|tls| TlsFiles {
                 certificates: folder.join(tls.certificate),
@@ -238,7 +250,7 @@ fn feeds(text: &str, folder: &Path) -> Result<Vec<Feed>> {
         add(&connect.name, connect.address.span().start, feed)?;
     }
     if feeds.is_empty() {
-        return Err(anyhow!("there is no [[listen]] and no [[connect]]"));
+        return Err(anyhow!("{}: there is no [[listen]] and no [[connect]]", place(text, text.len())));
     }
     Ok(feeds)
 }
@@ -272,12 +284,12 @@ address = "127.0.0.1:2576"
 [[connect]]
 name = "bc5800"
 address = "analyzer.example:5500"
-silent-after = "2h 30m"
+silent_after = "2h 30m"
 "#;
 
     #[test]
     fn a_config_file_names_feeds_and_their_settings() {
-        let feeds = feeds(GOOD, Path::new("/etc/sluice")).unwrap();
+        let feeds = feeds(GOOD.as_bytes(), Path::new("/etc/sluice")).unwrap();
         assert_eq!(feeds.iter().map(|feed| feed.name.as_str()).collect::<Vec<_>>(), ["adt", "oru", "bc5800"]);
         let adt = &feeds[0];
         assert_eq!((adt.charset, adt.application_ack), (Charset::for_hl7("8859/1"), ApplicationAck::Stored));
@@ -296,7 +308,7 @@ silent-after = "2h 30m"
         let page = include_str!("../../../../docs/MLLP.md");
         let (_, block) = page.split_once("```toml\n").unwrap();
         let (block, _) = block.split_once("```").unwrap();
-        let feeds = feeds(block, Path::new("/etc/sluice")).unwrap();
+        let feeds = feeds(block.as_bytes(), Path::new("/etc/sluice")).unwrap();
         assert_eq!(feeds.iter().map(|feed| feed.name.as_str()).collect::<Vec<_>>(), ["adt", "bc5800"]);
         assert_eq!((feeds[0].peers.len(), feeds[0].tls.is_some()), (2, true));
         assert_eq!(feeds[1].peer_tls.as_ref().unwrap().ca, Path::new("/etc/sluice/analyzers.crt"));
@@ -307,6 +319,7 @@ silent-after = "2h 30m"
         let cases = [
             ("127.0.0.1:2576", "nowhere", "line 13, column 11"),
             ("10.1.0.0/16", "10.1.0.0/99", "line 7, column"),
+            (r#"["10.1.0.0/16", "192.168.4.7", "fd00::/8"]"#, "[]", "line 7, column 9: nobody may connect"),
             ("15m", "soon", "line 8, column 16: not a time"),
             ("8859/1", "klingon", "line 5, column 11: unknown character set"),
             ("\"stored\"", "\"perhaps\"", "line 6, column 19"),
@@ -319,9 +332,13 @@ silent-after = "2h 30m"
         ];
         for (good, bad, expected) in cases {
             let text = GOOD.replacen(good, bad, 1);
-            let error = feeds(&text, Path::new("")).unwrap_err().to_string();
+            let error = feeds(text.as_bytes(), Path::new("")).unwrap_err().to_string();
             assert!(error.contains(expected), "{bad}: {error}");
         }
-        assert!(feeds("", Path::new("")).is_err());
+        let refused: [(&[u8], &str); 2] =
+            [(b"", "line 1, column 1: there is no"), (b"# a\n# \xc3\xa4\xff", "line 2, column 4: not UTF-8")];
+        for (text, expected) in refused {
+            assert!(feeds(text, Path::new("")).unwrap_err().to_string().contains(expected), "{expected}");
+        }
     }
 }
