@@ -24,16 +24,21 @@ pub(crate) enum Format {
 }
 
 /// The content type of a request, without empty parameters: RFC 9110 §5.6.6 allows `text/plain;;charset=utf-8`, and clients send
-/// `text/plain; charset=`. Empty if there is none.
+/// `text/plain; charset=`, `text/plain; charset` and `text/plain; charset = utf-8`. Empty if there is none.
 pub(crate) fn content_type(request: &ApiGatewayV2httpRequest) -> String {
     let mut in_quotes = false;
     let ends_parameter = |character: char| {
         in_quotes ^= character == '"';
         character == ';' && !in_quotes
     };
-    let parts: Vec<&str> = header(request, "content-type").unwrap_or_default().split(ends_parameter).map(str::trim).collect();
-    let said = |part: &&str| !part.is_empty() && !part.ends_with('=');
-    parts.into_iter().filter(said).collect::<Vec<_>>().join("; ")
+    let mut parts = header(request, "content-type").unwrap_or_default().split(ends_parameter);
+    let mut content_type = parts.next().unwrap_or_default().trim().to_owned();
+    for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+        if !value.trim().is_empty() {
+            content_type.push_str(&format!("; {}={}", name.trim(), value.trim()));
+        }
+    }
+    content_type
 }
 
 impl Format {
@@ -105,6 +110,7 @@ mod tests {
             ("text/plain; charset=utf-8", Some(HL7), HL7),
             ("text/plain;;charset=utf-8", None, "text/plain"),
             ("application/hl7-v2; charset=;", None, HL7),
+            ("application/hl7-v2; charset = utf-8; boundary", None, HL7),
             ("application/hl7-v2; x=\";;\"; charset=utf-8", None, HL7),
             ("application/xml", None, "json"),
             ("application/xml", Some(HL7), HL7),
