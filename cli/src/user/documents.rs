@@ -32,7 +32,7 @@ impl Document {
 
 /// The documents of a message, in order.
 pub(crate) fn documents<'a>(walk: &'a Walk<'a>) -> impl Iterator<Item = Document> + 'a {
-    walk.segments().filter(|it| it.id == "OBX" && it.field(2) == Some("ED")).flat_map(move |segment| {
+    walk.segments().filter(|it| it.id == "OBX" && it.value_type() == "ED").flat_map(move |segment| {
         let repetitions = segment.repetitions(5).enumerate();
         let documents = repetitions.filter(|(_, text)| !text.is_empty()).map(|(index, text)| {
             let content = content(&walk.decode(segment.part(text, 4)), &walk.decode(segment.part(text, 5)));
@@ -88,7 +88,7 @@ mod tests {
         let text = [
             "MSH|^~\\&|||||||ORU^R01|1|P|2.5\r".to_owned(),
             "OBX|1|ST|a||%PDF-\r".to_owned(),
-            obx(&format!("^AP^../../x.exe^Base64^{pdf}")),
+            format!("OBX|1|ED^^HL70125|a||^AP^../../x.exe^Base64^{pdf}\r"),
             obx(&format!("^AP^PDF^BASE64^{begun}\\.br\\{rest}~^^^Hex^89504e470d0a1a0a00")),
             obx("^TEXT^PLAIN^A^one \\T\\ two"),
             obx("^AP^PDF^Base64^%%%"),

@@ -111,15 +111,15 @@ impl<'a> Typed<'a> {
             return;
         };
         let is_observation = id == "OBX" && each == 5;
-        let value_type = self.walk.decode(fields.segment.subpart(fields.field(2), 1, 1));
-        if is_observation && !self.definition.only.is_empty() && !self.definition.only.contains(&value_type) {
+        let value_type = fields.segment.value_type();
+        if is_observation && !self.definition.only.is_empty() && !self.definition.only.iter().any(|it| it == value_type) {
             return;
         }
         for (index, repetition) in fields.segment.repetitions_of(fields.field(each)).enumerate() {
             let part = |component| fields.segment.subpart(repetition, component, 1);
             let mut facts = Facts { occurrence, repetition: index + 1, ..Facts::default() };
             if is_observation {
-                facts.observed = Observed::of(&value_type, |component| self.walk.decode(part(component)));
+                facts.observed = Observed::of(value_type, |component| self.walk.decode(part(component)));
                 facts.range = self.walk.decode(fields.field(7));
                 facts.document_bytes = if value_type == "ED" { document_bytes(part(4), part(5)) } else { None };
             }
