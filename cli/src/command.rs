@@ -3,6 +3,7 @@
 pub(crate) mod accounting;
 pub(crate) mod audit;
 pub(crate) mod authorize;
+pub(crate) mod backup;
 mod cells;
 pub(crate) mod completions;
 pub(crate) mod console;

@@ -86,6 +86,10 @@ enum Command {
     Deploy(command::deploy::Args),
     /// Delete a deployment; the data stays unless told otherwise.
     Destroy(command::destroy::Args),
+    /// Write down what AWS keeps no copy of: users, sign-up rules, settings.
+    Backup(command::backup::BackupArgs),
+    /// Restore users and sign-up rules from a backup: shows the changes, asks for confirmation and applies them.
+    Restore(command::backup::RestoreArgs),
     /// Manage user accounts and their rights.
     Users(command::users::Args),
     /// Manage sign-up rules: which institute and rights an e-mail domain gets.
@@ -176,6 +180,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Local(args) => command::local::run(args, &output).await,
         Command::Deploy(args) => command::deploy::run(args, &output).await,
         Command::Destroy(args) => command::destroy::run(args, &output).await,
+        Command::Backup(args) => command::backup::backup(args, &output).await,
+        Command::Restore(args) => command::backup::restore(args, &output).await,
         Command::Users(args) => command::users::run(args, &output).await,
         Command::Domains(args) => command::domains::run(args, &output).await,
         Command::Authorize(args) => command::authorize::run(args, &output).await,

@@ -224,7 +224,8 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
     if let Some(outputs) = &known {
         parameters.insert(PUBLIC_URL.to_owned(), outputs.api_url.clone());
     }
-    let mut deployment = Options { stack: STACK.to_owned(), parameters, ..Options::default() };
+    // A developer's change of a template replaces what it has to: the data here is made up.
+    let mut deployment = Options { stack: STACK.to_owned(), parameters, allow_replacement: true, ..Options::default() };
     let sources = Sources::read(&workspace, packages)?;
 
     if let Some(outputs) = &known

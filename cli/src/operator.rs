@@ -4,6 +4,7 @@
 pub mod accounting;
 pub(crate) mod announce;
 pub mod audit;
+pub(crate) mod backup;
 pub(crate) mod cost;
 pub(crate) mod dead_letters;
 pub mod deploy;

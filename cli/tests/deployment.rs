@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_cloudformation::types::{OnFailure, StackStatus};
+use aws_sdk_cloudformation::error::ProvideErrorMetadata;
+use aws_sdk_cloudformation::types::{OnFailure, Stack, StackStatus};
 use aws_sdk_cognitoidentityprovider::types::DeletionProtectionType;
 use aws_sdk_s3::primitives::ByteStream;
 use client::aws::Aws;
 use sluice::local::{UpOptions, up};
-use sluice::operator::deploy::{Change, Deployment, Kind, Options, Sources, With, deploy, destroy};
+use sluice::operator::deploy::{Action, Change, Deployment, Kind, Options, Plan, Sources, With, deploy, destroy, plan};
 use sluice::operator::package::{Profile, Purpose, package};
 use sluice::operator::workspace::Workspace;
 use sluice::output::Reporter;
@@ -39,6 +40,20 @@ Resources:
     Type: AWS::Cognito::UserPoolDomain
     DependsOn: Table
     Properties: { UserPoolId: !Ref UserPool, Domain: sluice-local }
+"#;
+
+/// A core stack of an earlier version, whose catalog has a name of its own, with a queue that no later version has.
+const EARLIER: &str = r#"
+Resources:
+  CatalogTable:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      TableName: !Sub "${AWS::StackName}-earlier"
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions: [{ AttributeName: other, AttributeType: S }]
+      KeySchema: [{ AttributeName: other, KeyType: HASH }]
+  EarlierQueue:
+    Type: AWS::SQS::Queue
 "#;
 
 /// What a failed creation has left behind.
@@ -112,11 +127,25 @@ impl Setting {
         }
     }
 
-    async fn deploy(&self, parameters: &[(&str, &str)]) -> anyhow::Result<Deployment> {
+    fn options(&self, parameters: &[(&str, &str)]) -> Options {
         let parameters: BTreeMap<_, _> =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let options = Options { stack: self.stack.clone(), parameters, ..Options::default() };
-        deploy(&self.aws, &self.sources, &options, &Reporter::silent()).await
+        Options { stack: self.stack.clone(), parameters, ..Options::default() }
+    }
+
+    async fn deploy(&self, parameters: &[(&str, &str)]) -> anyhow::Result<Deployment> {
+        deploy(&self.aws, &self.sources, &self.options(parameters), &Reporter::silent()).await
+    }
+
+    async fn plan(&self, parameters: &[(&str, &str)]) -> Vec<Plan> {
+        plan(&self.aws, &self.sources, &self.options(parameters), &Reporter::silent()).await.unwrap()
+    }
+
+    /// One of the stacks.
+    async fn stack(&self, template: &str) -> Stack {
+        let stacks = aws_sdk_cloudformation::Client::new(self.aws.config());
+        let name = format!("{}-{template}", self.stack);
+        stacks.describe_stacks().stack_name(name).send().await.unwrap().stacks.unwrap().remove(0)
     }
 
     /// What becomes of core, identity, pipeline and api.
@@ -186,6 +215,89 @@ async fn a_deployment_is_made_changed_and_taken_away() {
     assert!(s3.head_bucket().bucket(&made.outputs.bucket).send().await.is_err());
     let dynamodb = aws_sdk_dynamodb::Client::new(setting.aws.config());
     assert!(dynamodb.describe_table().table_name(&made.outputs.table).send().await.is_err());
+}
+
+#[tokio::test]
+async fn a_plan_tells_what_a_deployment_changes_and_changes_nothing() {
+    use Change::{Created, Unchanged, Updated};
+    let setting = Setting::new("plan").await;
+    let stacks = aws_sdk_cloudformation::Client::new(setting.aws.config());
+    let of = |plans: &[Plan]| plans.iter().map(|plan| plan.change).collect::<Vec<_>>();
+
+    let plans = setting.plan(&[]).await;
+    assert_eq!(of(&plans), [Created; 4]);
+    assert!(plans[0].resources.iter().any(|it| it.resource == "CatalogTable" && it.action == Action::Add), "{plans:?}");
+    assert!(plans.iter().all(|plan| plan.protects && plan.resources.iter().all(|it| !it.loses_data())), "{plans:?}");
+    for plan in &plans {
+        assert!(stacks.describe_stacks().stack_name(&plan.stack).send().await.is_err(), "{plan:?}");
+    }
+
+    setting.deploy(&[]).await.unwrap();
+    let plans = setting.plan(&[]).await;
+    assert_eq!(of(&plans), [Unchanged; 4], "{plans:?}");
+    assert!(plans.iter().all(|plan| !plan.protects), "{plans:?}");
+
+    // Twice, as the first one must have changed nothing.
+    for _ in 0..2 {
+        let plans = setting.plan(&[("LogRetentionDays", "30")]).await;
+        assert_eq!(of(&plans), [Unchanged, Updated, Updated, Updated]);
+        for plan in &plans[1..] {
+            let logs = plan.resources.iter().find(|it| it.kind == "AWS::Logs::LogGroup").unwrap();
+            assert_eq!((logs.action, logs.changes.as_slice()), (Action::Modify, ["RetentionInDays".to_owned()].as_slice()));
+            assert!(plan.resources.iter().all(|it| !it.loses_data()), "{plan:?}");
+            let sets = stacks.list_change_sets().stack_name(&plan.stack).send().await.unwrap();
+            assert!(sets.summaries().is_empty(), "{sets:?}");
+        }
+    }
+    assert_eq!(setting.changes(&[("LogRetentionDays", "30")]).await, [Unchanged, Updated, Updated, Updated]);
+
+    // Termination protection keeps a stack from being deleted by hand; only `destroy` lifts it.
+    for template in ["core", "identity", "pipeline", "api"] {
+        let stack = setting.stack(template).await;
+        assert_eq!(stack.enable_termination_protection(), Some(true), "{template}");
+        let error = stacks.delete_stack().stack_name(stack.stack_id().unwrap()).send().await.unwrap_err();
+        assert!(error.message().is_some_and(|message| message.contains("TerminationProtection")), "{template}: {error:?}");
+    }
+    let off = stacks.update_termination_protection().stack_name(setting.stack("core").await.stack_name().unwrap());
+    off.enable_termination_protection(false).send().await.unwrap();
+    assert!(setting.plan(&[("LogRetentionDays", "30")]).await[0].protects);
+    assert_eq!(setting.changes(&[("LogRetentionDays", "30")]).await, [Unchanged; 4]);
+    assert_eq!(setting.stack("core").await.enable_termination_protection(), Some(true));
+    assert_eq!(setting.destroy(With { users: true, data: true }).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_holds_data_is_replaced_or_deleted_only_when_that_is_said() {
+    let setting = Setting::new("lose").await;
+    let stacks = aws_sdk_cloudformation::Client::new(setting.aws.config());
+    let name = format!("{}-core", setting.stack);
+    stacks.create_stack().stack_name(&name).template_body(EARLIER).send().await.unwrap();
+    while setting.stack("core").await.stack_status() == Some(&StackStatus::CreateInProgress) {
+        tokio::time::sleep(setting.aws.poll_interval()).await;
+    }
+    let resources = stacks.describe_stack_resources().stack_name(&name).send().await.unwrap();
+    let table = resources.stack_resources().iter().find(|it| it.logical_resource_id() == Some("CatalogTable")).unwrap();
+    let table = table.physical_resource_id().unwrap();
+
+    let plans = setting.plan(&[]).await;
+    let lost: Vec<_> = plans[0].resources.iter().filter(|it| it.loses_data()).collect();
+    let told: Vec<_> = lost.iter().map(|it| (it.action, it.resource.as_str(), it.kept)).collect();
+    assert_eq!(told, [(Action::Replace, "CatalogTable", true), (Action::Delete, "EarlierQueue", false)]);
+    assert_eq!(lost[0].id.as_deref(), Some(table));
+
+    let error = setting.deploy(&[]).await.unwrap_err().to_string();
+    assert!(error.contains("would lose data, and was not changed") && error.contains("--allow-replacement"), "{error}");
+    assert!(error.contains("EarlierQueue (AWS::SQS::Queue") && error.contains("its data is lost"), "{error}");
+    assert_eq!(setting.stack("core").await.stack_status(), Some(&StackStatus::CreateComplete));
+
+    let options = Options { allow_replacement: true, ..setting.options(&[]) };
+    let deployment = deploy(&setting.aws, &setting.sources, &options, &Reporter::silent()).await.unwrap();
+    assert_eq!(deployment.changes[0].1, Change::Updated);
+    assert_ne!(deployment.outputs.table, table);
+    assert_eq!(setting.destroy(With { users: true, data: true }).await.unwrap(), []);
+    // UpdateReplacePolicy keeps the old one.
+    let tables = aws_sdk_dynamodb::Client::new(setting.aws.config());
+    tables.delete_table().table_name(table).send().await.unwrap();
 }
 
 #[tokio::test]

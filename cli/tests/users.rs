@@ -414,6 +414,88 @@ async fn an_export_is_private_and_its_import_finds_nothing_to_do() {
 }
 
 #[tokio::test]
+async fn a_backup_is_private_and_a_restore_says_what_it_does_and_does_it_once() {
+    let setting = Setting::new().await;
+    let institute = setting.institute.as_str();
+    let (jane, joe, ann) = (setting.address("jane"), setting.address("joe"), setting.signed_up("ann").await);
+    setting.run(&["users", "add", &jane, "--name", "Jane", "--read", institute, "--group", "lake-staff", "--no-invitation"]);
+    setting.run(&["users", "add", &joe, "--write", institute, "--no-invitation"]);
+    setting.run(&["users", "disable", &joe]);
+    setting.run(&["domains", "set", &setting.domain, "--institute", institute, "--read", "--yes"]);
+    let before = setting.users();
+
+    let folder = setting.folder.join("backup");
+    let path = folder.to_str().unwrap();
+    setting.run(&["backup", path]);
+    setting.refused(&["backup", path], 1, "making the folder");
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    let mut names = BTreeMap::new();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
+        names.insert(entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap());
+    }
+    assert_eq!(names.keys().collect::<Vec<_>>(), ["backup.json", "rules.json", "staff.csv", "subjects.csv", "users.csv"]);
+    let about: Value = serde_json::from_str(&names["backup.json"]).unwrap();
+    assert_eq!((&about["version"], &about["settings"]["SignUp"]), (&json!(1), &json!("domains")));
+    for of_a_stack in ["LakeBucketArn", "SubmitCodeKey", "DefinitionKey", "ApiId"] {
+        assert!(about["settings"].get(of_a_stack).is_none(), "{of_a_stack}");
+    }
+    let sub = before[&jane]["username"].as_str().unwrap();
+    assert!(names["subjects.csv"].lines().any(|line| line == format!("{sub},{jane}")), "{}", names["subjects.csv"]);
+    // Whoever has not shown that the address is theirs would be vouched for by a restore.
+    assert!(!names["users.csv"].contains(&ann));
+
+    // Other tests make and change users meanwhile.
+    let mine = |text: &str| -> String {
+        let mut lines = text.lines();
+        let header = lines.next().unwrap();
+        [header].into_iter().chain(lines.filter(|line| line.contains(&setting.domain))).map(|line| format!("{line}\n")).collect()
+    };
+    fs::write(folder.join("users.csv"), mine(&names["users.csv"])).unwrap();
+    fs::write(folder.join("staff.csv"), mine(&names["staff.csv"])).unwrap();
+    let rules: Vec<Value> = serde_json::from_str(&names["rules.json"]).unwrap();
+    let rules: Vec<_> = rules.into_iter().filter(|rule| rule["name"] == json!(setting.domain)).collect();
+    assert_eq!(rules.len(), 1);
+    fs::write(folder.join("rules.json"), json!(rules).to_string()).unwrap();
+
+    let none = setting.json(&["restore", path, "--yes"]);
+    assert!(none["users"].as_array().unwrap().iter().all(|row| row["action"] == json!("nothing")), "{none}");
+    assert_eq!((&none["rules"], &none["settings"]), (&json!([]), &json!({})));
+
+    // One is lost, one is changed since, and so is the rule.
+    let delete = setting.pool.admin_delete_user().user_pool_id(&setting.outputs.user_pool_id).username(&jane);
+    delete.send().await.unwrap();
+    setting.run(&["users", "enable", &joe]);
+    setting.run(&["domains", "set", &setting.domain, "--institute", institute, "--write", "--yes"]);
+    let said = setting.run(&["restore", path]);
+    assert!(
+        said.contains("1 users to create, 1 to change, 0 unchanged, 0 refused; 1 rules to make, 1 of them in place"),
+        "{said}"
+    );
+    assert!(said.contains("Nothing was changed: use --yes to apply."), "{said}");
+    assert!(!setting.users().contains_key(&jane));
+
+    let said = setting.run(&["restore", path, "--yes"]);
+    assert!(said.ends_with("Done.\n"), "{said}");
+    let after = setting.users();
+    for user in [&jane, &joe] {
+        for what in ["name", "read", "write", "groups", "enabled", "emailVerified"] {
+            assert_eq!(after[user][what], before[user][what], "{user} {what}");
+        }
+    }
+    // The password is not in the backup: the user gets a temporary one.
+    assert_eq!(setting.mails(&jane).await.len(), 1);
+    let rules = setting.json(&["domains", "list"]);
+    let rule = rules.as_array().unwrap().iter().find(|rule| rule["name"] == json!(setting.domain)).unwrap();
+    assert_eq!((&rule["read"], &rule["write"]), (&json!(true), &json!(false)));
+    let again = setting.json(&["restore", path, "--yes"]);
+    assert!(again["users"].as_array().unwrap().iter().all(|row| row["action"] == json!("nothing")), "{again}");
+    assert_eq!(again["rules"], json!([]));
+    setting.run(&["domains", "remove", &setting.domain]);
+}
+
+#[tokio::test]
 async fn a_pending_user_is_approved_once_or_rejected() {
     let setting = Setting::new().await;
     let institute = setting.institute.as_str();

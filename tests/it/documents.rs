@@ -50,6 +50,7 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
         "CLI",
         "API",
         "EVENTS",
+        "AWS",
     ] {
         let text = std::fs::read_to_string(root().join(format!("docs/{page}.md")))?;
         for span in code_spans(&text) {

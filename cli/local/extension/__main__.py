@@ -3,6 +3,7 @@
 import sys
 
 from .api_gateway import authorizer_identity_sources, iam_routes, origins_in_templates
+from .change_sets import change_sets_without_resources, replaced_by_their_names
 from .dynamodb import dynamodb_leading_keys
 from .faults import faults
 from .functions import every_line, latency, own_runtime_api
@@ -60,6 +61,8 @@ RULES = (
     authorizer_identity_sources,
     iam_routes,
     numbers_in_templates,
+    change_sets_without_resources,
+    replaced_by_their_names,
     origins_in_templates,
     latency,
     every_line,

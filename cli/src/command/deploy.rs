@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use crate::error::ExitCode;
-use crate::operator::deploy::{self, Options, Sources};
+use crate::operator::deploy::{self, Change, Options, Plan, Planned, Sources};
 use crate::operator::package::{self, Architecture, Profile, Purpose};
 use crate::operator::workspace::Workspace;
 use crate::output::Output;
@@ -29,6 +29,12 @@ pub(crate) struct Args {
     /// The role that CloudFormation deploys under; without it, your own rights.
     #[arg(long, value_name = "ARN")]
     role_arn: Option<String>,
+    /// Show what would change in each stack, and change nothing.
+    #[arg(long)]
+    plan: bool,
+    /// Allow the replacement or deletion of what holds data: a table, bucket, user pool, key, queue or log.
+    #[arg(long)]
+    allow_replacement: bool,
     /// Policy folder to deploy, instead of this checkout's workers/authorize/policies. Pass it on every deployment.
     #[arg(long, value_name = "FOLDER")]
     policies: Option<PathBuf>,
@@ -41,7 +47,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let aws = Aws::from_environment().await;
     let account = aws.account().await?;
     let place = aws.endpoint_url().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
-    output.reporter.say(format!("Deploying `{}` to account {account}, region {}{place}.", args.stack, aws.region()?));
+    let doing = if args.plan { "Planning the deployment of" } else { "Deploying" };
+    output.reporter.say(format!("{doing} `{}` to account {account}, region {}{place}.", args.stack, aws.region()?));
 
     let workspace = Workspace::find().await?;
     // A stand-in for AWS runs the workers on this machine, as they are built here.
@@ -57,7 +64,13 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let mut parameters: std::collections::BTreeMap<_, _> = args.parameters.into_iter().collect();
     parameters.insert("Architecture".to_owned(), args.architecture.name().to_owned());
     let tags = args.tags.into_iter().collect();
-    let options = Options { stack: args.stack, parameters, tags, role_arn: args.role_arn };
+    let allow_replacement = args.allow_replacement;
+    let options = Options { stack: args.stack, parameters, tags, role_arn: args.role_arn, allow_replacement };
+    if args.plan {
+        let plans = deploy::plan(&aws, &sources, &options, &output.reporter).await?;
+        show(&plans, &options, output)?;
+        return Ok(ExitCode::Success);
+    }
     let deployment = deploy::deploy(&aws, &sources, &options, &output.reporter).await?;
 
     if output.is_json() {
@@ -68,6 +81,42 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         output.table(["output", "value"], super::local::outputs_rows(&deployment.outputs));
     }
     Ok(ExitCode::Success)
+}
+
+/// The plan: a table of the stacks, one of what happens in them, and a line for each resource whose data would be lost.
+fn show(plans: &[Plan], options: &Options, output: &Output) -> Result<()> {
+    if output.is_json() {
+        return output.json(&serde_json::json!({ "stack": options.stack, "plan": plans }));
+    }
+    let stacks = plans.iter().map(|plan| {
+        let protection = if plan.protects { "is switched on" } else { "is on" };
+        [plan.stack.clone(), plan.change.name().to_owned(), protection.to_owned()]
+    });
+    output.table(["stack", "would be", "termination protection"], stacks);
+    let resources = plans.iter().filter(|plan| plan.change == Change::Updated).flat_map(|plan| {
+        let row = |it: &Planned| {
+            [plan.stack.clone(), it.action.name().to_owned(), it.resource.clone(), it.kind.clone(), it.changes.join(", ")]
+        };
+        plan.resources.iter().map(row).collect::<Vec<_>>()
+    });
+    let resources: Vec<_> = resources.collect();
+    if !resources.is_empty() {
+        output.table(["stack", "action", "resource", "type", "changes"], resources);
+    }
+    for plan in plans {
+        if let Some(unknown) = &plan.unknown {
+            output.line(format!("{}: not known before the stacks above are deployed: {unknown}", plan.stack));
+        }
+        if plan.change == Change::Created {
+            output.line(format!("{}: all {} resources of its template are added", plan.stack, plan.resources.len()));
+        }
+    }
+    let lost: Vec<_> = plans.iter().flat_map(|plan| &plan.resources).filter(|it| it.loses_data()).collect();
+    lost.iter().for_each(|it| output.line(it.warning()));
+    if !lost.is_empty() && !options.allow_replacement {
+        output.line("A deployment is refused where data would be lost, unless --allow-replacement is given.");
+    }
+    Ok(())
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

@@ -33,7 +33,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         let users = if args.delete_users { ", its users" } else { "" };
         let data = if args.delete_data { " AND ALL ITS MESSAGES" } else { "" };
         output.reporter.say(format!(
-            "This deletes the deployment `{}`{users}{data} in account {account}, region {}.\nType its name to go on:",
+            "This deletes the deployment `{}`{users}{data} in account {account}, region {}, and lifts the termination \
+             protection of its stacks.\nType its name to go on:",
             args.stack,
             aws.region()?
         ));

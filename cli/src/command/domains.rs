@@ -127,7 +127,7 @@ fn rights(rule: &DomainRule) -> &'static str {
 }
 
 /// A rule as a sentence.
-fn meaning(rule: &DomainRule) -> String {
+pub(super) fn meaning(rule: &DomainRule) -> String {
     let DomainRule { domain, institute, .. } = rule;
     let who = match &rule.provider {
         None => format!("Everybody who signs up and proves to have an address @{domain}"),

@@ -1,6 +1,6 @@
 //! `sluice users`
 
-mod file;
+pub(super) mod file;
 
 use std::io::BufRead;
 use std::path::PathBuf;

@@ -8,6 +8,7 @@
 pub mod bucket;
 mod destroy;
 mod parameters;
+mod plan;
 mod stack;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,8 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 pub use destroy::{Kept, Kind, With, destroy};
-pub use stack::Change;
+pub use plan::{Plan, plan};
+pub use stack::{Action, Change, Planned};
 
 use crate::operator::package::Package;
 use crate::operator::workspace::Workspace;
@@ -25,7 +27,7 @@ use bucket::ArtifactStore;
 use client::aws::Aws;
 use client::error::explain;
 use client::outputs::Outputs;
-use stack::{Stacks, TemplateSource};
+use stack::{Input, Stacks, TemplateSource};
 
 /// The templates in the order they are deployed in.
 pub const TEMPLATES: [&str; 4] = ["core", "identity", "pipeline", "api"];
@@ -59,6 +61,8 @@ pub struct Options {
     pub tags: BTreeMap<String, String>,
     /// The role that CloudFormation works under, where the operator may make no roles or functions.
     pub role_arn: Option<String>,
+    /// Whether an update may replace or delete what holds data.
+    pub allow_replacement: bool,
 }
 
 /// How long the code of an earlier build stays in the artifact bucket: 30 days.
@@ -111,6 +115,10 @@ impl Sources {
         Ok(Self { templates, definition: read("statemachines/ingest.asl.json".to_owned())?, packages })
     }
 
+    fn definition_key(&self) -> String {
+        format!("statemachine/{}.asl.json", const_hex::encode(Sha256::digest(&self.definition)))
+    }
+
     /// Changes whenever a deployment of this under these options could come out otherwise.
     #[must_use]
     pub fn fingerprint(&self, options: &Options) -> String {
@@ -143,53 +151,32 @@ impl Sources {
 /// Creates or updates all stacks and waits for them. What is already as it should be is left alone.
 ///
 /// # Errors
-/// When a parameter is unknown or missing, AWS refuses a call, or a stack fails; the error names the failed resources
-/// with their reasons. Stacks before the failed one stay deployed, and the same command resumes from there.
+/// When a parameter is unknown or missing, AWS refuses a call, an update would lose data and may not, or a stack fails; the error names
+/// the failed resources with their reasons. Stacks before the failed one stay deployed, and the same command resumes from there.
 pub async fn deploy(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -> Result<Deployment> {
-    let mut tags = options.tags.clone();
-    tags.insert(DEPLOYMENT_TAG.to_owned(), options.stack.clone());
-    let stacks = Stacks::new(aws, reporter).under(options.role_arn.clone(), tags);
+    let stacks = start(aws, sources, options, reporter)?;
     let region = aws.region()?;
-    if let Some(refusal) = refusal(region) {
-        anyhow::bail!(refusal);
-    }
     let mut outputs = BTreeMap::new();
     let mut changes = Vec::new();
     let mut artifacts: Option<ArtifactStore> = None;
     let mut used = BTreeSet::new();
 
-    // Before anything changes.
-    let mut known = Vec::new();
     for template in &sources.templates {
-        known.extend(parameters::names_in(template.name, &template.body)?);
-    }
-    parameters::check_known(known, &options.parameters)?;
-
-    for template in &sources.templates {
-        let source = if template.body.len() <= LARGEST_INLINE_TEMPLATE_BYTES {
-            TemplateSource::Inline(template.body.clone())
-        } else {
-            let store = artifacts
-                .as_ref()
-                .with_context(|| format!("infra/{}.yaml is larger than CloudFormation takes without a bucket", template.name))?;
-            let body = template.body.as_bytes();
-            let key = format!("template/{}.yaml", const_hex::encode(Sha256::digest(body)));
-            store.put_bytes(&key, body).await?;
-            let url = store.template_url(&key, region);
-            used.insert(key);
-            TemplateSource::Url(url)
-        };
-        let declared = stacks.parameters(&source).await?;
+        let (read_from, key) = source(template, artifacts.as_ref(), region).await?;
+        used.extend(key);
+        let declared = stacks.parameters(&read_from).await?;
         let values = parameters::fill(template.name, &declared, &outputs, &options.parameters)?;
         let name = format!("{}-{}", options.stack, template.name);
-        let (change, found) = stacks.deploy(&name, &source, &declared, &values).await?;
+        let input = Input { template: &read_from, declared: &declared, values: &values };
+        let (change, found) = stacks.deploy(&name, input, options.allow_replacement).await?;
         changes.push((name, change));
         outputs.extend(found);
 
         if artifacts.is_none() {
             let bucket = outputs.get("ArtifactBucketName").context("the first stack has no output `ArtifactBucketName`")?;
             let store = ArtifactStore::new(aws, bucket);
-            let uploaded = upload(&store, sources, reporter).await?;
+            upload(&store, sources, reporter).await?;
+            let uploaded = keys(sources);
             used.extend(uploaded.values().cloned());
             outputs.extend(uploaded);
             artifacts = Some(store);
@@ -204,24 +191,59 @@ pub async fn deploy(aws: &Aws, sources: &Sources, options: &Options, reporter: &
     Ok(Deployment { outputs, changes })
 }
 
-/// Uploads code and state machine where they are not there yet; gives the template parameters that point at them.
-async fn upload(store: &ArtifactStore, sources: &Sources, reporter: &Reporter) -> Result<BTreeMap<String, String>> {
+/// What is refused before anything changes, and the stacks under the options' role and tags.
+fn start(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -> Result<Stacks> {
+    if let Some(refusal) = refusal(aws.region()?) {
+        anyhow::bail!(refusal);
+    }
+    let mut known = Vec::new();
+    for template in &sources.templates {
+        let declared = parameters::types_in(template.name, &template.body, "Parameters")?;
+        known.extend(declared.into_iter().map(|(name, _)| name));
+    }
+    parameters::check_known(known, &options.parameters)?;
+    let mut tags = options.tags.clone();
+    tags.insert(DEPLOYMENT_TAG.to_owned(), options.stack.clone());
+    Ok(Stacks::new(aws, reporter).under(options.role_arn.clone(), tags))
+}
+
+/// Where CloudFormation reads a template. One that is too large for a request is uploaded, and its key given as well.
+async fn source(
+    template: &Template,
+    artifacts: Option<&ArtifactStore>,
+    region: &str,
+) -> Result<(TemplateSource, Option<String>)> {
+    if template.body.len() <= LARGEST_INLINE_TEMPLATE_BYTES {
+        return Ok((TemplateSource::Inline(template.body.clone()), None));
+    }
+    let store = artifacts
+        .with_context(|| format!("infra/{}.yaml is larger than CloudFormation takes without a bucket", template.name))?;
+    let body = template.body.as_bytes();
+    let key = format!("template/{}.yaml", const_hex::encode(Sha256::digest(body)));
+    store.put_bytes(&key, body).await?;
+    Ok((TemplateSource::Url(store.template_url(&key, region)), Some(key)))
+}
+
+/// The template parameters that point at code and state machine.
+fn keys(sources: &Sources) -> BTreeMap<String, String> {
+    let packages = sources.packages.iter().map(|package| (package.parameter(), package.key.clone()));
+    packages.chain([("DefinitionKey".to_owned(), sources.definition_key())]).collect()
+}
+
+/// Uploads code and state machine where they are not there yet.
+async fn upload(store: &ArtifactStore, sources: &Sources, reporter: &Reporter) -> Result<()> {
     let step = reporter.step("uploading the code");
-    let mut keys = BTreeMap::new();
     let mut uploaded = 0_usize;
     for package in &sources.packages {
         step.at(package.worker.name.clone());
         uploaded += usize::from(store.put_file(&package.key, &package.zip).await?);
-        keys.insert(package.parameter(), package.key.clone());
     }
-    let definition_key = format!("statemachine/{}.asl.json", const_hex::encode(Sha256::digest(&sources.definition)));
-    uploaded += usize::from(store.put_bytes(&definition_key, &sources.definition).await?);
-    keys.insert("DefinitionKey".to_owned(), definition_key);
+    uploaded += usize::from(store.put_bytes(&sources.definition_key(), &sources.definition).await?);
     step.done(match uploaded {
         0 => "nothing new".to_owned(),
         count => format!("{count} files"),
     });
-    Ok(keys)
+    Ok(())
 }
 
 /// Where everything of a deployment is, from its stacks.
@@ -238,6 +260,31 @@ pub async fn outputs_of(aws: &Aws, stack: &str) -> Result<Outputs> {
         outputs.extend(stack::outputs_of(answer.stacks().first().context("AWS describes no such stack")?));
     }
     Outputs::gather(stack, aws.region()?, aws.endpoint_url(), outputs)
+}
+
+/// The parameters of a deployment's stacks that are nobody's output: what the operator chose, and the defaults. A secret one, which
+/// CloudFormation tells nobody, is left out.
+///
+/// # Errors
+/// When there is no such deployment, or AWS refuses.
+pub(crate) async fn settings_of(aws: &Aws, stack: &str) -> Result<BTreeMap<String, String>> {
+    const SECRET: &str = "****";
+    let client = aws_sdk_cloudformation::Client::new(aws.config());
+    let mut given = BTreeMap::new();
+    let mut settings = BTreeMap::new();
+    for template in TEMPLATES {
+        let name = format!("{stack}-{template}");
+        let answer =
+            client.describe_stacks().stack_name(&name).send().await.map_err(explain(format!("looking at the stack `{name}`")))?;
+        let stack = answer.stacks().first().context("AWS describes no such stack")?;
+        let own = stack.parameters().iter().filter_map(|it| Some((it.parameter_key()?, it.parameter_value()?)));
+        let own = own.filter(|(name, value)| {
+            !given.contains_key(*name) && !name.ends_with("CodeKey") && *name != "DefinitionKey" && *value != SECRET
+        });
+        settings.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        given.extend(stack::outputs_of(stack));
+    }
+    Ok(settings)
 }
 
 #[cfg(test)]

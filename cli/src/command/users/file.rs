@@ -22,18 +22,18 @@ const AT_ONCE: usize = 4;
 
 /// A row of an import as a program reads it.
 #[derive(Serialize)]
-struct ImportedRow<'a> {
+pub(in crate::command) struct ImportedRow<'a> {
     line: usize,
     email: &'a str,
-    action: &'static str,
+    pub(in crate::command) action: &'static str,
     changes: Vec<Change>,
     /// Why the row was refused, or what went wrong when it was done.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    pub(in crate::command) error: Option<String>,
 }
 
 impl<'a> ImportedRow<'a> {
-    fn new(row: &'a Row) -> Self {
+    pub(in crate::command) fn new(row: &'a Row) -> Self {
         let (action, changes, error) = match &row.todo {
             Todo::Create { wish, .. } => ("create", Account::absent().changes(wish), None),
             Todo::Change { account, wish } => ("change", account.changes(wish), None),
@@ -43,10 +43,15 @@ impl<'a> ImportedRow<'a> {
         Self { line: row.line, email: &row.email, action, changes, error }
     }
 
-    fn table_row(&self) -> [String; 4] {
+    pub(in crate::command) fn table_row(&self) -> [String; 4] {
         let what = self.error.clone().unwrap_or_else(|| described(&self.changes));
         [self.line.to_string(), self.email.to_owned(), self.action.to_owned(), what]
     }
+}
+
+/// How many rows come to this action.
+pub(in crate::command) fn of(reports: &[ImportedRow<'_>], action: &str) -> usize {
+    reports.iter().filter(|report| report.action == action).count()
 }
 
 /// Makes and changes users as a file says, after it has shown what would be done.
@@ -64,7 +69,6 @@ pub(super) async fn import(directory: &Directory, args: Import, output: &Output)
     });
     warn_of_names(output, wishes.flat_map(|wish| [&wish.read, &wish.write]).flatten().filter_map(Right::institute));
     let mut reports: Vec<_> = rows.iter().map(ImportedRow::new).collect();
-    let of = |reports: &[ImportedRow<'_>], action: &str| reports.iter().filter(|report| report.action == action).count();
     let (create, change, nothing) = (of(&reports, "create"), of(&reports, "change"), of(&reports, "nothing"));
     let refused = of(&reports, "refuse");
     if !output.is_json() {
@@ -98,7 +102,13 @@ pub(super) async fn import(directory: &Directory, args: Import, output: &Output)
 }
 
 /// Does what is to do, a few rows at a time, and notes what fails.
-async fn apply(directory: &Directory, rows: &[Row], reports: &mut [ImportedRow<'_>], no_invitation: bool, output: &Output) {
+pub(in crate::command) async fn apply(
+    directory: &Directory,
+    rows: &[Row],
+    reports: &mut [ImportedRow<'_>],
+    no_invitation: bool,
+    output: &Output,
+) {
     let step = output.reporter.step("changing users");
     let invitation = Invitation { suppressed: no_invitation, temporary_password: None };
     let invitation = &invitation;

@@ -52,6 +52,9 @@ pub async fn destroy(aws: &Aws, stack: &str, with: With, reporter: &Reporter) ->
         if with.users {
             stacks.lift_protection(&name, &step).await?;
         }
+        if stacks.lift_guard(&name).await? {
+            step.note(format!("the termination protection of {name} is lifted"));
+        }
         let was_there = stacks.delete(&name, &step).await?;
         step.done(if was_there { "deleted" } else { "was not there" });
     }

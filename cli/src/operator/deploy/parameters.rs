@@ -40,18 +40,23 @@ pub(super) fn fill(
     )
 }
 
-/// The names of the parameters in the text of a template. CloudFormation reads a large one only out of a bucket, which the first
-/// deployment makes.
-pub(super) fn names_in(template: &str, body: &str) -> Result<Vec<String>> {
-    let text = |node: &Yaml<'_>| match node {
-        Yaml::Value(Scalar::String(text)) => Some(text.to_string()),
-        _ => None,
-    };
+/// The names in a section of the text of a template, and the type of each. CloudFormation reads a large template only out of a
+/// bucket, which the first deployment makes.
+pub(super) fn types_in(template: &str, body: &str, section: &str) -> Result<Vec<(String, String)>> {
+    fn text(node: &Yaml<'_>) -> Option<String> {
+        match node {
+            Yaml::Value(Scalar::String(text)) => Some(text.to_string()),
+            _ => None,
+        }
+    }
+    fn of<'a, 'b>(node: &'a Yaml<'b>, wanted: &str) -> Option<&'a Yaml<'b>> {
+        let Yaml::Mapping(entries) = node else { return None };
+        entries.iter().find(|(name, _)| text(name).as_deref() == Some(wanted)).map(|(_, value)| value)
+    }
     let documents = Yaml::load_from_str(body).with_context(|| format!("infra/{template}.yaml is not YAML"))?;
-    let Some(Yaml::Mapping(sections)) = documents.first() else { bail!("infra/{template}.yaml is no template") };
-    let parameters = sections.iter().find(|(name, _)| text(name).as_deref() == Some("Parameters"));
-    let Some((_, Yaml::Mapping(parameters))) = parameters else { return Ok(Vec::new()) };
-    Ok(parameters.iter().filter_map(|(name, _)| text(name)).collect())
+    let Some(document @ Yaml::Mapping(_)) = documents.first() else { bail!("infra/{template}.yaml is no template") };
+    let Some(Yaml::Mapping(entries)) = of(document, section) else { return Ok(Vec::new()) };
+    Ok(entries.iter().filter_map(|(name, entry)| Some((text(name)?, of(entry, "Type").and_then(text)?))).collect())
 }
 
 /// Refuses a chosen parameter that no template declares: it would change nothing, and nobody would notice.
@@ -102,8 +107,9 @@ mod tests {
     #[test]
     fn a_parameter_that_no_template_has_is_refused() {
         let body = "Parameters:\n  IdTokenMinutes:\n    Type: Number\nResources:\n  Queue:\n    Type: !Ref Other\n";
-        let known = names_in("identity", body).unwrap();
-        assert_eq!(known, ["IdTokenMinutes"]);
+        let typed = types_in("identity", body, "Parameters").unwrap();
+        assert_eq!(typed, [("IdTokenMinutes".to_owned(), "Number".to_owned())]);
+        let known: Vec<_> = typed.into_iter().map(|(name, _)| name).collect();
         assert!(check_known(known.clone(), &values(&[("IdTokenMinutes", "5")])).is_ok());
         let error = check_known(known, &values(&[("IdTokenMinute", "5")])).unwrap_err().to_string();
         assert!(error.contains("`IdTokenMinute`") && error.contains("IdTokenMinutes"), "{error}");

@@ -1,5 +1,6 @@
 //! One CloudFormation stack at a time: create, update, delete.
 
+mod change_set;
 mod events;
 mod protection;
 
@@ -11,6 +12,8 @@ use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use aws_sdk_cloudformation::types::{Capability, Parameter, Stack, StackStatus, Tag};
 
+pub use change_set::{Action, Planned};
+
 use super::parameters::Declared;
 use crate::output::{Reporter, Step};
 use client::aws::Aws;
@@ -21,7 +24,8 @@ use client::wait::within;
 const DEADLINE: Duration = Duration::from_secs(45 * 60);
 
 /// What became of a stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Change {
     /// It was not there.
     Created,
@@ -64,6 +68,14 @@ impl TemplateSource {
             Self::Url(url) => Some(url.clone()),
         }
     }
+}
+
+/// What a stack is made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Input<'a> {
+    pub(super) template: &'a TemplateSource,
+    pub(super) declared: &'a [Declared],
+    pub(super) values: &'a BTreeMap<String, String>,
 }
 
 pub(super) struct Stacks {
@@ -153,73 +165,84 @@ impl Stacks {
         Ok(None)
     }
 
-    /// Brings a stack to this template and these parameters, and gives its outputs. A declared parameter without a value
-    /// keeps the one it has: what an operator chose once must not be lost because another one did not repeat it.
+    /// Brings a stack to this template and these parameters, and gives its outputs. An update that replaces or deletes
+    /// what holds data is refused, unless that is allowed.
     pub(super) async fn deploy(
         &self,
         name: &str,
-        template: &TemplateSource,
-        declared: &[Declared],
-        values: &BTreeMap<String, String>,
+        input: Input<'_>,
+        allow_replacement: bool,
     ) -> Result<(Change, BTreeMap<String, String>)> {
         let step = self.reporter.step(format!("stack {name}"));
-        let token = operation_token();
-        let present = self.make_ready(name, &step).await?;
-        let given = values.iter().map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
-        let had = present.iter().flat_map(|stack| stack.parameters()).filter_map(Parameter::parameter_key);
-        let kept = had.filter(|key| !values.contains_key(*key) && declared.iter().any(|it| it.name == *key));
-        let kept = kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build());
-        let parameters = given.chain(kept).collect::<Vec<_>>();
-        let tags = tagged(present.iter().flat_map(|stack| stack.tags()), &self.tags);
-
-        let change = match present {
+        let change = match self.make_ready(name, &step).await? {
             None => {
-                let answer = self
-                    .client
-                    .create_stack()
-                    .stack_name(name)
-                    .set_template_body(template.body())
-                    .set_template_url(template.url())
-                    .set_parameters(Some(parameters))
-                    .set_tags(Some(tags))
-                    .set_role_arn(self.role_arn.clone())
-                    .capabilities(Capability::CapabilityNamedIam)
-                    .client_request_token(&token)
-                    .send()
-                    .await
-                    .map_err(explain(format!("creating the stack `{name}`")))?;
-                self.follow(answer.stack_id().unwrap_or(name), &token, &step).await?;
+                self.create(name, input, &step).await?;
                 Change::Created
             }
-            Some(stack) => {
-                let answer = self
-                    .client
-                    .update_stack()
-                    .stack_name(name)
-                    .set_template_body(template.body())
-                    .set_template_url(template.url())
-                    .set_parameters(Some(parameters))
-                    .set_tags(Some(tags))
-                    .set_role_arn(self.role_arn.clone())
-                    .capabilities(Capability::CapabilityNamedIam)
-                    .client_request_token(&token)
-                    .send()
-                    .await;
-                match answer {
-                    Ok(_) => {
-                        self.follow(stack.stack_id().unwrap_or(name), &token, &step).await?;
-                        Change::Updated
-                    }
-                    Err(error) if error.message().is_some_and(|message| message.contains("No updates are to be performed")) => {
-                        Change::Unchanged
-                    }
-                    Err(error) => return Err(explain(format!("updating the stack `{name}`"))(error)),
-                }
-            }
+            Some(stack) => self.update(&stack, input, allow_replacement, &step).await?,
         };
         let stack = self.find(name).await?.with_context(|| format!("the stack `{name}` is gone again"))?;
+        if self.guard(&stack).await? {
+            step.note(format!("{name} is protected from deletion now"));
+        }
         step.done(change.name());
         Ok((change, outputs_of(&stack)))
+    }
+
+    async fn create(&self, name: &str, input: Input<'_>, step: &Step) -> Result<()> {
+        let token = operation_token();
+        let answer = self
+            .client
+            .create_stack()
+            .stack_name(name)
+            .set_template_body(input.template.body())
+            .set_template_url(input.template.url())
+            .set_parameters(Some(self.parameters_of(None, input)))
+            .set_tags(Some(self.tags_of(None)))
+            .set_role_arn(self.role_arn.clone())
+            .capabilities(Capability::CapabilityNamedIam)
+            .client_request_token(&token)
+            .send()
+            .await
+            .map_err(explain(format!("creating the stack `{name}`")))?;
+        self.follow(answer.stack_id().unwrap_or(name), &token, step).await
+    }
+
+    async fn update(&self, stack: &Stack, input: Input<'_>, allow_replacement: bool, step: &Step) -> Result<Change> {
+        let name = stack.stack_name().unwrap_or_default();
+        let token = operation_token();
+        let Some(set) = self.change_set(stack, input, &token, step).await? else { return Ok(Change::Unchanged) };
+        set.planned.iter().for_each(|planned| step.note(planned.sentence()));
+        let lost: Vec<_> = set.planned.iter().filter(|planned| planned.loses_data()).map(Planned::warning).collect();
+        if !lost.is_empty() && !allow_replacement {
+            self.drop_change_set(&set.id).await?;
+            bail!("the stack `{name}` would lose data, and was not changed; --allow-replacement allows it. {}", lost.join(". "));
+        }
+        lost.iter().for_each(|warning| step.note(warning));
+        self.execute(&set, &token).await?;
+        self.follow(stack.stack_id().unwrap_or(name), &token, step).await?;
+        Ok(Change::Updated)
+    }
+
+    /// What [`Stacks::deploy`] would do to a stack that is there; nothing, when it is as it should be.
+    pub(super) async fn plan(&self, stack: &Stack, input: Input<'_>, step: &Step) -> Result<Option<Vec<Planned>>> {
+        let Some(set) = self.change_set(stack, input, &operation_token(), step).await? else { return Ok(None) };
+        self.drop_change_set(&set.id).await?;
+        Ok(Some(set.planned))
+    }
+
+    /// The given values, and for a declared parameter without one the value it has: what an operator chose once must not be
+    /// lost because another one did not repeat it.
+    fn parameters_of(&self, stack: Option<&Stack>, input: Input<'_>) -> Vec<Parameter> {
+        let Input { declared, values, .. } = input;
+        let given = values.iter().map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
+        let had = stack.iter().flat_map(|stack| stack.parameters()).filter_map(Parameter::parameter_key);
+        let kept = had.filter(|key| !values.contains_key(*key) && declared.iter().any(|it| it.name == *key));
+        given.chain(kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build())).collect()
+    }
+
+    fn tags_of(&self, stack: Option<&Stack>) -> Vec<Tag> {
+        tagged(stack.iter().flat_map(|stack| stack.tags()), &self.tags)
     }
 
     /// Deletes a stack and waits until it is gone. Says whether it was there.
@@ -243,13 +266,7 @@ impl Stacks {
     async fn make_ready(&self, name: &str, step: &Step) -> Result<Option<Stack>> {
         let Some(stack) = self.settled(name, step).await? else { return Ok(None) };
         match stack.stack_status() {
-            // Such a stack never worked, so nothing is lost with it; retained resources stay in any case.
-            Some(
-                StackStatus::RollbackComplete
-                | StackStatus::RollbackFailed
-                | StackStatus::CreateFailed
-                | StackStatus::ReviewInProgress,
-            ) => {
+            _ if is_left_over(&stack) => {
                 step.note(format!("{name} is left over from a failed creation: deleting it first"));
                 // It protects no account: nobody had the outputs that a user signs in by.
                 self.lift_protection(name, step).await?;
@@ -286,7 +303,7 @@ impl Stacks {
     }
 
     /// The stack, once nothing happens to it any more.
-    async fn settled(&self, name: &str, step: &Step) -> Result<Option<Stack>> {
+    pub(super) async fn settled(&self, name: &str, step: &Step) -> Result<Option<Stack>> {
         within(DEADLINE, &format!("waiting for what already happens to the stack `{name}`"), async {
             loop {
                 let stack = self.find(name).await?;
@@ -308,6 +325,20 @@ fn tagged<'a>(had: impl Iterator<Item = &'a Tag>, ours: &BTreeMap<String, String
     let mut tags: BTreeMap<String, String> = had.collect();
     tags.extend(ours.clone());
     tags.into_iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
+}
+
+/// Whether a stack is what is left of a failed creation. It never worked, so nothing is lost with it; retained resources stay in any
+/// case.
+pub(super) fn is_left_over(stack: &Stack) -> bool {
+    matches!(
+        stack.stack_status(),
+        Some(
+            StackStatus::RollbackComplete
+                | StackStatus::RollbackFailed
+                | StackStatus::CreateFailed
+                | StackStatus::ReviewInProgress
+        )
+    )
 }
 
 fn in_progress(status: &StackStatus) -> bool {

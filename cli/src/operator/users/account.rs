@@ -76,7 +76,7 @@ impl Account {
 
     /// Why the account may not get any right, if so: anybody can sign up with another person's address and a password of
     /// their own. When that person then enters the code from the mail, the other one has the rights too.
-    pub(super) fn doubt(&self) -> Option<String> {
+    pub(crate) fn doubt(&self) -> Option<String> {
         let made_by_operator = self.status == UserStatusType::ForceChangePassword.as_str();
         let what = if self.status == UserStatusType::Unconfirmed.as_str() {
             "the sign-up is not confirmed"

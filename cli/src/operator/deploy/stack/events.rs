@@ -25,6 +25,9 @@ impl Stacks {
                 }
                 match stack.as_ref().and_then(Stack::stack_status) {
                     Some(status) if in_progress(status) => {}
+                    // A change set begins a moment after it was told to: until then the stack is as the operation before left it.
+                    Some(StackStatus::CreateComplete | StackStatus::UpdateComplete | StackStatus::UpdateRollbackComplete)
+                        if seen.is_empty() => {}
                     None | Some(StackStatus::CreateComplete | StackStatus::UpdateComplete) => return Ok(()),
                     Some(status) => {
                         let reason = stack.as_ref().and_then(Stack::stack_status_reason).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! The deletion protection of a stack's user pool and table: whether it is on, and how it is lifted.
+//! What keeps a stack, its user pools and its table from being deleted by mistake: whether it is on, and how it is lifted.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
-use aws_sdk_cloudformation::types::{Capability, Parameter, ResourceStatus, StackStatus};
+use aws_sdk_cloudformation::types::{Capability, Parameter, ResourceStatus, Stack, StackStatus};
 use aws_sdk_cognitoidentityprovider::types::{AdminCreateUserConfigType, DeletionProtectionType};
 use aws_sdk_dynamodb::types::TableStatus;
 
@@ -17,6 +17,29 @@ use client::wait::within;
 const TABLE_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 impl Stacks {
+    /// Switches the termination protection of a stack on, so that nobody deletes it by a slip of the console. Says whether it was off.
+    /// Not when the stack is created: a creation that failed is deleted by the next one.
+    pub(super) async fn guard(&self, stack: &Stack) -> Result<bool> {
+        if is_guarded(stack) {
+            return Ok(false);
+        }
+        self.set_guard(stack.stack_name().unwrap_or_default(), true).await?;
+        Ok(true)
+    }
+
+    /// Switches the termination protection of a stack off. Says whether it was on.
+    pub(in super::super) async fn lift_guard(&self, name: &str) -> Result<bool> {
+        match self.find(name).await? {
+            Some(stack) if is_guarded(&stack) => self.set_guard(name, false).await.map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    async fn set_guard(&self, name: &str, on: bool) -> Result<()> {
+        let update = self.client.update_termination_protection().stack_name(name).enable_termination_protection(on);
+        update.send().await.map(drop).map_err(explain(format!("changing the termination protection of the stack `{name}`")))
+    }
+
     /// Whether the parameter `DeletionProtection` of a stack is on.
     pub(in super::super) async fn is_protected(&self, name: &str) -> Result<bool> {
         Ok(self.find(name).await?.is_some_and(|stack| stack.parameters().iter().any(is_protection)))
@@ -108,6 +131,11 @@ impl Stacks {
         })
         .await
     }
+}
+
+/// Whether the termination protection of a stack is on.
+fn is_guarded(stack: &Stack) -> bool {
+    stack.enable_termination_protection() == Some(true)
 }
 
 fn is_protection(parameter: &Parameter) -> bool {
