@@ -3,6 +3,8 @@
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, TableStatus};
+use client::http::ER7;
+use reqwest::Method;
 use sluice_tests::{DEADLINE, Harness, adt, unique};
 
 #[tokio::test]
@@ -44,5 +46,30 @@ async fn a_lost_record_comes_back_from_another_table_and_overwrites_nothing() ->
     let refused = put().await.err().context("a record is overwritten")?;
     assert_eq!(refused.code(), Some("ConditionalCheckFailedException"));
     client.delete_table().table_name(&restored).send().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_object_comes_back_when_its_delete_marker_goes() -> Result<()> {
+    let it = Harness::new()?;
+    let caller = it.admin().await?;
+    let message = adt(&unique(), "DOE");
+    let (message_id, _) = it.store(&caller, &message).await?;
+    let (s3, bucket) = (it.aws.s3(), &it.outputs.bucket);
+    let versions = it.object_versions().await?;
+    let (key, _) = versions.iter().find(|(key, _)| key.ends_with(".hl7")).context("the message is in the lake")?;
+
+    s3.delete_object().bucket(bucket).key(key).send().await?;
+    assert!(s3.head_object().bucket(bucket).key(key).send().await.is_err(), "the object is still on top");
+    // The record names its version, so the API does not see the marker.
+    let request = it.api.request(Method::GET, &format!("/er7/{message_id}"), Some(&caller.token)).header("accept", ER7);
+    let answer = client::http::send(request).await?;
+    assert_eq!((answer.status.as_u16(), answer.body.as_slice()), (200, message.as_bytes()));
+
+    let listed = s3.list_object_versions().bucket(bucket).prefix(key).send().await?;
+    let [marker] = listed.delete_markers() else { anyhow::bail!("not one delete marker: {:?}", listed.delete_markers()) };
+    s3.delete_object().bucket(bucket).key(key).version_id(marker.version_id().context("a version")?).send().await?;
+    let object = s3.get_object().bucket(bucket).key(key).send().await?;
+    assert_eq!(object.body.collect().await?.to_vec(), message.as_bytes());
     Ok(())
 }

@@ -156,3 +156,15 @@ fn rule_row(todo: &RuleToDo) -> [String; 3] {
     let before = todo.replaces.as_ref().map(super::domains::meaning).unwrap_or_default();
     [todo.rule.domain.to_string(), super::domains::meaning(&todo.rule), before]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::option;
+
+    #[test]
+    fn a_setting_is_an_option_that_a_shell_takes_as_it_is() {
+        assert_eq!(option("CallbackUrls", "https://a.example/?b=c"), " --parameter 'CallbackUrls=https://a.example/?b=c'");
+        assert_eq!(option("EmailFrom", "Ann's <a@a.example>"), r" --parameter 'EmailFrom=Ann'\''s <a@a.example>'");
+        assert_eq!(option("Architecture", "arm64"), " --architecture 'arm64'");
+    }
+}

@@ -173,3 +173,36 @@ fn subjects<'a>(accounts: impl Iterator<Item = &'a Account>) -> Result<Vec<u8>> 
     }
     Ok(writer.into_inner()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(domain: &str, institute: &str, added_at: u64) -> DomainRule {
+        DomainRule {
+            domain: domain.parse().unwrap(),
+            institute: institute.parse().unwrap(),
+            read: true,
+            write: false,
+            provider: None,
+            added_at: (std::time::UNIX_EPOCH + std::time::Duration::from_secs(added_at)).into(),
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_there_already_is_left_alone_and_one_that_differs_is_said() {
+        let there = [rule("a.example", "a", 1), rule("b.example", "b", 1), rule("more.example", "m", 1)];
+        let wanted = [rule("a.example", "a", 2), rule("b.example", "other", 2), rule("c.example", "c", 2)];
+        let todo = rules_to_do(&wanted, &there);
+        let told: Vec<_> = todo.iter().map(|it| (it.rule.domain.as_str(), it.replaces.is_some())).collect();
+        assert_eq!(told, [("b.example", true), ("c.example", false)]);
+        assert_eq!(rules_to_do(&wanted, &wanted), []);
+    }
+
+    #[test]
+    fn only_settings_that_differ_are_told() {
+        let of = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (wanted, now) = (of(&[("HeldDays", "30"), ("SignUp", "closed")]), of(&[("SignUp", "closed"), ("MultiFactor", "ON")]));
+        assert_eq!(settings_to_do(&wanted, &now), of(&[("HeldDays", "30")]));
+    }
+}

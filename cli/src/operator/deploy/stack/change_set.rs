@@ -214,3 +214,36 @@ impl Stacks {
 fn changes_nothing(reason: &str) -> bool {
     reason.contains("didn't contain changes") || reason.contains("No updates are to be performed")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(kind: &str, action: ChangeAction, replacement: Option<Replacement>) -> Planned {
+        let change = ResourceChange::builder().logical_resource_id("It").resource_type(kind).action(action);
+        Planned::of(&change.set_replacement(replacement).build()).unwrap()
+    }
+
+    #[test]
+    fn what_holds_data_is_neither_replaced_nor_deleted_unsaid() {
+        let modify = |kind, replacement| change(kind, ChangeAction::Modify, Some(replacement));
+        for kind in HOLDS_DATA {
+            assert!(modify(kind, Replacement::True).loses_data(), "{kind}");
+            assert!(modify(kind, Replacement::Conditional).loses_data(), "{kind}");
+            assert!(change(kind, ChangeAction::Remove, None).loses_data(), "{kind}");
+            assert!(!modify(kind, Replacement::False).loses_data(), "{kind}");
+            assert!(!change(kind, ChangeAction::Add, None).loses_data(), "{kind}");
+        }
+        assert!(!change("AWS::Lambda::Function", ChangeAction::Remove, None).loses_data());
+        assert!(modify("AWS::SQS::Queue", Replacement::True).warning().ends_with("replaced by an empty one; its data is lost"));
+    }
+
+    #[test]
+    fn an_empty_change_set_is_told_from_a_failed_one() {
+        assert!(changes_nothing(
+            "The submitted information didn't contain changes. Submit different information to create a change set."
+        ));
+        assert!(changes_nothing("No updates are to be performed."));
+        assert!(!changes_nothing("Transform failed"));
+    }
+}
