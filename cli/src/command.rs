@@ -115,7 +115,7 @@ pub(crate) fn confirm(output: &Output, yes: bool, question: &str) -> Result<()> 
         return Ok(());
     }
     output.reporter.say(format!("{question} [y/N]"));
-    ensure!(std::io::stdin().is_terminal(), "nobody is there to confirm: use --yes");
+    ensure!(std::io::stdin().is_terminal(), "there is no terminal to ask for confirmation: use --yes");
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     ensure!(matches!(answer.trim(), "y" | "Y" | "yes"), "not confirmed: nothing was changed");

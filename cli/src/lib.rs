@@ -27,17 +27,17 @@ pub use error::ExitCode;
 #[command(
     name = "sluice",
     version,
-    after_help = "Exit codes: 0 success; 1 failure, nothing found, or an outcome that was not expected; 2 usage error, also in the \
-                  settings; 3 this machine or account lacks something (Python, a compiler target, AWS credentials)."
+    after_help = "Exit codes: 0 success; 1 failure, nothing found, or an outcome that was not expected; 2 usage error, or an error in \
+                  the settings; 3 this machine or account lacks something (Python, a compiler target, AWS credentials)."
 )]
 pub struct Cli {
-    /// Print JSON for programs instead of tables for people, also for errors.
+    /// Print JSON for programs instead of tables for people; errors too.
     #[arg(long, global = true, env = "SLUICE_JSON")]
     pub json: bool,
-    /// Print the answer and errors, and nothing else.
+    /// Print only the answer and errors.
     #[arg(long, short, global = true, env = "SLUICE_QUIET")]
     quiet: bool,
-    /// Say each request to the API, with its answer and duration.
+    /// Print each request to the API on stderr, with its answer and duration.
     #[arg(long, short, global = true, conflicts_with = "quiet")]
     verbose: bool,
     #[command(subcommand)]
@@ -46,11 +46,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Sign in on this machine, by SRP: the password is not sent.
+    /// Sign in on this machine, by SRP: the password never leaves it.
     Login(command::login::Args),
-    /// Sign out: revoke the tokens and forget them.
+    /// Sign out: revoke the tokens and delete the session.
     Logout(command::logout::Args),
-    /// Say who is signed in, and what the token allows.
+    /// Show who is signed in, and what the token allows.
     Whoami(command::whoami::Args),
     /// Print the signed-in user's own AWS credentials, as a `credential_process` of the AWS CLI and the SDKs.
     Credentials(command::credentials::Args),
@@ -62,29 +62,29 @@ enum Command {
     Status(command::status::Args),
     /// Fetch a message from your institute.
     Get(command::get::Args),
-    /// Show a message as a tree, with the names of HL7, and write out the documents in it.
+    /// Show a message as a tree with HL7's names, and extract the documents in it.
     Show(command::show::Args),
     /// List the messages of an institute.
     List(command::list::Args),
-    /// Look for what stands between this machine and the lake: clock, name, certificate, sign-in, rights, disk, what waits.
+    /// Check the connection from this machine to the lake: clock, host name, certificate, sign-in, rights, disk, backlog.
     Doctor(command::doctor::Args),
-    /// Find messages by what is known of them: control id, status, sender, time, a part of the id.
+    /// Find messages by control id, status, sender, time or the beginning of the id.
     Find(command::find::Args),
     /// Export messages as tables, to Parquet, CSV, NDJSON or ER7.
     Export(command::export::Args),
-    /// Print the SQL with which engines read exported tables.
+    /// Print the SQL statements for engines to read exported tables.
     Sql(command::sql::Args),
     /// Work with HL7v2 messages locally: convert to and from JSON, validate, acknowledge, split. Needs no AWS.
     Hl7(command::hl7::Args),
-    /// Send real messages through the local system as four users, look at them as the lake's staff, and show what became of each.
+    /// Send real messages through the local system as four users, look at them as the lake's staff, and show the outcome of each.
     Demo(command::demo::Args),
-    /// Show the lake in a browser: build the page once, serve it on this machine alone.
+    /// Show the lake in a browser: build the page once and serve it to this machine only.
     Console(command::console::Args),
     /// Run the whole system on this machine, in the background.
     Local(command::local::Args),
     /// Build the workers and deploy everything to AWS.
     Deploy(command::deploy::Args),
-    /// Delete a deployment; the data stays unless told otherwise.
+    /// Delete a deployment; the data stays unless you pass --delete-data.
     Destroy(command::destroy::Args),
     /// Write down what AWS keeps no copy of: users, sign-up rules, settings.
     Backup(command::backup::BackupArgs),
@@ -98,29 +98,29 @@ enum Command {
     Authorize(command::authorize::Args),
     /// Check a policy folder, package an authorizer with it, or generate a policy-store template.
     Policies(command::policies::Args),
-    /// Release held messages of your institute: they are stored under your own rights.
+    /// Release held messages of your institute; they are then stored under your own rights.
     Release(command::release::Args),
-    /// Check that every accepted message has its end, every end its objects and event, and every object its record.
+    /// Check that every accepted message has an outcome, every outcome its objects and event, and every object a record.
     Audit(command::audit::Args),
-    /// Tell who read, listed, submitted, released or changed what, when and from where.
+    /// Show who read, listed, submitted, released or changed what, when and from where.
     Accounting(command::accounting::Args),
-    /// Bring messages back from the dead-letter queue.
+    /// Move messages from the dead-letter queue back to the queue.
     Redrive(command::redrive::Args),
-    /// Decide that a held message is not to be stored, with a reason.
+    /// Decide that a held message will not be stored, with a reason.
     Discard(command::discard::Args),
-    /// Put messages that an earlier version stored into the search indexes.
+    /// Add messages that an earlier version stored to the search indexes.
     Reindex(command::reindex::Args),
     /// Show a message's whole path: record, each step with its tries and times, executions, events.
     Trace(command::trace::Args),
-    /// Show what happens just now: intake, stored, lag, held by reason, outcomes by institute.
+    /// Show the current activity: intake, stored, lag, held by reason, outcomes by institute.
     Top(command::top::Args),
-    /// Say what a month costs, from list prices and measured requests.
+    /// Compute what a month costs, from list prices and measured requests.
     Cost(command::cost::Args),
-    /// Simulate so many messages a second: how long they take, and which quota binds first.
+    /// Simulate a rate of messages: how long they take, and which quota is reached first.
     Simulate(command::simulate::Args),
     /// Show events as they happen.
     Events(command::events::Args),
-    /// Print the completions of a shell.
+    /// Print the completion script of a shell.
     Completions(command::completions::Args),
     /// Write the manual pages.
     Man(command::man::Args),

@@ -108,7 +108,7 @@ impl Authorization {
 pub struct UpOptions {
     /// How the workers are built; benchmarks want release.
     pub profile: Profile,
-    /// Who lets users in.
+    /// Which authorizer decides about requests.
     pub authorization: Authorization,
     /// Whether a local AWS that does not answer is stopped, with all its messages, instead of waited for.
     pub replace: bool,

@@ -62,7 +62,7 @@ async fn a_user_signs_in_and_out() {
     person.run(&["whoami"]).expect(1, "nobody is signed in: `sluice login` does that");
     person.login(&[], "Wrong-password-1").expect(1, "the sign-in was refused: Incorrect username or password");
     assert!(!person.session_file().exists());
-    person.run(&["login", "--deployment", "deployment.json"]).expect(3, "no terminal to ask for the password");
+    person.run(&["login", "--deployment", "deployment.json"]).expect(3, "no terminal for the password prompt");
 
     let signed_in = person.login(&[], &person.password).expect(0, "");
     assert!(signed_in.text().contains(&person.institute), "{}", signed_in.text());
@@ -150,7 +150,7 @@ async fn a_temporary_password_is_replaced() {
         .send()
         .await
         .unwrap();
-    person.login(&[], "Temporary-1234").expect(1, "the password is a temporary one, and a new one is needed");
+    person.login(&[], "Temporary-1234").expect(1, "the password is temporary: a new one is needed");
     person.login(&[], "Temporary-1234\nLasting-password-1").expect(0, "");
     person.login(&[], "Temporary-1234").expect(1, "the sign-in was refused");
     let who = person.login(&["--json"], "Lasting-password-1").expect(0, "").json();
@@ -183,7 +183,7 @@ async fn a_second_factor_is_set_up_and_asked_for() {
     let (ended, totp) = set_up_authenticator(&person, &["--set-up-totp"]);
     ended.expect(0, "");
 
-    person.login(&[], &person.password).expect(1, "a code of the authenticator is needed");
+    person.login(&[], &person.password).expect(1, "a code from the authenticator app is needed");
     person.login(&[], &format!("{}\n000000", person.password)).expect(1, "the code is wrong");
     person.login(&[], &format!("{}\n{}", person.password, code(&totp))).expect(0, "");
 }
@@ -305,7 +305,7 @@ async fn what_is_broken_off_goes_on_where_it_was() {
     // Ctrl-C: what is under way is finished, and the journal is what was reported.
     let child = start_sending(&person);
     signal(&child, Signal::INT);
-    let ended = person.ended(child.wait_with_output().unwrap()).expect(1, "Finishing what is under way");
+    let ended = person.ended(child.wait_with_output().unwrap()).expect(1, "Finishing the messages under way");
     let report = ended.json();
     let accepted = usize::try_from(report["accepted"].as_u64().unwrap()).unwrap();
     assert_eq!(person.journal().len(), accepted);
@@ -641,7 +641,7 @@ async fn an_api_that_stays_busy_ends_the_sending() {
     person
         .run_async(&["send", "--wait", "a.hl7"])
         .await
-        .expect(1, "error: asking how far the messages are: 429 Too Many Requests");
+        .expect(1, "error: asking for the status of the messages: 429 Too Many Requests");
     assert_eq!(requests.await.unwrap().len(), 8);
 }
 
@@ -673,7 +673,7 @@ async fn a_second_interrupt_ends_also_what_waits_for_its_input() {
     signal(&child, Signal::INT);
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();
-    assert!(line.contains("Ctrl-C again ends at once"), "{line}");
+    assert!(line.contains("Ctrl-C again stops at once"), "{line}");
     signal(&child, Signal::INT);
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(10) && child.try_wait().unwrap().is_none() {
@@ -726,7 +726,7 @@ async fn an_interrupt_ends_a_pause_and_a_second_one_a_request() {
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();
-    assert!(line.contains("Ctrl-C again ends at once"), "{line}");
+    assert!(line.contains("Ctrl-C again stops at once"), "{line}");
     let began = Instant::now();
     signal(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(1));

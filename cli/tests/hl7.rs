@@ -316,7 +316,7 @@ fn acknowledgments_are_those_of_the_api() {
 
     // No commit acknowledgment, and an application's only of an error.
     let quiet = message.replace("2.5.1||||||", "2.5.1|||NE|ER||");
-    let ended = machine.pipe(&quiet, &["ack"], 0, "no such acknowledgment is asked for");
+    let ended = machine.pipe(&quiet, &["ack"], 0, "the message does not ask for such an acknowledgment");
     assert!(ended.stdout.is_empty());
     assert!(machine.pipe(&quiet, &["ack", "--code", "AA"], 0, "").stdout.is_empty());
     assert!(machine.pipe(&quiet, &["ack", "--code", "AE"], 0, "").text().contains("MSA|AE|7|"));

@@ -114,7 +114,7 @@ async fn the_commands_of_the_alarms_page_run() {
         let Output { status, stderr, .. } = Command::new(env!("CARGO_BIN_EXE_sluice")).args(&arguments).output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
         // No line is of that message, and the command says so.
-        let is_unknown = arguments.contains(&MESSAGE) && stderr.contains("no line since");
+        let is_unknown = arguments.contains(&MESSAGE) && stderr.contains("no log line since");
         assert_eq!(status.code(), Some(i32::from(is_unknown)), "{command}: {stderr}");
     }
 }

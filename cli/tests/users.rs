@@ -570,7 +570,7 @@ async fn a_domain_has_one_rule() {
         rules.as_array().unwrap().iter().find(|rule| rule["name"] == domain).cloned()
     };
     let set = ["domains", "set", domain, "--institute", institute, "--read"];
-    setting.refused(&set, 1, "nobody is there to confirm: use --yes");
+    setting.refused(&set, 1, "there is no terminal to ask for confirmation: use --yes");
     assert_eq!(rule(), None);
     let said = setting.run(&[&set[..], &["--yes"]].concat());
     assert!(said.contains(&format!("an address @{domain} reads all messages of `{institute}`")), "{said}");

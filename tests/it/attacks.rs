@@ -63,8 +63,8 @@ fn judged_by_policy(world: &World, who: Who, calls: &[Call], expected: Expected)
         }
         let allowed = may.iter().all(|it| *it);
         match expected {
-            Expected::Allowed => ensure!(allowed, "allowed it should be, of its questions {may:?} are: {call:?}"),
-            Expected::Refused => ensure!(!allowed, "refused it should be: {call:?}"),
+            Expected::Allowed => ensure!(allowed, "it should be allowed, but of its questions {may:?} are: {call:?}"),
+            Expected::Refused => ensure!(!allowed, "it should be refused: {call:?}"),
             Expected::BadRequest(_) | Expected::Open => {}
         }
     }

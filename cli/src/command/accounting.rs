@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// From then on.
     #[arg(long, value_name = "WHEN", value_parser = when::when, default_value = "30d")]
     from: jiff::Timestamp,
-    /// Before that; now, if it is not given.
+    /// Only before this time. Default: now.
     #[arg(long, value_name = "WHEN", value_parser = when::when)]
     to: Option<jiff::Timestamp>,
     /// Write CSV.
@@ -32,13 +32,13 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct OfArgs {
-    /// Who had to do with this message.
+    /// Show who did something with this message.
     #[arg(long, value_name = "ID")]
     message: Option<MessageId>,
-    /// What this person did, and what was done to their rights: `sub` of their token.
+    /// Show what this person (the `sub` of their token) did, and who changed their rights.
     #[arg(long, value_name = "SUB")]
     person: Option<String>,
-    /// What was done at this institute.
+    /// Show what happened at this institute.
     #[arg(long, value_name = "NAME")]
     institute: Option<Source>,
 }

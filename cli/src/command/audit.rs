@@ -29,19 +29,19 @@ pub(crate) struct Args {
     /// Only messages received before this time.
     #[arg(long, value_name = "WHEN", value_parser = when)]
     to: Option<Timestamp>,
-    /// How long a message may take to its end.
+    /// How long a message may take until it has an outcome.
     #[arg(long, value_name = "DURATION", default_value = "4h", value_parser = super::duration)]
     overdue: Duration,
-    /// Leave what ended or was written less than this long ago to the next audit.
+    /// Leave everything that ended or was written less than this long ago to the next audit.
     #[arg(long, value_name = "DURATION", default_value = "20m", value_parser = super::duration)]
     settle: Duration,
-    /// Look for the objects and their tags, and do not read them.
+    /// Check that the objects and their tags exist, but do not read the objects.
     #[arg(long)]
     quick: bool,
-    /// Keep in this file how far the audit has come; with a file that is there, go on.
+    /// Save the audit's progress in this file; if the file exists, resume.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// Mend what there is one way to mend, after showing it: wrong tags, and events that were not published.
+    /// Repair what has only one possible repair, after showing it: wrong tags, and missing events.
     #[arg(long)]
     repair: bool,
     /// Do not ask for confirmation.

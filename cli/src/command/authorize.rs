@@ -21,10 +21,10 @@ const LONGEST_TOKEN: u64 = 64 * 1024;
 /// Whose token, and what for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Say which policies decided, and why the others did not.
+    /// Show which policies decided, and why the others did not apply.
     #[arg(long)]
     explain: bool,
-    /// The file that holds the token; `-` is the standard input. Without it, the token of whoever is signed in here.
+    /// The file with the token; `-` means stdin. Default: the token of the current session.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Method and path: a route, as in `GET /er7/{messageId}`, or a request, as in `GET /institutes/west/er7`.

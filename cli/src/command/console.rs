@@ -22,10 +22,10 @@ use client::outputs::Outputs;
 pub(crate) struct Args {
     #[command(flatten)]
     deployment: DeploymentArgs,
-    /// Print the page's address, and open no browser.
+    /// Print the page's address and do not open a browser.
     #[arg(long)]
     no_open: bool,
-    /// Write the page and its settings to this folder, for a web server of your own, and serve nothing.
+    /// Write the page and its settings to this folder, for your own web server, and do not serve them.
     #[arg(long, value_name = "FOLDER")]
     export: Option<PathBuf>,
 }

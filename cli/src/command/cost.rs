@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// The size of a message in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 2048)]
     size: u64,
-    /// Institutes that send them, each as many.
+    /// Number of institutes that send them, each equally many.
     #[arg(long, value_name = "K", default_value_t = 1)]
     institutes: u32,
     /// Messages in a request: 1, 10 or 500.
@@ -27,10 +27,10 @@ pub(crate) struct Args {
     /// The functions run on arm64.
     #[arg(long)]
     arm: bool,
-    /// Another file that the benchmark wrote, in place of the one that came with this build.
+    /// A file that the benchmark wrote, instead of the one in this build.
     #[arg(long, value_name = "FILE")]
     measured: Option<PathBuf>,
-    /// Another price file, in the form of `cli/data/prices.json`.
+    /// Your own price file, in the format of `cli/data/prices.json`.
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
 }

@@ -14,10 +14,10 @@ pub(crate) struct Args {
     /// Build the workers as for AWS.
     #[arg(long)]
     release: bool,
-    /// Who lets users in.
+    /// Which authorizer decides about requests.
     #[arg(long, value_enum, env = Authorization::VARIABLE, default_value = "unified")]
     authorization: Authorization,
-    /// Do not wait for a local system that does not answer: stop it and start a new one. Its messages are gone then.
+    /// Do not wait for a local system that does not answer: stop it, delete its messages and start a new one.
     #[arg(long)]
     replace: bool,
 }

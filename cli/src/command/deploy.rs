@@ -56,7 +56,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         (Some(_), true) => Purpose::Local(Profile::Dev),
         (Some(_), false) if args.architecture == Architecture::host() => Purpose::Local(Profile::Release),
         (_, false) => Purpose::Aws(args.architecture),
-        (None, true) => bail!("--dev is for a stand-in for AWS, and AWS_ENDPOINT_URL is not set"),
+        (None, true) => bail!("--dev needs a stand-in for AWS, but AWS_ENDPOINT_URL is not set"),
     };
     let policies = args.policies.unwrap_or_else(|| workspace.policies());
     let packages = package::package(&workspace, purpose, &policies, &output.reporter).await?;
@@ -123,7 +123,7 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("Architecture", _)) => Err("use --architecture".to_owned()),
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("it is not of the form NAME=VALUE".to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }
 

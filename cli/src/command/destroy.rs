@@ -38,7 +38,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             args.stack,
             aws.region()?
         ));
-        ensure!(std::io::stdin().is_terminal(), "nobody is there to confirm: use --yes");
+        ensure!(std::io::stdin().is_terminal(), "there is no terminal to ask for confirmation: use --yes");
         let mut answer = String::new();
         std::io::stdin().lock().read_line(&mut answer)?;
         ensure!(answer.trim() == args.stack, "not confirmed: nothing was deleted");

@@ -25,25 +25,25 @@ enum Action {
         #[command(flatten)]
         deployment: DeploymentArgs,
     },
-    /// Make the rule for a domain, in place of the one it may have.
+    /// Create or replace the rule of a domain.
     Set {
         #[command(flatten)]
         deployment: DeploymentArgs,
         /// The domain part of the e-mail addresses (after the @).
         domain: EmailDomain,
-        /// Whose addresses these are. You vouch for it.
+        /// The institute whose addresses these are. You vouch for it.
         #[arg(long)]
         institute: Source,
         #[command(flatten)]
         rights: Rights,
-        /// The identity provider the users come by; without it, those who sign up in the user pool itself.
+        /// The identity provider of these users. Default: users who sign up in the user pool itself.
         #[arg(long, value_name = "NAME")]
         provider: Option<String>,
         /// Do not ask for confirmation.
         #[arg(long)]
         yes: bool,
     },
-    /// Remove the rule of a domain. Users who have their rights by it keep them.
+    /// Remove the rule of a domain. Users who got their rights by it keep them.
     Remove {
         #[command(flatten)]
         deployment: DeploymentArgs,
@@ -56,10 +56,10 @@ enum Action {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Rights {
-    /// They read what the institute owns.
+    /// Its users may read the institute's messages.
     #[arg(long)]
     read: bool,
-    /// They submit for the institute.
+    /// Its users may submit for the institute.
     #[arg(long)]
     write: bool,
 }

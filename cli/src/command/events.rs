@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// Show events until interrupted (Ctrl-C).
     #[arg(long, required_unless_present = "count")]
     follow: bool,
-    /// End after this many.
+    /// Stop after this many events.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "follow")]
     count: Option<u64>,
     /// Only what happened to messages of this institute.
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut following = Following::begin(&aws, &outputs, &filter).await?;
-    output.reporter.say("following the events; Ctrl-C ends it");
+    output.reporter.say("following the events; stop with Ctrl-C");
     let mut shown = 0;
     let followed = loop {
         let events = tokio::select! {

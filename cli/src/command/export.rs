@@ -23,31 +23,31 @@ const MOST_NAMED: usize = 10;
 /// What to export, and where to.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A file (`results.parquet`, `.csv`, `.ndjson`, `.er7`), a folder, which gets files by the day of arrival, or `-` for stdout.
+    /// A file (`results.parquet`, `.csv`, `.ndjson`, `.er7`), a folder, which has files for each day of arrival, or `-` for stdout.
     #[arg(long, value_name = "TARGET")]
     to: PathBuf,
-    /// The form of a folder's files, or of stdout. That of a file is in its name.
+    /// The format of a folder's files, or of stdout. A single file's extension says its format.
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// What the rows are.
+    /// What each row is.
     #[arg(long, value_parser = a_table(), default_value = "messages")]
     table: Table,
-    /// Another mapping of the typed tables than that of this version (`crates/tables/mapping.toml`).
+    /// Your own mapping of the typed tables, instead of this version's (`crates/tables/mapping.toml`).
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
     /// Only messages received at or after this time: `yesterday`, `2h`, `2026-11-28 16:00`.
     #[arg(long, visible_alias = "since", value_name = "WHEN", value_parser = said)]
     from: Option<Said>,
-    /// Only messages received before this time. Without it: before the export began.
+    /// Only messages received before this time. Default: the time at which the export began.
     #[arg(long, value_name = "WHEN", value_parser = said)]
     until: Option<Said>,
     /// Only messages of this type: ORU, or ORU^R01.
     #[arg(long = "type", value_name = "TYPE")]
     message_type: Option<String>,
-    /// How many messages are read at a time.
+    /// How many messages to read at a time.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..=128))]
     concurrency: u8,
-    /// How many messages are kept at a time: an export that was broken off goes on behind them, and a folder's files have as many.
+    /// Number of messages in one part: an interrupted export resumes behind its last complete part, and each file of a folder is one part.
     #[arg(long, default_value_t = 20_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     part: u32,
 }
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     };
     let parts = Parts::open(target, format, mapping.columns(table), request, selection(&args)?)?;
     if parts.checkpoint.messages > 0 {
-        output.reporter.say(format!("Going on behind {} messages.", parts.checkpoint.messages));
+        output.reporter.say(format!("Resuming behind {} messages.", parts.checkpoint.messages));
     }
     let progress = output.reporter.progress("exporting");
     let options = Options { concurrency: usize::from(args.concurrency), part: args.part };
@@ -106,7 +106,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         return Ok(ExitCode::Success);
     }
     let named: Vec<&str> = failed.iter().take(MOST_NAMED).map(String::as_str).collect();
-    output.reporter.say(format!("{} messages are not as their records say, or gone: {}", failed.len(), named.join(", ")));
+    output.reporter.say(format!("{} messages are gone or do not match their records: {}", failed.len(), named.join(", ")));
     Ok(ExitCode::Failed)
 }
 

@@ -38,10 +38,10 @@ pub(crate) struct Args {
     /// The trigger event, whatever the type is: A01.
     #[arg(long, value_name = "EVENT")]
     event: Option<String>,
-    /// The time in the message (MSH-7) is that or later, on the sender's own clock: 2026-11-28, or 202611281600.
+    /// Only messages whose MSH-7 is this time or later, on the sender's own clock: 2026-11-28, or 202611281600.
     #[arg(long, value_name = "TIME")]
     message_from: Option<String>,
-    /// The time in the message is before that.
+    /// Only messages whose MSH-7 is before this time.
     #[arg(long, value_name = "TIME")]
     message_to: Option<String>,
     /// The id of the submission that brought the message.

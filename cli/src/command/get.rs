@@ -18,13 +18,13 @@ pub(crate) struct Args {
     /// The message's id, or its first 8 digits or more.
     #[arg(value_name = "ID")]
     id: GivenId,
-    /// The message as it is, or its rendition in JSON, which is also what `--json` gives.
+    /// The message itself, or its JSON rendition (as with `--json`).
     #[arg(long, value_enum)]
     format: Option<Form>,
-    /// The bytes as they were received, in whatever character set and framing.
+    /// The bytes as received, in their own character set and framing.
     #[arg(long, conflicts_with = "format")]
     raw: bool,
-    /// A file instead of stdout. It is there in whole or not at all.
+    /// Write to this file instead of stdout, completely or not at all.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }

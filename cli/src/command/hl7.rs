@@ -31,7 +31,7 @@ pub(crate) struct Args {
 enum Command {
     /// Print each message as a line of JSON, its rendition.
     Json(json::Args),
-    /// Print the messages of renditions, in canonical form: the way back from `json`.
+    /// Convert renditions back to messages in canonical form: the reverse of `json`.
     Er7(er7::Args),
     /// Print the acknowledgments that the API would give.
     Ack(ack::Args),
@@ -39,14 +39,14 @@ enum Command {
     Validate(Input),
     /// Print the id of each message, the SHA-256 of its canonical form.
     Id(Input),
-    /// Write each message of a batch to a file of its own, as it stands.
+    /// Write each message of a batch to its own file, unchanged.
     Split(split::Args),
 }
 
 /// Where messages come from.
 #[derive(Debug, clap::Args)]
 struct Input {
-    /// Files of one message or several; a folder means the files directly in it, and `-`, or no file, means stdin.
+    /// Files with one or several messages each; a folder means the files directly in it; `-`, or no file, means stdin.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]

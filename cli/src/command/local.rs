@@ -18,21 +18,21 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Bring it up, or up to date; quick when it is.
+    /// Start it, or bring it up to date; quick if it is up to date.
     Up {
-        /// Build the workers as for AWS: slow to build, quick to run.
+        /// Build the workers in release, as for AWS: slow to build, quick to run.
         #[arg(long)]
         release: bool,
-        /// Who lets users in.
+        /// Which authorizer decides about requests.
         #[arg(long, value_enum, env = Authorization::VARIABLE, default_value = "unified")]
         authorization: Authorization,
-        /// Do not wait for a local system that does not answer: stop it and start a new one. Its messages are gone then.
+        /// Do not wait for a local system that does not answer: stop it, delete its messages and start a new one.
         #[arg(long)]
         replace: bool,
     },
-    /// Stop it. Its messages and users are gone then.
+    /// Stop it and delete its messages and users.
     Down,
-    /// Say whether it runs (exit code 0) or not (1), and where everything is.
+    /// Show whether it runs (exit code 0) or not (1), and its endpoints.
     Status,
 }
 

@@ -16,9 +16,9 @@ use client::sign_in::{Person, UserPool};
 /// Who signs in, and where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The account; by default the one of the last sign-in.
+    /// The account. Default: that of the last sign-in.
     email: Option<String>,
-    /// The file that describes the deployment, as its operator hands it out. The last sign-in's is the default.
+    /// The file that describes the deployment, from its operator. Default: that of the last sign-in.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["stack", "local"])]
     deployment: Option<PathBuf>,
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Sign in as one of the lake's own staff, whose accounts are in a user pool of their own.
     #[arg(long)]
     staff: bool,
-    /// Read what is asked for from stdin, a line each: the password first, then a new one or a code.
+    /// Read the answers from stdin, one per line: the password first, then a new password or a code.
     #[arg(long)]
     password_stdin: bool,
     /// Add a second factor to the account: an authenticator that shows a code every 30 s.
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     file.write(&session)?;
     if args.set_up_totp {
         pool.set_up_totp(&session.tokens.access, &session.email, person.as_mut()).await?;
-        output.reporter.say("From now on a sign-in also needs a code of the authenticator app.");
+        output.reporter.say("From now on each sign-in also needs a code from the authenticator app.");
     }
     super::whoami::show(&session, output)
 }
@@ -91,7 +91,7 @@ fn ensure_terminal() -> Result<()> {
     if std::io::stdin().is_terminal() {
         return Ok(());
     }
-    Err(Environment::lacks("there is no terminal to ask for the password at: give it with --password-stdin"))
+    Err(Environment::lacks("there is no terminal for the password prompt: use --password-stdin"))
 }
 
 /// Where the account's name and its password come from.
@@ -143,11 +143,11 @@ struct Lines {
 
 impl Person for Lines {
     fn new_password(&mut self) -> Result<SecretString> {
-        line().map(SecretString::from).context("the password is a temporary one, and a new one is needed")
+        line().map(SecretString::from).context("the password is temporary: a new one is needed")
     }
 
     fn code(&mut self) -> Result<String> {
-        line().context("a code of the authenticator is needed")
+        line().context("a code from the authenticator app is needed")
     }
 
     fn add_authenticator(&mut self, uri: &SecretString) -> Result<()> {
@@ -158,7 +158,7 @@ impl Person for Lines {
 
 impl LoginPrompt for Lines {
     fn email(&mut self) -> Result<String> {
-        bail!("whose password? `sluice login EMAIL --password-stdin`")
+        bail!("--password-stdin needs the account: `sluice login EMAIL --password-stdin`")
     }
 
     fn password(&mut self, _email: &str) -> Result<SecretString> {

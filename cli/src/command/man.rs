@@ -11,7 +11,7 @@ use crate::output::Output;
 /// Where to.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The folder to write to, which is made if it is not there.
+    /// The folder to write to; created if it does not exist.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }

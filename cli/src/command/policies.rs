@@ -25,17 +25,17 @@ enum Action {
         #[command(flatten)]
         folder: Folder,
     },
-    /// Make the zip of a Lambda authorizer for an API of one's own: the authorizer, and the folder beside it.
+    /// Make the zip of a Lambda authorizer for your own API: the authorizer with the policy folder.
     Package {
         #[command(flatten)]
         folder: Folder,
         /// The zip to write.
         #[arg(long, short, value_name = "FILE.zip")]
         output: PathBuf,
-        /// Build what runs on AWS; without it, for the local AWS of this machine.
+        /// Build for AWS; without it, for the local AWS of this machine.
         #[arg(long)]
         release: bool,
-        /// The processor it runs on.
+        /// The processor architecture.
         #[arg(long, value_enum, default_value = "x86_64", requires = "release")]
         architecture: Architecture,
     },

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Only messages submitted less than this long ago.
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]
     newer_than: Option<Duration>,
-    /// Only list them, with what would happen to each.
+    /// Only list them, and what would happen to each.
     #[arg(long, visible_alias = "list")]
     dry_run: bool,
     /// At most this many messages a second.

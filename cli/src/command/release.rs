@@ -19,16 +19,16 @@ pub(crate) struct Args {
     /// Ids of messages, or the first 8 digits or more of each.
     #[arg(value_name = "ID")]
     ids: Vec<GivenId>,
-    /// All that are held of your institute.
+    /// All held messages of your institute.
     #[arg(long)]
     all: bool,
-    /// Only those held for this reason.
+    /// Only messages held for this reason.
     #[arg(long, value_name = "REASON", requires = "all", value_parser = ["denied", "expired", "deployment", "failed"])]
     reason: Option<String>,
-    /// Only those held since this time or later: `yesterday`, `2h`, `2026-11-28 16:00`.
+    /// Only messages held since this time or later: `yesterday`, `2h`, `2026-11-28 16:00`.
     #[arg(long, visible_alias = "since", value_name = "WHEN", requires = "all", value_parser = when::when)]
     from: Option<Timestamp>,
-    /// Only those held since before this time.
+    /// Only messages held since before this time.
     #[arg(long, visible_alias = "until", value_name = "WHEN", requires = "all", value_parser = when::when)]
     to: Option<Timestamp>,
 }

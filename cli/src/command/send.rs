@@ -23,28 +23,28 @@ const MOST_ROWS: usize = 50;
 /// What to send, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files of ER7, one message or several each; a folder means the files directly in it, `-` means stdin.
+    /// Files of ER7 with one or several messages each; a folder means the files directly in it, `-` means stdin.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The character set of the files, whatever MSH-18 says. By default a byte order mark says it, else MSH-18, else it is UTF-8.
+    /// The character set of the files, whatever MSH-18 says. Default: byte order mark, then MSH-18, then UTF-8.
     #[arg(long, value_parser = charset)]
     charset: Option<String>,
-    /// Of a folder only the files with such a name: '*.hl7'.
+    /// Only files of a folder with such a name: '*.hl7'.
     #[arg(long, value_name = "PATTERN")]
     name: Option<String>,
-    /// Send also what does not begin as HL7 does. Nothing can be taken back from a lake.
+    /// Also send files that do not begin as HL7 does. You cannot take anything back out of a lake.
     #[arg(long)]
     any: bool,
-    /// Only show what would be sent.
+    /// Only show what the command would send.
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
-    /// How many messages are under way at a time.
+    /// How many messages to send at a time.
     #[arg(long, default_value_t = 4, env = "SLUICE_CONCURRENCY", value_parser = clap::value_parser!(u8).range(1..=64))]
     concurrency: u8,
-    /// Send also what was accepted before.
+    /// Also send messages that were accepted before.
     #[arg(long)]
     again: bool,
-    /// Wait for the outcome of each message, for up to 300 s or as long as this says.
+    /// Wait for the outcome of each message, for up to 300 s or this long.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "300")]
     wait: Option<u64>,
 }
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let progress = output.reporter.progress("sending");
     let report = tokio::select! {
         report = send::send(&client, &journal, &files, &options, &hurried, &progress) => report,
-        () = interrupted_twice(&mut interrupts, &hurry, &output.reporter) => bail!("interrupted; the journal has what was accepted, and the same command sends the rest"),
+        () = interrupted_twice(&mut interrupts, &hurry, &output.reporter) => bail!("interrupted; the journal has the accepted messages, and the same command sends the rest"),
     };
     print(&report, output)?;
     if let Some(error) = report.error {
@@ -82,7 +82,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
 async fn interrupted_twice(interrupts: &mut Signal, hurry: &watch::Sender<bool>, reporter: &Reporter) {
     interrupts.recv().await;
     hurry.send_replace(true);
-    reporter.say("Finishing what is under way; Ctrl-C again ends at once.");
+    reporter.say("Finishing the messages under way; Ctrl-C again stops at once.");
     interrupts.recv().await;
 }
 

@@ -34,11 +34,11 @@ pub(crate) struct Args {
     /// Only segments with this name: OBX. May be given several times.
     #[arg(long, value_name = "NAME")]
     segment: Vec<String>,
-    /// Also write the documents in OBX-5 (PDFs, images, text) to this folder, which is made if it is not there. No file is
-    /// overwritten, and none has a name from the message.
+    /// Also write the documents in OBX-5 (PDFs, images, text) to this folder; created if it does not exist. Existing files are
+    /// never overwritten, and no file name comes from the message.
     #[arg(long, value_name = "DIR")]
     extract: Option<PathBuf>,
-    /// Show values whole, however long they are.
+    /// Show values in full, however long they are.
     #[arg(long, env = "SLUICE_WIDE")]
     wide: bool,
 }

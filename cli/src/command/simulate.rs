@@ -22,25 +22,25 @@ pub(crate) struct Args {
     /// Institutes that send them; up to 5,000.
     #[arg(long, value_name = "K", default_value_t = 10)]
     institutes: u32,
-    /// For how long messages come in, like 10m.
+    /// How long messages come in, such as 10m.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     time: Duration,
-    /// The share of the first institute, from 0 to 1; without it all send equally many.
+    /// The first institute's share of the messages, from 0 to 1. Default: all send equally many.
     #[arg(long, value_name = "SHARE")]
     hot: Option<f64>,
     /// The share of an hour's messages that come in its first minute, from 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     burst: f64,
-    /// The lake takes nothing for so long, like 1h.
+    /// How long the lake is down, such as 1h.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     outage: Option<Duration>,
     /// When the outage begins.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = duration, requires = "outage")]
     outage_at: Duration,
-    /// No function has a sandbox at the beginning.
+    /// Start without any sandboxes.
     #[arg(long)]
     cold: bool,
-    /// What a new sandbox takes more.
+    /// The extra time that a new sandbox takes, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 250.0)]
     cold_ms: f64,
     /// `MaximumConcurrency` of the deployment.
@@ -52,19 +52,19 @@ pub(crate) struct Args {
     /// `RetryMinutes` of the deployment.
     #[arg(long, value_name = "MINUTES", default_value_t = 180.0)]
     retry_minutes: f64,
-    /// `SubmitRateLimit` of the deployment; twice as many at once.
+    /// `SubmitRateLimit` of the deployment; the burst limit is twice that.
     #[arg(long, value_name = "N")]
     submit_rate_limit: Option<f64>,
-    /// Another file that the benchmark wrote, in place of the one that came with this build.
+    /// A file that the benchmark wrote, instead of the one in this build.
     #[arg(long, value_name = "FILE")]
     measured: Option<PathBuf>,
-    /// Another file of quotas, in the form of `cli/data/quotas.json`.
+    /// Your own quotas file, in the format of `cli/data/quotas.json`.
     #[arg(long, value_name = "FILE")]
     quotas: Option<PathBuf>,
-    /// Of the random numbers: the same gives the same.
+    /// The seed of the random numbers: the same seed gives the same result.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// The run of the local system that was measured, predicted and as it was.
+    /// Compare the measured run of the local system with its prediction.
     #[arg(long, conflicts_with_all = ["rate", "institutes", "time", "hot", "burst", "outage", "cold", "quotas"])]
     local_run: bool,
 }

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Print the statements with which an engine reads exported folders of Parquet in place.
+    /// Print the statements for an engine to read exported Parquet folders in place.
     Ddl {
         /// The engine.
         #[arg(long, value_parser = an_engine())]
@@ -27,10 +27,10 @@ enum Action {
         /// Where the folders `observations/`, `patients/` and so on are: `s3://BUCKET/PREFIX`, or a folder.
         #[arg(long, value_name = "LOCATION")]
         location: String,
-        /// Only this table; may be given again.
+        /// Only this table; may be given several times.
         #[arg(long, value_parser = a_table())]
         table: Vec<Table>,
-        /// The mapping that they were exported with.
+        /// The mapping that the export used.
         #[arg(long, value_name = "FILE")]
         mapping: Option<PathBuf>,
     },

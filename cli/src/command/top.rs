@@ -14,13 +14,13 @@ use crate::output::{Output, json_text};
 pub(crate) struct Args {
     #[command(flatten)]
     deployment: super::DeploymentArgs,
-    /// Count what happened in so much time up to now.
+    /// How far back to count.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = super::duration)]
     window: Duration,
-    /// Look again after so much time.
+    /// How often to refresh.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = super::duration)]
     every: Duration,
-    /// Look once.
+    /// Print once and exit.
     #[arg(long)]
     once: bool,
 }

@@ -16,10 +16,10 @@ pub(crate) struct Args {
     /// A message id or its first 8 digits or more, a submission id, or a trace id.
     #[arg(value_name = "ID", value_parser = given)]
     id: Given,
-    /// The institute, where several have submitted the message.
+    /// The institute, if several have submitted the message.
     #[arg(long, value_name = "NAME")]
     source: Option<Source>,
-    /// Read the log from this time on; a submission id says itself when it was.
+    /// Read the log from this time on; not needed for a submission id, which contains its time.
     #[arg(long, value_name = "WHEN", value_parser = when::when, default_value = "14d")]
     from: jiff::Timestamp,
 }

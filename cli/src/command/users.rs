@@ -45,9 +45,9 @@ enum Action {
     Enable(On<One>),
     /// Show the users.
     List(On<List>),
-    /// Show who signed up and has no institute.
+    /// Show the users who signed up and have no institute.
     Pending(On<Nothing>),
-    /// Give a user who has none their rights, and take them off that list.
+    /// Give rights to a user who has none, and remove them from the pending list.
     Approve(On<Approve>),
     /// Remove a user from the pending list without changing the account.
     Reject(On<One>),
@@ -79,7 +79,7 @@ struct One {
 struct Add {
     /// The e-mail address. You vouch that it is the user's.
     email: Address,
-    /// What the user is called.
+    /// The user's name.
     #[arg(long)]
     name: Option<String>,
     /// The institute whose messages the user may read.
@@ -88,13 +88,13 @@ struct Add {
     /// The institute the user may submit for.
     #[arg(long, value_name = "INSTITUTE")]
     write: Option<Source>,
-    /// A group to put the user into; may be given again.
+    /// A group to put the user into; may be given several times.
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
     /// Send no invitation e-mail.
     #[arg(long)]
     no_invitation: bool,
-    /// Take the temporary password from a line of standard input; Cognito makes one up otherwise.
+    /// Read the temporary password from a line of standard input; otherwise Cognito generates one.
     #[arg(long)]
     temporary_password_stdin: bool,
 }
@@ -122,10 +122,10 @@ struct SetChanges {
     /// The user may submit nothing.
     #[arg(long)]
     no_write: bool,
-    /// What the user is called.
+    /// The user's name.
     #[arg(long)]
     name: Option<String>,
-    /// A group to put the user into; may be given again.
+    /// A group to put the user into; may be given several times.
     #[arg(long, value_name = "GROUP")]
     add_group: Vec<String>,
     /// A group to take the user out of; may be given again.

@@ -106,7 +106,7 @@ pub async fn run(outputs: &Outputs, reporter: &Reporter) -> Result<Vec<Row>> {
     Ok(stored.into_iter().chain([refused, unauthorized, read, denied, listed, withheld]).collect())
 }
 
-/// Who lets users in, or not.
+/// Which authorizer decides about requests, or not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Door {
     /// The worker `authorize`, which cannot have API Gateway say 401, and knows the lake's staff.

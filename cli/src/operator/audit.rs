@@ -56,7 +56,7 @@ pub struct Options {
     pub from: Option<Timestamp>,
     /// Only messages received before this time.
     pub to: Option<Timestamp>,
-    /// How long a message may take to its end: longer than the pipeline tries.
+    /// How long a message may take until it has an outcome: longer than the pipeline tries.
     pub overdue: Duration,
     /// What ended or was written less than so long ago is not looked at: its event may not be in the log yet.
     pub settle: Duration,

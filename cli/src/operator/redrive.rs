@@ -250,7 +250,11 @@ async fn delete(client: &Client, outputs: &Outputs, letters: &[Leaving]) -> Resu
     let entries = entries.collect::<Result<Vec<_>, _>>()?;
     let request = client.delete_message_batch().queue_url(&outputs.dead_letter_queue_url).set_entries(Some(entries));
     let deleted = request.send().await.map_err(explain("deleting dead letters that are back in the queue"))?;
-    ensure!(deleted.failed().is_empty(), "{} dead letters are in the queue, and still among the dead letters", letters.len());
+    ensure!(
+        deleted.failed().is_empty(),
+        "{} dead letters are in the queue now, but also still in the dead-letter queue",
+        letters.len()
+    );
     Ok(())
 }
 

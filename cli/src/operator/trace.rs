@@ -172,9 +172,9 @@ fn one(lines: &[Line], question: &Question, text: &str) -> Result<Key> {
         (Some(one), Some(other)) => {
             const SHOWN: usize = 20;
             let names = [one, other].into_iter().chain(keys).take(SHOWN).map(|(source, id)| format!("{id} of `{source}`"));
-            bail!("several messages are meant: {}", names.collect::<Vec<_>>().join(", "))
+            bail!("the id fits several messages: {}", names.collect::<Vec<_>>().join(", "))
         }
-        _ => bail!("no line since {} is of such a message: look further back with --from", question.from),
+        _ => bail!("no log line since {} mentions such a message: look further back with --from", question.from),
     }
 }
 

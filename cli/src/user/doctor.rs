@@ -348,7 +348,7 @@ async fn test_message(client: &Client, may_read: bool) -> Check {
         anyhow::ensure!(status.status == Status::Stored, "it is not stored: {}", status.status.as_str());
         if may_read {
             let read = client::read::message(client, &message_id, Format::Er7).await?;
-            anyhow::ensure!(read == message.as_bytes(), "what comes back is not what was sent");
+            anyhow::ensure!(read == message.as_bytes(), "the message read back differs from the message sent");
         }
         Ok::<_, anyhow::Error>(())
     };

@@ -29,7 +29,7 @@ const PART_BYTES: usize = 64 << 20;
 /// How to work.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Options {
-    /// How many messages are read at a time.
+    /// How many messages to read at a time.
     pub(crate) concurrency: usize,
     /// A part has at least that many messages, unless its day or its export ends or it is large.
     pub(crate) part: u32,

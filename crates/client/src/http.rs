@@ -189,7 +189,8 @@ impl Api {
             );
             let json = answer.json();
             let status = json.get("status").cloned().unwrap_or_default();
-            let status: domain::Status = serde_json::from_value(status).context("the API names a status we do not know")?;
+            let status: domain::Status =
+                serde_json::from_value(status).context("the API returned a status that this version does not know")?;
             if status.is_final() {
                 return Ok(json);
             }

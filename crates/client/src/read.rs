@@ -164,13 +164,13 @@ pub async fn statuses(client: &Client, message_ids: &[MessageId]) -> Result<Resu
         return Ok(Err(answer));
     }
     let Statuses { statuses } = parsed(client, &answer).await?;
-    ensure!(statuses.len() == message_ids.len(), "the API answers for other messages than it was asked about");
+    ensure!(statuses.len() == message_ids.len(), "the API answered for other messages than requested");
     let known = statuses.into_iter().zip(message_ids).map(|(status, id)| {
         if status.get("status").and_then(Value::as_str) == Some("unknown") {
             return Ok(Known::Unknown);
         }
         let status: MessageStatus = serde_json::from_value(status).context(UNKNOWN_FORM)?;
-        ensure!(status.message_id == *id, "the API answers for another message than it was asked about");
+        ensure!(status.message_id == *id, "the API answered for another message than requested");
         Ok(Known::Status(Box::new(status)))
     });
     known.collect::<Result<_>>().map(Ok)
@@ -200,7 +200,7 @@ pub async fn message(client: &Client, message_id: &MessageId, format: Format) ->
             StatusCode::TEMPORARY_REDIRECT => answer.headers.get(LOCATION).and_then(|address| address.to_str().ok()),
             _ => bail!("{}", client.refusal(&answer).await),
         };
-        let address = address.context("the API redirects to nowhere")?;
+        let address = address.context("the API's redirect has no address")?;
         // The address was signed for this token's credentials.
         let token = client.session().await?.tokens.id;
         let object = client.call_elsewhere(address).await?;

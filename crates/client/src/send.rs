@@ -40,7 +40,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(5);
 pub struct Options {
     /// What the files are encoded in; what each message says when nothing is said.
     pub charset: Option<String>,
-    /// How many messages are under way at a time.
+    /// How many messages to send at a time.
     pub concurrency: usize,
     /// Also what the journal has as accepted.
     pub again: bool,
@@ -356,9 +356,9 @@ impl Sender<'_> {
                 }
                 let known = match read::statuses(self.client, &ids).await {
                     Ok(Ok(known)) => known,
-                    Ok(Err(answer)) => return self.end(anyhow!("asking how far the messages are: {}", answer.problem())),
+                    Ok(Err(answer)) => return self.end(anyhow!("asking for the status of the messages: {}", answer.problem())),
                     Err(_) if *self.hurry.borrow() => return,
-                    Err(error) => return self.end(error.context("asking how far the messages are")),
+                    Err(error) => return self.end(error.context("asking for the status of the messages")),
                 };
                 for ((id, row), known) in asked.drain(..).zip(known) {
                     if self.look(row, known).await {

@@ -107,7 +107,7 @@ impl UserPool {
             let challenge = Challenge { name, session: answered.session };
             answered = self.meet(challenge, username, email, person).await?;
         }
-        bail!("the user pool asks again and again")
+        bail!("the user pool keeps asking for another challenge")
     }
 
     async fn start(&self, srp: &SrpClient<SrpUser>) -> Result<InitiateAuthOutput> {
@@ -125,7 +125,7 @@ impl UserPool {
                 .map_err(refusal)?;
             match answer.challenge_name {
                 Some(ChallengeNameType::PasswordVerifier) => Ok(answer),
-                _ => bail!("the user pool does not answer as one that knows SRP"),
+                _ => bail!("the user pool does not support SRP"),
             }
         };
         within(DEADLINE, "signing in", call).await
@@ -288,7 +288,7 @@ where
             anyhow!("the sign-in was refused: {message}")
         }
         "UserNotConfirmedException" => anyhow!("the account's e-mail address is not confirmed yet"),
-        "PasswordResetRequiredException" => anyhow!("the account needs a new password: ask whoever runs this deployment"),
+        "PasswordResetRequiredException" => anyhow!("the account needs a new password: ask this deployment's operator"),
         "InvalidPasswordException" => {
             anyhow!("the new password was refused: {}", service.message().unwrap_or_default().trim_end_matches('.'))
         }

@@ -128,7 +128,7 @@ pub struct SegmentId(String);
 
 /// The text is not the id of a segment. Does not quote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the id of a segment: expected a capital letter and two capital letters or digits")]
+#[error("not a segment id: expected a capital letter and two capital letters or digits")]
 pub struct InvalidSegmentId;
 
 impl SegmentId {

@@ -178,7 +178,7 @@ pub enum Undecodable {
 
 /// The text is no label of a character set. Does not quote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no label of a character set that is known here")]
+#[error("not a character set that Sluice knows")]
 pub struct UnknownLabel;
 
 impl TryFrom<String> for Charset {

@@ -22,7 +22,7 @@ pub struct TraceId(u128);
 
 /// The text is no `traceparent`, or no trace id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a trace context of the W3C")]
+#[error("not a W3C trace context")]
 pub struct InvalidTraceParent;
 
 /// The trace is recorded by whoever sent it, and its id is random: the flags of version 00 and of Level 2. Others are not handed on.

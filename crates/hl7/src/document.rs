@@ -31,7 +31,7 @@ pub enum NotARendition {
         segment: usize,
     },
     /// It would be larger than any message.
-    #[error("not a rendition: it is of a message of more than {} bytes", MAX_BYTES)]
+    #[error("not a rendition: its message would have more than {} bytes", MAX_BYTES)]
     TooLarge,
     /// There is nothing in it.
     #[error("not a rendition: the message is empty")]

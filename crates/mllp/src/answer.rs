@@ -238,7 +238,7 @@ impl From<Ending> for ReasonedVerdict {
             Ending::Damaged => {
                 Self::NotNow("the gateway's disk has damaged the message: it is not kept, send it again".to_owned())
             }
-            Ending::Refused(detail) => never(&format!("the API does not take the message: {detail}")),
+            Ending::Refused(detail) => never(&format!("the API refuses the message: {detail}")),
         }
     }
 }

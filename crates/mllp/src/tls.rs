@@ -78,7 +78,7 @@ pub enum TlsError {
     #[error("the certificate and its key: {0}")]
     Certificate(tokio_rustls::rustls::Error),
     /// The name of the peer is none that a certificate can have.
-    #[error("`{0}` is not a name of a server")]
+    #[error("`{0}` is not a server name")]
     Name(String),
     /// The CA certificates of the clients cannot be used.
     #[error("the certificates of the clients' CA: {0}")]

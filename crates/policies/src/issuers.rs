@@ -33,7 +33,7 @@ pub struct Issuer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssuersError {
     /// It is no JSON of this shape.
-    #[error("the issuers are no JSON object of issuers (line {line}, column {column})")]
+    #[error("the issuers are not a JSON object of issuers (line {line}, column {column})")]
     Shape {
         /// From 1.
         line: usize,

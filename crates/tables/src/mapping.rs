@@ -148,7 +148,7 @@ impl Mapping {
             at((error.span().map_or(text.len(), |span| span.start), error.message().to_owned()))
         })?;
         if *file.version.get_ref() != VERSION {
-            return Err(at((file.version.span().start, format!("only version {VERSION} of the form is known"))));
+            return Err(at((file.version.span().start, format!("only version {VERSION} of the format is known"))));
         }
         let written = [
             (Table::Patients, file.patients),
@@ -257,7 +257,7 @@ fn mapped(column: WrittenColumn, before: &[Mapped], is_of_observation: bool) -> 
         return Err((at, "`time` and `take` go with `from`".to_owned()));
     }
     if column.time && column.take == Take::All {
-        return Err((at, "a time is one, and not all repetitions".to_owned()));
+        return Err((at, "a time takes one repetition, and not all".to_owned()));
     }
     Ok(Mapped { name, origin, source: column.source.into_inner() })
 }

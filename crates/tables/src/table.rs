@@ -6,21 +6,21 @@ use std::str::FromStr;
 /// A table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// A row a message: what the catalog says of it.
+    /// One row per message, as the catalog has it.
     Messages,
-    /// A row a segment, as it stands.
+    /// One row per segment, unchanged.
     Segments,
-    /// A row a value: its place, its names and its text.
+    /// One row per value: its place, its names and its text.
     Fields,
-    /// A row a value of OBX-5, with its number, unit, range, flags and times.
+    /// One row per value of OBX-5, with its number, unit, range, flags and times.
     Observations,
-    /// A row a PID.
+    /// One row per PID.
     Patients,
-    /// A row a PV1.
+    /// One row per PV1.
     Visits,
-    /// A row an OBR, and an ORC that no OBR follows.
+    /// One row per OBR, and per ORC that no OBR follows.
     Orders,
-    /// A row a document of OBX-5 (data type ED): what it is, and not its content.
+    /// One row per document in OBX-5 (data type ED), without its content.
     Documents,
     /// The messages themselves, in canonical form.
     Raw,
@@ -58,14 +58,14 @@ impl Table {
     /// What a row is, in a few words.
     pub fn about(self) -> &'static str {
         match self {
-            Self::Messages => "A row a message: what the catalog says of it",
-            Self::Segments => "A row a segment, as it stands",
-            Self::Fields => "A row a value: its place, its names and its text",
-            Self::Observations => "A row a value of OBX-5, with its number, unit, range, flags and times",
-            Self::Patients => "A row a PID",
-            Self::Visits => "A row a PV1",
-            Self::Orders => "A row an OBR, and an ORC that no OBR follows",
-            Self::Documents => "A row a document of OBX-5: what it is, and not its content",
+            Self::Messages => "One row per message, as the catalog has it",
+            Self::Segments => "One row per segment, unchanged",
+            Self::Fields => "One row per value: its place, its names and its text",
+            Self::Observations => "One row per value of OBX-5, with its number, unit, range, flags and times",
+            Self::Patients => "One row per PID",
+            Self::Visits => "One row per PV1",
+            Self::Orders => "One row per OBR, and per ORC that no OBR follows",
+            Self::Documents => "One row per document in OBX-5, without its content",
             Self::Raw => "The messages themselves, in canonical form",
         }
     }

@@ -35,7 +35,7 @@ impl AuthorizerRequest {
             Some(arn) => {
                 let key = || Some(format!("{} {}", text("httpMethod")?, text("resource")?));
                 let route = if text("type") == Some("TOKEN") {
-                    Err("an authorizer of type TOKEN is not told the route: make it one of type REQUEST")
+                    Err("an authorizer of type TOKEN does not get the route: use type REQUEST")
                 } else if !is_exact(arn) {
                     Err("the path would be a pattern in an IAM policy")
                 } else {

@@ -104,7 +104,7 @@ fn refused<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E,
         (Some(403), None | Some("AccessDenied")) => {
             let code = error.code().unwrap_or("403").to_owned();
             let problem = HttpProblem::of_step(&StepError::Denied { operation, code });
-            let detail = "the lake does not give the message to the caller: it has been deleted, or its tags have been changed";
+            let detail = "S3 refuses the message to the caller: it was deleted, or its tags were changed";
             HttpProblem { detail: detail.to_owned(), ..problem }
         }
         _ => HttpProblem::of_step(&StepError::from_sdk_as_caller(operation, error)),

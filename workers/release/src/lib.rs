@@ -293,7 +293,7 @@ impl Failure {
             Self::Step(error) => return (HttpProblem::of_step(error), None),
             Self::Gone => (HttpProblem::new(410, "Held copy gone", "the held copy is not there any more"), "HeldCopyGone"),
             Self::Damaged => {
-                let detail = "the held copy is not the message that it is said to be, and was not queued";
+                let detail = "the held copy does not match the message id, and was not queued";
                 (HttpProblem::new(500, "Held copy damaged", detail), "HeldCopyDamaged")
             }
         };

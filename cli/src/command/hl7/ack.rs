@@ -16,13 +16,13 @@ use client::messages;
 pub(super) struct Args {
     #[command(flatten)]
     input: Input,
-    /// The acknowledgment code: CA, CE, CR, AA, AE or AR. Without it a message has the acknowledgments that it asks for.
+    /// The acknowledgment code: CA, CE, CR, AA, AE or AR. Without it, the acknowledgments that the message asks for.
     #[arg(long, value_parser = code)]
     code: Option<AckCode>,
-    /// Why a message is not taken.
+    /// The reason for a refusal.
     #[arg(long)]
     text: Option<String>,
-    /// Also print acknowledgments that MSH-15 and MSH-16 do not ask for: with the code, or as in original mode.
+    /// Also print acknowledgments that MSH-15 and MSH-16 do not ask for: with `--code`, or as in original mode.
     #[arg(long)]
     always: bool,
 }
@@ -42,7 +42,7 @@ pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
         }
         let printed = if body.is_batch() { batch(body, &answers) } else { single(run, &answers) };
         if printed.is_empty() {
-            run.say(format!("{file}: no such acknowledgment is asked for (MSH-15, MSH-16)"))?;
+            run.say(format!("{file}: the message does not ask for such an acknowledgment (MSH-15, MSH-16)"))?;
             return Ok(());
         }
         run.put(&printed)

@@ -13,13 +13,13 @@ use client::messages::{self, charset};
 /// Which renditions, and how their messages are printed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Files of renditions, one after the other; a folder means the files directly in it, and `-`, or no file, means stdin.
+    /// Files of renditions, one after another; a folder means the files directly in it; `-`, or no file, means stdin.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// End segments with a line feed in place of HL7's carriage return.
+    /// End segments with a line feed instead of HL7's carriage return.
     #[arg(long)]
     lf: bool,
-    /// What to print the messages in, whatever their MSH-18 says; the canonical form is UTF-8.
+    /// Character set of the output, whatever MSH-18 says; the canonical form is UTF-8.
     #[arg(long, alias = "encoding", value_name = "LABEL", value_parser = charset, default_value = "UTF-8")]
     charset: Charset,
 }

@@ -11,7 +11,7 @@ use super::{Input, Run};
 pub(super) struct Args {
     #[command(flatten)]
     input: Input,
-    /// Many lines for each message, for people.
+    /// Print several lines for each message, for people.
     #[arg(long)]
     pretty: bool,
 }

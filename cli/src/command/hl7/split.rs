@@ -21,7 +21,7 @@ pub(super) struct Args {
     /// A file of several messages; `-` means stdin.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The folder to write to, which is made if it is not there. What is in it is never overwritten.
+    /// The folder to write to; created if it does not exist. Existing files are never overwritten.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]

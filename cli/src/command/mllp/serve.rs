@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// TOML file with several feeds, each with its own settings. SIGHUP reads it again.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "connect", "application_ack", "charset", "tls_cert"])]
     config: Option<PathBuf>,
-    /// Spool folder for messages acknowledged but not yet submitted. By default in $XDG_STATE_HOME/sluice.
+    /// Spool folder for acknowledged messages that the lake has not stored yet. By default in $XDG_STATE_HOME/sluice.
     #[arg(long, value_name = "FOLDER")]
     spool: Option<PathBuf>,
     /// When to send the application acknowledgment (AA, AE, AR): as soon as the message is on disk, or when the lake has stored it. The
@@ -43,12 +43,12 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "WHEN", default_value = "safe")]
     application_ack: When,
 
-    /// How long to keep a message: until the lake has stored it, submitting it again if it is held there or lost, or until the API has
-    /// queued it.
+    /// How long to keep a message: until the lake has stored it (the gateway resubmits it if the lake holds or loses it), or until the API
+    /// has queued it.
     #[arg(long, value_enum, value_name = "HOW-LONG", default_value = "until-stored")]
     keep: HowLong,
 
-    /// With `--keep until-stored`: time after a submission at which the lake is first asked whether it has stored the message.
+    /// With `--keep until-stored`: how long after a submission the gateway first asks the lake whether it has stored the message.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     ask_after: u64,
 
@@ -80,10 +80,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     client_ca: Option<PathBuf>,
 
-    /// Maximum number of connections; for a further one the longest idle one is closed.
+    /// Maximum number of connections; a further one closes the one that has been idle longest.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_connections: u32,
-    /// Maximum number of connections from one address; for a further one the longest idle one of that address is closed.
+    /// Maximum number of connections from one address; a further one closes that address's connection that has been idle longest.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_connections_per_address: u32,
     /// Maximum frame size in bytes.
@@ -148,7 +148,7 @@ fn loopback(address: &str) -> Result<SocketAddr, String> {
     if address.ip().is_loopback() {
         Ok(address)
     } else {
-        Err("not a loopback address: metrics are for this machine alone".to_owned())
+        Err("not a loopback address: metrics are for this machine only".to_owned())
     }
 }
 

@@ -72,7 +72,7 @@ impl Journal {
                 let Ok(read) = serde_json::from_str(&line) else { break };
                 match read {
                     Line::Audit(other) => {
-                        ensure!(other == audit, "{} is of another audit: {other}", context());
+                        ensure!(other == audit, "{} belongs to another audit: {other}", context());
                         whole = lines.len() + 1;
                     }
                     Line::Finding(finding) => pending.push(*finding),
@@ -84,7 +84,7 @@ impl Journal {
                 }
                 lines.push(line);
             }
-            ensure!(whole > 0 || lines.is_empty(), "{} is of no audit", context());
+            ensure!(whole > 0 || lines.is_empty(), "{} does not belong to an audit", context());
         }
         let mut text = String::new();
         for line in lines.iter().take(whole) {

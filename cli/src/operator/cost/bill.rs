@@ -109,7 +109,7 @@ impl Load {
             messages_per_day.is_finite() && messages_per_day > 0.0,
             "a bill needs messages: {messages_per_day} a day are none"
         );
-        ensure!(messages_per_day <= 1e12, "more than 10^12 messages a day are no hospital's");
+        ensure!(messages_per_day <= 1e12, "more than 10^12 messages a day is more than the bill can compute");
         ensure!(size_bytes > 0, "a message has a size");
         ensure!(institutes > 0, "messages come from an institute: 0 institutes send none");
         ensure!(batch > 0, "a request has a message");
@@ -288,7 +288,7 @@ mod tests {
             (load(0.0, 1), "a bill needs messages: 0 a day are none"),
             (load(-1.0, 1), "a bill needs messages: -1 a day are none"),
             (load(f64::NAN, 1), "a bill needs messages: NaN a day are none"),
-            (load(1e13, 1), "more than 10^12 messages a day are no hospital's"),
+            (load(1e13, 1), "more than 10^12 messages a day is more than the bill can compute"),
             (load(10.0, 0), "messages come from an institute: 0 institutes send none"),
             (load(1.0, 31), "31 institutes cannot send fewer messages than they are"),
             (Load { size_bytes: 0, ..load(10.0, 1) }, "a message has a size"),

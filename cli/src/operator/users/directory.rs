@@ -174,7 +174,7 @@ impl Directory {
         let username = created.user().and_then(UserType::username).unwrap_or(address.as_str());
         self.note(username, "created", &changes).await?;
         let rest: Vec<_> = changes.into_iter().filter(|change| !matches!(change, Change::Attribute { .. })).collect();
-        self.make(username, &rest).await.with_context(|| format!("`{address}` is created, but not all is set"))
+        self.make(username, &rest).await.with_context(|| format!("`{address}` was created, but some of its settings failed"))
     }
 
     /// Changes a user. Each change can be made twice with the effect of once. Refuses to give rights to an account that

@@ -175,7 +175,7 @@ impl Header {
                 let known = COLUMNS.map(|(name, _)| name).join(", ");
                 format!("there is no column `{}`: the first line names some of {known}", name.escape_debug())
             })?;
-            ensure!(!columns.contains(column), "the column `{name}` is there twice");
+            ensure!(!columns.contains(column), "the column `{name}` appears twice");
             columns.push(*column);
         }
         ensure!(columns.contains(&Column::Email), "the column `email` is missing");
@@ -390,7 +390,7 @@ mod tests {
         assert!(refusal("\n\n").contains("the file is empty"));
         assert!(refusal("email,institute\n").contains("there is no column `institute`"));
         assert!(refusal("name,read\n").contains("the column `email` is missing"));
-        assert!(refusal("email,read,Read\n").contains("the column `read` is there twice"));
+        assert!(refusal("email,read,Read\n").contains("the column `read` appears twice"));
         assert!(refusal("jane@a.example,Jane,a,a\n").contains("there is no column `jane@a.example`"));
         let utf_16: Vec<u8> = "\u{feff}email\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert!(format!("{:#}", plan(&utf_16, &[], &BTreeSet::new()).unwrap_err()).contains("not UTF-8"));

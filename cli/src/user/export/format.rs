@@ -15,7 +15,7 @@ pub(crate) enum Format {
     Parquet,
     /// Comma-separated values with a header (RFC 4180).
     Csv,
-    /// A JSON object a line, without what is absent.
+    /// One JSON object per line, without absent values.
     Ndjson,
     /// The messages one after another, in canonical form.
     Er7,

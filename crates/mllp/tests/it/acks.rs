@@ -318,7 +318,7 @@ async fn what_the_api_refuses_is_set_aside_with_the_reason_and_the_rest_goes_on(
     gateway.stub.set(|state| state.answers = vec![("BAD", refused)]);
     let ack = gateway.connect().await.exchange(adt("BAD")).await;
     assert_eq!(ack.code(), ("AE", "BAD"));
-    assert!(ack.error().contains("the API does not take the message: no message"), "{}", ack.text);
+    assert!(ack.error().contains("the API refuses the message: no message"), "{}", ack.text);
     gateway.stop().await;
 }
 

@@ -34,7 +34,7 @@ fn a_mistake_in_a_mapping_is_named_with_its_line_and_column() {
             line("{ name = \"a\", place_of = \"b\", source = \"x\" }"),
             "line 5, column 28: no column above it with this name has places",
         ),
-        ("version = 2\n".to_owned(), "line 1, column 11: only version 1 of the form is known"),
+        ("version = 2\n".to_owned(), "line 1, column 11: only version 1 of the format is known"),
     ] {
         assert_eq!(Mapping::read(&text).unwrap_err().to_string(), expected, "{text}");
     }
