@@ -110,6 +110,9 @@ fn the_command_the_workers_and_the_tests_build_their_common_dependencies_with_th
     let tests = features(&["-e", "normal,build,dev", "--workspace"])?;
     assert_common_alike(("the command", &command), ("the tests", &tests));
     assert_common_alike(("the workers", &features(&of_workers)?), ("the tests", &tests));
+    // `sluice policies package` builds it alone.
+    let authorizer = ["-e", "normal,build", "-p", "authorize", "-p", "workspace-hack", "--features", "workspace-hack/tests"];
+    assert_common_alike(("the authorizer", &features(&authorizer)?), ("the tests", &tests));
     // A release has nothing that only tests need.
     assert!(!released.keys().any(|name| name.starts_with("aws-smithy-mocks")));
     Ok(())

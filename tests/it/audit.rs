@@ -235,7 +235,7 @@ async fn an_audit_goes_on_where_it_was_broken_off() -> Result<()> {
     assert_eq!(again, report);
     let other = Options { quick: true, ..options };
     let refused = audit(&it.aws, it.outputs, &other, &Reporter::default(), |_| Ok(())).await;
-    assert!(refused.unwrap_err().to_string().contains("of another audit"));
+    assert!(refused.unwrap_err().to_string().contains("belongs to another audit"));
     assert_eq!(it.record(&kept).await?.facts, Some(facts));
     Ok(())
 }

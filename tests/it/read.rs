@@ -200,7 +200,7 @@ async fn a_message_deleted_from_the_lake_is_not_there_for_any_method() -> Result
     let delete = it.aws.s3().delete_object().bucket(&it.outputs.bucket).key(stored.key);
     delete.set_version_id(stored.version_id).send().await?;
     // Who may not list a bucket is told 403 of what is not there.
-    check_problem(&get(&it, &admin, &message_id, ER7).await?, 403, "has been deleted");
+    check_problem(&get(&it, &admin, &message_id, ER7).await?, 403, "it was deleted");
     let path = format!("/er7/{message_id}");
     assert_eq!(ask(&it, &admin, Method::HEAD, &path, &[]).await?.status, 403);
     let unchanged = ask(&it, &admin, Method::GET, &path, &[("if-none-match", &etag)]).await?;

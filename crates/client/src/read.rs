@@ -288,14 +288,12 @@ impl<'a> Pages<'a> {
     /// The body of a search for a patient's messages.
     fn search(&self, patient: &PatientIdentifier, limit: usize) -> String {
         let Query { from, to, .. } = &self.query;
-        let members = [("from", from), ("to", to), ("cursor", &self.cursor)].into_iter();
-        let mut body = serde_json::json!({ "patient": patient.to_cx(), "limit": limit });
-        for (name, value) in members {
-            if let Some(value) = value {
-                body[name] = value.as_str().into();
-            }
-        }
-        body.to_string()
+        let members = [("from", from), ("to", to), ("cursor", &self.cursor)];
+        let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.as_deref()?.into())));
+        let mut body =
+            serde_json::Map::from_iter([("patient".to_owned(), patient.to_cx().into()), ("limit".to_owned(), limit.into())]);
+        body.extend(members);
+        serde_json::Value::from(body).to_string()
     }
 
     async fn listed(&self, limit: usize) -> Result<Answer> {

@@ -11,13 +11,6 @@ pub(crate) struct Parts<'a> {
     delimiter: Option<char>,
 }
 
-impl<'a> Parts<'a> {
-    /// What follows the part that was given last and its delimiter. `None` if that part was the last one.
-    pub(crate) fn rest(&self) -> Option<&'a str> {
-        self.rest
-    }
-}
-
 impl<'a> Iterator for Parts<'a> {
     type Item = &'a str;
 
