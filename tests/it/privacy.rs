@@ -590,7 +590,8 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
             let requests = line["awsRequests"].as_array().with_context(|| format!("{worker} without `awsRequests`"))?;
             for request in requests {
                 // The local AWS gives no id with a refusal by IAM, which AWS does.
-                let id = request["requestId"].as_str().filter(|id| *id != "none" || line["error"] == "Denied");
+                let is_refused = ["Denied", "Misconfigured"].iter().any(|error| line["error"] == **error);
+                let id = request["requestId"].as_str().filter(|id| *id != "none" || is_refused);
                 assert!(request["operation"].is_string() && id.is_some_and(|id| !id.is_empty()), "{worker}: {line}");
             }
         }
@@ -609,7 +610,11 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
         let mut made: Vec<&str> = requests.filter_map(|it| it["operation"].as_str()).collect();
         made.sort_unstable();
         if worker == "Dispatch" {
-            // Its batch may hold other tests' messages.
+            // Its batch may hold other tests' messages, and one that failed is sent to the queue again.
+            let others = mine[0]["messages"].as_array().into_iter().flatten().filter(|part| !is_about_it(part));
+            if others.count() > 0 {
+                made.retain(|it| *it != "SendMessage");
+            }
             made.dedup();
         }
         assert_eq!(made, operations, "{worker}");
