@@ -67,31 +67,19 @@ pub(crate) async fn groups(it: &Harness) -> Result<Vec<String>> {
 
 /// All events of a group since then that hold this text; all events for an empty text.
 pub(crate) async fn lines(it: &Harness, group: &str, since: i64, text: &str) -> Result<Vec<Line>> {
-    const LIMIT: i32 = 10_000;
     let client = Client::new(it.aws.config());
     let pattern = (!text.is_empty()).then(|| format!("\"{text}\""));
-    let (mut lines, mut from) = (Vec::new(), since);
-    loop {
-        let request = client.filter_log_events().log_group_name(group).start_time(from).limit(LIMIT);
-        let mut pages = request.set_filter_pattern(pattern.clone()).into_paginator().send();
-        let mut page_size = 0;
-        while let Some(page) = pages.next().await {
-            let page = page?;
-            page_size = page.events().len();
-            lines.extend(page.events().iter().map(|event| Line {
-                stream: event.log_stream_name().unwrap_or_default().to_owned(),
-                timestamp: event.timestamp().unwrap_or_default(),
-                text: event.message().unwrap_or_default().to_owned(),
-            }));
-        }
-        // A full page without a next token is how the local AWS says that there is more.
-        let last = lines.last().map_or(from, |line| line.timestamp);
-        if page_size < LIMIT as usize || last == from {
-            return Ok(lines);
-        }
-        lines.retain(|line| line.timestamp < last);
-        from = last;
+    let request = client.filter_log_events().log_group_name(group).start_time(since).set_filter_pattern(pattern);
+    let mut pages = request.into_paginator().send();
+    let mut lines = Vec::new();
+    while let Some(page) = pages.next().await {
+        lines.extend(page?.events().iter().map(|event| Line {
+            stream: event.log_stream_name().unwrap_or_default().to_owned(),
+            timestamp: event.timestamp().unwrap_or_default(),
+            text: event.message().unwrap_or_default().to_owned(),
+        }));
     }
+    Ok(lines)
 }
 
 /// The workers' own lines among these, as JSON. `Err` for one that is neither theirs nor Lambda's.

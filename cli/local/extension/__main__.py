@@ -13,7 +13,7 @@ from .identity_pool_roles import role_mappings
 from .identity_pool_tags import principal_tags
 from .kms import kms_condition_keys
 from .limits import boolean_conditions, state_data, update_paths
-from .logs import log_stream_arn
+from .logs import log_pages, log_stream_arn
 from .loopback import closed_loopback
 from .openid_connect import openid_connect_logins, openid_connect_providers_in_templates
 from .replacing import Refused, check_version
@@ -42,6 +42,7 @@ RULES = (
     dynamodb_leading_keys,
     kms_condition_keys,
     log_stream_arn,
+    log_pages,
     state_machine_role,
     retry_delay,
     state_data,

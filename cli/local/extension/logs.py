@@ -1,9 +1,12 @@
-"""CloudWatch Logs: the ARN of a log stream."""
+"""CloudWatch Logs: the ARN of a log stream, and the pages of the events that are found."""
 
 import json
 
 from .replacing import wrap
 from .requests import served
+
+# The most events of one page.
+MAX_EVENTS = 10_000
 
 
 def log_stream_arn():
@@ -26,3 +29,33 @@ def log_stream_arn():
         return enforce
 
     wrap(iam_evaluator, "enforce", make_enforce)
+
+
+def log_pages():
+    """A search for events that finds more than it gives says where the next page begins. The first of it is one that no page had.
+
+    AWS, CloudWatch Logs API reference, FilterLogEvents. MiniStack gives the first `limit` events and no token, so a reader takes
+    them for all.
+    """
+    from ministack.services import cloudwatch_logs
+
+    def make_filter(original):
+        def find(data):
+            limit = min(data.get("limit", MAX_EVENTS), MAX_EVENTS)
+            # The token: the millisecond of the last event given, and how many of that millisecond were given.
+            last, given = (int(it) for it in data.get("nextToken", "0.0").split("."))
+            start = last if given else data.get("startTime")
+            status, headers, body = original({**data, "startTime": start, "limit": min(limit + given, MAX_EVENTS)})
+            if status != 200:
+                return status, headers, body
+            answer = json.loads(body)
+            events = answer["events"]
+            is_full = len(events) == min(limit + given, MAX_EVENTS)
+            answer["events"] = events[given:]
+            if is_full and answer["events"]:
+                end = events[-1]["timestamp"]
+                answer["nextToken"] = f"{end}.{sum(1 for event in events if event['timestamp'] == end)}"
+            return status, headers, json.dumps(answer).encode()
+        return find
+
+    wrap(cloudwatch_logs, "_filter_log_events", make_filter)

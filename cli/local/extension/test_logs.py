@@ -1,4 +1,4 @@
-"""The ARN of a log stream."""
+"""The ARN of a log stream, and the pages of the events that are found."""
 
 import time
 
@@ -17,3 +17,21 @@ def test_a_log_group_named_with_a_star_may_be_written_to(world):
     events = [{"timestamp": int(time.time() * 1000), "message": "x"}]
     assert allowed(one.put_log_events, logGroupName="/own", logStreamName="s", logEvents=events)
     assert not allowed(one.put_log_events, logGroupName="/own", logStreamName="t", logEvents=events)
+
+
+def test_every_page_of_events_is_found_and_no_event_twice(world):
+    logs = world.client("logs")
+    logs.create_log_group(logGroupName="/paged")
+    now = int(time.time() * 1000)
+    for stream in ("a", "b"):
+        logs.create_log_stream(logGroupName="/paged", logStreamName=stream)
+        # Five events share a millisecond, more than a page holds of them.
+        events = [{"timestamp": now + number // 5, "message": f"{stream}{number}"} for number in range(12)]
+        logs.put_log_events(logGroupName="/paged", logStreamName=stream, logEvents=events)
+    pages = list(logs.get_paginator("filter_log_events").paginate(logGroupName="/paged", PaginationConfig={"PageSize": 3}))
+    found = [event["message"] for page in pages for event in page["events"]]
+    assert len(pages) >= 8 and len(found) == 24 and len(set(found)) == 24
+    answer = logs.filter_log_events(logGroupName="/paged", filterPattern='"b1"', limit=2)
+    assert [event["message"] for event in answer["events"]] == ["b1", "b10"]
+    rest = logs.filter_log_events(logGroupName="/paged", filterPattern='"b1"', limit=2, nextToken=answer["nextToken"])
+    assert [event["message"] for event in rest["events"]] == ["b11"] and "nextToken" not in rest

@@ -11,9 +11,6 @@ use client::aws::Aws;
 use client::error::explain;
 use client::outputs::Outputs;
 
-/// The most lines of one answer of CloudWatch Logs.
-const PAGE: i32 = 10_000;
-
 /// How many log groups are read at once. CloudWatch Logs takes some five such requests a second of an account.
 const CONCURRENCY: usize = 4;
 
@@ -69,30 +66,37 @@ impl Lines {
     }
 
     async fn of_group(&self, group: &str, text: &str, period: Period) -> Result<Vec<Line>> {
-        // Text in quotes is what each pattern language of CloudWatch Logs takes.
-        let pattern = (!text.is_empty()).then(|| format!("\"{text}\""));
-        let (mut lines, mut from) = (Vec::new(), period.from);
-        loop {
-            let request =
-                self.client.filter_log_events().log_group_name(group).start_time(from).set_end_time(period.to).limit(PAGE);
-            let mut pages = request.set_filter_pattern(pattern.clone()).into_paginator().send();
-            let (mut count, mut last) = (0, from);
-            while let Some(page) = pages.next().await {
-                let page = page.map_err(explain(format!("reading the log `{group}`")))?;
-                count = page.events().len();
-                for event in page.events() {
-                    last = last.max(event.timestamp().unwrap_or_default());
-                    lines.extend(event.message().and_then(Line::read).map(|line| (event.timestamp().unwrap_or_default(), line)));
-                }
-            }
-            // A full page without a next token is how the local AWS says that there is more.
-            if count < PAGE as usize || last == from {
-                return Ok(lines.into_iter().map(|(_, line)| line).collect());
-            }
-            lines.retain(|(timestamp, _)| *timestamp < last);
-            from = last;
-        }
+        let mut lines = Vec::new();
+        let keep = |line: &str| {
+            lines.extend(Line::read(line));
+            Ok(())
+        };
+        each(&self.client, group, text, period, keep).await?;
+        Ok(lines)
     }
+}
+
+/// Gives `handle` each line of a log group in this time that holds this text, in the order of their times; every line for an empty
+/// text.
+///
+/// # Errors
+/// When CloudWatch Logs refuses, and those of `handle`.
+pub(crate) async fn each(
+    client: &Client,
+    group: &str,
+    text: &str,
+    period: Period,
+    mut handle: impl FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    // Text in quotes is what each pattern language of CloudWatch Logs takes.
+    let pattern = (!text.is_empty()).then(|| format!("\"{text}\""));
+    let request = client.filter_log_events().log_group_name(group).start_time(period.from).set_end_time(period.to);
+    let mut pages = request.set_filter_pattern(pattern).into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(explain(format!("reading the log `{group}`")))?;
+        page.events().iter().filter_map(|event| event.message()).try_for_each(&mut handle)?;
+    }
+    Ok(())
 }
 
 impl Line {

@@ -305,11 +305,11 @@ impl Second {
         let (login, aud) = (self.provider.login(), "cognito-identity.amazonaws.com:aud");
         let account = output("UserRoleArn")?.split(':').nth(4).context("an account")?;
         let arn = format!("arn:aws:iam::{account}:oidc-provider/{login}");
-        let partner = json!([login, format!("{arn}*")]);
+        let partner = [login, arn.clone(), format!("{arn}:*")];
         for (name, own, others) in [
-            ("UserRoleArn", json!(users), json!([staff, partner[0], partner[1]])),
-            ("StaffRoleArn", json!(staff), json!([users, partner[0], partner[1]])),
-            ("PartnerRoleArn", json!([login, arn, format!("{arn}:*")]), json!([users, staff])),
+            ("UserRoleArn", json!(users), json!([staff, partner[0], partner[1], partner[2]])),
+            ("StaffRoleArn", json!(staff), json!([users, partner[0], partner[1], partner[2]])),
+            ("PartnerRoleArn", json!(partner), json!([users, staff])),
         ] {
             let expected = json!({
                 "StringEquals": { aud: outputs.identity_pool_id },

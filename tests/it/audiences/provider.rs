@@ -24,6 +24,9 @@ pub(super) struct Provider {
     port: u16,
 }
 
+/// The path of its issuer. An issuer may have one, and that one holds what its ARN has before the issuer's name.
+const PATH: &str = "/oidc-provider/partner";
+
 impl Provider {
     /// A provider with a key of its own, whose documents are served until the process ends.
     pub(super) fn new() -> Result<Self> {
@@ -59,7 +62,7 @@ impl Provider {
 
     /// What the identity pool calls it in a login.
     pub(super) fn login(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}{PATH}", self.port)
     }
 
     /// A token that says this of its user, beside or in place of the usual. A null takes a claim away.
@@ -111,7 +114,7 @@ fn answer(connection: TcpStream, discovery: &str, keys: &str) -> Result<()> {
             break;
         }
     }
-    let (status, body) = match request.split(' ').nth(1) {
+    let (status, body) = match request.split(' ').nth(1).and_then(|it| it.strip_prefix(PATH)) {
         Some("/.well-known/openid-configuration") => ("200 OK", discovery),
         Some("/keys") => ("200 OK", keys),
         _ => ("404 Not Found", ""),

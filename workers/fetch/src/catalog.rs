@@ -7,6 +7,7 @@ use ::catalog::record;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Config;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_sdk_dynamodb::types::AttributeValue::{self, S};
 use aws_sdk_dynamodb::types::{Get, TransactGetItem};
 use domain::{ControlIdKey, MessageId, Record, Source, Status, SubmissionId, Timestamp};
@@ -140,6 +141,8 @@ impl CatalogReader {
         message_ids: &[MessageId],
     ) -> Result<Vec<Record>, StepError> {
         const OPERATION: &str = "dynamodb:TransactGetItems";
+        const TRIES: u32 = 3;
+        const BACKOFF: Duration = Duration::from_millis(20);
         if message_ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -147,16 +150,31 @@ impl CatalogReader {
             let get = Get::builder().table_name(&self.table).set_key(Some(::catalog::key(source, id))).build();
             get.map(|get| TransactGetItem::builder().get(get).build())
         };
-        let gets = message_ids.iter().map(get).collect::<Result<_, _>>();
-        let found = self
-            .client
-            .transact_get_items()
-            .set_transact_items(Some(gets.map_err(|_| StepError::InvalidInput { what: "a catalog key" })?))
-            .customize()
-            .config_override(Config::builder().credentials_provider(caller.clone()))
-            .send()
-            .await
-            .map_err(|error| StepError::from_sdk_as_caller(OPERATION, &error))?;
+        let gets: Vec<_> = message_ids
+            .iter()
+            .map(get)
+            .collect::<Result<_, _>>()
+            .map_err(|_| StepError::InvalidInput { what: "a catalog key" })?;
+        let mut tries = 1;
+        let found = loop {
+            let answer = self
+                .client
+                .transact_get_items()
+                .set_transact_items(Some(gets.clone()))
+                .customize()
+                .config_override(Config::builder().credentials_provider(caller.clone()))
+                .send()
+                .await;
+            match answer {
+                Ok(found) => break found,
+                // Somebody writes one of the records just now, which the SDK does not try again.
+                Err(error) if tries < TRIES && error.code() == Some("TransactionCanceledException") => {
+                    tokio::time::sleep(BACKOFF * tries).await;
+                    tries += 1;
+                }
+                Err(error) => return Err(StepError::from_sdk_as_caller(OPERATION, &error)),
+            }
+        };
         found.responses.unwrap_or_default().into_iter().filter_map(|it| it.item).filter(|it| !it.is_empty()).map(record).collect()
     }
 
@@ -365,7 +383,33 @@ impl Position {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::config::http::HttpResponse;
+    use aws_sdk_dynamodb::operation::transact_get_items::TransactGetItemsOutput;
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+
     use super::*;
+
+    #[tokio::test]
+    async fn records_that_are_just_written_are_asked_for_again_and_not_for_ever() {
+        let busy = || {
+            let body = r#"{"__type":"TransactionCanceledException","message":"SECRET"}"#;
+            HttpResponse::new(400.try_into().unwrap(), body.into())
+        };
+        for (times_busy, is_found) in [(2, true), (3, false)] {
+            let asked = mock!(Client::transact_get_items)
+                .sequence()
+                .http_response(busy)
+                .times(times_busy)
+                .output(|| TransactGetItemsOutput::builder().build())
+                .build();
+            let client = mock_client!(aws_sdk_dynamodb, RuleMode::Sequential, [&asked]);
+            let catalog = CatalogReader::new(client, "catalog".to_owned(), true);
+            let caller = Credentials::new("A", "B", None, None, "test");
+            let source = "general-hospital".parse().unwrap();
+            let found = catalog.get_many(&caller, &source, &[MessageId::of_canonical(b"MSH")]).await;
+            assert_eq!(found.is_ok(), is_found, "{found:?}");
+        }
+    }
 
     #[test]
     fn without_the_index_a_control_id_is_looked_for_among_the_arrivals() {

@@ -14,6 +14,7 @@ use domain::{MessageId, Source, Timestamp};
 use serde::Deserialize;
 
 use crate::operator::journal::log_group;
+use crate::operator::lines::{self, Period};
 use crate::output::Step;
 use client::aws::Aws;
 use client::error::explain;
@@ -22,8 +23,8 @@ use client::outputs::Outputs;
 /// The most events that are kept, some 512 MB. Beyond it an audit has to be of a shorter time.
 const MAX_EVENTS: usize = 32_000_000;
 
-/// The most lines of one answer.
-const PAGE: i32 = 10_000;
+/// The progress is shown after so many events.
+const SHOWN: usize = 10_000;
 
 /// The published events of a time.
 #[derive(Debug, Default)]
@@ -59,32 +60,18 @@ impl Events {
         let group = log_group(outputs, "Publish")?;
         let since_ms = kept_since(&client, &group, now).await?.max(from.map_or(0, Timestamp::as_millis));
         let mut events = Self { published: HashSet::new(), since_ms };
-        // Text in quotes is what each pattern language of CloudWatch Logs takes.
-        let pattern = match sources {
-            [source] => Some(format!("\"{source}\"")),
-            _ => None,
-        };
-        let mut from = since_ms;
-        loop {
-            let request = client.filter_log_events().log_group_name(&group).start_time(from).limit(PAGE);
-            let mut pages = request.set_filter_pattern(pattern.clone()).into_paginator().send();
-            let (mut count, mut last) = (0, from);
-            while let Some(page) = pages.next().await {
-                let page = page.map_err(explain(format!("reading the log `{group}`")))?;
-                count = page.events().len();
-                for event in page.events() {
-                    last = last.max(event.timestamp().unwrap_or_default());
-                    events.add(event.message().unwrap_or_default());
-                }
-                ensure!(events.len() <= MAX_EVENTS, "more than {MAX_EVENTS} events: audit a shorter time with --from");
+        // The log of one institute is found by its name.
+        let text = if let [source] = sources { source.as_str() } else { "" };
+        lines::each(&client, &group, text, Period { from: since_ms, to: None }, |line| {
+            events.add(line);
+            ensure!(events.len() <= MAX_EVENTS, "more than {MAX_EVENTS} events: audit a shorter time with --from");
+            if events.len().is_multiple_of(SHOWN) {
                 step.at(format!("{} events", events.len()));
             }
-            // A full page without a next token is how the local AWS says that there is more.
-            if count < PAGE as usize || last == from {
-                return Ok(events);
-            }
-            from = last;
-        }
+            Ok(())
+        })
+        .await?;
+        Ok(events)
     }
 
     fn add(&mut self, line: &str) {
@@ -110,7 +97,7 @@ impl Events {
 }
 
 /// The log of `dispatch`, which says how each execution ended. One that succeeded has published its event, so this is asked where the
-/// line of `publish` is missing: CloudWatch Logs may lose a line, and the local AWS does under load.
+/// line of `publish` is missing: CloudWatch Logs may lose a line.
 #[derive(Debug)]
 pub(super) struct Dispatched {
     client: Client,
@@ -154,22 +141,19 @@ impl Dispatched {
         if self.asked.fetch_add(1, Ordering::Relaxed) >= MAX_ASKED {
             return Ok(false);
         }
-        let request = self.client.filter_log_events().log_group_name(&self.group).filter_pattern(format!("\"{message_id}\""));
-        let request = request.start_time(ended_at.as_millis() - MINUTES).end_time(ended_at.as_millis() + 10 * MINUTES);
-        let mut pages = request.into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(explain(format!("reading the log `{}`", self.group)))?;
-            let is_it = |it: &Execution| {
-                it.submission_id.as_deref() == Some(submission_id)
-                    && it.message_id.as_ref() == Some(message_id)
-                    && it.outcome.as_deref() == Some(outcome)
-            };
-            let mut lines = page.events().iter().filter_map(|event| serde_json::from_str::<Batch>(event.message()?).ok());
-            if lines.any(|batch| batch.messages.iter().any(is_it)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let period = Period { from: ended_at.as_millis() - MINUTES, to: Some(ended_at.as_millis() + 10 * MINUTES) };
+        let is_it = |it: &Execution| {
+            it.submission_id.as_deref() == Some(submission_id)
+                && it.message_id.as_ref() == Some(message_id)
+                && it.outcome.as_deref() == Some(outcome)
+        };
+        let mut has = false;
+        lines::each(&self.client, &self.group, message_id.as_str(), period, |line| {
+            has |= serde_json::from_str::<Batch>(line).is_ok_and(|batch| batch.messages.iter().any(is_it));
+            Ok(())
+        })
+        .await?;
+        Ok(has)
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Plan {
     pub unknown: Option<String>,
 }
 
-/// Tells what [`super::deploy`] would do, stack by stack, reckoned with the outputs that the stacks have now. A large template is uploaded
+/// Tells what [`super::deploy`] would do, stack by stack, from the outputs that the stacks have now. A large template is uploaded
 /// for CloudFormation to read; nothing else is changed.
 ///
 /// # Errors

@@ -153,7 +153,7 @@ impl Stacks {
         step: &Step,
     ) -> Result<Option<ChangeSet>> {
         let name = stack.stack_name().unwrap_or_default();
-        let doing = || format!("reckoning the change of the stack `{name}`");
+        let doing = || format!("computing the changes of the stack `{name}`");
         let asked = self
             .client
             .create_change_set()
@@ -169,12 +169,12 @@ impl Stacks {
             .send()
             .await
             .map_err(explain(doing()))?;
-        let id = asked.id.context("AWS gives the change set no id")?;
+        let id = asked.id.context("AWS gave the change set no id")?;
         let described = within(DEADLINE, &doing(), async {
             loop {
                 let answer = self.client.describe_change_set().change_set_name(&id).send().await.map_err(explain(doing()))?;
                 match answer.status() {
-                    Some(ChangeSetStatus::CreatePending | ChangeSetStatus::CreateInProgress) => step.at("reckoning the change"),
+                    Some(ChangeSetStatus::CreatePending | ChangeSetStatus::CreateInProgress) => step.at("computing the changes"),
                     _ => return Ok(answer),
                 }
                 tokio::time::sleep(self.poll_interval).await;
