@@ -123,6 +123,46 @@ async fn a_message_over_mllp_is_stored() {
     assert_eq!(listed.lines().filter(|line| line.contains("\"stored\"")).count(), 3, "{listed}");
 }
 
+/// Mirth itself does not run here. What its destination sends and reads is in the channel.
+#[tokio::test]
+async fn the_destination_of_mirths_channel_understands_the_gateway() {
+    let channel = std::fs::read_to_string("../examples/interface-engines/mirth-channel.xml").unwrap();
+    let destination = channel.split_once("<destinationConnectors>").unwrap().1;
+    let text = |element: &str| {
+        let (_, rest) = destination.split_once(&format!("<{element}>")).unwrap_or_else(|| panic!("no {element}"));
+        rest.split_once(&format!("</{element}>")).unwrap().0
+    };
+    let bytes = |element: &str| const_hex::decode(text(element)).unwrap();
+    assert_eq!((text("queueEnabled"), text("validateResponse"), text("queueOnResponseTimeout")), ("true", "true", "true"));
+    // Of the response's transformer, the outbound half: what Mirth compares an answer with.
+    let (_, validation) = destination.rsplit_once("<responseValidationProperties").unwrap();
+    let (_, success) = validation.split_once("<successfulACKCode>").unwrap();
+    let success: Vec<_> = success.split_once('<').unwrap().0.split(',').collect();
+    assert!(validation.contains("<validateMessageControlId>true</"));
+
+    let person = Person::signed_in("mirth").await;
+    let mut gateway = Gateway::start(&person, &["--ask-after", "1"]);
+    let message = person.message("a.hl7", "DOE");
+    // Mirth decodes and encodes: each byte is one character of this set, and stays.
+    assert_eq!(text("charsetEncoding"), "ISO-8859-1");
+    let mut peer = TcpStream::connect(&gateway.address).unwrap();
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (begin, end) = (bytes("startOfMessageBytes"), bytes("endOfMessageBytes"));
+    peer.write_all(&[&begin, message.as_bytes(), &end].concat()).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(&end) {
+        let mut byte = [0];
+        peer.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    let acknowledgment: Vec<_> = answer.split('\r').find_map(|it| it.strip_prefix("MSA|")).unwrap().split('|').collect();
+    assert!(success.contains(&acknowledgment[0]), "{answer}");
+    assert_eq!(Some(acknowledgment[1]), message.split('|').nth(9), "{answer}");
+    gateway.until("spooled", 0);
+    gateway.stop();
+}
+
 #[tokio::test]
 async fn a_message_that_the_lake_has_lost_is_submitted_again() {
     let person = Person::signed_in("lost").await;

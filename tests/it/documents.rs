@@ -12,7 +12,7 @@ fn root() -> PathBuf {
 }
 
 /// All Rust below a folder, as one text.
-fn rust(folder: &Path) -> Result<String> {
+pub(crate) fn rust(folder: &Path) -> Result<String> {
     let mut text = String::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
         let path = entry?.path();

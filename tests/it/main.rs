@@ -30,6 +30,7 @@ mod contract;
 mod deduplicate;
 mod discard;
 mod documents;
+mod engines;
 mod enroll;
 mod envelopes;
 mod errors;
