@@ -1,5 +1,6 @@
 //! Character sets: what HL7 and HTTP call them, and how bytes are decoded without ever replacing one.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use encoding_rs::{
@@ -291,20 +292,29 @@ impl Charset {
         [UTF_8, SHIFT_JIS, EUC_JP].map(Self).into_iter().find(|it| it.decode(bytes).is_ok()).unwrap_or(self)
     }
 
-    /// Whether the beginning of a message shows that it is not in this set: it is UTF-16 and the message begins with a header of single
-    /// bytes, or the other way round.
+    /// Whether the beginning of a message shows that it is not in this set: it has the byte order mark of another one, or one of the two
+    /// is UTF-16 and the message begins with a header of single bytes, or the other way round.
     pub fn is_contradicted_by(self, message: &[u8]) -> bool {
-        let is_marked = Self::of_mark(message).is_some_and(Self::is_utf_16);
-        let is_wide = is_marked || utf_16_by_zero_bytes(message).is_some();
+        if Self::utf_16_of(message).is_some() {
+            return !self.is_utf_16();
+        }
+        let is_marked = Self::of_mark(message).is_some();
         if !self.is_utf_16() {
-            return is_wide;
+            return is_marked && self != Self::UTF_8;
         }
         let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x1c);
-        let begun = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
-        let start = begun.iter().position(|byte| !is_blank(byte)).unwrap_or(begun.len());
-        let header = begun.get(start..).unwrap_or_default();
-        !is_wide
-            && matches!(header, [b'M', b'S', b'H', next, ..] | [b'F' | b'B', b'H', b'S', next, ..] if next.is_ascii_punctuation())
+        let start = message.iter().position(|byte| !is_blank(byte)).unwrap_or(message.len());
+        let header = message.get(start..).unwrap_or_default();
+        let is_header =
+            matches!(header, [b'M', b'S', b'H', next, ..] | [b'F' | b'B', b'H', b'S', next, ..] if next.is_ascii_punctuation());
+        is_marked || is_header
+    }
+
+    /// UTF-16 of one of the two orders of bytes, if the beginning of a message shows it: by a byte order mark, or by the zero bytes in
+    /// the name of its first segment.
+    pub fn utf_16_of(message: &[u8]) -> Option<Self> {
+        let by_mark = Self::of_mark(message).filter(|it| it.is_utf_16());
+        by_mark.or_else(|| utf_16_by_zero_bytes(message).map(Self))
     }
 
     /// The name in the IANA registry.
@@ -338,14 +348,19 @@ impl Charset {
             _ => self.0,
         };
         let (skipped, bytes) = if self.is_utf_16() { without_narrow_framing(bytes) } else { (0, bytes) };
-        let undecodable = |offset| Undecodable::Byte { charset: Self(encoding), offset: skipped + offset };
+        let (bytes, idle) =
+            if encoding == ISO_2022_JP { without_idle_escapes(bytes) } else { (Cow::Borrowed(bytes), Vec::new()) };
+        let undecodable = |offset| {
+            let left_out = idle.iter().take_while(|before| **before <= offset).count() * ESCAPE_BYTES;
+            Undecodable::Byte { charset: Self(encoding), offset: skipped + offset + left_out }
+        };
         if encoding == UTF_8 {
-            return std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| undecodable(error.valid_up_to()));
+            return std::str::from_utf8(&bytes).map(str::to_owned).map_err(|error| undecodable(error.valid_up_to()));
         }
         let mut decoder = encoding.new_decoder_without_bom_handling();
         let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(bytes.len());
         let mut text = String::with_capacity(capacity);
-        match decoder.decode_to_string_without_replacement(bytes, &mut text, true) {
+        match decoder.decode_to_string_without_replacement(&bytes, &mut text, true) {
             (DecoderResult::InputEmpty, _) => Ok(text),
             (DecoderResult::Malformed(length, behind), read) => {
                 Err(undecodable(read.saturating_sub(usize::from(length) + usize::from(behind))))
@@ -409,6 +424,30 @@ fn without_narrow_framing(bytes: &[u8]) -> (usize, &[u8]) {
 
 /// What switches to another set (ISO 2022).
 const ESCAPE: u8 = 0x1b;
+
+/// An escape sequence of ISO-2022-JP (RFC 1468): ESC, one byte that says how many bytes a character has, and one that names the set.
+const ESCAPE_BYTES: usize = 3;
+
+/// ISO-2022-JP without the escape sequences that another one follows at once, and for each of them how many bytes were kept before it.
+/// Senders that encode a text piece by piece write such sequences, which ISO 2022 allows and the decoder of the WHATWG refuses
+/// (Encoding Standard, "ISO-2022-JP decoder", the output flag).
+fn without_idle_escapes(bytes: &[u8]) -> (Cow<'_, [u8]>, Vec<usize>) {
+    let is_escape = |at: usize| matches!(bytes.get(at..at + ESCAPE_BYTES), Some([ESCAPE, b'(' | b'$', _]));
+    let mut idle: Vec<usize> = memchr::memchr_iter(ESCAPE, bytes).collect();
+    idle.retain(|&at| is_escape(at) && is_escape(at + ESCAPE_BYTES));
+    if idle.is_empty() {
+        return (Cow::Borrowed(bytes), idle);
+    }
+    let mut kept = Vec::with_capacity(bytes.len());
+    let mut read = 0;
+    for at in &mut idle {
+        kept.extend_from_slice(bytes.get(read..*at).unwrap_or_default());
+        read = *at + ESCAPE_BYTES;
+        *at = kept.len();
+    }
+    kept.extend_from_slice(bytes.get(read..).unwrap_or_default());
+    (Cow::Owned(kept), idle)
+}
 
 #[derive(Clone, Copy)]
 enum MshCharset {

@@ -191,7 +191,9 @@ impl<'a> Piece<'a> {
 
     /// Its MSH, as far as an acknowledgment repeats it. There is one for any bytes.
     pub fn header(&self) -> AckHeader {
-        AckHeader::of_received(self.bytes, self.charset().unwrap_or(Charset::UTF_8))
+        // If the named set cannot be right, the sender still learns from its own header which message is refused.
+        let charset = self.charset().or_else(|_| Charset::of_message(self.bytes));
+        AckHeader::of_received(self.bytes, charset.unwrap_or(Charset::UTF_8))
     }
 
     /// Its bytes with their charset, which share the body's memory.

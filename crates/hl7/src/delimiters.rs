@@ -4,7 +4,7 @@ use domain::Er7;
 use domain::catalog::{Problem, SegmentId};
 
 /// MSH-1 and MSH-2 (HL7 2.5.1 §2.15.9.1-2). A message without a component, repetition, escape or subcomponent character has no such
-/// parts. `^~&` is read as `^~\&`.
+/// parts. `^~&` is read as `^~\&`, and `^~&#` as `^~\&#`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delimiters {
     /// MSH-1, usually `|`.
@@ -123,10 +123,10 @@ impl Delimiters {
     }
 }
 
-/// Whether an escape character is missing from MSH-2: `^~&`. Software that writes `"^~\&"` in a language in which a backslash
-/// escapes the next character sends it so. Nobody has chosen `&` to escape with.
+/// Whether an escape character is missing from MSH-2: `^~&`, or `^~&#` with the truncation character of 2.7. Software that writes
+/// `"^~\&"` in a language in which a backslash escapes the next character sends it so. Nobody has chosen `&` to escape with.
 pub(crate) fn has_lost_its_backslash(encoding: &[char]) -> bool {
-    matches!(encoding, [component, repetition, '&'] if *component != '\\' && *repetition != '\\')
+    matches!(encoding, [component, repetition, '&'] | [component, repetition, '&', '#'] if *component != '\\' && *repetition != '\\')
 }
 
 /// MSH-1 and each of MSH-2 can be any character that no value is made of.
@@ -183,6 +183,7 @@ mod tests {
     #[test]
     fn a_lost_backslash_is_put_back() {
         assert_eq!(of("MSH|^~&|A"), of("MSH|^~\\&|A"));
+        assert_eq!(of("MSH|^~&#|A"), of("MSH|^~\\&#|A"));
         assert_eq!(of("MSH|%!&|A").map(|it| (it.component, it.escape, it.subcomponent)), Ok((Some('%'), Some('\\'), Some('&'))));
         assert_eq!(of("MSH|\\~&|A").map(|it| it.escape), Ok(Some('&')), "the backslash has another task here");
         assert_eq!(of("MSH\\^~&\\A").map(|it| it.escape), Ok(Some('&')));

@@ -301,6 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn a_message_in_another_character_set_than_its_feeds_is_refused_by_its_control_id() {
+        let message = format!("{MSH}77|P|2.5.1\rPID|1||7||MÜLLER\r");
+        let wide: Vec<u8> = message.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for content in [wide, format!("\u{feff}{message}").into_bytes()] {
+            let (answerable, content) = Answerable::of(content, Charset::for_label("iso-8859-1"));
+            let complaint = content.unwrap_err();
+            let (verdicts, ids) =
+                (answerable.settle(&[ReasonedVerdict::Never(complaint)]), ControlIds::new(1_700_000_000_000));
+            let answer = answerable.application(&verdicts, &ids).unwrap();
+            // Without the zero bytes of UTF-16.
+            let answer: String = answer.iter().filter(|&&byte| byte != 0).map(|&byte| char::from(byte)).collect();
+            assert_eq!(codes(&answer), [("AE", "77")], "{answer}");
+        }
+    }
+
+    #[test]
     fn only_an_application_acknowledgment_waits_for_the_outcome() {
         let waits = |kind: &str, msh_15_16: &str| {
             let message = format!("MSH|^~\\&|A|B|C|D|1||{kind}|7|P|2.5.1|||{msh_15_16}\rPID|1\r");

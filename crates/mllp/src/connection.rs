@@ -30,9 +30,6 @@ const READ_BYTES: usize = 16 * 1024;
 /// A peer that sends so many bytes outside of frames speaks something else.
 const MAX_STRAY_BYTES: usize = 64 * 1024;
 
-/// An FS ends a frame when nothing follows it for this long.
-const SILENCE: Duration = Duration::from_millis(500);
-
 /// When a connection is closed with bytes unread, the system resets it, and an answer that is on its way may be lost. So the peer has
 /// this long to close first.
 const LINGER: Duration = Duration::from_secs(1);
@@ -200,7 +197,7 @@ impl Service {
                 // Bytes outside of frames, and a frame that comes byte by byte, make no deadline longer.
                 let until = if frames.is_within() {
                     let frame_until = *frame_until.get_or_insert_with(|| Instant::now() + self.limits.frame);
-                    if frames.is_behind_end() { frame_until.min(Instant::now() + SILENCE) } else { frame_until }
+                    frames.silence().map_or(frame_until, |silence| frame_until.min(Instant::now() + silence))
                 } else {
                     idle_until
                 };

@@ -110,11 +110,13 @@ fn json_message(body: Sent) -> Result<Named, Refusal> {
 }
 
 fn er7_message(body: Sent, label: Option<&str>) -> Result<Named, Refusal> {
+    let named = label.map(charset).transpose()?;
     match body {
-        Sent::Bytes(bytes) => Ok((bytes, label.map(charset).transpose()?)),
+        Sent::Bytes(bytes) => Ok((bytes, named)),
         // What was not UTF-8 is lost before it reaches us; better refused than stored with holes.
         Sent::Text(text) if text.contains(char::REPLACEMENT_CHARACTER) => Err(Refusal::NotUtf8),
-        Sent::Text(text) => Ok((text.into_bytes(), Some(Charset::UTF_8))),
+        // The bytes are as they were sent.
+        Sent::Text(text) => Ok((text.into_bytes(), named.or(Some(Charset::UTF_8)))),
     }
 }
 
@@ -191,6 +193,8 @@ mod tests {
         check(post_json(&json!({ "msg": base64(b"MSH|\xff"), "encoding": "utf-8" })), 400, "byte 4 ");
         check(post("application/hl7-v2; charset=shift_jis", &base64(b"MSH|\x81\x20"), true), 400, "byte 4 ");
         check(post("text/plain", "MSH|\u{fffd}", false), 400, "UTF-8");
+        check(post("text/plain; charset=iso-8859-1", "MSH|\u{fffd}", false), 400, "application/hl7-v2");
+        check(post("text/plain; charset=foo", ER7, false), 400, "the encoding is not known");
     }
 
     #[test]

@@ -238,6 +238,8 @@ fn a_charset_that_the_bytes_contradict_is_known() {
         (latin_1, b"\xff\xfeM\0", true),
         (latin_1, text.as_bytes(), false),
         (Charset::UTF_8, b"\xef\xbb\xbfMSH|", false),
+        (latin_1, b"\xef\xbb\xbfMSH|", true),
+        (Charset(UTF_16LE), b"\xef\xbb\xbfMSH|", true),
         (Charset::UTF_8, b"", false),
     ] {
         assert_eq!(charset.is_contradicted_by(bytes), expected, "{charset:?} {bytes:?}");
@@ -272,4 +274,21 @@ proptest! {
         }
         let _ = Charset::of_message(&bytes);
     }
+}
+
+#[test]
+fn an_escape_that_another_one_follows_at_once_switches_to_nothing() {
+    let iso_2022_jp = Charset(ISO_2022_JP);
+    for (bytes, expected) in [
+        (&b"A^\x1b$B4A\x1b(B\x1b$B;z\x1b(B"[..], Some("A^漢字")),
+        (b"A\x1b$B\x1b(BB", Some("AB")),
+        (b"A\x1b(J\x1b$B4A\x1b(BB", Some("A漢B")),
+        (b"A\x1b(B\x1b(B\x1b(BC", Some("AC")),
+        (b"A\x1b(B\x1b$", None),
+    ] {
+        assert_eq!(iso_2022_jp.decode(bytes).ok().as_deref(), expected, "{bytes:?}");
+    }
+    // Offsets are those of the bytes as they came.
+    let damaged = b"A\x1b(B\x1b(BB\x1b$B\x1b(BC\xff";
+    assert_eq!(iso_2022_jp.decode(damaged), Err(Undecodable::Byte { charset: iso_2022_jp, offset: 15 }));
 }
