@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # awscli 1.46.3, `aws sqs send-message --message-body file://message.hl7`: every CR arrives as LF.
 #
-# `file://` opens the file as text, and Python then turns CR and CRLF into LF. HL7v2 segments end with CR and nothing else, so what is
-# queued or published (sqs, sns, stepfunctions, and every other text parameter) is no message by the standard, and its hash differs from
-# that of the file. It stays unseen in tests, because receivers that take LF for a segment's end read it. `fileb://` is for binary
+# `file://` opens the file as text, and Python then turns CR and CRLF into LF. HL7v2 segments end with CR and nothing else, so the
+# text that is queued or published (sqs, sns, stepfunctions, and every other text parameter) is no message by the standard, and its hash
+# differs from that of the file. Tests do not notice it, because receivers that accept LF as a segment's end can read it. `fileb://` is for binary
 # parameters and is refused here. Base64 on the command line, or an SDK, keeps the bytes.
 set -euo pipefail
 folder="$(mktemp -d)"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# curl 7.88.1 (Debian 12), `curl -d @message.hl7`: the server gets MSH and nothing behind it.
+# curl 7.88.1 (Debian 12), `curl -d @message.hl7`: the server gets MSH and nothing after it.
 #
-# `-d @FILE` is how most examples on the web post a file. curl means form data by it: its manual says that line ends are stripped. In
-# an HL7v2 file every segment ends with CR, and of text that has no LF this curl drops all that follows the first CR. The patient
-# and the results are gone, what is left is a well-formed message of one segment, and most receivers accept it. A file whose
-# lines end with LF arrives as one long MSH segment instead. `--data-binary @FILE` sends the bytes of the file.
+# Most examples on the web post a file with `-d @FILE`. For curl this means form data, and its manual says that line
+# ends are stripped. In an HL7v2 file every segment ends with CR. If a text has no LF, this curl drops everything
+# after the first CR. The patient and the results are gone. The rest is a well-formed message of one segment, and most
+# receivers accept it. A file whose lines end with LF arrives as one long MSH segment instead. `--data-binary @FILE`
+# sends the bytes of the file.
 #
-# curl is the system's, since no registry pins it; another version may differ, and the script then says so.
+# curl is the system's, since no registry pins it. Another version may differ, and the script then says so.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'kill "${server:-}" 2>/dev/null || true; rm -rf "$folder"' EXIT

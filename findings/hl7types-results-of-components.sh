@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # hl7types 0.9.5, `encode_er7(decode_er7(text))`: a coded result comes out as one word with escaped delimiters.
 #
-# The type of OBX-5 stands in OBX-2. This package takes every OBX-5 for a text: what it writes again has `\S\` where `^` was, so that
-# `3092008^Staphylococcus aureus^SCT` is one component, a titer `^1^:^128` has no numbers and an embedded PDF no data. Numbers and texts without
-# components are right, so a glucose in a test shows nothing. A receiver finds a well-formed message whose codes are gone. Segments of
-# a site (Z) and fields past the standard are left out, which the last line shows.
+# OBX-2 names the type of OBX-5. This package treats every OBX-5 as a text. Its output has `\S\` where `^` was, so
+# `3092008^Staphylococcus aureus^SCT` becomes one component, a titer `^1^:^128` has no numbers, and an embedded PDF no
+# data. Numbers and texts without components are right, so a test with a glucose shows nothing. The receiver gets a
+# well-formed message whose codes are gone. The package also leaves out segments of a site (Z) and fields beyond the
+# standard, as the last line shows.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT

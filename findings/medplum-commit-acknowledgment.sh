@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# @medplum/hl7 5.0.10, Hl7Client.sendAndWait: the promise never resolves with a commit acknowledgment, not even for a message that asks
-# for that one alone.
+# @medplum/hl7 5.0.10, Hl7Client.sendAndWait: the promise never resolves with a commit acknowledgment, not even for a
+# message that asks only for that one.
 #
-# MSH-15 `AL` and MSH-16 `NE` ask for CA and for no application acknowledgment (HL7 2.5.1 §2.9.3), so CA is all that a correct receiver
-# sends. The client waits for another code, and without a time-out of its own (there is none by default) forever. A receiver that answers
-# original mode with CA, as some engines do, looks dead to it.
+# MSH-15 `AL` and MSH-16 `NE` ask for CA and for no application acknowledgment (HL7 2.5.1 §2.9.3), so a correct
+# receiver sends only CA. The client waits for another code, and it waits forever, because it has no time-out by
+# default. A receiver that answers original mode with CA, as some engines do, looks dead to it.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # @medplum/core 5.0.10: 7 milliseconds are written as `.7`, and `.1234` is read as 1.234 seconds.
 #
-# HL7's time stamp has a decimal fraction of a second (YYYYMMDDHHMMSS.S[S[S[S]]], 2.5.1 §2.A.22): `.7` is 700 ms. `formatHl7DateTime`, which also
-# writes MSH-7 of acknowledgments, puts the milliseconds behind the point without zeros before them, so nine of ten times below 100 ms are
-# later than they were, and what was measured first can sort last. `parseHl7DateTime` reads the digits as a number of milliseconds, so the
-# two agree with each other (a round trip shows nothing), and with nobody else: four digits, which the standard has, even move the second.
+# HL7's time stamp has a decimal fraction of a second (YYYYMMDDHHMMSS.S[S[S[S]]], 2.5.1 §2.A.22): `.7` is 700 ms.
+# `formatHl7DateTime`, which also writes MSH-7 of acknowledgments, writes the milliseconds after the point without
+# leading zeros. So nine of ten times below 100 ms become later, and an earlier measurement can sort last.
+# `parseHl7DateTime` reads the digits as a number of milliseconds, so the two agree with each other (a round trip
+# shows nothing), and with no other program. Four digits, which the standard allows, even change the second.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT

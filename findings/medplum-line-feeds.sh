@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# @medplum/core 5.0.10, `Hl7Message.parse(text).toString()`: a line feed in a report comes out as the end of a segment.
+# @medplum/core 5.0.10, `Hl7Message.parse(text).toString()`: a line feed in a report comes out as the end of a
+# segment.
 #
-# Bare line feeds within OBX-5 are content (only CR ends a segment, 2.5.1 §2.5.4), and senders of reports write them. Here a LF cuts the segment
-# when it is read, and is written as CR: the second line of the report is a segment of its own name, and OBX-11, the status of
-# the result, has moved into it. After one hop the damage cannot be told from what the sender wrote, because every line end
-# is CR by then. simple-hl7 3.3.0, shown beside it, gives the message back as it came.
+# Bare line feeds within OBX-5 are content (only CR ends a segment, 2.5.1 §2.5.4), and senders of reports write them.
+# Here the parser ends the segment at a LF, and the writer puts a CR there. The second line of the report becomes a
+# segment with a name of its own, and OBX-11, the status of the result, has moved into it. After one hop nobody can
+# tell the damage from the sender's text, because every line end is a CR by then. simple-hl7 3.3.0, shown for
+# comparison, returns the message unchanged.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT

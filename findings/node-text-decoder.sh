@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Node's `TextDecoder`: windows-1252 is Latin-1 in Node 20, and EUC-KR is not the web's in Node 26 either.
 #
-# Both names stand in MSH-18, and both decoders are specified byte by byte (WHATWG Encoding Standard, as in browsers and encoding_rs). In Node 20
-# the byte 80 of windows-1252 is U+0080, an invisible control, and no euro sign; quotation marks and dashes, which word processors put into
-# reports, are lost like it. In EUC-KR none of the 8,822 syllables is read that Korean programs write beyond KS X 1001: 2,349 of them become a
-# control and a letter although `fatal: true` is meant to refuse what is not of the set, the others are refused. The text
-# differs from what other systems of the hospital read, its hash too, and nothing is reported.
+# MSH-18 names both sets, and both decoders are specified byte by byte (WHATWG Encoding Standard, as in browsers and
+# encoding_rs). In Node 20 the byte 80 of windows-1252 is U+0080, an invisible control, and no euro sign. Quotation
+# marks and dashes, which word processors put into reports, are lost in the same way. EUC-KR reads none of the 8,822
+# syllables that Korean programs write beyond KS X 1001: 2,349 of them become a control and a letter although `fatal:
+# true` should refuse bytes outside the set, and the others are refused. The text differs from that of other systems
+# in the hospital, and so does its hash. Nothing is reported.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Python's codec `euc_kr`: one syllable is written in eight bytes, which others read as four letters.
 #
-# MSH-18 `KS X 1001` is EUC-KR. KS X 1001 has 2,350 of the 11,172 Hangul syllables. Of the others Python's codec writes the standard's rare
-# long form, a filler and three letters (8 bytes), and reads it back as one syllable, so a round trip in Python shows nothing. Decoders
-# of the WHATWG Encoding Standard (browsers, Rust's encoding_rs), Node and Python's own `cp949` read the same bytes as four characters, a filler
-# and three loose letters: a name that looks nearly right, is not found by a search and has another hash. No error on either
-# side. Korean programs write such syllables in two bytes (code page 949), which `euc_kr` refuses: `cp949` is the codec to use.
+# MSH-18 `KS X 1001` is EUC-KR. KS X 1001 has 2,350 of the 11,172 Hangul syllables. For the others, Python's codec
+# writes the standard's rare long form, a filler and three letters (8 bytes), and reads it back as one syllable, so a
+# round trip in Python shows nothing. Decoders of the WHATWG Encoding Standard (browsers, Rust's encoding_rs), Node
+# and Python's own `cp949` read the same bytes as four characters, a filler and three loose letters. The name looks
+# nearly right, but a search does not find it, and its hash differs. Neither side reports an error. Korean programs
+# write such syllables in two bytes (code page 949), which `euc_kr` refuses: `cp949` is the codec to use.
 set -euo pipefail
 name='똠'
 python3 -c 'import platform; print("Python", platform.python_version())'

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# hl7 0.4.5 (python-hl7): `parse_batch` and `parse_file` join the lines of a text. "Take 1<LF>0.5 mg" becomes "Take 10.5 mg".
+# hl7 0.4.5 (python-hl7): `parse_batch` and `parse_file` join the lines of a text. "Take 1<LF>0.5 mg" becomes "Take
+# 10.5 mg".
 #
-# In HL7v2 a bare line feed within a field is content (only CR ends a segment, 2.5.1 §2.5.4), and `hl7.parse` keeps it. The functions
-# for batches first take the text apart with `splitlines`, which also cuts at LF, VT, FF, and strip each piece of blanks and line ends before they
-# put the message together again. So the same message has another text when it comes in a batch: words run together, and so do
-# numbers. A report that is read rightly by itself is wrong in the nightly file.
+# In HL7v2 a bare line feed within a field is content (only CR ends a segment, 2.5.1 §2.5.4), and `hl7.parse` keeps
+# it. The functions for batches first split the text with `splitlines`, which also cuts at LF, VT and FF. They strip
+# blanks and line ends from each piece, and then join the pieces. So the same message has another text when it comes
+# in a batch: words run together, and so do numbers. A report that is right by itself is wrong in the nightly file.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT

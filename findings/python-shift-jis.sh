@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Python's codec `shift_jis` refuses 髙橋, a common family name, and reads a range's dash as another character than everybody else.
+# Python's codec `shift_jis` refuses 髙橋, a common family name, and reads a range's dash as another character than
+# everybody else.
 #
-# MSH-18 `ISO IR13` is Shift_JIS. What hospitals' systems write under that name is code page 932, which has some 400 characters more, among them
-# 髙 and 﨑 of family names and ① of reports; the WHATWG Encoding Standard (browsers, Node, Rust's encoding_rs) reads Shift_JIS so. Python's
-# `shift_jis` has the bare standard: it refuses them, and where it does not refuse, 81 60 (the dash in `4.0～9.0`) is U+301C and not U+FF5E, 81 7C
-# (a minus) is U+2212 and not U+FF0D. So a reference range of one system does not equal that of the other. `cp932` agrees with the web.
+# MSH-18 `ISO IR13` is Shift_JIS. Under that name hospitals' systems write code page 932, which has some 400
+# characters more, among them 髙 and 﨑 of family names and ① of reports. The WHATWG Encoding Standard (browsers, Node,
+# Rust's encoding_rs) reads Shift_JIS in that way. Python's `shift_jis` has the bare standard and refuses them. Where
+# it does not refuse, 81 60 (the dash in `4.0～9.0`) is U+301C and not U+FF5E, and 81 7C (a minus) is U+2212 and not
+# U+FF0D. So a reference range of one system does not equal that of the other. `cp932` agrees with the web.
 set -euo pipefail
 python3 -c 'import platform; print("Python", platform.python_version())'
 echo "Node $(node --version)"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # requests 2.34.2 with charset-normalizer 3.5.3, `response.text`: a Spanish name in UTF-8 is read as Korean.
 #
-# An answer in application/hl7-v2 whose Content-Type has no charset is UTF-8, or MSH-18 says what it is in. requests guesses from the
-# bytes instead. An ER7 message is nearly all ASCII, so the guess rests on a letter or two: GARCÍA^JOSÉ in UTF-8 becomes GARC횒A^JOS횋
-# (CP949), and GARCĂŤA^JOSĂ‰ (windows-1250) when MSH-18 is filled; MÜLLER in ISO 8859-1 becomes M軩LER (Big5). Nothing fails. Other names
-# are read rightly, so a test with one umlaut proves nothing. Readers decode `response.content`; servers always send a charset.
+# If an answer in application/hl7-v2 has no charset in its Content-Type, it is UTF-8, or MSH-18 names its character
+# set. requests guesses from the bytes instead. An ER7 message is nearly all ASCII, so the guess rests on a letter or
+# two: GARCÍA^JOSÉ in UTF-8 becomes GARC횒A^JOS횋 (CP949), and GARCĂŤA^JOSĂ‰ (windows-1250) when MSH-18 is filled;
+# MÜLLER in ISO 8859-1 becomes M軩LER (Big5). Nothing fails. Other names are right, so a test with one umlaut proves
+# nothing. Readers should decode `response.content`; servers should always send a charset.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # serde 1.0.229: an unreadable member of a flattened `Option<T>` is no error. The whole `T` silently becomes `None`.
 #
-# `#[serde(flatten)] facts: Option<Facts>` looks like "all of these members, or none of them". With one member of a wrong type (or a
-# value that an enum does not know) the other members are dropped too, and the record reads as one without facts. The same member in an
-# `Option<Facts>` that is not flattened is an error. A reader must therefore check by itself whether a member was there:
-# `record` in `crates/catalog` does, since a stored message must not look like one that was never stored.
+# `#[serde(flatten)] facts: Option<Facts>` looks like "all of these members, or none of them". If one member has a
+# wrong type (or a value that an enum does not know), the other members are dropped too, and the record reads as one
+# without facts. The same member in an `Option<Facts>` that is not flattened is an error. A reader must therefore
+# check by itself whether a member was there. `record` in `crates/catalog` does so, since a stored message must not
+# look like one that was never stored.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT

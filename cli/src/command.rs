@@ -65,7 +65,7 @@ pub(crate) struct DeploymentArgs {
 }
 
 impl DeploymentArgs {
-    /// Whether one was named, the local one included.
+    /// Whether the command line names a deployment; `--local` counts.
     pub(crate) fn is_named(&self) -> bool {
         self.local || self.stack.is_some()
     }
@@ -122,7 +122,7 @@ pub(crate) fn confirm(output: &Output, yes: bool, question: &str) -> Result<()> 
     Ok(())
 }
 
-/// Warns of institutes that other programs may mix up, because their names do not look like texts.
+/// Warns about institutes' names that other programs may read as a number, a date or the like.
 pub(crate) fn warn_of_names<'a>(output: &Output, institutes: impl IntoIterator<Item = &'a Source>) {
     let mut names: Vec<_> = institutes.into_iter().filter_map(|it| Some((it.as_str(), it.is_taken_for()?))).collect();
     names.sort_unstable();

@@ -25,10 +25,10 @@ struct Settings {
     concurrency: Option<u8>,
 }
 
-/// The command line, with the settings of the file in place of the built-in ones.
+/// The command line, with the settings of the file as its defaults.
 ///
 /// # Errors
-/// When the file is there and cannot be read, or says something that there is not.
+/// When the file exists and cannot be read, or has an unknown setting.
 pub(crate) fn command() -> Result<clap::Command> {
     let settings = read()?;
     let texts = [
@@ -47,7 +47,7 @@ fn with_defaults(command: clap::Command, given: &[(&str, String)]) -> clap::Comm
     let command = command.mut_args(|arg| {
         let variable = arg.get_env().and_then(|name| name.to_str()).unwrap_or_default();
         match given.iter().find(|(name, _)| *name == variable) {
-            // For as long as the process, which has one command line.
+            // clap wants a text that lives as long as the process, and a process has one command line.
             Some((_, value)) => arg.default_value(&*value.clone().leak()),
             None => arg,
         }

@@ -39,12 +39,12 @@ impl Termination for ExitCode {
     }
 }
 
-/// What is wrong with a command line, in one sentence. The process then ends with [`ExitCode::Usage`].
+/// The mistake in a command line, in one sentence. The process then ends with [`ExitCode::Usage`].
 #[derive(Debug)]
 pub(crate) struct Misused(String);
 
 impl Misused {
-    /// `sentence` tells a person what cannot be asked for, and what can.
+    /// `sentence` tells a person which request is impossible, and what to ask for instead.
     pub(crate) fn because(sentence: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Self(sentence.into()))
     }

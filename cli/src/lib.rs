@@ -126,11 +126,11 @@ enum Command {
     Man(command::man::Args),
 }
 
-/// Reads the command line, the environment and the settings of `$XDG_CONFIG_HOME/sluice/config.toml`. What cannot be read is printed
-/// here, and so is what `--help` asks for.
+/// Reads the command line, the environment and the settings of `$XDG_CONFIG_HOME/sluice/config.toml`. Prints mistakes in them,
+/// and the answer to `--help`, by itself.
 ///
 /// # Errors
-/// How the process should end instead.
+/// The exit code, if the process should end without running a command.
 pub fn parse() -> Result<Cli, ExitCode> {
     let in_json = std::env::args_os().any(|argument| argument == "--json");
     let command = config::command().map_err(|error| {

@@ -46,7 +46,7 @@ pub const STACK: &str = "sluice";
 /// The region the local AWS says it is.
 pub const REGION: &str = "us-east-1";
 
-/// Where a page in the browser of this machine may come from to use the local system: `sluice console` serves one there.
+/// The one web origin whose pages may use the local system: `sluice console` serves its page there.
 pub const ALLOWED_ORIGIN: &str = "http://localhost:8080";
 
 /// Template parameters that make sense only here: signing in with a password alone, short waits, no more executions at
@@ -66,7 +66,7 @@ const PARAMETERS: [(&str, &str); 12] = [
     ("LogoutUrls", "http://localhost:8080/"),
 ];
 
-/// The template parameter with the address that answers name. The local API has no host name of its own.
+/// The template parameter with the base address for the links in answers. The local API has no host name of its own.
 const PUBLIC_URL: &str = "PublicUrl";
 
 /// Which authorizer lets users in: the template parameter `Authorization`.
@@ -79,13 +79,13 @@ pub enum Authorization {
 }
 
 impl Authorization {
-    /// The variable that says which, for tests and benchmarks as for the command line.
+    /// The environment variable that chooses the authorizer, for tests and benchmarks as for the command line.
     pub const VARIABLE: &str = "SLUICE_AUTHORIZATION";
 
-    /// What [`Authorization::VARIABLE`] says, or unified.
+    /// The authorizer that [`Authorization::VARIABLE`] names, by default unified.
     ///
     /// # Panics
-    /// When it says something else: a run of the tests must not be of the other one unnoticed.
+    /// When the variable has another value: a test run must not use the wrong authorizer unnoticed.
     fn of_environment() -> Self {
         let Some(named) = std::env::var_os(Self::VARIABLE) else { return Self::Unified };
         let known = [Self::Unified, Self::Jwt].into_iter().find(|it| named == it.name());
@@ -93,7 +93,7 @@ impl Authorization {
         known.expect("SLUICE_AUTHORIZATION is unified or jwt")
     }
 
-    /// As the parameter and the output of the API stack have it.
+    /// Its value in the parameter and in the output of the API stack.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -112,7 +112,7 @@ pub struct UpOptions {
     pub authorization: Authorization,
     /// Whether a local AWS that does not answer is stopped, with all its messages, instead of waited for.
     pub replace: bool,
-    /// Who is told how far it is; nobody by default.
+    /// Shows the progress; by default it shows nothing.
     pub reporter: Reporter,
 }
 
@@ -127,25 +127,25 @@ impl Default for UpOptions {
     }
 }
 
-/// What `local status` says.
+/// The answer of `local status`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalStatus {
     /// Whether the local AWS runs and answers.
     pub running: bool,
-    /// Its process, and process group. There although `running` is false: it runs and does not answer.
+    /// The id of its process, and of its process group. If `running` is false, the process lives and does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// Where MiniStack and the workers write to.
     pub log_file: PathBuf,
     /// Where [`Outputs`] are kept.
     pub outputs_file: PathBuf,
-    /// Where everything is; without the users, whose passwords are in the file only.
+    /// Addresses and names of the deployment, without the users: their passwords are in the file only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Outputs>,
 }
 
-/// What is remembered of the running system.
+/// The stored state of the running system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct State {
@@ -224,7 +224,7 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
     if let Some(outputs) = &known {
         parameters.insert(PUBLIC_URL.to_owned(), outputs.api_url.clone());
     }
-    // A developer's change of a template replaces what it has to: the data here is made up.
+    // A changed template may replace any resource here: the data is made up.
     let mut deployment = Options { stack: STACK.to_owned(), parameters, allow_replacement: true, ..Options::default() };
     let sources = Sources::read(&workspace, packages)?;
 
@@ -284,8 +284,8 @@ async fn emulator(workspace: &Workspace, files: &Files, replace: bool, reporter:
     Ok(state)
 }
 
-/// Whether the local AWS is there and answers. One that is there and silent has work to do, and all messages: it is waited for,
-/// for as long as `limit`, unless the caller wants another one in its place.
+/// Whether the local AWS is there and answers. A silent one is busy, and it holds all messages. So this function waits for it, up
+/// to `limit`, unless the caller wants to replace it.
 async fn keeps(emulator: &Emulator, replace: bool, limit: Duration, reporter: &Reporter) -> Result<bool> {
     let began = tokio::time::Instant::now();
     let mut waiting: Option<Step> = None;
@@ -319,10 +319,10 @@ async fn keeps(emulator: &Emulator, replace: bool, limit: Duration, reporter: &R
     }
 }
 
-/// Stops the local system, with every process it started. Says whether it ran. Its messages are gone then.
+/// Stops the local system, with every process that it started. Says whether it ran. Its messages are gone then.
 ///
 /// # Errors
-/// When something of it could not be stopped.
+/// When one of its processes could not be stopped.
 pub async fn down(reporter: &Reporter) -> Result<bool> {
     let workspace = Workspace::find().await?;
     let files = Files::new(&workspace);
@@ -378,10 +378,10 @@ pub async fn status() -> Result<LocalStatus> {
     })
 }
 
-/// Where the running local system is, users and all.
+/// The outputs of the running local system, with its users.
 ///
 /// # Errors
-/// When it does not run, or was never deployed whole.
+/// When it does not run, or its deployment never finished.
 pub async fn running() -> Result<Outputs> {
     let workspace = Workspace::find().await?;
     let files = Files::new(&workspace);
@@ -423,7 +423,7 @@ mod tests {
 
         let found = files.read_state().unwrap().emulator;
         assert!(found.is_healthy().await);
-        // Another process that now has its id, or another server on its port, is not it.
+        // A process that later got the same id, or another server on its port, does not count.
         assert!(!Emulator { started: "earlier".to_owned(), ..found.clone() }.is_healthy().await);
         assert!(!Emulator { port: 1, ..found.clone() }.is_healthy().await);
 
@@ -435,8 +435,8 @@ mod tests {
         std::fs::remove_dir_all(elsewhere).unwrap();
     }
 
-    /// A process that lives, and what stands at its port: answers are left out `silent` times, the first of them by saying
-    /// nothing for as long as anybody waits.
+    /// A living process, and a server at its port that leaves out its first `silent` answers. The first of them is a connection
+    /// that stays open without a byte.
     async fn stand_in(silent: usize) -> (std::process::Child, Emulator, Arc<AtomicUsize>) {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -481,7 +481,7 @@ mod tests {
         assert!(error.contains("--replace") && error.contains(&emulator.pid.to_string()), "{error}");
         assert!(emulator.is_alive(), "nobody stopped it");
         assert!(!keeps(&emulator, true, SILENCE_DEADLINE, &Reporter::silent()).await.unwrap());
-        // One whose process has ended is not waited for.
+        // A local AWS whose process has ended is not waited for.
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!keeps(&emulator, false, SILENCE_DEADLINE, &Reporter::silent()).await.unwrap());

@@ -7,7 +7,7 @@ fn main() -> Result<sluice::ExitCode, std::io::Error> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(sluice::run(cli));
-    // Without waiting for a read that may never end: of a pipe, or of a disk that is gone.
+    // Do not wait for a read that may never end: of a pipe, or of a disk that is gone.
     runtime.shutdown_background();
     Ok(code)
 }

@@ -18,22 +18,22 @@ use crate::error::ExitCode;
 
 pub(crate) use printable::{for_people, json_text, one_line, printable};
 
-/// Where a command's answer and its story go.
+/// Where a command prints its answer and its progress.
 #[derive(Debug)]
 pub struct Output {
     json: bool,
-    /// For whoever does the work to say how far it is.
+    /// Takes the progress of the work.
     pub reporter: Reporter,
 }
 
 impl Output {
-    /// For a command line; `json` chooses the form of the answer.
+    /// The output of a command line; `json` chooses the form of the answer.
     #[must_use]
     pub fn new(json: bool) -> Self {
         Self { json, reporter: Reporter::for_stderr() }
     }
 
-    /// The same without the story: errors and the answer alone.
+    /// The same without the progress: only errors and the answer.
     #[must_use]
     pub fn quiet(self) -> Self {
         Self { reporter: Reporter::silent(), ..self }
@@ -63,7 +63,7 @@ impl Output {
         }
         table.set_header(header);
         for row in rows {
-            // Here too, so that the columns are as wide as what they show.
+            // Make it printable here too, so that the columns are as wide as the shown text.
             table.add_row(row.map(|cell| printable(&cell).into_owned()));
         }
         self.line(table.to_string());
@@ -82,21 +82,21 @@ impl Output {
         self.table(header, rows.into_iter().map(fit));
     }
 
-    /// Prints lines of the answer in which some texts stand out. What a text holds does not act on the terminal.
+    /// Prints lines of the answer in which some texts stand out. Control characters in a text do not act on the terminal.
     pub fn painted(&self, lines: impl IntoIterator<Item = Line>) {
-        let colour = has_colour();
+        let color = has_color();
         self.reporter.suspend(|| {
             let mut stdout = std::io::stdout().lock();
             for line in lines {
-                // Whoever read along may have gone.
-                if writeln!(stdout, "{}", line.shown(colour)).is_err() {
+                // The reader of the pipe may have gone.
+                if writeln!(stdout, "{}", line.shown(color)).is_err() {
                     break;
                 }
             }
         });
     }
 
-    /// Clears the terminal for the next picture of something that moves. Elsewhere the pictures follow each other.
+    /// Clears the terminal for the next picture of something that changes. Elsewhere the pictures follow each other.
     pub fn clear(&self) {
         if std::io::stdout().is_terminal() {
             let _ = write!(std::io::stdout().lock(), "\x1b[H\x1b[2J");
@@ -120,7 +120,7 @@ pub(crate) fn error_json(sentence: &str, code: ExitCode) -> String {
     json_text(&serde_json::json!({ "error": sentence, "exitCode": code as u8 }).to_string()).into_owned()
 }
 
-/// The width of a terminal that is not there.
+/// The width that is assumed without a terminal.
 const COLUMNS: usize = 80;
 
 /// No column is cut to less.
@@ -135,7 +135,7 @@ fn widths<const N: usize>(header: &[&str; N], rows: &[[String; N]], cut: &[usize
             *most = characters(cell).max(*most);
         }
     }
-    // A border at the left of each column and at the end, and a blank at both sides of a cell.
+    // A border left of each column and at the end, and a blank on both sides of a cell.
     while widths.iter().sum::<usize>() + 3 * N + 1 > width {
         let widest = cut.iter().filter_map(|&index| Some((*widths.get(index)?, index))).max_by_key(|(width, _)| *width);
         let Some((_, index)) = widest.filter(|(width, _)| *width > NARROWEST) else { break };
@@ -159,11 +159,11 @@ pub(crate) fn shortened(text: &str, most: usize) -> String {
 pub enum Style {
     /// Not at all.
     Plain,
-    /// What it is of.
+    /// A title.
     Heading,
-    /// What it is called.
+    /// The name of a value.
     Name,
-    /// Where it is, or what is said about it.
+    /// A place, or a remark.
     Dim,
 }
 
@@ -179,7 +179,7 @@ impl Line {
         self
     }
 
-    fn shown(&self, colour: bool) -> String {
+    fn shown(&self, color: bool) -> String {
         let text = |(style, text): &(Style, String)| {
             let text = printable(text).replace('\n', "⏎");
             let code = match style {
@@ -188,19 +188,20 @@ impl Line {
                 Style::Dim => "2",
                 Style::Plain => return text,
             };
-            if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text }
+            if color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text }
         };
         self.0.iter().map(text).collect::<String>().trim_end().to_owned()
     }
 }
 
-/// Whether stdout is a terminal of somebody who wants colours (<https://no-color.org>).
-fn has_colour() -> bool {
+/// Whether stdout is a terminal of somebody who wants colors (<https://no-color.org>).
+fn has_color() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     std::io::stdout().is_terminal() && !unwanted
 }
 
-/// Prints a line, with nothing in it that acts on a terminal. Unlike `println!`, does not end the work when whoever read along has gone (`sluice deploy | head`).
+/// Prints a line, with nothing in it that acts on a terminal. Unlike `println!`, does not panic when the reader has closed the
+/// pipe (`sluice deploy | head`).
 fn print(mut stream: impl Write, line: &str) {
     let _ = writeln!(stream, "{}", printable(line));
 }
@@ -214,13 +215,13 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Says nothing. This is the default, for tests.
+    /// Reports nothing; for tests.
     #[must_use]
     pub fn silent() -> Self {
         Self::default()
     }
 
-    /// For a person or a log file, whichever stderr is.
+    /// Reports on stderr, to a person or to a log file.
     #[must_use]
     pub fn for_stderr() -> Self {
         if std::io::stderr().is_terminal() {
@@ -252,7 +253,7 @@ impl Reporter {
         Step { reporter: self.clone(), what, bar, began: Instant::now(), ended: false }
     }
 
-    /// Begins work on many things; whoever does it sets and counts them. Only a terminal shows it.
+    /// Begins work on many things; the caller sets and counts them. Only a terminal shows it.
     #[must_use]
     pub fn progress(&self, what: impl Into<Cow<'static, str>>) -> ProgressBar {
         let Some(bars) = &self.bars else { return ProgressBar::hidden() };
@@ -280,7 +281,7 @@ impl Reporter {
     }
 }
 
-/// A piece of work under way. Dropped before [`Step::done`], it counts as broken off.
+/// A piece of work under way. Dropped before [`Step::done`], it counts as interrupted.
 #[derive(Debug)]
 pub struct Step {
     reporter: Reporter,
@@ -291,7 +292,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Shows what the work is at just now; only a terminal does.
+    /// Shows the current detail of the work; only on a terminal.
     pub fn at(&self, detail: impl Into<Cow<'static, str>>) {
         if let Some(bar) = &self.bar {
             let detail: Cow<'static, str> = detail.into();
@@ -337,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_fits_by_cutting_what_may_be_cut() {
+    fn a_table_fits_by_cutting_the_columns_that_may_be_cut() {
         let row = ["21:00:01".to_owned(), "x".repeat(100), "y".repeat(30)];
         let found = widths(&["received", "control id", "status"], &[row], &[1, 2], 80);
         assert_eq!((found.iter().sum::<usize>() + 10, found[0]), (80, 8));
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_painted_text_acts_on_nothing() {
+    fn a_styled_text_cannot_control_the_terminal() {
         let line = Line::default().with(Style::Heading, "PID\u{1b}[2J").with(Style::Plain, " a\nb ");
         assert_eq!(line.shown(false), "PID\\u{1b}[2J a⏎b");
         assert_eq!(line.shown(true), "\u{1b}[1;36mPID\\u{1b}[2J\u{1b}[0m a⏎b");

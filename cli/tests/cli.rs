@@ -189,7 +189,7 @@ fn a_bill_adds_up_and_a_price_that_is_missing_is_named() {
 }
 
 #[test]
-fn a_simulation_says_what_binds_and_refuses_what_makes_no_sense() {
+fn a_simulation_names_the_quota_that_binds_and_refuses_a_senseless_scenario() {
     let simulate = |more: &[&str]| sluice(&[&["simulate", "--json"], more].concat());
     let output = check(&mut simulate(&["--rate", "300", "--time", "10s"]), 0, "");
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

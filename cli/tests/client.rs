@@ -294,7 +294,7 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 #[tokio::test]
-async fn what_is_broken_off_goes_on_where_it_was() {
+async fn an_interrupted_send_resumes_where_it_stopped() {
     const FILES: usize = 110;
     let person = Person::signed_in("many").await;
     std::fs::create_dir(person.path("many")).unwrap();
@@ -411,7 +411,7 @@ async fn messages_are_read_back() {
 }
 
 #[tokio::test]
-async fn a_token_that_ends_is_renewed() {
+async fn an_expired_token_is_renewed() {
     let person = Person::signed_in("renew").await;
     person.message("a.hl7", "DOE");
     let before = text(&person.session()["idToken"]).to_owned();
@@ -438,7 +438,7 @@ async fn a_token_that_ends_is_renewed() {
 }
 
 #[tokio::test]
-async fn the_lakes_staff_see_what_became_of_an_institutes_messages_and_not_what_is_in_them() {
+async fn the_lakes_staff_see_the_status_of_an_institutes_messages_and_not_their_content() {
     let (nurse, other) = (Person::signed_in("overseen").await, Person::signed_in("other").await);
     nurse.message("a.hl7", "DOE");
     let sent = nurse.run(&["send", "--wait", "--json", "a.hl7"]).expect(0, "").json();
@@ -474,7 +474,7 @@ async fn the_lakes_staff_see_what_became_of_an_institutes_messages_and_not_what_
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_let_in_is_renewed_once_and_the_person_is_told_what_it_can_mean() {
+async fn a_refused_token_is_renewed_once_and_the_user_is_told_the_possible_reasons() {
     let person = Person::signed_in("shutout").await;
     // A token that has ended, though this machine's clock says otherwise.
     let before = text(&person.session()["idToken"]).to_owned();
@@ -610,7 +610,7 @@ async fn an_interrupted_wait_fails_and_a_message_that_the_api_lost_is_resent() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_of_the_api_is_not_an_acceptance() {
+async fn an_answer_from_another_server_is_no_acceptance() {
     let person = Person::signed_in("proxy").await;
     person.message("a.hl7", "DOE");
     let (url, _) = scripted(vec![http("409 Conflict", "", "{}")]).await;
@@ -663,7 +663,7 @@ async fn until_it_listens(child: &Child) {
 }
 
 #[tokio::test]
-async fn a_second_interrupt_ends_also_what_waits_for_its_input() {
+async fn a_second_interrupt_ends_a_command_that_waits_for_its_input() {
     let person = Person::signed_in("stuck").await;
     let mut child = person.command(&["send", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     // Written to and left open: the end of it never comes.
@@ -835,7 +835,7 @@ async fn until_status(person: &Person, message_id: &str, status: &str) {
 }
 
 #[tokio::test]
-async fn what_is_held_is_released_by_id_or_all_at_once() {
+async fn held_messages_are_released_by_id_or_all_at_once() {
     let person = Person::signed_in("release").await;
     assert_eq!(person.run(&["release", "--all"]).expect(0, "").text().trim(), "Nothing is held.");
     let (first, second, third) = (held(&person, "1").await, held(&person, "2").await, held(&person, "3").await);

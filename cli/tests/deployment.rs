@@ -267,7 +267,7 @@ async fn a_plan_tells_what_a_deployment_changes_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_holds_data_is_replaced_or_deleted_only_when_that_is_said() {
+async fn a_resource_with_data_is_replaced_or_deleted_only_on_request() {
     let setting = Setting::new("lose").await;
     let stacks = aws_sdk_cloudformation::Client::new(setting.aws.config());
     let name = format!("{}-core", setting.stack);
@@ -301,7 +301,7 @@ async fn what_holds_data_is_replaced_or_deleted_only_when_that_is_said() {
 }
 
 #[tokio::test]
-async fn a_stack_that_failed_names_its_resource_and_is_made_again() {
+async fn a_failed_stack_names_its_resource_and_is_created_again() {
     let setting = Setting::new("broken").await;
     let error = setting.deploy(&[("DefinitionKey", "not/there.json")]).await.unwrap_err().to_string();
     assert!(error.contains(&format!("the stack `{}-pipeline` ended as ROLLBACK_COMPLETE", setting.stack)), "{error}");
@@ -336,7 +336,7 @@ async fn a_failed_first_creation_is_made_again_by_the_same_command() {
 }
 
 #[tokio::test]
-async fn a_half_made_user_pool_is_deleted_only_when_that_is_said() {
+async fn a_user_pool_of_a_failed_creation_is_deleted_only_on_request() {
     let setting = Setting::new("half").await;
     let half_made = HalfMade::new(&setting).await;
     let error = setting.destroy(With { users: false, data: true }).await.unwrap_err().to_string();

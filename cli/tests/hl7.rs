@@ -111,7 +111,7 @@ fn id(message: &str) -> String {
 }
 
 #[test]
-fn a_file_name_commands_no_terminal() {
+fn a_file_name_cannot_control_the_terminal() {
     let machine = Machine::new();
     // C0, a CSI of C1, and a character that turns the rest of the line around.
     let name = "\u{1b}[2J\u{9b}31m\u{202e}7lh.hl7";
@@ -180,7 +180,7 @@ fn files_folders_and_pipes_are_read() {
 }
 
 #[test]
-fn msh_18_or_the_person_says_what_a_message_is_in() {
+fn msh_18_or_the_user_names_the_character_set_of_a_message() {
     let machine = Machine::new();
     let message = adt("1", "8859/1");
     machine.write("a.hl7", latin_1(&message));
@@ -344,7 +344,7 @@ fn a_batch_is_answered_by_a_batch() {
 }
 
 #[test]
-fn a_report_says_where_and_what_and_no_values() {
+fn a_validation_report_has_places_and_findings_and_no_values() {
     let machine = Machine::new();
     let good = adt("1", "");
     machine.write("good.hl7", &good);

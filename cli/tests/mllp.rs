@@ -206,7 +206,7 @@ async fn until_status(person: &Person, id: &str, status: &str) {
 }
 
 #[tokio::test]
-async fn what_the_lake_holds_is_released_with_the_gateways_token() {
+async fn messages_that_the_lake_holds_are_released_with_the_gateways_token() {
     let person = Person::signed_in("releases").await;
     let message = person.message("a.hl7", "DOE");
     let id = domain::Er7::canonical(&message).unwrap().message_id();

@@ -160,7 +160,7 @@ async fn a_token_comes_from_a_file_or_stdin_or_the_sign_in() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_good_is_refused_with_the_reason() {
+async fn an_invalid_token_is_refused_with_its_reason() {
     let user = Asking::user_of("policies-south").await;
     let (message, signature) = user.token.rsplit_once('.').unwrap();
     let mut signature = signature.to_owned();
@@ -196,7 +196,7 @@ fn an_invalid_route_is_exit_code_2() {
 }
 
 #[test]
-fn a_folder_that_does_not_validate_is_told_with_line_and_column() {
+fn a_mistake_in_a_policy_folder_is_reported_with_line_and_column() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     run(here, &["policies", "check", own_policies().to_str().unwrap()], "").expect(0, "is valid: ");
@@ -221,7 +221,7 @@ fn a_folder_that_does_not_validate_is_told_with_line_and_column() {
 }
 
 #[test]
-fn a_policy_store_is_a_template() {
+fn the_template_of_a_policy_store_is_printed() {
     let folder = tempfile::tempdir().unwrap();
     let policies = own_policies();
     let template = run(folder.path(), &["policies", "template", policies.to_str().unwrap()], "").expect(0, "").json();
@@ -236,7 +236,7 @@ fn a_policy_store_is_a_template() {
 }
 
 #[test]
-fn an_authorizer_for_an_api_of_ones_own_is_a_zip_with_its_policies() {
+fn an_authorizer_for_another_api_is_packaged_with_its_policies() {
     let folder = tempfile::tempdir().unwrap();
     copy_of_policies(&folder);
     let arguments = ["policies", "package", "policies", "--output", "authorizer.zip", "--json"];
@@ -262,7 +262,7 @@ fn an_authorizer_for_an_api_of_ones_own_is_a_zip_with_its_policies() {
 }
 
 #[tokio::test]
-async fn a_folder_that_does_not_validate_stops_a_deployment_before_anything_is_built() {
+async fn a_mistake_in_a_policy_folder_stops_a_deployment_before_anything_is_built() {
     let folder = tempfile::tempdir().unwrap();
     let copy = copy_of_policies(&folder);
     let workspace = sluice::operator::workspace::Workspace::find().await.unwrap();

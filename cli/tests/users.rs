@@ -251,7 +251,7 @@ async fn a_closed_account_gets_no_token_and_its_tokens_no_credentials() {
 }
 
 #[tokio::test]
-async fn nobody_is_written_to_unless_invited() {
+async fn nobody_gets_an_email_unless_invited() {
     let setting = Setting::new().await;
     let (jane, joe) = (setting.address("jane"), setting.address("joe"));
     let said = setting.run(&["users", "add", &jane, "--no-invitation"]);
@@ -278,7 +278,7 @@ async fn nobody_is_written_to_unless_invited() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused_before_anything_is_done() {
+async fn a_senseless_change_of_users_is_refused_before_anything_is_done() {
     let setting = Setting::new().await;
     let jane = setting.address("jane");
     setting.refused(&["users", "add", &jane, "--read", "a/b"], 2, "not an institute");

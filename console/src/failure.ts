@@ -1,4 +1,4 @@
-/** What went wrong, as far as it decides what a person can do next. */
+/** The kinds of failure, distinguished by what a person can do next. */
 export type FailureKind =
   /** The settings are missing, incomplete, or of another deployment. */
   | "settings"
@@ -6,17 +6,17 @@ export type FailureKind =
   | "offline"
   /** The sign-in has ended and cannot be renewed. */
   | "expired"
-  /** The sign-in did not come to its end. */
+  /** The sign-in was not completed. */
   | "signIn"
-  /** The user has no right to this. */
+  /** The user is not allowed to do this. */
   | "forbidden"
   /** This machine's clock is wrong. */
   | "clock"
   /** Too many requests. */
   | "throttled"
-  /** What was asked for is no identifier of a patient, or the deployment has no index of them. */
+  /** The text is not an identifier of a patient, or the deployment has no index by patient. */
   | "search"
-  /** There is no such thing, for this user. */
+  /** It does not exist, or not for this user. */
   | "missing"
   /** The service failed. */
   | "service";
@@ -39,7 +39,7 @@ export function asFailure(error: unknown): Failure {
   return new Failure("service");
 }
 
-/** What an AWS error code means for a person. */
+/** The kind of failure for an AWS error code. */
 export function ofAws(status: number, code: string, detail: string): Failure {
   const name = code.split("#").pop() ?? "";
   if (/RequestTimeTooSkewed|RequestExpired/.test(name)) return new Failure("clock", name);

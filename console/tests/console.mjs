@@ -1,5 +1,5 @@
-// Drives the console in a browser. What it needs stands in JSON on its standard input: the browser's path, where the local AWS is, users,
-// messages, a folder for pictures or null, and what the names of the cases have to fit or null.
+// Drives the console in a browser. JSON on its standard input has the browser's path, the address of the local AWS, users, messages,
+// a folder for pictures or null, and a pattern for the names of the cases or null.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -80,7 +80,7 @@ const cases = {
         await shows(page, found ? /^1 message$/ : /^No messages of/);
       }
     }
-    // A control id is asked of its own index, and held messages of theirs: none of the others is read.
+    // A search by control id reads its own index, and one for held messages reads theirs: no other record is read.
     const queries = async (label, value, text) => {
       const before = asked.length;
       await filter(page, label, value);
@@ -94,7 +94,7 @@ const cases = {
     await shows(page, /^No messages of/);
     await page.getByRole("button", { name: "Clear" }).click();
 
-    // A patient is asked for in the body of a request to the API.
+    // A search by patient sends the identifier in the body of a request to the API.
     await filter(page, "Patient", `${world.patient}^^^HIS`);
     await shows(page, /^1 message$/);
     await row(page, world.messages.report).waitFor();
@@ -139,7 +139,7 @@ const cases = {
     await page.keyboard.press("Escape");
     await row(page, world.messages.report).waitFor();
 
-    // Nothing stands between: DynamoDB and S3 are asked by the page, with the user's own signature, and the API for no message.
+    // The page asks DynamoDB and S3 directly, with the user's own signature, and asks the API for no message.
     const at = (test) => asked.filter((request) => request.method() !== "OPTIONS" && test(request)).length;
     assert.ok(at((it) => it.headers()["x-amz-target"]?.startsWith("DynamoDB_") && it.headers()["authorization"]?.startsWith("AWS4-HMAC-SHA256")) > 0);
     assert.ok(at((it) => it.url().includes(`/${world.bucket}/`) && it.headers()["authorization"]?.startsWith("AWS4-HMAC-SHA256")) > 0);
@@ -165,7 +165,7 @@ const cases = {
     assert.match((await cells("EVN-1.1")).join(" "), /^− only left A01 $/);
     assert.equal(await place("PID-5.1").count(), 0, "what is the same is hidden");
     await isAccessible(page, "compare");
-    await page.getByLabel("Show what is the same, too").check();
+    await page.getByLabel("Show equal values too").check();
     assert.deepEqual(await cells("PID-5.1"), ["", "DOE", "DOE"]);
     await picture(page, "compare");
     // A hostile one, on the left as it was chosen first.
@@ -180,14 +180,14 @@ const cases = {
     await it.context.close();
   },
 
-  async "hostile content is text"() {
+  async "hostile content is shown as text"() {
     const it = await open(browser);
     const { page } = it;
     await signIn(it, admin);
     await openMessage(page, world.messages.hostile);
     await shows(page, "<script>globalThis.owned = true</script>");
     await shows(page, '<img src=x onerror="globalThis.owned = true">');
-    // A terminal's escape, and a mark that turns the order around, are named instead of obeyed.
+    // The page names a terminal escape and a bidirectional mark, and does not obey them.
     await shows(page, "␛");
     await shows(page, "U+202E");
     const more = page.getByRole("button", { name: /^Show all/ });
@@ -208,7 +208,7 @@ const cases = {
     await it.context.close();
   },
 
-  async "held messages are released once, also when the network goes away in the middle"() {
+  async "held messages are released once, even if the network fails in the middle"() {
     const it = await open(browser);
     const { page } = it;
     await signIn(it, admin);
@@ -230,7 +230,7 @@ const cases = {
     const left = world.held.length - released.length;
     assert.ok(left > 0, "all were released before the network went away");
     cut = false;
-    await page.getByRole("button", { name: `Release the ${left} that are left` }).click();
+    await page.getByRole("button", { name: `Release the remaining ${left}` }).click();
     await shows(page, /Now: 0 held/);
     await shows(page, "No message is held.");
     assert.deepEqual([...released].sort(), [...new Set(released)].sort(), "one was released twice");
@@ -239,11 +239,11 @@ const cases = {
     await it.context.close();
   },
 
-  async "files are looked at, then sent"() {
+  async "files are checked, then sent"() {
     const it = await open(browser);
     const { page } = it;
     await signIn(it, writer);
-    await shows(page, /may send messages, and not read them/);
+    await shows(page, /may send messages, but not read them/);
     await isAccessible(page, "send");
     const file = (name, text) => ({ name, mimeType: "application/octet-stream", buffer: Buffer.from(text) });
     await page.locator("input[type=file]").setInputFiles([file("new.hl7", world.fresh), file("id_rsa", "-----BEGIN PRIVATE KEY-----"), file("old.hl7", world.again)]);
@@ -258,11 +258,11 @@ const cases = {
     await fileRow("<b>dropped</b>.hl7").getByText("ADT^A01, 1 message").waitFor();
     assert.equal(await page.getByLabel("Send id_rsa").isChecked(), false);
     await fileRow("id_rsa").getByText("does not begin as HL7").waitFor();
-    // What a receiver would trip over is said, and is sent nevertheless if one wants to.
+    // The page names problems that receivers would have; the user may send the file all the same.
     const odd = file("odd.hl7", Buffer.from("MSH|^~\\&|HIS|WEST|LAKE|HUB|2026||ADT^A01||P|\rPID|1||1||M\xfcller\rgarbage\r", "latin1"));
     await page.locator("input[type=file]").setInputFiles([odd]);
     await fileRow("odd.hl7").getByText("MSH-10 is empty").waitFor();
-    for (const said of ["MSH-12 names no version", "its bytes are no UTF-8", "line 3 begins with no segment"]) await fileRow("odd.hl7").getByText(said).waitFor();
+    for (const said of ["MSH-12 names no version", "its bytes are not UTF-8", "line 3 does not begin with a segment"]) await fileRow("odd.hl7").getByText(said).waitFor();
     await isAccessible(page, "send, with files");
     await page.getByLabel("Send odd.hl7").uncheck();
     assert.equal(await fileRow("new.hl7").getByRole("listitem").count(), 0, "a good file has no problem");
@@ -270,7 +270,7 @@ const cases = {
     page.on("request", (request) => (bodies += request.method() === "POST" && request.url().endsWith("/er7") ? 1 : 0));
     await page.getByRole("button", { name: "Send 3 files" }).click();
     await shows(page, "3 of 3 files sent");
-    await fileRow("old.hl7").getByText("stored before").waitFor();
+    await fileRow("old.hl7").getByText("already stored").waitFor();
     for (const name of ["new.hl7", "<b>dropped</b>.hl7"]) await fileRow(name).getByText("accepted, stored").waitFor({ timeout: 60_000 });
     await picture(page, "send");
     assert.equal(bodies, 3);
@@ -291,7 +291,7 @@ const cases = {
     await signIn(english, reader);
     await visit(english.page, "Overview");
     await shows(english.page, /^\d+ messages$/);
-    // The API counts, for whom IAM lets ask by the user's own signature.
+    // The API counts. IAM authorizes the request by the user's own signature.
     const summary = asked.find((it) => it.url().startsWith(`${world.apiUrl}/institutes/${world.institute}/summary?from=`));
     assert.match(summary.headers()["authorization"], /^AWS4-HMAC-SHA256 .*\/execute-api\//);
     const counted = (await (await summary.response()).json()).counts.reduce((sum, it) => sum + it.count, 0);
@@ -327,7 +327,7 @@ const cases = {
     await it.context.close();
   },
 
-  async "what goes wrong is said with the next step"() {
+  async "a failure is shown with the next step"() {
     const settings = await (await fetch(`${ORIGIN}/settings.json`)).json();
     const broken = async (body) => {
       const it = await open(browser);
@@ -359,12 +359,12 @@ const cases = {
 
     const forged = await open(browser);
     await forged.page.goto(`${ORIGIN}/callback?code=x&state=y`);
-    await shows(forged.page, /did not come to its end/);
+    await shows(forged.page, /The sign-in was not completed/);
     assert.equal(new URL(forged.page.url()).search, "");
     await forged.context.close();
   },
 
-  async "what the test looks for would be found"() {
+  async "the test would find a leak and a violation of the policy"() {
     const it = await open(browser);
     await it.page.goto(`${ORIGIN}/`);
     await it.page.getByRole("heading", { name: "Sluice" }).waitFor();
@@ -378,7 +378,7 @@ const cases = {
     await it.context.close();
   },
 
-  async "a sign-in that has ended is said to have, and one is signed out"() {
+  async "an expired sign-in is reported, and a user signs out"() {
     const it = await open(browser);
     const { page } = it;
     await page.clock.install();
@@ -389,12 +389,12 @@ const cases = {
     // Revoked elsewhere: after an hour the page cannot renew the token.
     await ask("/oauth2/revoke", { token: tokens.refresh_token });
     await page.clock.fastForward("01:00:00");
-    await shows(page, /Your sign-in has ended/);
+    await shows(page, /Your sign-in has expired/);
     await page.getByRole("button", { name: "Sign in again" }).waitFor();
     assert.deepEqual(it.complaints, []);
     await it.context.close();
 
-    // Not revoked, it renews it by itself. AWS then refuses the signature, for this hour has not passed: that is said as well.
+    // If the token is not revoked, the page renews it. AWS then refuses the signature, because the hour has not really passed: the page says that too.
     const late = await open(browser);
     await late.page.clock.install();
     await signIn(late, admin);
@@ -432,7 +432,7 @@ const attempt = async ([name, run]) => {
     for (const page of browser.contexts().flatMap((it) => it.pages())) console.log((await page.locator("body").innerText().catch(() => "")).slice(0, 2000));
   }
 };
-// The first counts what the others change.
+// The first case counts what the others change.
 const [first, ...others] = chosen;
 if (first !== undefined) await attempt(first);
 await Promise.all(
@@ -441,5 +441,5 @@ await Promise.all(
   }),
 );
 await browser.close();
-// A name that fits no case tries nothing.
+// A pattern that matches no name must not pass.
 process.exit(chosen.length > 0 && failed === 0 ? 0 : 1);

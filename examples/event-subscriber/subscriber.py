@@ -2,9 +2,9 @@
 
     python subscriber.py QUEUE_URL DATABASE [--until-empty]
 
-The queue is subscribed to the topic with raw delivery (docs/EVENTS.md). SNS and SQS deliver at least once and in no order, and this
-program may be killed at any time. So the event's id and its effect are committed in one transaction, before the event is deleted from
-the queue, and an older event never replaces what a newer one has said.
+The queue is subscribed to the topic with raw delivery (docs/EVENTS.md). SNS and SQS deliver at least once and in no
+order, and this program may be killed at any time. So it commits the event's id and its effect in one transaction,
+before it deletes the event from the queue. An older event never overwrites the effect of a newer one.
 """
 
 import json
@@ -22,18 +22,19 @@ CREATE TABLE IF NOT EXISTS messages (
 );
 """
 
-# `stored` is final. Among the others the later submission counts (ULIDs sort by time), and of one submission the later step.
+# `stored` is final. Among the others, the later submission counts (ULIDs sort by time), and within one submission the
+# later step.
 STEPS = {"released": 1, "held": 2, "failed": 2, "discarded": 3, "stored": 9, "unparsable": 9}
 
 
 def position(kind: str, submission_id: str) -> str:
-    """Sorts as the events of one message follow each other."""
+    """A sort key: the order of the events of one message."""
     step = STEPS[kind]
     return f"{step // 9}.{submission_id}.{step}"
 
 
 def apply(database: sqlite3.Connection, event: dict) -> bool:
-    """Takes an event into the table. False if it was there already. Whoever calls it commits."""
+    """Applies an event to the table. False if the event was there already. The caller commits."""
     if database.execute("INSERT OR IGNORE INTO events VALUES (?)", [event["id"]]).rowcount == 0:
         return False
     kind, data = event["type"], event["data"]

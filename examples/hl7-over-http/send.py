@@ -2,8 +2,8 @@
 
     python send.py API_URL FILE < ID_TOKEN
 
-The message is read and the acknowledgment checked by python-hl7; HTTP is as in HAPI's HL7 over HTTP: the message is the body,
-the content type is application/hl7-v2, and so is the answer's.
+python-hl7 reads the message and checks the acknowledgment. HTTP is used as in HAPI's HL7 over HTTP: the message is
+the body, and the content type of request and answer is application/hl7-v2.
 """
 
 import sys

@@ -219,7 +219,7 @@ fn the_state_machine_has_nothing_that_step_functions_refuses_or_misreads() -> Re
 }
 
 #[test]
-fn each_mistake_is_found() {
+fn each_mistake_in_a_state_machine_is_found() {
     let correct = json!({
         "StartAt": "Work",
         "States": {

@@ -48,7 +48,7 @@ async fn an_engine_gets_an_ack_and_the_same_one_for_the_same_message() -> Result
 }
 
 #[tokio::test]
-async fn msh_18_decides_what_a_message_and_its_ack_are_in() -> Result<()> {
+async fn msh_18_decides_the_character_set_of_a_message_and_its_ack() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     for (msh_18, label, name) in
@@ -74,7 +74,7 @@ async fn msh_18_decides_what_a_message_and_its_ack_are_in() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_is_an_error_with_its_place_and_leaves_nothing() -> Result<()> {
+async fn a_message_that_cannot_be_accepted_gets_an_error_with_its_place_and_leaves_nothing() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let msh = "MSH|^~\\&|LAB|HOSP|||20260101||ADT^A01|77|P|2.5.1||||||8859/6\r";
@@ -120,7 +120,7 @@ async fn the_message_decides_how_it_is_answered_and_is_stored_in_any_case() -> R
 }
 
 #[tokio::test]
-async fn a_message_that_does_not_parse_says_where() -> Result<()> {
+async fn the_ack_of_a_message_that_does_not_parse_says_where() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let (_, status) = it.store(&admin, &format!("\r\nMSH|ABCD|DOE|||||||{}", unique())).await?;

@@ -289,7 +289,7 @@ async fn line(it: &Harness, worker: &str, since: i64, text: &str) -> Result<Valu
 }
 
 #[tokio::test]
-async fn what_a_real_fault_leaves_behind_sets_its_alarm_off() -> Result<()> {
+async fn the_traces_of_a_real_fault_set_its_alarm_off() -> Result<()> {
     let (it, alarms, since) = (Harness::new()?, alarms()?, logs::now());
     let admin = it.admin().await?;
 

@@ -194,7 +194,7 @@ async fn generated_clients_send_read_page_and_handle_problems() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_is_answered_that_the_description_does_not_have() -> Result<()> {
+async fn every_answer_is_in_the_description() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let (message_id, _) = it.store(&admin, &adt(&unique(), "DOE")).await?;

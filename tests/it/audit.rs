@@ -127,7 +127,7 @@ async fn nothing_is_found_where_nothing_is_wrong() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_spoiled_is_found_and_nothing_else() -> Result<()> {
+async fn spoiled_objects_and_records_are_found_and_nothing_else() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let mut messages = Vec::new();
@@ -195,7 +195,7 @@ async fn what_was_spoiled_is_found_and_nothing_else() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_audit_goes_on_where_it_was_broken_off() -> Result<()> {
+async fn an_interrupted_audit_resumes_where_it_stopped() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let (kept, facts) = stored(&it, &admin).await?;

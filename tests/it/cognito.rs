@@ -354,7 +354,7 @@ async fn tokens_live_as_long_as_the_parameters_say() -> Result<()> {
         let claims = claims(token.unwrap());
         (claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap()) / 60
     };
-    // The templates' defaults. `enroll::the_parameters_say_who_gets_in` has others.
+    // The templates' defaults. `enroll::the_parameters_decide_who_can_sign_up` has others.
     assert_eq!((minutes(given.id_token()), minutes(given.access_token()), given.expires_in()), (60, 60, 3600));
     let client = Cognito::new(it.aws.config()).describe_user_pool_client().user_pool_id(&it.outputs.user_pool_id);
     let client = client.client_id(&it.outputs.client_id).send().await?;

@@ -388,7 +388,7 @@ impl Second {
 }
 
 #[tokio::test]
-async fn the_parameters_say_who_gets_in() -> Result<()> {
+async fn the_parameters_decide_who_can_sign_up() -> Result<()> {
     let it = Harness::new()?;
     let workspace = Workspace::find().await?;
     let packages = package(&workspace, Purpose::Local(Profile::Dev), &workspace.policies(), &Reporter::silent()).await?;

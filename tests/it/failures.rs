@@ -149,7 +149,7 @@ async fn a_failing_message_is_held_after_five_tries() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_can_neither_be_stored_nor_held_is_said_to_have_failed_and_is_a_dead_letter() -> Result<()> {
+async fn a_message_that_can_neither_be_stored_nor_held_fails_and_becomes_a_dead_letter() -> Result<()> {
     let it = Harness::new()?;
     let _undisturbed = REDRIVE.read().await;
     let mut listener = Listener::new(&it, json!({ "source": [it.institute] }), &[&it.institute]).await?;
@@ -355,7 +355,7 @@ async fn a_submission_waits_for_another_ones_live_claim_and_ends_as_its_duplicat
     let waiting = dispatched(&it, &second, since, |tries| !tries.is_empty()).await?;
     assert_eq!(waiting[0].outcome, "in-progress");
     assert_eq!(it.object_versions().await?, [], "nobody but the claim's owner writes");
-    // The first one goes on: its claim is recognised as its own.
+    // The first one goes on: its claim is recognized as its own.
     assert_eq!(forge::outcome(&it, &first).await?, "stored");
 
     listener.hear_id(&event_id(&second, message_id, "duplicate")).await?;

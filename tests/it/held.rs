@@ -103,7 +103,7 @@ async fn a_message_that_its_submitter_may_not_write_is_stored_under_the_rights_o
 }
 
 #[tokio::test]
-async fn all_that_is_held_of_an_institute_is_released_page_by_page_and_nothing_of_another() -> Result<()> {
+async fn all_held_messages_of_one_institute_are_released_page_by_page_and_none_of_another() -> Result<()> {
     let (it, elsewhere) = (Harness::new()?, Harness::new()?);
     let envelopes = try_join_all((0..5).map(|_| expired(&it))).await?;
     let denied = held(&it, &adt(&unique(), "ROE"), &elsewhere.admin().await?.token).await?;
@@ -222,7 +222,7 @@ async fn a_message_is_released_once_however_many_release_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_copy_that_is_damaged_or_gone_is_said_to_be_and_nothing_of_it_is_stored() -> Result<()> {
+async fn a_damaged_or_missing_copy_is_reported_and_nothing_of_it_is_stored() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let (s3, bucket) = (it.aws.s3(), it.outputs.held_bucket.clone().context("a held bucket")?);

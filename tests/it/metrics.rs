@@ -77,7 +77,7 @@ async fn each_message_is_counted_by_stage_and_listed_institute() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_counted_by_its_status() -> Result<()> {
+async fn refusals_are_counted_by_their_status() -> Result<()> {
     let it = Harness::new()?;
     let since = logs::now();
     let answer = it.api.submit(b"%%%".to_vec(), "image/png", Some(&it.admin().await?.token)).await?;

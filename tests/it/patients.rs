@@ -104,7 +104,7 @@ async fn a_patients_messages_are_found_by_an_identifier_and_by_who_assigned_it()
 }
 
 #[tokio::test]
-async fn an_institutes_readers_search_in_it_and_nobody_else() -> Result<()> {
+async fn only_an_institutes_readers_search_in_its_index_by_patient() -> Result<()> {
     let (it, elsewhere) = (Harness::new()?, Harness::new()?);
     let patient = unique();
     let (mine, _) = it.store(&it.admin().await?, &about(&format!("{patient}^^^HIS"))).await?;
@@ -126,7 +126,7 @@ async fn an_institutes_readers_search_in_it_and_nobody_else() -> Result<()> {
 }
 
 #[tokio::test]
-async fn messages_of_before_are_put_into_the_index_under_a_readers_sign_in() -> Result<()> {
+async fn earlier_messages_are_put_into_the_index_under_a_readers_sign_in() -> Result<()> {
     let it = Harness::new()?;
     let (admin, patient) = (it.admin().await?, unique());
     let (message_id, _) = it.store(&admin, &about(&patient)).await?;

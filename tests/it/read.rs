@@ -100,7 +100,7 @@ async fn a_caller_with_the_current_version_gets_304() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_form_that_there_is_not_is_406() -> Result<()> {
+async fn a_form_that_a_message_does_not_have_is_406() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let (parsed, _) = it.store(&admin, &adt(&unique(), "DOE")).await?;
@@ -223,7 +223,7 @@ async fn a_large_message_is_answered_directly() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_into_an_answer_is_redirected_to_s3() -> Result<()> {
+async fn a_message_that_does_not_fit_into_an_answer_is_redirected_to_s3() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     // Short fields: the rendition is many times as long as the message.
@@ -297,7 +297,7 @@ fn at(text: &str) -> Result<Timestamp> {
 }
 
 #[tokio::test]
-async fn a_listing_says_what_the_status_says_and_what_msh_says() -> Result<()> {
+async fn a_listing_has_the_status_of_each_message_and_what_msh_says() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let control_id = unique();
@@ -457,7 +457,7 @@ async fn a_cursor_is_good_for_its_institute_and_its_query_alone() -> Result<()> 
 }
 
 #[tokio::test]
-async fn a_message_is_found_by_what_is_known_of_it() -> Result<()> {
+async fn a_message_is_found_by_each_fact_of_its_record() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let reader = it.caller(&it.institute, "").await?;

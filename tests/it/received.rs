@@ -155,7 +155,7 @@ async fn the_received_bytes_have_an_etag_and_a_head_response_of_their_own() -> R
 }
 
 #[tokio::test]
-async fn what_no_hl7_parser_reads_is_kept_as_it_was_received_too() -> Result<()> {
+async fn bytes_that_no_hl7_parser_reads_are_kept_as_received_too() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let text = format!("I'm just a random number: {} \u{fc}", unique());
@@ -166,7 +166,7 @@ async fn what_no_hl7_parser_reads_is_kept_as_it_was_received_too() -> Result<()>
 }
 
 #[tokio::test]
-async fn who_may_not_read_a_message_may_not_read_its_received_bytes() -> Result<()> {
+async fn a_user_who_may_not_read_a_message_may_not_read_its_received_bytes() -> Result<()> {
     let (it, other) = (Harness::new()?, Harness::new()?);
     let bytes = latin_1(&adt(&unique(), "M\u{dc}LLER"));
     let (_, id) = store(&it, &it.admin().await?, &bytes, LATIN_1).await?;

@@ -219,7 +219,7 @@ async fn a_valid_token_of_another_pool_or_app_client_is_refused() -> Result<()> 
 }
 
 #[tokio::test]
-async fn without_a_good_token_nothing_is_taken() -> Result<()> {
+async fn without_a_valid_token_nothing_is_accepted() -> Result<()> {
     let it = Harness::new()?;
     let good = it.admin().await?.token.expose_secret().to_owned();
     let parts: Vec<&str> = good.split('.').collect();

@@ -24,7 +24,7 @@ fn schema() -> Result<Value> {
 }
 
 #[tokio::test]
-async fn what_is_sent_is_what_the_documents_describe() -> Result<()> {
+async fn events_are_what_the_documents_describe() -> Result<()> {
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let mut listener = Listener::new(&it, json!({ "source": [it.institute] }), &[&it.institute]).await?;

@@ -9,7 +9,7 @@ use sluice_tests::{DEADLINE, Harness, adt, unique};
 use crate::held;
 
 #[tokio::test]
-async fn what_happens_is_counted_as_it_happens() -> Result<()> {
+async fn activity_is_counted_as_it_happens() -> Result<()> {
     let it = Harness::new()?;
     let mut watch = Watch::new(&it.aws, it.outputs, Duration::from_secs(120));
     assert!(!watch.look().await?.institutes.contains_key(&it.institute));

@@ -233,7 +233,7 @@ async fn the_path_of_a_released_message_has_both_ways() -> Result<()> {
 }
 
 #[tokio::test]
-async fn of_several_messages_an_operator_is_told_which() -> Result<()> {
+async fn an_id_that_fits_several_messages_names_them_to_the_operator() -> Result<()> {
     let it = Harness::new()?;
     let (since, admin) = (logs::now(), it.admin().await?);
     let bodies = [adt(&unique(), "DOE"), adt(&unique(), "DOE")];
@@ -277,7 +277,7 @@ fn of_x_ray(role: &Value) -> Vec<(bool, BTreeSet<String>)> {
 }
 
 #[test]
-fn x_ray_is_allowed_to_whom_it_records_and_only_then() -> Result<()> {
+fn x_ray_is_allowed_only_to_roles_whose_resource_is_traced() -> Result<()> {
     let write = BTreeSet::from(["xray:PutTraceSegments", "xray:PutTelemetryRecords"].map(str::to_owned));
     let sample = BTreeSet::from(["xray:GetSamplingRules", "xray:GetSamplingTargets"].map(str::to_owned));
     let mut traced = 0;

@@ -51,7 +51,7 @@ RULES = (
     queue_batch_actions,
     fair_queues,
     identity_tokens,
-    # Before the next: what a client may not write is not waited for.
+    # This comes before the next rule: attributes that a client may not write are not verified.
     verification_before_update,
     write_attributes,
     post_confirmation,

@@ -10,9 +10,9 @@ _api_request = contextvars.ContextVar("sluice_api_request", default={})
 def authorizer_identity_sources():
     """A REST API's REQUEST authorizer may have $context variables among its identity sources.
 
-    AWS, "Configure an API Gateway Lambda authorizer": request parameters of the types header, query string, stage variable
-    and $context. What they hold for a request is the key of the cached answer. MiniStack takes each $context variable for
-    one that the request lacks, and with a cache answers every request with 401.
+    AWS, "Configure an API Gateway Lambda authorizer": request parameters of the types header, query string, stage
+    variable and $context. Their values in a request are the key of the cached answer. MiniStack treats each $context
+    variable as one that the request lacks, and with a cache answers every request with 401.
     """
     from ministack.services import apigateway_v1
 
@@ -39,10 +39,11 @@ def authorizer_identity_sources():
 
 
 def iam_routes():
-    """An HTTP API's route with AWS_IAM serves nobody whose request is not signed.
+    """An HTTP API's route with AWS_IAM serves only signed requests.
 
-    AWS, "Control access to HTTP APIs with IAM authorization": callers must sign with Signature Version 4. MiniStack compares a signed
-    request with its caller's policies, and lets one in that has an Authorization header of another kind, a token for example.
+    AWS, "Control access to HTTP APIs with IAM authorization": callers must sign with Signature Version 4. MiniStack
+    compares a signed request with its caller's policies, but admits one with an Authorization header of another kind,
+    such as a token.
     """
     from ministack import app
     from ministack.core import iam_evaluator
@@ -74,8 +75,8 @@ def iam_routes():
 
 
 def origins_in_templates():
-    """The CorsConfiguration that a template gives an HTTP API is heeded: MiniStack keeps it under a template's names
-    (AllowOrigins) and looks for the service's own (allowOrigins)."""
+    """An HTTP API heeds the CorsConfiguration of its template. MiniStack stores it under a template's names
+    (AllowOrigins), and looks for the service's own (allowOrigins)."""
     from ministack.services import apigateway
 
     def make(original):

@@ -1,8 +1,9 @@
-"""CloudFormation: what a change set says of a change."""
+"""CloudFormation: the content of a change set."""
 
 from .replacing import Refused
 
-# The createOnlyProperties of the types' schemas (cfn-lint 1.51.0 has them). What MiniStack does not know it calls "Conditionally".
+# The createOnlyProperties of the types' schemas (cfn-lint 1.51.0 has them). MiniStack calls a replacement that it
+# does not know "Conditionally".
 REPLACING = {
     "AWS::KMS::Key": (),
     "AWS::Logs::LogGroup": ("LogGroupName",),
@@ -11,7 +12,7 @@ REPLACING = {
 
 
 def replaced_by_their_names():
-    """A key, a log group and a bucket are replaced for another name only; every other change is made in place."""
+    """A key, a log group and a bucket are replaced only when their names change; every other change happens in place."""
     from ministack.services.cloudformation import provisioners
 
     table = getattr(provisioners, "_REPLACING_PROPERTIES", None)
@@ -21,7 +22,7 @@ def replaced_by_their_names():
 
 
 def change_sets_without_resources():
-    """A change set that changes no resource, but an output or a parameter, can be executed: as MiniStack's UpdateStack does."""
+    """A change set that changes no resource, but an output or a parameter, can be executed, as with MiniStack's UpdateStack."""
     from ministack.services import cloudformation
     from ministack.services.cloudformation import handlers
 

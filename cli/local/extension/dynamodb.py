@@ -14,7 +14,7 @@ EQUALITY = re.compile(r"(?<![\w#:])(#?\w+)\s*=\s*(:\w+)|(:\w+)\s*=\s*(#?\w+)")
 
 
 def requested_keys(action, data, table, in_transaction):
-    """The keys, or whole items, of this table that a request other than Query names."""
+    """The keys, or whole items, of this table in a request other than Query."""
     def of_table(detail):
         name = detail.get("TableName") if isinstance(detail, dict) else None
         return isinstance(name, str) and name.rpartition("/")[2] == table
@@ -39,7 +39,7 @@ def requested_keys(action, data, table, in_transaction):
 
 
 def query_keys(data):
-    """The attribute values a Query asks to be equal, from its expression and from the legacy KeyConditions."""
+    """The attribute values that a Query compares for equality, from its expression and from the legacy KeyConditions."""
     names, values = data.get("ExpressionAttributeNames") or {}, data.get("ExpressionAttributeValues") or {}
     found = []
     for match in EQUALITY.finditer(data.get("KeyConditionExpression") or ""):
@@ -71,11 +71,11 @@ def leading_keys(dynamodb, action, resource_arn, data, in_transaction):
 
 
 def dynamodb_leading_keys():
-    """DynamoDB requests carry dynamodb:LeadingKeys, the partition key values they name.
+    """DynamoDB requests carry dynamodb:LeadingKeys, the partition key values that they name.
 
     AWS, "Using IAM policy conditions for fine-grained access control": the key holds the partition key values of the
-    table, or of the index that is queried. A Scan names none, so the key is absent, and ForAllValues then matches: a
-    policy must also ask for the key with Null, or not allow Scan.
+    table, or of the index that is queried. A Scan names none, so the key is absent, and ForAllValues then matches. A
+    policy must therefore also require the key with Null, or not allow Scan.
     """
     from ministack.core import iam_actions, iam_evaluator
     from ministack.services import dynamodb

@@ -1,4 +1,4 @@
-"""Faults: calls that fail, hang or lose their connection, for the tests that show what becomes of a message then."""
+"""Faults: calls that fail, hang or lose their connection, for the tests that show the effect on a message."""
 
 import asyncio
 import base64
@@ -11,11 +11,11 @@ from .replacing import wrap
 
 PATH = "/_sluice/faults"
 JWT_PAYLOAD = re.compile(r"eyJ[\w-]+\.([\w-]+)\.")
-# The peer of the connection that a request came over.
+# The peer of the connection from which a request came.
 _client = contextvars.ContextVar("sluice_client", default=None)
 # Writers of the open connections, by peer.
 _writers = {}
-# id: fault, in the order in which they were set.
+# Maps ids to faults, in the order in which they were set.
 _faults = {}
 
 
@@ -24,8 +24,8 @@ class Cut(Exception):
 
 
 def searched(headers, path, body):
-    """All of a request that may name whom it is for: path, headers and body, the claims of the tokens in it, the body of
-    the queue message that a receipt handle is of, and the message that KMS makes a MAC of."""
+    """Every text of a request that may name its subject: path, headers and body, the claims of the tokens in it, the
+    body of the queue message that a receipt handle belongs to, and the message for which KMS makes a MAC."""
     from ministack.services import sqs
 
     text = urllib.parse.unquote_plus(f"{path}\n{headers.get('x-amz-tagging', '')}\n{body.decode('utf-8', 'replace')}")
@@ -52,7 +52,7 @@ def searched(headers, path, body):
 
 
 def due(action, principal, text):
-    """The first fault that is for this call, and one call less of it."""
+    """The first fault that applies to this call. Counts the call."""
     for fault in _faults.values():
         if (fault["action"] == action and fault.get("principal", "") in principal and fault.get("marker", "") in text
                 and fault.get("calls") != 0):
@@ -64,7 +64,7 @@ def due(action, principal, text):
 
 
 def refusal(kind, service, action, request_id, headers):
-    """What the service answers, in its own protocol: (status, headers, body)."""
+    """The error answer in the service's own protocol: (status, headers, body)."""
     from ministack.core.iam_actions import access_denied_response
 
     unsigned = service == "cognito-identity"
@@ -75,7 +75,7 @@ def refusal(kind, service, action, request_id, headers):
                      "cognito-identity": ("TooManyRequestsException", 400, "a fault"),
                      }.get(service, ("ThrottlingException", 400, "a fault")),
         "denied": ("AccessDenied", 403, "a fault") if service in ("s3", "sns") else ("AccessDeniedException", 400, "a fault"),
-        # Nobody signs the calls of an identity pool: there it is the token that has expired.
+        # The calls of an identity pool are unsigned, so there the token has expired.
         "expired": ("NotAuthorizedException", 400, "Invalid login token. Token expired: 2 >= 1") if unsigned
         else ("ExpiredToken", 400, "a fault") if service in ("s3", "sns") else ("ExpiredTokenException", 400, "a fault"),
     }[kind]
@@ -102,11 +102,11 @@ def administer(method, body):
 def faults():
     """A test may make calls fail, as the account's root and nobody else: PATH, signed for the service `sluice`.
 
-    A fault is {id, action, kind, principal?, marker?, calls?, seconds?}. It is for requests of that IAM action whose caller's
-    ARN contains `principal` and which name `marker` anywhere, and for so many of them; without `calls` until it is cleared.
-    Kinds: 500, 503, throttle, denied, expired (an error instead of the effect), cut-before and cut-after (the connection ends
-    without an answer, before the effect or after it), hang (no effect and no answer for so many seconds, then the
-    connection ends), delay (effect and answer after so many seconds).
+    A fault is {id, action, kind, principal?, marker?, calls?, seconds?}. It applies to requests of that IAM action
+    whose caller's ARN contains `principal` and which contain `marker` anywhere. It applies `calls` times; without
+    `calls`, until it is cleared. Kinds: 500, 503, throttle, denied, expired (an error instead of the effect),
+    cut-before and cut-after (the connection ends without an answer, before the effect or after it), hang (no effect
+    and no answer for `seconds`, then the connection ends), delay (effect and answer after `seconds`).
     """
     from hypercorn.asyncio.tcp_server import TCPServer
     from ministack import app

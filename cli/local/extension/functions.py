@@ -1,4 +1,4 @@
-"""Lambda: how long an invocation takes, and who may ask a function's Runtime API."""
+"""Lambda: the duration of an invocation, and access to a function's Runtime API."""
 
 import hmac
 import secrets
@@ -8,7 +8,7 @@ from .replacing import wrap
 
 
 def latency():
-    """An invocation costs what the function costs.
+    """An invocation takes no longer than the function.
 
     A Lambda's Runtime API answers in two small writes, and Nagle's algorithm holds the second until the first is
     acknowledged, 40 ms later.
@@ -17,11 +17,11 @@ def latency():
 
 
 def every_line():
-    """What a function printed is in its log when the invocation has ended.
+    """The log of an ended invocation has everything that the function printed.
 
-    MiniStack gives the first line 50 ms. On a busy machine it comes later, and is kept for the next invocation of the same
-    sandbox, which may never be. A function that has printed is given a second, which it needs only then; one that printed
-    nothing the first time is not waited for.
+    MiniStack waits 50 ms for the first line. On a busy machine the line comes later, and MiniStack keeps it for the
+    next invocation of the same sandbox, which may never come. Here a function that has printed before gets a second,
+    which it rarely needs; one that printed nothing the first time is not waited for.
     """
     from ministack.core import lambda_runtime
 
@@ -38,10 +38,10 @@ def every_line():
 
 
 def own_runtime_api():
-    """A Runtime API answers the process that it was made for: its address ends with a path that only that process is told.
+    """A Runtime API answers only its own process: its address ends with a path that only that process knows.
 
-    AWS: it is reachable from inside the function's sandbox alone. MiniStack's is a port of the loopback interface, which
-    would give any process of the machine the next event, and take any answer for the function's.
+    AWS: it is reachable only from inside the function's sandbox. MiniStack's is a port of the loopback interface,
+    which would give any process of the machine the next event, and accept any answer as the function's.
     """
     from ministack.core import lambda_runtime
     from ministack.services import lambda_svc

@@ -12,10 +12,10 @@ WILDCARD_OPERATORS = ("stringlike", "stringnotlike", "arnlike", "arnnotlike", "a
 
 
 def expand(text, lookup, wildcards):
-    """The text with its policy variables replaced once, or None when one of them has no value.
+    """The text with its policy variables replaced once, or None if one of them has no value.
 
-    What replaces a variable is taken literally: it is not expanded again, and with wildcards (where * and ? in the
-    text are patterns) its * and ? match only themselves.
+    The value of a variable is taken literally: it is not expanded again. With wildcards (where * and ? in the text
+    are patterns), its * and ? match only themselves.
     """
     missing = False
 
@@ -45,11 +45,11 @@ def expand(text, lookup, wildcards):
 def policy_variables():
     """${key} and ${key, 'default'} work in Resource, NotResource and Condition values.
 
-    AWS, "Policy variables with no value": a variable whose key is absent or empty is null. In Resource and NotResource
-    the pattern that holds it matches no resource. In a condition, StringEquals and StringLike do not match it, while
-    the negated operators do, because nothing equals null; so a Deny with StringNotEquals denies. Dropping the value
-    gives both, since MiniStack combines values by OR for the one kind and by NOR for the other.
-    ${*}, ${?} and ${$} stand for these characters themselves.
+    AWS, "Policy variables with no value": a variable whose key is absent or empty is null. In Resource and
+    NotResource the pattern that contains it matches no resource. In a condition, StringEquals and StringLike do not
+    match it, while the negated operators do, because nothing equals null; so a Deny with StringNotEquals denies.
+    Dropping the value gives both results, since MiniStack combines values by OR for the positive operators and by NOR
+    for the negated ones. ${*}, ${?} and ${$} stand for these characters themselves.
     """
     from ministack.core import iam_evaluator as evaluator
 

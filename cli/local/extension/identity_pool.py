@@ -1,4 +1,4 @@
-"""Identity pools: whose tokens they take and give."""
+"""Identity pools: the tokens that they accept and give."""
 
 import time
 
@@ -6,17 +6,17 @@ from .replacing import wrap
 
 
 def setting_name(pool, provider):
-    """What an identity pool's settings call the provider of a login: an OpenID Connect provider of IAM by its ARN, any
-    other as the login does."""
+    """The name of a login's provider in an identity pool's settings: for an OpenID Connect provider of IAM its ARN,
+    for any other the name in the login."""
     arns = pool.get("OpenIdConnectProviderARNs") or []
     return next((arn for arn in arns if arn.partition(":oidc-provider/")[2] == provider), provider)
 
 
 def server_side_token_check():
-    """An identity pool asks the user pool about the user of a token, where its provider has ServerSideTokenCheck.
+    """An identity pool asks the user pool about the user of a token if the provider has ServerSideTokenCheck.
 
-    AWS: a user who was signed out everywhere, disabled or deleted gets neither an identity nor credentials for a token
-    from before, although its signature and its time are good. The text of the refusal is ours.
+    AWS: a user who was signed out everywhere, disabled or deleted gets neither an identity nor credentials for an
+    earlier token, although its signature and its time are valid. The text of the refusal is ours.
     """
     from ministack.core.responses import error_response_json
     from ministack.services import cognito
@@ -48,10 +48,10 @@ def server_side_token_check():
 
 
 def identity_tokens():
-    """The tokens of an identity pool: none where the classic flow is off, and only genuine ones assume a role.
+    """The tokens of an identity pool: it gives none if the classic flow is off, and only genuine ones assume a role.
 
-    AWS: GetOpenIdToken belongs to the basic (classic) flow and fails where the pool does not allow that flow.
-    AssumeRoleWithWebIdentity verifies the token's signature and expiry before it looks at the role's trust policy.
+    AWS: GetOpenIdToken belongs to the basic (classic) flow and fails if the pool does not allow that flow.
+    AssumeRoleWithWebIdentity verifies the token's signature and expiry before it reads the role's trust policy.
     """
     from ministack.core.responses import error_response_json
     from ministack.services import cognito, sts

@@ -15,7 +15,7 @@ RULE_MATCHES = {
 
 
 def mapped_roles(pool, provider, claims):
-    """The roles that a login may have, the one that it gets first."""
+    """The roles that a login may have, the default one first."""
     default = [role for role in [(pool.get("_roles") or {}).get("authenticated")] if role]
     mappings, name = pool.get("_role_mappings") or {}, setting_name(pool, provider)
     mapping = mappings.get(f"{name}:{claims.get('aud')}") or mappings.get(name)
@@ -28,13 +28,14 @@ def mapped_roles(pool, provider, claims):
 
 
 def role_mappings():
-    """An identity pool's role mappings of the type Rules choose the role; CustomRoleArn chooses only among what they give.
+    """An identity pool's role mappings of the type Rules choose the role; CustomRoleArn can choose only among their
+    results.
 
-    AWS, "Using role-based access control": rules are evaluated in order, and the role of the first that matches is used,
-    unless CustomRoleArn names another that matches. Where none does, AmbiguousRoleResolution says what happens. A mapping is
-    for a user pool's app client (`provider:client`) or for a provider; a provider without one gives the default role. AWS
-    does not say what becomes of a call with several logins. Here it may have any role that one of them gives: a trust policy
-    that holds in this reading holds in a narrower one. The texts of the refusals are ours.
+    AWS, "Using role-based access control": rules are evaluated in order, and the role of the first match is used,
+    unless CustomRoleArn names another matching one. If none matches, AmbiguousRoleResolution decides. A mapping
+    belongs to a user pool's app client (`provider:client`) or to a provider; a provider without one gives the default
+    role. AWS does not document a call with several logins. Here such a call may have any role that one of them gives:
+    a trust policy that is safe in this reading is safe in a narrower one. The texts of the refusals are ours.
     """
     from ministack.core.responses import error_response_json
     from ministack.services import cognito, sts
@@ -93,7 +94,8 @@ def role_mappings():
 
     def make_apply(original):
         def apply(properties):
-            # In a template the provider may stand beside the key, which cannot hold a name that only the deployment knows.
+            # In a template the key is a fixed text. A provider whose name only the deployment knows is therefore
+            # named beside it.
             mappings = {mapping.get("IdentityProvider") or key:
                         {name: value for name, value in mapping.items() if name != "IdentityProvider"}
                         for key, mapping in (properties.get("RoleMappings") or {}).items()}

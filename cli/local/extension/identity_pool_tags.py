@@ -5,7 +5,7 @@ import json
 from .identity_pool import setting_name
 from .replacing import wrap
 
-# The map a user pool provider gets with UseDefaults, as tag name: claim.
+# The tags of a user pool provider with UseDefaults, as tag name: claim.
 USER_POOL_DEFAULT_TAGS = {"username": "sub", "client": "aud"}
 
 
@@ -34,7 +34,7 @@ def session_tags(cognito, pool, logins):
 
 
 def trust_allows(iam, evaluator, session, action):
-    """Whether the trust policy of the session's role lets the identity pool do this STS action for these logins."""
+    """Whether the trust policy of the session's role allows the identity pool this STS action for these logins."""
     role = iam._roles.get(session["Arn"].split("/")[1])
     if role is None:
         return True
@@ -47,7 +47,7 @@ def trust_allows(iam, evaluator, session, action):
     for statement in statements:
         actions = statement.get("Action", [])
         if evaluator._action_matches(action, [actions] if isinstance(actions, str) else actions, []) and actions:
-            # Only this action makes MiniStack match a Federated principal.
+            # MiniStack matches a Federated principal only with this action.
             applicable.append({**statement, "Action": web_identity})
     context = evaluator.EvalContext(
         principal_arn="cognito-identity.amazonaws.com", principal_type="AssumedRole",

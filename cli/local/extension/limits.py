@@ -1,4 +1,4 @@
-"""What AWS refuses and MiniStack takes: state data over 256 KiB, a Condition that is no boolean, paths that overlap."""
+"""Limits of AWS that MiniStack lacks: state data over 256 KiB, a Condition that is no boolean, overlapping paths."""
 
 import json
 import re
@@ -18,8 +18,8 @@ def size(value):
 def state_data():
     """The data of a state has at most 256 KiB.
 
-    AWS, "Handling errors": States.DataLimitExceeded is terminal; States.ALL does not match it. An execution is not
-    started with more.
+    AWS, "Handling errors": States.DataLimitExceeded is terminal; States.ALL does not match it. No execution starts
+    with more.
     """
     from ministack.core.responses import error_response_json
     from ministack.services import stepfunctions
@@ -127,7 +127,7 @@ def boolean_conditions():
 
 
 def parts(text):
-    """A list's members; a comma within parentheses divides none."""
+    """Splits a list at its commas, except within parentheses."""
     depth, start = 0, 0
     for position, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
@@ -138,7 +138,7 @@ def parts(text):
 
 
 def document_paths(expression, names):
-    """The paths that an UpdateExpression writes, each as its steps."""
+    """The paths that an UpdateExpression writes, each as a list of steps."""
     found, words = [], SECTION.split(expression or "")
     for section, clauses in zip(words[1::2], words[2::2]):
         for clause in parts(clauses):
@@ -150,7 +150,7 @@ def document_paths(expression, names):
 
 
 def overlapping(expression, names):
-    """Two paths of which one holds the other, or None."""
+    """Two paths of which one contains the other, or None."""
     found = document_paths(expression, names)
     for number, one in enumerate(found):
         for two in found[number + 1:]:
@@ -163,7 +163,8 @@ def overlapping(expression, names):
 def update_paths():
     """The paths of an UpdateExpression do not overlap.
 
-    AWS, "UpdateItem": an attribute is named once, and not beside a part of itself (ValidationException).
+    AWS, "UpdateItem": an expression may name an attribute only once, and not beside a part of it
+    (ValidationException).
     """
     from ministack.core.responses import error_response_json
     from ministack.services import dynamodb

@@ -10,8 +10,8 @@ MAX_EVENTS = 10_000
 
 
 def log_stream_arn():
-    """Writing to a log group is judged by `log-group:<name>:log-stream:<stream>`, so that a policy may name the group as
-    `log-group:<name>:*`, which is what AWS::Logs::LogGroup gives as its Arn.
+    """A write to a log group is authorized for `log-group:<name>:log-stream:<stream>`, so that a policy may name the
+    group as `log-group:<name>:*`, which is the Arn of AWS::Logs::LogGroup.
 
     AWS, CloudWatch Logs user guide, "Resources and operations". MiniStack compares the bare group.
     """
@@ -32,17 +32,19 @@ def log_stream_arn():
 
 
 def log_pages():
-    """A search for events that finds more than it gives says where the next page begins. The first of it is one that no page had.
+    """A search for events with more results than one answer holds says where the next page begins: with the first
+    event that no page had.
 
-    AWS, CloudWatch Logs API reference, FilterLogEvents. MiniStack gives the first `limit` events and no token, so a reader takes
-    them for all.
+    AWS, CloudWatch Logs API reference, FilterLogEvents. MiniStack gives the first `limit` events and no token, so a
+    reader takes them for all.
     """
     from ministack.services import cloudwatch_logs
 
     def make_filter(original):
         def find(data):
             limit = min(data.get("limit", MAX_EVENTS), MAX_EVENTS)
-            # The token: the millisecond of the last event given, and how many of that millisecond were given.
+            # The token: the millisecond of the last event given, and the number of events of that millisecond already
+            # given.
             last, given = (int(it) for it in data.get("nextToken", "0.0").split("."))
             start = last if given else data.get("startTime")
             status, headers, body = original({**data, "startTime": start, "limit": min(limit + given, MAX_EVENTS)})

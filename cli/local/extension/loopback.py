@@ -1,7 +1,7 @@
 """Who may talk to the local AWS: loopback is no boundary.
 
 A web page in the developer's browser reaches 127.0.0.1, and so does every other user of the machine. AWS has neither
-problem: it is no neighbour of a browser, its keys are secrets, and it has no administration that asks for nothing.
+problem: no browser runs beside it, its keys are secrets, and it has no administration without authentication.
 """
 
 import hmac
@@ -13,16 +13,18 @@ from urllib.parse import urlsplit
 from .replacing import wrap
 
 HEALTH = ("/_ministack/health", "/_localstack/health", "/health")
-# What stands for services of AWS: an API's stage, and the URL of a function; and what `faults` signs for itself.
+# Addresses that stand for services of AWS (an API's stage, the URL of a function), and the one that `faults` signs
+# for itself.
 SERVICES = ("/_aws/execute-api/", "/_aws/lambda-url/", "/_sluice/")
-# Where a page of an identity provider sends its user back with what it says of them: from another origin by its nature.
+# Addresses to which the page of an identity provider sends its user back, with its answer. The origin is another one
+# by design.
 ANSWERS_OF_PROVIDERS = ("/saml2/idpresponse", "/oauth2/idpresponse")
 
 
 def is_own_host(host, port):
     """Whether a Host names this server: a loopback address or localhost, with our port.
 
-    A name that somebody else's DNS points at 127.0.0.1 is none, so no page of such a name is of the same origin as we are.
+    Another name does not count even if its DNS points at 127.0.0.1, so no page under such a name shares our origin.
     """
     try:
         parts = urlsplit(f"//{host}")
@@ -40,7 +42,7 @@ def is_own_host(host, port):
 
 
 def is_own_origin(origin, port, others):
-    """Whether a page of this origin may ask: ours, as for the hosted sign-in, or one that the deployment lists."""
+    """Whether a page of this origin may send requests: our own, as for the hosted sign-in, or one that the deployment lists."""
     if origin in others:
         return True
     scheme, _, host = origin.partition("://")
@@ -48,7 +50,7 @@ def is_own_origin(origin, port, others):
 
 
 def refusal(scope, port, others, secret):
-    """Why a request is refused, or None."""
+    """The reason for a refusal, or None."""
     def values(name):
         return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
 
@@ -57,7 +59,8 @@ def refusal(scope, port, others, secret):
         return "the request's Host is not this machine's loopback interface"
     if path not in ANSWERS_OF_PROVIDERS and not all(is_own_origin(origin, port, others) for origin in origins):
         return "the request comes from a web page of another origin"
-    # A page of another origin loads pictures, scripts and frames without an Origin; the browser says so in other words.
+    # A page of another origin loads pictures, scripts and frames without an Origin; the browser sends these headers
+    # instead.
     site, mode, destination = values(b"sec-fetch-site"), values(b"sec-fetch-mode"), values(b"sec-fetch-dest")
     if not origins and set(site) & {"cross-site", "same-site"} and (mode != ["navigate"] or destination != ["document"]):
         return "the request comes from a web page of another origin"
@@ -68,7 +71,7 @@ def refusal(scope, port, others, secret):
 
 
 def readable(send, origin):
-    """Sends what a page of this origin may read: AWS's services name the origin on refusals too, MiniStack on the rest only."""
+    """Lets a page of this origin read the answer. AWS's services name the origin on refusals too, MiniStack only on other answers."""
     async def tell(message):
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", []))
@@ -79,10 +82,10 @@ def readable(send, origin):
 
 
 def closed_loopback():
-    """Requests of other origins and hosts, and to the administration, are refused before anything looks at them.
+    """Requests of other origins and hosts, and to the administration, are refused before any other code sees them.
 
-    The administration (reset, configuration, sent e-mails, code of functions) opens to the root's secret as a bearer token.
-    LOCAL_ORIGINS lists the origins of pages that may ask.
+    The administration (reset, configuration, sent e-mails, code of functions) opens to the root's secret as a bearer
+    token. LOCAL_ORIGINS lists the origins of pages that may send requests.
     """
     from ministack import app
 
@@ -96,7 +99,7 @@ def closed_loopback():
             if reason is None:
                 headers = dict(scope["headers"]) if scope["type"] == "http" else {}
                 origin = headers.get(b"origin", b"")
-                # A service with one address for all of its actions. S3 and the API have settings of their own for this.
+                # Only services with one address for all actions. S3 and the API have CORS settings of their own.
                 if b"x-amz-target" in headers and origin.decode("latin-1") in others:
                     send = readable(send, origin)
                 await original(scope, receive, send)

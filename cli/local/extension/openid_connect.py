@@ -14,7 +14,7 @@ LARGEST_DOCUMENT = 1 << 20
 
 
 def fetch_json(url):
-    """A provider's document. One on this machine is asked without TLS, for it has no certificate that anybody trusts."""
+    """A provider's document. A provider on this machine is asked without TLS, because nobody trusts its certificate."""
     if LOOPBACK.fullmatch(url):
         url = url.replace("https:", "http:", 1)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -27,7 +27,7 @@ def fetch_json(url):
 
 
 def signing_key(issuer, kid):
-    """The provider's key of this id, as a JWK, or None when there is none or the provider cannot be asked."""
+    """The provider's key with this id, as a JWK. None if there is none or the provider does not answer."""
     try:
         keys = fetch_json(fetch_json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")["jwks_uri"])["keys"]
         return next((key for key in keys if kid and key.get("kid") == kid and key.get("kty") == "RSA"), None)
@@ -36,11 +36,12 @@ def signing_key(issuer, kid):
 
 
 def openid_connect_logins():
-    """A token of an OpenID Connect provider is verified before it is a login.
+    """A token of an OpenID Connect provider is verified before it counts as a login.
 
-    AWS, Cognito's "OIDC providers": the token's iss must be the name of the login, the signature verifiable by an RSA key of
-    the provider, azp one of the provider's client ids in IAM, or aud where there is no azp; five minutes of skew. The
-    provider's certificate is not looked at here. Its sub is then the user: the same one has the same identity.
+    AWS, Cognito's "OIDC providers": the token's iss must be the name of the login, an RSA key of the provider must
+    verify the signature, and azp (or aud without azp) must be one of the provider's client ids in IAM, with five
+    minutes of skew. The provider's certificate is not checked here. Its sub is then the user: the same sub has the
+    same identity.
     """
     from ministack.core.responses import error_response_json
     from ministack.services import apigateway, cognito, iam
@@ -104,7 +105,7 @@ def openid_connect_logins():
 
 
 def openid_connect_providers_in_templates():
-    """AWS::IAM::OIDCProvider is a resource, whose Ref is the provider's ARN. Another Url makes another provider."""
+    """AWS::IAM::OIDCProvider is a resource, and its Ref is the provider's ARN. Another Url creates another provider."""
     from ministack.services import iam
     from ministack.services.cloudformation import provisioners
 

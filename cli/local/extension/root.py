@@ -13,9 +13,10 @@ CREDENTIALS = "LOCAL_CREDENTIALS"
 def root_secret():
     """The root has the key of this start, and signs like everybody else.
 
-    AWS: an access key is a secret, and every request but the few that the service's model has unsigned is signed with one.
-    MiniStack knows its root by the access key id (`test`, any account's number, none at all) and checks no signature of it.
-    An S3 request without a signature it takes for the root's; AWS serves it only from a public bucket, and we have none.
+    AWS: an access key is a secret, and it signs every request except the few that the service's model marks as
+    unsigned. MiniStack recognizes its root by the access key id (`test`, any account's number, none at all) and
+    checks no signature of it. It treats an S3 request without a signature as the root's; AWS serves such a request
+    only from a public bucket, and we have none.
     """
     from ministack.core import iam_evaluator as evaluator
     from ministack.services import sts
@@ -27,11 +28,11 @@ def root_secret():
         key, secret = (file["default"][name] for name in ("aws_access_key_id", "aws_secret_access_key"))
     except (OSError, KeyError, configparser.Error) as error:
         raise Refused(f"{CREDENTIALS} names no file with the root's key: {error!r}") from None
-    # Where MiniStack looks for its root's key; the environment that others see of this process has none.
+    # MiniStack reads its root's key here. Other programs that read this process's environment see none.
     os.environ.update(AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret)
 
     def make_is_root(_original):
-        # Without a key: calls of one service to another inside of MiniStack. No request gets there, see below.
+        # Calls between services within MiniStack have no key. No request from outside reaches this case, see below.
         return lambda access_key_id: not access_key_id or access_key_id == key
 
     def make_is_unchecked(_original):
@@ -53,7 +54,7 @@ def root_secret():
         def check_credentials(access_key_id, service=None):
             if access_key_id:
                 return original(access_key_id, service)
-            # Cognito's pages are no actions: a provider's answer comes from a browser.
+            # Cognito's pages are no actions: a browser brings a provider's answer.
             return None if service == "cognito-idp" else unsigned(service or "", "")
         return check_credentials
 
@@ -65,7 +66,7 @@ def root_secret():
 
 
 def function_secrets():
-    """A function's credentials can be known to that function alone: MiniStack derives them from its ARN and role."""
+    """Only the function itself can know its credentials: MiniStack would derive them from its ARN and role."""
     from ministack.core import lambda_runtime
     from ministack.services import lambda_svc
 
@@ -73,7 +74,7 @@ def function_secrets():
 
     def make(original):
         def execution_credentials(config):
-            # The role's path has no other use there than in the hash.
+            # Here the role's path serves only as input of the hash.
             path, _, name = config.get("Role", "").rpartition("/")
             return original({**config, "Role": f"{path}/{salt}/{name}"})
         return execution_credentials

@@ -35,7 +35,7 @@ def query_value(query, name):
 
 
 def header_tags(s3, headers):
-    """The tags the x-amz-tagging header of a write gives its object; a copy gives them only when it replaces tags."""
+    """The tags that the x-amz-tagging header of a write gives its object; for a copy, only if it replaces tags."""
     if headers.get("x-amz-copy-source") and headers.get("x-amz-tagging-directive", "").upper() != "REPLACE":
         return {}
     given = s3._parse_qs(headers.get("x-amz-tagging", ""), keep_blank_values=True)
@@ -60,7 +60,7 @@ def s3_keys(s3, actions, action, resource_arn, context):
     method, body = served.get()
     path, query, headers = _s3_request.get()
     keys = {}
-    # PutObjectTagging is also checked for a PutObject with tags, and then there is no existing object to look at.
+    # PutObjectTagging is also checked for a PutObject with tags, and then there is no existing object yet.
     sets_tags = action in PUT_TAGGING_ACTIONS and "tagging" in query
     if action in EXISTING_TAG_ACTIONS and (sets_tags or action not in PUT_TAGGING_ACTIONS):
         source = copy_source_tags(s3, actions, headers)
@@ -97,14 +97,14 @@ def s3_keys(s3, actions, action, resource_arn, context):
 
 
 def s3_condition_keys():
-    """S3 requests carry their tag, conditional-write and version keys, and need every action AWS asks for.
+    """S3 requests carry their tag, conditional-write and version keys, and need every action that AWS asks for.
 
     AWS, "Actions, resources, and condition keys for Amazon S3":
-    - s3:RequestObjectTag/<key> and s3:RequestObjectTagKeys: the tags a PutObject, CopyObject, CreateMultipartUpload
-      or PutObjectTagging asks for.
-    - s3:ExistingObjectTag/<key>: the tags an object has, for reads, ACLs and tagging, and not for PutObject.
+    - s3:RequestObjectTag/<key> and s3:RequestObjectTagKeys: the tags in a PutObject, CopyObject,
+      CreateMultipartUpload or PutObjectTagging.
+    - s3:ExistingObjectTag/<key>: the tags of the existing object, for reads, ACLs and tagging, and not for PutObject.
     - s3:if-none-match and s3:if-match: these headers of a write. s3:ObjectCreationOperation: false for
-      CreateMultipartUpload and UploadPart, true for each request that makes an object appear.
+      CreateMultipartUpload and UploadPart, true for each request that creates an object.
     - A PutObject with tags also needs s3:PutObjectTagging. A copy that keeps its source's tags needs that, and
       s3:GetObjectTagging on the source. ACL and object lock headers need their own actions.
     """
@@ -159,10 +159,10 @@ def s3_condition_keys():
 
 
 def s3_object_names():
-    """An object is authorized under the very key that it is stored under.
+    """An object is authorized under exactly the key under which it is stored.
 
-    AWS: a key is a string. Two slashes, a slash at the end and a slash at the beginning are part of it, so the ARN of
-    //a is not that of /a. MiniStack drops them from the ARN, and a policy for one prefix would allow another.
+    AWS: a key is a string. Double slashes and slashes at either end are part of it, so the ARN of //a is not that of
+    /a. MiniStack drops them from the ARN, and a policy for one prefix would allow another.
     """
     from ministack.core import iam_actions
 
@@ -189,7 +189,7 @@ def s3_object_names():
 def one_tag_once():
     """A write that names one tag twice is refused.
 
-    AWS: x-amz-tagging with the same key twice is an InvalidArgument. MiniStack takes the first and forgets the other.
+    AWS: x-amz-tagging with the same key twice is an InvalidArgument. MiniStack takes the first and ignores the other.
     """
     from ministack.services import s3
 

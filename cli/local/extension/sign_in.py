@@ -11,13 +11,13 @@ SESSION_CHALLENGES = ("NEW_PASSWORD_REQUIRED", "SOFTWARE_TOKEN_MFA", "MFA_SETUP"
 
 
 def challenge_sessions():
-    """A challenge is answered by whom it was put to, with the Session that came with it, within three minutes.
+    """Only the user who got a challenge can answer it, with its Session, within three minutes.
 
-    AWS, "RespondToAuthChallenge": the Session identifies the sign-in that goes on. MiniStack takes any name for a
-    challenge, and with it anybody's tokens could be had. A pool whose MfaConfiguration is ON challenges a user without
-    a second factor with MFA_SETUP: AssociateSoftwareToken and VerifySoftwareToken take that Session, and only the one
-    that the latter gives back signs in. The sign-in pages ask for the second factor too; here they have no page for it,
-    and refuse users who need one.
+    AWS, "RespondToAuthChallenge": the Session identifies the sign-in in progress. MiniStack accepts any name with a
+    challenge, so that a caller could get anybody's tokens. If a pool's MfaConfiguration is ON, it challenges a user
+    without a second factor with MFA_SETUP: AssociateSoftwareToken and VerifySoftwareToken take that Session, and only
+    the Session from the latter signs in. AWS's sign-in pages ask for the second factor too; here they have no page
+    for it, and refuse users who need one.
     """
     from ministack.core.responses import error_response_json, json_response
     from ministack.services import cognito
@@ -28,7 +28,7 @@ def challenge_sessions():
         return error_response_json("NotAuthorizedException", "Invalid session for the user.", 400)
 
     def remember(answer, pool_id, client_id, user):
-        """The answer, its Session remembered if it is a challenge."""
+        """Returns the answer. If it is a challenge, remembers its Session."""
         body = json.loads(answer[2])
         if body.get("ChallengeName") in SESSION_CHALLENGES:
             sessions[body["Session"]] = {
@@ -37,7 +37,7 @@ def challenge_sessions():
         return answer
 
     def second_factor(pool, pool_id, user):
-        """The challenge that stands between a user and their tokens once the password is settled, or None."""
+        """The challenge between a user with the right password and their tokens, or None."""
         challenge = cognito._mfa_challenge_for_user(pool, user, pool_id, user["Username"])
         if challenge is None and pool.get("MfaConfiguration") == "ON":
             challenge = {"ChallengeName": "MFA_SETUP", "Session": uuid.uuid4().hex, "ChallengeParameters": {

@@ -7,11 +7,11 @@ from .replacing import wrap
 
 
 def revocation_endpoint():
-    """POST /oauth2/revoke takes a refresh token back, and with it the tokens that came of it.
+    """POST /oauth2/revoke revokes a refresh token, and with it the tokens that came from it.
 
-    AWS, "The revoke endpoint": token and client_id in a form; 200 with an empty body; only refresh tokens; where there is no
-    token invalid_request, and for a client that is none invalid_client. MiniStack has the same as the action RevokeToken.
-    A token of another client is left alone; the answer is the one to a token that nobody has (RFC 7009, 2.2).
+    AWS, "The revoke endpoint": token and client_id in a form; 200 with an empty body; only refresh tokens; without a
+    token invalid_request, and for an unknown client invalid_client. MiniStack has the same as the action RevokeToken.
+    A token of another client stays valid, and the answer is the one for an unknown token (RFC 7009, 2.2).
     """
     from ministack import app
     from ministack.services import cognito

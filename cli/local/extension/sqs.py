@@ -7,9 +7,8 @@ from .replacing import wrap
 
 
 def queue_batch_actions():
-    """Who may send, delete or change a message may do so with ten at once: the batch operations have no action of their own
-    (Service Authorization Reference, "Actions, resources, and condition keys for Amazon SQS").
-    """
+    """A right to send, delete or change a message includes the batch operation for ten: batch operations have no
+    action of their own (Service Authorization Reference, "Actions, resources, and condition keys for Amazon SQS")."""
     from ministack.core import iam_actions
 
     def make(original):
@@ -22,21 +21,22 @@ def queue_batch_actions():
     wrap(iam_actions, "_action_from_target", make)
 
 
-# A group has this share of the queue's consumers at most before it is a noisy neighbor.
+# A group with a larger share of the queue's consumers is a noisy neighbor.
 NOISY_SHARE = 0.1
-# With fewer messages in flight its share of them does not count.
+# With fewer messages in flight, a group's share of them does not matter.
 NOISY_IN_FLIGHT = 30
-# In so many seconds the memory of past processing time is halved.
+# The interval in seconds in which remembered processing time halves.
 HALF_LIFE_SECONDS = 30
 
 
 def fair_queues():
-    """A standard queue delivers messages of quiet groups first (SQS Developer Guide, "How Amazon SQS fair queues work").
+    """A standard queue delivers messages of quiet groups first (SQS Developer Guide, "How Amazon SQS fair queues
+    work").
 
-    AWS: a group is a noisy neighbor with more than a tenth of the messages in flight and at least 30 of its own there, or
-    with more than a tenth of the recent processing time. Among noisy ones those of the group with the fewest in flight come
-    first. A message without a group is a group of its own, and a group whose backlog is gone is quiet. AWS does not say how
-    long "recent" is; here it is halved every 30 seconds.
+    AWS: a group is a noisy neighbor if it has more than a tenth of the messages in flight and at least 30 of its own
+    there, or more than a tenth of the recent processing time. Among noisy groups, the one with the fewest messages in
+    flight comes first. A message without a group is a group of its own, and a group whose backlog is gone is quiet.
+    AWS does not say how long "recent" is; here the time halves every 30 seconds.
     """
     from ministack.core.responses import new_uuid
     from ministack.services import sqs
@@ -50,7 +50,7 @@ def fair_queues():
         return counts
 
     def processing_time(queue, counts, now):
-        """Seconds by group, those since the last delivery added; a group without a message in the queue is forgotten."""
+        """Seconds by group, including those since the last delivery. Forgets a group without a message in the queue."""
         last, seconds = queue.get("fair_account", (now, {}))
         passed = max(0.0, now - last)
         kept = 0.5 ** (passed / HALF_LIFE_SECONDS)

@@ -10,14 +10,14 @@ from .replacing import wrap
 
 _machine_role = contextvars.ContextVar("sluice_machine_role", default="")
 INTEGRATION = re.compile(r"arn:aws:states:::(?:aws-sdk:)?(lambda|dynamodb|sns|sqs|states):(\w+)")
-# What an optimized integration reports as its error when the role may not make the call.
+# The error that an optimized integration reports if the role may not make the call.
 INTEGRATION_ERRORS = {"lambda": "Lambda.AWSLambdaException", "dynamodb": "DynamoDB.AmazonDynamoDBException",
                       "sns": "SNS.AmazonSNSException", "sqs": "SQS.AmazonSQSException",
                       "states": "StepFunctions.AWSStepFunctionsException"}
 
 
 def integration_target(resource, arguments, account, region):
-    """(service, IAM action, resource ARN) of a task's call, or None when it is none of those checked here."""
+    """(service, IAM action, resource ARN) of a task's call, or None if this module does not check it."""
     from ministack.core import iam_actions
     from ministack.services import sqs
 
@@ -45,10 +45,10 @@ def integration_target(resource, arguments, account, region):
 
 
 def state_machine_role():
-    """A state machine calls other services as its role, and fails when the role may not.
+    """A state machine calls other services as its role, and fails if the role may not.
 
     AWS: each task's call is authorized for the state machine's role, by the role's policies and the resource's own.
-    Checked are the tasks that invoke functions, write to DynamoDB, publish, send, or start executions.
+    This rule checks tasks that invoke functions, write to DynamoDB, publish, send, or start executions.
     """
     from ministack import app
     from ministack.core import iam_evaluator as evaluator
@@ -102,10 +102,10 @@ def state_machine_role():
 
 
 def retry_delay():
-    """A retrier's MaxDelaySeconds and JitterStrategy count.
+    """A retrier's MaxDelaySeconds and JitterStrategy take effect.
 
-    AWS, "Error handling": MaxDelaySeconds caps the interval that BackoffRate makes grow; with JitterStrategy FULL the
-    delay is random between nothing and that interval.
+    AWS, "Error handling": MaxDelaySeconds limits the interval that BackoffRate increases; with JitterStrategy FULL
+    the delay is random between zero and that interval.
     """
     from ministack.services import stepfunctions
 

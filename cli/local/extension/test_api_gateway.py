@@ -12,8 +12,8 @@ from botocore.awsrequest import AWSRequest
 
 from .test_support import PAGE, REGION, allow
 
-# An authorizer of an API: answers yes and writes down, in the API's context, how often it was asked. A caller who says
-# "a" may do what the request is about and nothing else.
+# An authorizer of an API. It allows the caller "a" the requested action and nothing else, and counts its calls in the
+# API's context.
 AUTHORIZER = f"""#!{sys.executable}
 import http.client, json, os
 host, _, path = os.environ["AWS_LAMBDA_RUNTIME_API"].removeprefix("http://").partition("/")
@@ -30,7 +30,7 @@ while True:
     api.request("POST", f"/{{path}}/2018-06-01/runtime/invocation/{{request}}/response", body=json.dumps(body).encode())
     api.getresponse().read()
 """
-# What is behind an API: answers with what the authorizer wrote down.
+# The function behind an API: answers with the context of the authorizer.
 BEHIND = f"""#!{sys.executable}
 import http.client, json, os
 host, _, path = os.environ["AWS_LAMBDA_RUNTIME_API"].removeprefix("http://").partition("/")
@@ -69,7 +69,7 @@ def test_origins_in_a_template(world):
 
 
 def ask(world, api, path, token=None):
-    """Status and, of a 200, what the authorizer wrote down."""
+    """The status, and for a 200 the context of the authorizer."""
     connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"), timeout=30)
     connection.request("GET", f"/_aws/execute-api/{api}{path}", headers={"Authorization": token} if token else {})
     answer = connection.getresponse()
@@ -110,7 +110,7 @@ def rest_api(sources, ttl):
 
 @pytest.fixture(scope="session")
 def functions(world):
-    """URIs of an authorizer and of what is behind it."""
+    """The URIs of an authorizer and of the function behind it."""
     return {"Ask": uri(world.function("ask", AUTHORIZER)), "Behind": uri(world.function("behind", BEHIND))}
 
 
@@ -129,7 +129,7 @@ def test_a_rest_apis_authorizer_is_asked_for_each_path_and_caller(world, functio
     authorizer = world.client("apigateway").get_authorizer(
         restApiId=outputs["Api"], authorizerId=outputs["Authorizer"])
     assert authorizer["authorizerResultTtlInSeconds"] == 300, "a number"
-    # With the caller alone for a key, the answer for one path would be that for the other: refused, as on AWS.
+    # If only the caller is the key, one path would get the other's cached answer: it is refused, as on AWS.
     template["Resources"]["Authorizer"]["Properties"]["IdentitySource"] = "method.request.header.Authorization"
     world.deploy("rest", template, **functions, Ttl="200")
     assert [get("/dev/a", "a")[0], get("/dev/b", "a")[0]] == [200, 403]
@@ -138,7 +138,7 @@ def test_a_rest_apis_authorizer_is_asked_for_each_path_and_caller(world, functio
 
 
 def test_an_http_apis_routes_change_their_authorizer(world, functions):
-    """No patch: what a parameter that chooses the authorizer rests on."""
+    """Not a patch: the parameter that chooses the authorizer relies on this."""
     is_jwt = {"Fn::Equals": [{"Ref": "Authorization"}, "jwt"]}
 
     def route(path):

@@ -14,7 +14,7 @@ from .test_support import BUCKET, REGION, TABLE, allow, failure, item
 
 
 def faults(world, method, session=None, **fault):
-    """What the local AWS answers: status and content."""
+    """The answer of the local AWS: status and content."""
     credentials = (session or world.root).get_credentials()
     request = AWSRequest(method, f"{world.endpoint}/_sluice/faults", data=json.dumps(fault).encode())
     SigV4Auth(credentials, "sluice", REGION).add_auth(request)
@@ -35,7 +35,7 @@ def fault(world):
 
 
 def put(world, key, **options):
-    """One request, and no second one when it fails."""
+    """One request, without a retry."""
     config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, **options)
     s3 = world.root.client("s3", endpoint_url=world.endpoint, config=config)
     return s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")["ResponseMetadata"]["HTTPStatusCode"]

@@ -1,4 +1,4 @@
-"""How long an invocation takes, and what a function is told."""
+"""The duration of an invocation, and the environment of a function."""
 
 import functools
 import json
@@ -6,7 +6,7 @@ import time
 
 from .test_support import program
 
-# A function that prints its event's line, and the machine is so busy that this is seen only when it has answered.
+# A function that prints its event's line after it has answered, as on a busy machine.
 LATE = program("""import threading; kind, body = "response", b"{}"
     threading.Timer(0.1, print, [json.loads(text)["line"]], {"flush": True}).start()""")
 
@@ -16,7 +16,7 @@ ENVIRONMENT = program('kind, body = "response", json.dumps(dict(os.environ)).enc
 
 @functools.cache
 def environment_of(world):
-    """The environment of a function, its ARN and its role's."""
+    """The environment, the ARN and the role's ARN of a function."""
     lambda_ = world.client("lambda")
     arn = world.function("environment", ENVIRONMENT)
     environment = json.loads(lambda_.invoke(FunctionName=arn, Payload=b"{}")["Payload"].read())

@@ -1,4 +1,4 @@
-"""Whose tokens an identity pool takes and gives."""
+"""The tokens that an identity pool accepts and gives."""
 
 import functools
 

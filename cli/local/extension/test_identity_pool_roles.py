@@ -9,7 +9,7 @@ from .test_support import REGION, failure, mapping, name_of, rule, tagged
 
 
 def role_of(world, user, app, custom=None):
-    """The name of the role that a user has who signed in through this app client; None when there are no credentials."""
+    """The name of the role of a user who signed in through this app client; None if there are no credentials."""
     identity = world.client("cognito-identity")
     logins = {world.provider: world.sign_in(user, app)["IdToken"]}
     identity_id = identity.get_id(IdentityPoolId=world.identity_pool, Logins=logins)["IdentityId"]

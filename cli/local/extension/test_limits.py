@@ -1,4 +1,4 @@
-"""What AWS refuses, each beside what it takes."""
+"""Requests that AWS refuses, each beside one that it accepts."""
 
 import json
 

@@ -25,7 +25,7 @@ def test_every_page_of_events_is_found_and_no_event_twice(world):
     now = int(time.time() * 1000)
     for stream in ("a", "b"):
         logs.create_log_stream(logGroupName="/paged", logStreamName=stream)
-        # Five events share a millisecond, more than a page holds of them.
+        # Five events share a millisecond, more than fit on a page.
         events = [{"timestamp": now + number // 5, "message": f"{stream}{number}"} for number in range(12)]
         logs.put_log_events(logGroupName="/paged", logStreamName=stream, logEvents=events)
     pages = list(logs.get_paginator("filter_log_events").paginate(logGroupName="/paged", PaginationConfig={"PageSize": 3}))

@@ -42,7 +42,7 @@ def test_own_hosts_are_served(world, name):
 
 
 def test_other_hosts_are_not(world):
-    # What a page of a name that its owner points at 127.0.0.1 would send, and what only looks like one of ours.
+    # Hosts that a page would send whose owner points its name at 127.0.0.1, and hosts that only look like ours.
     for host in (own(world, "rebound.example"), own(world, "localhost.example"), own(world, "127.0.0.1.example"),
                  own(world, "192.0.2.1"), "127.0.0.1", "127.0.0.1:1", "", own(world, "x@127.0.0.1")):
         status, headers, body = ask(world, "GET", "/_ministack/health", Host=host)
@@ -61,7 +61,7 @@ def test_pages_of_other_origins_are_refused(world):
 def test_own_pages_and_those_of_the_deployment_are_served(world):
     for origin in (f"http://{own(world)}", f"http://{own(world, 'localhost')}", PAGE):
         assert ask(world, "GET", "/_ministack/health", Origin=origin)[0] == 200
-        # The sign-in pages of Cognito: without a client they say so, and are not refused.
+        # Without a client, the sign-in pages of Cognito report an error, but they are not refused.
         assert ask(world, "GET", "/oauth2/authorize", Origin=origin)[0] != 403
         assert ask(world, "OPTIONS", "/", Origin=origin)[0] == 200
 

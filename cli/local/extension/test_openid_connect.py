@@ -63,7 +63,7 @@ class Provider:
 
 @pytest.fixture
 def provider(world):
-    """A provider that IAM knows, and an identity pool of its own that takes it beside the user pool."""
+    """A provider that IAM knows, and a separate identity pool that accepts it beside the user pool."""
     provider = Provider()
     iam, identity = world.client("iam"), world.client("cognito-identity")
     provider.arn = iam.create_open_id_connect_provider(
@@ -80,7 +80,7 @@ def provider(world):
         return identity_id, session
 
     def trusting(amr, *statements):
-        """A role for whoever signed in by this."""
+        """A role for users with this login."""
         arn = world.role(*statements)
         iam.update_assume_role_policy(RoleName=name_of(arn), PolicyDocument=policy({
             "Effect": "Allow", "Principal": {"Federated": "cognito-identity.amazonaws.com"},
@@ -162,7 +162,7 @@ def test_a_user_of_a_provider_has_one_identity(world, provider):
 
 
 def test_two_logins_at_once(world, provider):
-    """Either role may be asked for, so that a trust policy has to keep them apart; and it can."""
+    """The user may ask for either role, so a trust policy has to separate them; this shows that it can."""
     users, partners = provider.trusting(world.provider), provider.trusting(provider.login)
     provider.set_roles(users, mappings={provider.arn: mapping(rule(partners, "aud", "Equals", provider.CLIENT))})
     both = {"token": provider.token(), "more": {world.provider: world.sign_in("alice")["IdToken"]}}

@@ -115,7 +115,7 @@ def test_a_runtime_api_answers_its_own_process_only(world):
         connection.request(method, before + what, body=b"{}" if method == "POST" else None)
         return connection.getresponse().status
 
-    # With the path: an answer to an invocation that is not under way is told apart from a stranger's.
+    # With the path, the error for an unknown invocation differs from that for a stranger.
     invented = "/2018-06-01/runtime/invocation/x/response"
     assert asked(f"/{path}", invented, "POST") == 400
     for other in ("", "/" + "0" * 64, f"/{path}x", f"/x/{path}"):

@@ -77,7 +77,7 @@ def test_the_function_must_let_the_pool_call_it(world):
 
 
 def federated_sign_in(world, pool, name, email):
-    """The answer to what a SAML provider says of a user."""
+    """The answer to a SAML provider's statement about a user."""
     parameters = {"client_id": pool.app, "response_type": "code", "redirect_uri": "http://localhost/callback",
                   "identity_provider": "institute", "scope": "openid"}
     connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"))

@@ -16,7 +16,7 @@ def test_batch_actions(world):
 
 
 def fair_queue(world, name):
-    """A queue, and what sends to and receives from it; the messages stay in flight."""
+    """A queue, with functions to send to it and receive from it. Received messages stay in flight."""
     sqs = world.client("sqs")
     url = sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "600"})["QueueUrl"]
 

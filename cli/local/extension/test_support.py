@@ -1,4 +1,4 @@
-"""The account that the tests of this package ask: users, their sessions, a bucket, a table, policies."""
+"""The account that the tests of this package use: users, their sessions, a bucket, a table, policies."""
 
 import base64
 import contextlib
@@ -25,7 +25,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-# The command that starts the extension, and the folder that it is a package of.
+# The command that starts the extension, and the folder of its package.
 EXTENSION = [sys.executable, "-P", "-m", "extension"]
 FOLDER = pathlib.Path(__file__).parents[1]
 REGION = "eu-west-1"
@@ -58,7 +58,7 @@ USERS = {  # name: (custom:read, custom:write), None for no attribute
 }
 
 
-# The root of the local AWS, and the origin of a page that may ask it.
+# The root of the local AWS, and the origin of a page that may send requests.
 ROOT = ("AKIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30))
 PAGE = "http://localhost:8080"
 
@@ -283,12 +283,12 @@ def zipped(name, text):
 
 
 def allowed(call, **arguments):
-    """Whether the request is authorized; any failure for another reason is an error of the test."""
+    """Whether the request is authorized. A failure for another reason is an error of the test."""
     try:
         call(**arguments)
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        # HEAD has no body to tell the reason, and a cancelled transaction tells it in its message.
+        # A HEAD answer has no body with the reason, and a cancelled transaction has the reason in its message.
         if code in REFUSALS or code == "403":
             return False
         raise
@@ -337,7 +337,7 @@ def name_of(arn):
 
 
 def program(answer):
-    """The bootstrap of a function. `answer`, a line of Python, makes of the event's `text` the `kind`, response or error, and `body`."""
+    """The bootstrap of a function. `answer` is a line of Python that sets `kind` (response or error) and `body` from the event's `text`."""
     return f"""#!{sys.executable}
 import http.client, json, os
 host, _, path = os.environ["AWS_LAMBDA_RUNTIME_API"].removeprefix("http://").partition("/")
@@ -352,7 +352,7 @@ while True:
 """
 
 
-# A post-confirmation function. For a failing address it fails, with the event for a message.
+# A post-confirmation function. For an address that should fail, it fails with the event as its message.
 TRIGGER = program(
     'kind, body = ("error", json.dumps({"errorMessage": text.decode(), "errorType": "Failing"}).encode()) '
     'if json.loads(text)["request"]["userAttributes"]["email"].startswith("failing") else ("response", text)')

@@ -99,7 +99,7 @@ def test_identity_provider_in_a_template(world):
 
 
 def changed(world, **options):
-    """A pool with a user whose address is to change, the access token, and what the change answered."""
+    """A pool with a user whose address is to change, the access token, and the answer to the change."""
     pool = Pool(world, **options)
     pool.sign_up("old@a.example")
     pool.confirm("old@a.example")

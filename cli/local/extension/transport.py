@@ -9,7 +9,7 @@ def loopback_is_secure():
     """Requests over the loopback interface count as aws:SecureTransport.
 
     AWS: the key says whether a request came over TLS, and the bucket policies deny those that did not. The local
-    endpoint is plain HTTP on 127.0.0.1, where nobody can listen in, so there the denial has nothing to protect and
+    endpoint is plain HTTP on 127.0.0.1, where nobody can listen in. There the denial has nothing to protect, and
     would refuse every local request.
     """
     from ministack import app

@@ -1,15 +1,15 @@
-"""User pools: the attributes that an app client may write, what is verified first, and identity providers in templates."""
+"""User pools: the attributes that an app client may write, verification before a change, and identity providers in templates."""
 
 from .replacing import wrap
 
 # The code that MiniStack sends to everybody.
 CODE = "123456"
-# What only Cognito or an administrator sets, whatever an app client's WriteAttributes say.
+# Attributes that only Cognito or an administrator sets, whatever an app client's WriteAttributes are.
 NEVER_WRITABLE = {"sub", "identities", "email_verified", "phone_number_verified", "cognito:user_status"}
 
 
 def attribute_error(cognito, pool, client, attributes, creating):
-    """The error AWS answers when this app client may not write one of these attributes, or None."""
+    """The error of AWS if this app client may not write one of these attributes, or None."""
     schema = {entry["Name"]: entry for entry in cognito._ensure_schema_attributes(pool)["SchemaAttributes"]}
     listed = client.get("WriteAttributes") or []
     for attribute in attributes or []:
@@ -30,11 +30,11 @@ def attribute_error(cognito, pool, client, attributes, creating):
 
 
 def write_attributes():
-    """UpdateUserAttributes and SignUp honour the app client's WriteAttributes and the pool's sign-up setting.
+    """UpdateUserAttributes and SignUp respect the app client's WriteAttributes and the pool's sign-up setting.
 
     AWS: an app client writes only the attributes in its WriteAttributes; without that list it may write the standard
-    attributes and every mutable custom attribute. The access token names the client.
-    With AllowAdminCreateUserOnly nobody can sign up.
+    attributes and every mutable custom attribute. The access token names the client. With AllowAdminCreateUserOnly
+    nobody can sign up.
     """
     from ministack.services import cognito
 
@@ -72,10 +72,12 @@ def write_attributes():
 
 
 def verification_before_update():
-    """A new address counts once its code is entered, where the pool's AttributesRequireVerificationBeforeUpdate says so.
+    """If the pool's AttributesRequireVerificationBeforeUpdate says so, a new address counts once the user has entered
+    its code.
 
-    AWS, "Verifying updates to email addresses and phone numbers": Cognito sends a code to the new address and keeps the old
-    one, for sign-in too, until VerifyUserAttribute has the code. A user of an administrator's is changed at once.
+    AWS, "Verifying updates to email addresses and phone numbers": Cognito sends a code to the new address and keeps
+    the old one, for sign-in too, until VerifyUserAttribute gets the code. A change by an administrator takes effect
+    at once.
     """
     from ministack.services import cognito
 

@@ -11,7 +11,7 @@ use crate::operator::accounting::{self, Access, COLUMNS, Of, Question};
 use crate::operator::users::roster::guarded;
 use crate::output::Output;
 
-/// Of what, and of which time.
+/// What to account for, and for which period.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -15,10 +15,10 @@ use crate::output::{Output, one_line};
 use client::Client;
 use client::outputs::Outputs;
 
-/// More than any token has: what is longer is not read to its end.
+/// Longer than any real token: the command reads no further.
 const LONGEST_TOKEN: u64 = 64 * 1024;
 
-/// Whose token, and what for.
+/// The token, and the request to decide about.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Show which policies decided, and why the others did not apply.
@@ -86,7 +86,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     }
 }
 
-/// Where a deployment decides by something else than a folder of policies.
+/// The warning for a deployment that does not decide by a folder of policies; `None` for one that does.
 fn not_what_decides(outputs: &Outputs) -> Option<&'static str> {
     let output = |name: &str| outputs.stack_output(name).unwrap_or_default();
     if output("Authorization") == Authorization::Jwt.name() {
@@ -118,7 +118,7 @@ fn bare(text: &SecretString) -> &str {
     ::policies::token::bearer(text.expose_secret())
 }
 
-/// For a person. Whatever a provider has put into its token commands no terminal.
+/// Prints the explanation for a person. No claim of a token can control the terminal.
 fn show(explanation: &Explanation, with_policies: bool, output: &Output) {
     let or_none = |text: &Option<String>| one_line(text.as_deref().unwrap_or("none"));
     let who = match &explanation.token_use {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_not_quoted() {
+    fn a_file_without_a_token_is_not_quoted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         for content in [b"\xff\xfecanary".as_slice(), b"  \n"] {

@@ -39,7 +39,7 @@ pub(crate) struct RestoreArgs {
     no_invitation: bool,
 }
 
-/// Writes down what AWS keeps no copy of.
+/// Backs up what AWS keeps no copy of: users, sign-up rules and settings.
 pub(crate) async fn backup(args: BackupArgs, output: &Output) -> Result<ExitCode> {
     let (aws, outputs) = args.deployment.find().await?;
     let step = output.reporter.step("reading users, rules and settings");
@@ -62,7 +62,7 @@ pub(crate) async fn backup(args: BackupArgs, output: &Output) -> Result<ExitCode
     Ok(ExitCode::Success)
 }
 
-/// Brings it back, after it has shown what would be done.
+/// Restores a backup, after it has shown the changes.
 pub(crate) async fn restore(args: RestoreArgs, output: &Output) -> Result<ExitCode> {
     let backup = Backup::read(&args.folder)?;
     let (aws, outputs) = args.deployment.find().await?;
@@ -139,14 +139,14 @@ async fn rows(directory: &Directory, file: &[u8]) -> Result<Vec<Row>> {
     roster::plan(file, &directory.accounts().await?, &directory.groups().await?)
 }
 
-/// A table, unless it is empty.
+/// Prints a table, unless it has no rows.
 fn table<const N: usize>(output: &Output, header: [&str; N], rows: Vec<[String; N]>) {
     if !rows.is_empty() {
         output.table(header, rows);
     }
 }
 
-/// The option of `deploy` that sets a parameter, for a shell.
+/// The option of `deploy` that sets a parameter, quoted for a shell.
 fn option(name: &str, value: &str) -> String {
     let value = value.replace('\'', r"'\''");
     if name == "Architecture" { format!(" --architecture '{value}'") } else { format!(" --parameter '{name}={value}'") }

@@ -4,13 +4,13 @@ use domain::{State, Status, Summary};
 
 use client::read::MessageStatus;
 
-/// `ADT^A01`.
+/// The type of a message, as in `ADT^A01`.
 pub(crate) fn kind(summary: &Summary) -> String {
     let parts = [&summary.message_type, &summary.trigger_event].into_iter().flatten();
     parts.map(String::as_str).collect::<Vec<_>>().join("^")
 }
 
-/// What a message has come to, in a word or two.
+/// The outcome of a message, in a word or two.
 pub(crate) fn outcome(status: &MessageStatus) -> String {
     match (status.status, status.state, &status.error) {
         (Status::Stored, Some(State::Error), _) => "stored, not parsed".to_owned(),

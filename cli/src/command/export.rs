@@ -17,7 +17,7 @@ use crate::user::export::parts::{Parts, Request, Target};
 use crate::user::export::{Options, export};
 use client::Client;
 
-/// Of more messages that could not be read only these are named.
+/// The most unreadable messages that the report names.
 const MOST_NAMED: usize = 10;
 
 /// What to export, and where to.

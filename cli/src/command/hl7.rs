@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<ExitCode> {
         Command::Split(args) => split::run(&mut run, &args),
     };
     match done.and_then(|()| Ok(run.out.flush()?)) {
-        // Whoever read along has enough.
+        // Whoever read the output has closed the pipe.
         Err(error) if is_broken_pipe(&error) => {}
         done => done?,
     }
@@ -92,13 +92,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 struct Run<'a> {
     output: &'a Output,
     out: BufWriter<StdoutLock<'a>>,
-    /// What is printed goes to a person's terminal.
+    /// Standard output is a terminal.
     is_terminal: bool,
     failed: bool,
 }
 
 impl Run<'_> {
-    /// Goes through files, one after the other; what cannot be read is reported, and the next one taken.
+    /// Goes through the files one after the other. Reports a file that cannot be read, and goes on with the next one.
     fn each(
         &mut self,
         files: &[PathBuf],
@@ -120,7 +120,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads a message. One that cannot be decoded, or is empty, is reported.
+    /// Reads a message. Reports one that cannot be decoded or is empty.
     fn read(&mut self, file: &str, body: &Body, message: &Piece<'_>) -> Result<Option<hl7::Message>> {
         match message.read() {
             Ok(read) => Ok(Some(read)),
@@ -131,7 +131,7 @@ impl Run<'_> {
         }
     }
 
-    /// Reports what went wrong, behind what was printed before. The command goes on, and ends with exit code 1.
+    /// Reports an error, after the output so far. The command goes on, and ends with exit code 1.
     fn complain(&mut self, what: impl Display, problem: impl Display) -> Result<()> {
         self.failed = true;
         self.out.flush()?;
@@ -139,14 +139,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Says something that is no answer and no error, behind what was printed before.
+    /// Prints a note, after the output so far. A note is neither an answer nor an error.
     fn say(&mut self, text: impl AsRef<str>) -> Result<()> {
         self.out.flush()?;
         self.output.reporter.say(text);
         Ok(())
     }
 
-    /// Prints a message or a document, as it is or, on a terminal, so that it does not command it.
+    /// Prints a message or a document. On a terminal, no control character in it takes effect.
     fn put(&mut self, text: &[u8]) -> Result<()> {
         if self.is_terminal {
             writeln!(self.out, "{}", for_people(text))?;
@@ -175,7 +175,7 @@ fn named(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     if files.is_empty() { Ok(Vec::from([PathBuf::from("-")])) } else { messages::files(files, None) }
 }
 
-/// A file's name, fit for a line.
+/// A file's name, safe to print on one line.
 fn name(path: &Path) -> String {
     one_line(&path.display().to_string())
 }

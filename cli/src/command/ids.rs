@@ -35,10 +35,11 @@ impl fmt::Display for GivenId {
 }
 
 impl GivenId {
-    /// The message that is meant, of the caller's own institute or of a named one. A whole id is not looked up.
+    /// Finds the message whose id begins so, at the caller's own institute or at a named one. Returns a whole id without looking
+    /// it up.
     ///
     /// # Errors
-    /// When no message begins so, or several do: then the sentence names them.
+    /// When no message's id begins so, or several do; the error then names them.
     pub(crate) async fn resolve(&self, client: &Client, institute: Option<&Source>) -> Result<MessageId> {
         if let Ok(id) = self.0.parse() {
             return Ok(id);
@@ -52,7 +53,7 @@ impl GivenId {
     }
 }
 
-/// Enough of each to choose by.
+/// Lists the candidates, with enough about each to choose one.
 fn candidates(found: &[Listed]) -> String {
     let digits = digits(found.iter().map(|it| &it.status.message_id));
     let candidate = |it: &Listed| {

@@ -59,8 +59,8 @@ pub(crate) struct Shown {
     pub(crate) wide: bool,
 }
 
-/// Prints the messages of a query and says how many there were. On a terminal the newest is the last, next to the prompt; a pipe and
-/// JSON have it first.
+/// Prints the messages of a query and how many there are. On a terminal the newest message comes last, next to the prompt. In a
+/// pipe and in JSON it comes first.
 pub(crate) async fn show(client: &Client, query: Query, shown: &Shown, output: &Output) -> Result<usize> {
     let mut pages = Pages::new(client, query.clone());
     let limit = if shown.all { usize::MAX } else { shown.limit };

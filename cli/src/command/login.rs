@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let file = SessionFile::find()?;
-    // One that cannot be read is about to be replaced.
+    // This sign-in replaces a session file that cannot be read.
     let last = file.read().ok().flatten();
     let deployment = deployment(&args, last.as_ref()).await?;
     let as_staff = args.staff || as_staff_again(&args, last.as_ref());
@@ -66,13 +66,13 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     super::whoami::show(&session, output)
 }
 
-/// The deployment that is named, or that of the last sign-in, or the local one.
+/// The deployment: the named one, that of the last sign-in, or the local one.
 async fn deployment(args: &Args, last: Option<&Session>) -> Result<Deployment> {
     if let Some(path) = &args.deployment {
         return Deployment::read(path);
     }
     match last {
-        // Another start of the local system is another deployment.
+        // Each start of the local system is a new deployment.
         Some(last) if !args.place.is_named() && last.deployment.endpoint_url.is_none() => Ok(last.deployment.clone()),
         _ => {
             let (_, outputs) = args.place.find().await.context("no deployment to sign in to (--deployment FILE names one)")?;
@@ -81,7 +81,7 @@ async fn deployment(args: &Args, last: Option<&Session>) -> Result<Deployment> {
     }
 }
 
-/// Whether the command repeats a sign-in of the lake's staff: it names no other account.
+/// Whether this sign-in repeats one of the lake's staff, because it names no other account.
 fn as_staff_again(args: &Args, last: Option<&Session>) -> bool {
     let last = last.filter(|last| last.deployment.is_for_staff() && args.deployment.is_none() && !args.place.is_named());
     last.is_some_and(|last| args.email.as_ref().is_none_or(|email| *email == last.email))
@@ -100,7 +100,7 @@ trait LoginPrompt: Person {
     fn password(&mut self, email: &str) -> Result<SecretString>;
 }
 
-/// A person at a terminal. What is typed does not show.
+/// A person at a terminal, which does not echo the answers.
 struct Terminal;
 
 impl Person for Terminal {
@@ -136,7 +136,7 @@ fn prompt_secret(prompt: &str) -> Result<SecretString> {
     rpassword::prompt_password(prompt).map(SecretString::from).context("reading from the terminal")
 }
 
-/// A program, which knows what it will be asked.
+/// A program, which knows the questions in advance.
 struct Lines {
     reporter: Reporter,
 }

@@ -14,7 +14,7 @@ pub(crate) struct Args {}
 pub(crate) async fn run(_: Args, output: &Output) -> Result<ExitCode> {
     let file = SessionFile::find()?;
     let session = file.read();
-    // Whatever else happens, the tokens are off this machine.
+    // The tokens leave this machine first, whatever happens to the revocation.
     file.remove()?;
     let Some(session) = session? else {
         output.line(if output.is_json() { r#"{"signedOut": false}"# } else { "Nobody was signed in." });

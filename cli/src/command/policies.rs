@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         Action::Check { folder } => check(&folder.find().await?, output),
         Action::Package { folder, output: zip, release, architecture } => {
             let folder = folder.find().await?;
-            // Before anything is built.
+            // Check the folder before building anything.
             policies::load(&folder)?;
             let workspace = Workspace::find().await?;
             let purpose = if release { Purpose::Aws(architecture) } else { Purpose::Local(Profile::Dev) };

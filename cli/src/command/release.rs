@@ -33,7 +33,7 @@ pub(crate) struct Args {
     to: Option<Timestamp>,
 }
 
-/// What became of them.
+/// The outcome of a release.
 #[derive(Default, Serialize)]
 struct Report {
     released: Vec<Released>,

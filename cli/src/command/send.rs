@@ -17,7 +17,7 @@ use client::send::{self, Fate, Journal, Options, Row, Sent};
 use client::session::state_folder;
 use client::tokens::TokenClaims;
 
-/// Of more messages than these a table shows only what is not accepted, or not stored.
+/// If there are more messages than this, a table shows only those that were not accepted or not stored.
 const MOST_ROWS: usize = 50;
 
 /// What to send, and how.
@@ -78,7 +78,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     Ok(if report.is_complete() { ExitCode::Success } else { ExitCode::Failed })
 }
 
-/// The first Ctrl-C asks to come to an end, the second one is the end.
+/// The first Ctrl-C asks the command to finish, the second one ends it at once.
 async fn interrupted_twice(interrupts: &mut Signal, hurry: &watch::Sender<bool>, reporter: &Reporter) {
     interrupts.recv().await;
     hurry.send_replace(true);
@@ -96,7 +96,7 @@ fn print(report: &Sent, output: &Output) -> Result<()> {
         });
         return output.json(&counts);
     }
-    // Of many, only those that somebody has to look at.
+    // Of many rows, show only those that somebody has to look at.
     let is_done = |row: &&Row| row.fate.is_well() && row.status.is_none_or(|it| it == Status::Stored);
     let few = report.rows.len() <= MOST_ROWS;
     let cells = report.rows.iter().filter(|row| few || !is_done(row)).map(|row| {

@@ -144,7 +144,7 @@ fn rows(report: &Report, cost: f64) -> Vec<[String; 2]> {
     rows
 }
 
-/// Both, side by side.
+/// Prints the measured and the simulated figures side by side.
 fn compare(measured: &Measured, seed: u64, output: &Output) -> Result<ExitCode> {
     let run = &measured.local_run;
     let report = simulation::run(&simulate::local_run(run, seed)?)?;

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_says_what_it_is_of() {
+    fn a_message_a_submission_and_a_trace_id_are_told_apart() {
         assert!(matches!(given("01ARZ3NDEKTSV4RRFFQ69G5FAV"), Ok(Given::Submission(_))));
         assert!(matches!(given("4bf92f3577b34da6a3ce929d0e0e4736"), Ok(Given::Trace(_))));
         assert_eq!(given("4BF92F35"), Ok(Given::Message("4bf92f35".to_owned())));

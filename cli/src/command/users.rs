@@ -18,7 +18,7 @@ use crate::operator::users::address::Address;
 use crate::operator::users::directory::{Directory, Invitation};
 use crate::output::Output;
 
-/// What happens to a signed-in user whose rights change.
+/// The note about a signed-in user whose rights change.
 const UNTIL_THEN: &str = "A token that is issued already keeps the old rights until it expires; --sign-out ends that.";
 
 /// What to do with the users.
@@ -211,7 +211,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
 }
 
 impl Action {
-    /// Why this cannot be done with the lake's staff, if so.
+    /// Why this action does not exist for the lake's staff; `None` if it does.
     fn is_not_for_staff(&self) -> Option<&'static str> {
         const NO_INSTITUTE: &str = "the lake's staff have no institutes to read from or write for: what they may do is in the \
                                     policies, so --staff goes without --read, --write and --institute";
@@ -392,7 +392,7 @@ async fn approve(directory: &Directory, enrollment: &Enrollment, args: Approve, 
     let Rights { read, write } = args.rights;
     warn_of_names(output, read.iter().chain(&write));
     let wish = Wish { read: read.map(Right::from), write: write.map(Right::from), ..Wish::default() };
-    // Rights that are wished already are those of an approval that was broken off.
+    // An account that already has the requested rights comes from an interrupted approval.
     let has_no_other =
         |has: &str, wished: &Option<Right>| has.is_empty() || wished.as_ref().is_some_and(|right| right.as_str() == has);
     ensure!(
@@ -402,14 +402,14 @@ async fn approve(directory: &Directory, enrollment: &Enrollment, args: Approve, 
     );
     let changes = account.changes(&wish);
     directory.apply(&account, &changes).await?;
-    // Whose sign-up failed half way does not stand on the list, and is approved all the same.
+    // A user whose sign-up failed half way is not on the list, and can be approved all the same.
     for pending in enrollment.pending().await?.iter().filter(|pending| pending.username == account.username) {
         enrollment.remove_pending(pending).await?;
     }
     if output.is_json() {
         output.json(&json!({ "user": directory.find(&account.username).await?, "changes": changes }))?;
     } else {
-        // None, if an approval was broken off when only the entry was left to remove.
+        // There are no changes if an interrupted approval left only the entry to remove.
         let what = if changes.is_empty() { "has the rights".to_owned() } else { described(&changes) };
         output.line(format!("{}: {what}. It holds from their next sign-in.", shown(&account)));
     }
@@ -428,7 +428,7 @@ async fn reject(enrollment: &Enrollment, user: &str, output: &Output) -> Result<
     Ok(ExitCode::Success)
 }
 
-/// What a person knows a user by.
+/// How people refer to a user: by e-mail address, or by user name for users of an identity provider.
 fn shown(account: &Account) -> &str {
     if account.email.is_empty() || account.is_federated() { &account.username } else { &account.email }
 }

@@ -8,7 +8,7 @@ use jiff::{Span, Timestamp, ToSpan, Zoned};
 pub(crate) const FORMS: &str =
     "`yesterday`, `2h` (two hours ago), `16:00`, `2026-11-28`, `2026-11-28 16:00`, or a time with a zone as in RFC 3339";
 
-/// A moment, on the clock of this machine. What names a day or an hour means its beginning.
+/// Reads a moment on this machine's clock. A day or an hour means its beginning.
 ///
 /// # Errors
 /// A sentence that names the forms, and does not quote the text.
@@ -28,7 +28,7 @@ fn at(text: &str, now: &Zoned) -> Option<Timestamp> {
         "yesterday" => return begins(now.date().checked_sub(1.day()).ok()?),
         _ => {}
     }
-    // A sign would make it a time to come.
+    // A sign would turn it into a time in the future.
     if text.starts_with(|first: char| first.is_ascii_digit())
         && let Ok(span) = text.trim_end_matches("ago").trim_end().parse::<Span>()
     {
@@ -44,7 +44,7 @@ fn at(text: &str, now: &Zoned) -> Option<Timestamp> {
     civil(strict_date(date).ok()?.to_datetime(time(clock.trim_start())?), now.time_zone())
 }
 
-/// `YYYY-MM-DD` and nothing else that a civil date can be written as.
+/// Reads `YYYY-MM-DD`, and none of the other forms that a civil date can have.
 fn strict_date(text: &str) -> Result<Date, jiff::Error> {
     Date::strptime("%Y-%m-%d", text)
 }
@@ -54,7 +54,7 @@ fn time(text: &str) -> Option<Time> {
     Time::strptime("%H:%M:%S", text).or_else(|_| Time::strptime("%H:%M", text)).ok()
 }
 
-/// An hour that a clock change leaves out is the one after it; one that it repeats is the first.
+/// A time that a clock change skips becomes the time an hour later. A time that occurs twice means the first occurrence.
 fn civil(at: DateTime, zone: &TimeZone) -> Option<Timestamp> {
     zone.to_ambiguous_timestamp(at).compatible().ok()
 }

@@ -12,13 +12,13 @@ use crate::local::venv;
 use crate::operator::workspace::Workspace;
 use crate::output::Reporter;
 
-/// Some 60 MB, on a slow line.
+/// Time for some 60 MB on a slow line.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(10 * 60);
 /// The build takes two seconds on an idle machine.
 const BUILD_DEADLINE: Duration = Duration::from_secs(5 * 60);
-/// What the packages depend on.
+/// The files that decide which packages are installed.
 const MANIFESTS: [&str; 2] = ["package.json", "package-lock.json"];
-/// The rest of what the page is made of: files, and folders with all that is in them.
+/// The other sources of the page: files, and folders with everything in them.
 const SOURCES: [&str; 5] = ["index.html", "tsconfig.json", "vite.config.ts", "public", "src"];
 
 /// The built page, and the programs that built it.
@@ -101,12 +101,12 @@ pub async fn build(workspace: &Workspace, reporter: &Reporter) -> Result<Page> {
     Ok(page)
 }
 
-/// Whether a stamp says this. It is written last, so that half of the work counts as none.
+/// Whether the stamp file has this content. It is written last, so unfinished work counts as not done.
 fn is(stamp: &Path, wanted: &str) -> bool {
     std::fs::read_to_string(stamp).is_ok_and(|it| it == wanted)
 }
 
-/// The files below these names of a folder, by their path in it, in order.
+/// The files below these names in a folder, as sorted paths relative to the folder.
 fn files(folder: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut waiting: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();

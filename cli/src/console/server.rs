@@ -38,7 +38,7 @@ impl Site {
     /// Reads the files of a built page.
     ///
     /// # Errors
-    /// When one cannot be read, or the settings have an address that is none.
+    /// When a file cannot be read, or the settings have an invalid address.
     pub fn read(folder: &Path, settings: &Settings) -> Result<Self> {
         let mut files = BTreeMap::new();
         let mut waiting = vec![(folder.to_owned(), String::new())];
@@ -76,16 +76,16 @@ impl Site {
         })
     }
 
-    /// Answers until it is dropped.
+    /// Serves the page until the future is dropped.
     ///
     /// # Errors
-    /// When the system gives no more connections.
+    /// When the system accepts no more connections.
     pub async fn serve(self, listener: TcpListener) -> Result<ExitCode> {
         let site = Arc::new(self);
         loop {
             let (stream, _) = listener.accept().await.context("waiting for a browser")?;
             let site = Arc::clone(&site);
-            // A client that does not ask, or does not read, gets nothing.
+            // A client that sends no request in time, or does not read its answer, gets nothing.
             tokio::spawn(async move { drop(timeout(PATIENCE, site.answer(stream)).await) });
         }
     }
@@ -125,7 +125,7 @@ impl Site {
     fn respond(&self, request: &httparse::Request<'_, '_>) -> Answer<'_> {
         let mut hosts = request.headers.iter().filter(|it| it.name.eq_ignore_ascii_case("host"));
         let host = hosts.next().filter(|_| hosts.next().is_none()).and_then(|it| std::str::from_utf8(it.value).ok());
-        // A name that somebody else's DNS points at 127.0.0.1 is not this page's.
+        // Refuse every other host name: anybody's DNS can point a name at 127.0.0.1.
         if host != ALLOWED_ORIGIN.strip_prefix("http://") {
             return ("421 Misdirected Request", TEXT, b"The console answers at http://localhost:8080 only.\n");
         }
@@ -152,8 +152,9 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// What the page may do: run and look like its own files, ask these origins, show documents that it has itself. Nothing is made from
-/// text (`require-trusted-types-for`). The same stands in `infra/console.yaml`.
+/// The content security policy. Scripts and styles come from the page's own files, requests go to these origins, and the page
+/// shows only documents that it has itself. `require-trusted-types-for` forbids making HTML from text. `infra/console.yaml` has
+/// the same policy.
 fn policy(origins: &str) -> String {
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; frame-src blob:; connect-src 'self' {origins}; \
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_of_the_page_are_given_and_nothing_is_taken() {
+    fn only_files_of_the_page_are_served_and_no_upload_is_accepted() {
         assert_eq!(asked("POST / HTTP/1.1\r\nHost: localhost:8080\r\n\r\n"), "405 Method Not Allowed");
         for path in ["/../outputs.json", "/outputs.json", "//", "/%2e%2e/x"] {
             assert_eq!(asked(&format!("GET {path} HTTP/1.1\r\nHost: localhost:8080\r\n\r\n")), "404 Not Found", "{path}");

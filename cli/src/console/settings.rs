@@ -26,7 +26,7 @@ pub struct Settings {
     institutes: BTreeSet<String>,
 }
 
-/// People with a user pool of their own.
+/// One of the two groups of people, each of which has a user pool of its own.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Audience {
@@ -80,7 +80,7 @@ impl Settings {
     /// The origins that the page talks to, beside its own.
     ///
     /// # Errors
-    /// When the deployment has an address that is none.
+    /// When the deployment has an invalid address.
     pub fn origins(&self) -> Result<BTreeSet<String>> {
         let mut addresses: Vec<String> = self.audiences.iter().map(|it| it.sign_in_url.clone()).collect();
         addresses.push(self.api_url.clone());

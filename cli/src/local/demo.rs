@@ -34,26 +34,26 @@ use messages::Messages;
 /// A message is stored in half a second; a cold worker on a busy machine takes longer.
 const DEADLINE: Duration = Duration::from_secs(45);
 
-/// What was done, and what came of it.
+/// One action of the demo, and its outcome.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     /// The user who sent it.
     pub user: String,
-    /// What was sent or read.
+    /// The message that was sent or read.
     pub message: &'static str,
     /// The answer of the API, or of S3.
     pub answer: String,
-    /// What the message is in the end; empty where nothing was submitted.
+    /// The final status of the message; empty if nothing was submitted.
     pub status: String,
-    /// Where it lies in the lake; empty where it does not.
+    /// Its key in the lake; empty if it is not there.
     pub key: String,
-    /// Why this is not what was expected; absent when it is.
+    /// The difference from the expected outcome; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unexpected: Option<String>,
 }
 
-/// Does everything, and gives a row for each thing done.
+/// Runs the demo, and returns a row for each action.
 ///
 /// # Errors
 /// When it cannot go on: a user cannot sign in, or the API does not answer. An unexpected outcome is a row.
@@ -77,7 +77,7 @@ pub async fn run(outputs: &Outputs, reporter: &Reporter) -> Result<Vec<Row>> {
     let here = Sender { api: &api, catalog: &reader, reporter };
     let there = Sender { api: &api, catalog: &elsewhere, reporter };
 
-    // Side by side, as hospitals would.
+    // At the same time, as hospitals would.
     let (admitted, resulted, vaccinated, reported, transferred, random, refused, unauthorized) = tokio::try_join!(
         here.send(&admin, "admission (ADT)", Form::Json, &admission, Expected::Stored("parsed")),
         here.send(&writer, "laboratory result (ORU)", Form::Er7, &result, Expected::Stored("parsed")),
@@ -88,7 +88,7 @@ pub async fn run(outputs: &Outputs, reporter: &Reporter) -> Result<Vec<Row>> {
         here.send(&reader, "admission, sent by a reader", Form::Er7, &admission, Expected::Answered(StatusCode::FORBIDDEN)),
         here.send(&tampered, "admission, tampered token", Form::Er7, &admission, Expected::Answered(door.tampered())),
     )?;
-    // And what needs the first ones to be stored.
+    // These need the first messages to be stored.
     let with_crlf = vaccination.replace('\r', "\r\n");
     let admission_id = MessageId::of_canonical(admission.as_bytes());
     let listed = format!("/institutes/{}/er7", admin.institute);
@@ -106,10 +106,10 @@ pub async fn run(outputs: &Outputs, reporter: &Reporter) -> Result<Vec<Row>> {
     Ok(stored.into_iter().chain([refused, unauthorized, read, denied, listed, withheld]).collect())
 }
 
-/// Which authorizer decides about requests, or not.
+/// The authorizer of the deployment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Door {
-    /// The worker `authorize`, which cannot have API Gateway say 401, and knows the lake's staff.
+    /// The worker `authorize`, which cannot make API Gateway answer 401, and knows the lake's staff.
     Unified,
     /// API Gateway's own JWT authorizer, which knows the institutes' user pool only.
     Jwt,
@@ -117,7 +117,7 @@ enum Door {
 
 impl Door {
     fn of(outputs: &Outputs) -> Self {
-        // Before there was the parameter, there was that authorizer.
+        // A deployment older than the parameter has the JWT authorizer.
         if outputs.stack_outputs.get("Authorization").is_some_and(|it| it == "unified") { Self::Unified } else { Self::Jwt }
     }
 
@@ -169,12 +169,12 @@ fn in_words(status: StatusCode) -> String {
     format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default())
 }
 
-/// Somebody who does something.
+/// A user who is signed in.
 struct Actor {
     email: String,
     token: SecretString,
     aws: Aws,
-    /// Whose part of the catalog this user can look things up in.
+    /// The institute whose records this user reads in the catalog.
     institute: String,
     table: String,
 }
@@ -210,7 +210,7 @@ impl Actor {
         }
     }
 
-    /// Where the catalog says a message lies; asked for with this user's own AWS credentials.
+    /// The key of a message according to the catalog, which is read with this user's own AWS credentials.
     async fn look_up(&self, message_id: &str) -> Result<String> {
         let answer = aws_sdk_dynamodb::Client::new(self.aws.config())
             .get_item()
@@ -226,27 +226,27 @@ impl Actor {
     }
 }
 
-/// What the body of a request is.
+/// The form of a request's body.
 #[derive(Clone, Copy)]
 enum Form {
     Json,
     Er7,
 }
 
-/// What should become of a message.
+/// The expected outcome of a message.
 #[derive(Clone, Copy)]
 enum Expected {
     /// It is accepted and stored, in this state.
     Stored(&'static str),
-    /// It is stored already: refused as such, or accepted and found out later.
+    /// It is a duplicate: the API refuses it, or accepts it, and the pipeline finds out later.
     Duplicate,
-    /// Nothing is accepted: this is the answer.
+    /// The API accepts nothing, and answers with this status.
     Answered(StatusCode),
 }
 
 struct Sender<'a> {
     api: &'a Api,
-    /// Who looks afterwards where a message lies.
+    /// The user who looks up where a message lies.
     catalog: &'a Actor,
     reporter: &'a Reporter,
 }
@@ -296,8 +296,8 @@ impl Sender<'_> {
         Ok(row)
     }
 
-    /// As an interface engine does: in the character set that MSH-18 names, with no word about it in HTTP, and with an
-    /// acknowledgment for an answer.
+    /// Sends as an interface engine does: in the character set that MSH-18 names, without a charset in HTTP, and asking for an
+    /// acknowledgment.
     async fn send_as_engine(&self, actor: &Actor, message: &'static str, er7: &str) -> Result<Row> {
         let step = self.reporter.step(message);
         let latin_1 = Charset::for_hl7("8859/1").and_then(|it| it.encode(er7)).context("the message is not of Latin-1")?;
@@ -334,7 +334,7 @@ fn row(actor: &Actor, message: &'static str, answer: String) -> Row {
     Row { user: actor.email.clone(), message, answer, status: String::new(), key: String::new(), unexpected: None }
 }
 
-/// What is not as expected, in words.
+/// Describes how an outcome differs from the expected one.
 fn differs(expected: Expected, answer: StatusCode, status: &str, state: &str, submissions: Option<u64>) -> Vec<String> {
     let mut problems = Vec::new();
     let mut expect = |holds: bool, problem: String| {
@@ -359,8 +359,8 @@ fn differs(expected: Expected, answer: StatusCode, status: &str, state: &str, su
     problems
 }
 
-/// Reads an object past our API, as everybody can who holds a token. `content` is what a user with the right finds
-/// there; without it the user must be refused.
+/// Reads an object from S3 and not through the API, as anybody with a token can. S3 must answer with `content`, or refuse if that
+/// is `None`.
 async fn read_from_s3(actor: &Actor, message: &'static str, outputs: &Outputs, key: &str, content: Option<&str>) -> Result<Row> {
     let answer = actor.aws.s3().get_object().bucket(&outputs.bucket).key(key).send().await;
     let (answer, unexpected) = match answer {
@@ -391,14 +391,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_as_expected_has_no_problem() {
+    fn an_expected_outcome_has_no_problem() {
         assert!(differs(Expected::Stored("error"), StatusCode::ACCEPTED, "stored", "error", Some(1)).is_empty());
         assert!(differs(Expected::Duplicate, StatusCode::CONFLICT, "stored", "parsed", Some(2)).is_empty());
         assert!(differs(Expected::Answered(StatusCode::FORBIDDEN), StatusCode::FORBIDDEN, "", "", None).is_empty());
     }
 
     #[test]
-    fn what_is_not_as_expected_is_said() {
+    fn an_unexpected_outcome_is_described() {
         let problems = differs(Expected::Stored("parsed"), StatusCode::ACCEPTED, "denied", "", Some(1));
         assert_eq!(problems, ["expected `stored`, got `denied`", "expected the state `parsed`, got ``"]);
         let problems = differs(Expected::Answered(StatusCode::FORBIDDEN), StatusCode::ACCEPTED, "stored", "parsed", None);

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::output::Reporter;
 use client::wait::within;
 
-/// Whoever holds it may build from nothing.
+/// Long, because the holder may have to build everything.
 const DEADLINE: Duration = Duration::from_secs(60 * 60);
 
 /// Held until it is dropped, or its process ends in whatever way.
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_second_one_waits_for_the_first() {
+    async fn a_second_holder_of_the_lock_waits_for_the_first() {
         let folder = std::env::temp_dir().join(format!("sluice-lock-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let reporter = Reporter::silent();

@@ -54,13 +54,13 @@ pub(super) async fn start(workspace: &Workspace, python: &Path, log: &Path, vers
 async fn start_once(workspace: &Workspace, python: &Path, log: &Path, version: &str) -> Result<Emulator> {
     let port = free_port()?;
     root_key::create(&workspace.local().join("credentials"))?;
-    // With the unpacked workers of the one before, tens of megabytes each.
+    // It holds the unpacked workers of the previous system, tens of megabytes each.
     let temporary = workspace.local().join("tmp");
     let _ = std::fs::remove_dir_all(&temporary);
     std::fs::create_dir_all(&temporary).with_context(|| format!("creating {}", temporary.display()))?;
     let output = File::options().create(true).append(true).open(log).context("opening the log of the local AWS")?;
     let mut command = Command::new(python);
-    // Nothing of this person's AWS configuration reaches it, and no Docker: it would remove containers it finds.
+    // MiniStack must see neither this person's AWS configuration nor Docker: it would remove containers that it finds.
     command.env_clear();
     for name in ["PATH", "HOME", "LANG", "LC_ALL", "TZ"] {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
@@ -73,7 +73,7 @@ async fn start_once(workspace: &Workspace, python: &Path, log: &Path, version: &
         .env("BIND_HOST", "127.0.0.1")
         .env("MINISTACK_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
-        // Its place, and not itself: a program's arguments, and what its children inherit, are no place for a secret.
+        // Pass the file's path and not the secret: other programs can read arguments, and children inherit the environment.
         .env("LOCAL_CREDENTIALS", workspace.local().join("credentials"))
         .env("LOCAL_ORIGINS", ALLOWED_ORIGIN)
         .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
@@ -189,7 +189,7 @@ impl Emulator {
     async fn gone_within(&self, limit: Duration) -> bool {
         let began = tokio::time::Instant::now();
         loop {
-            // It is our child when it was started by this very process; nobody else would collect it then.
+            // If this very process started it, it is our child, and nobody else would collect it.
             if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
                 let _ = waitpid(Some(pid), WaitOptions::NOHANG);
             }
@@ -209,7 +209,7 @@ impl Emulator {
 struct Entry {
     pid: u32,
     group: u32,
-    /// Ended, and only not collected by its parent yet.
+    /// Ended, but not yet collected by its parent.
     dead: bool,
     /// When it began, in whatever form this system says it.
     started: String,
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_name_with_brackets_does_not_confuse() {
+    fn a_process_name_with_brackets_is_parsed() {
         let text = "4711 (a) b) S 1 4700 4700 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 12 0 987654 1000 20";
         let expected = Entry { pid: 4711, group: 4700, dead: false, started: "987654".to_owned() };
         assert_eq!(parse_stat(text), Some(expected));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_whole_group_is_stopped_even_when_it_will_not() {
+    async fn the_whole_process_group_is_stopped_even_if_it_ignores_signals() {
         // As MiniStack with workers: the leader ignores SIGTERM and has children of its own.
         let mut child = Command::new("sh")
             .args(["-c", "trap '' TERM; sleep 300 & sleep 300 & while :; do sleep 1; done"])

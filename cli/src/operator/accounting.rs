@@ -15,7 +15,7 @@ use super::lines::{Line, Lines, Period};
 use client::aws::Aws;
 use client::outputs::Outputs;
 
-/// What the account is of.
+/// The subject of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Of {
     /// Everybody who had to do with a message.
@@ -26,14 +26,14 @@ pub enum Of {
     Institute(Source),
 }
 
-/// A period, and what is looked for in it.
+/// A period, and what to look for in it.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// What the account is of.
+    /// The subject of the account.
     pub of: Of,
-    /// From then on.
+    /// The start of the period.
     pub from: Timestamp,
-    /// Before that; until now if `None`.
+    /// The end of the period, exclusive; now if `None`.
     pub to: Option<Timestamp>,
 }
 
@@ -44,9 +44,9 @@ pub struct Question {
 pub struct Access {
     /// When it ended.
     pub at: Timestamp,
-    /// What was done: `submit`, `read`, `list`, `count`, `status`, `release`, `discard`, `refused`, `user`, `rule`, `enroll`.
+    /// The action: `submit`, `read`, `list`, `count`, `status`, `release`, `discard`, `refused`, `user`, `rule`, `enroll`.
     pub action: String,
-    /// What it came to.
+    /// The outcome.
     pub outcome: String,
     /// The caller, `sub`.
     pub subject: Option<String>,
@@ -74,7 +74,7 @@ pub struct Access {
     pub trace_id: Option<String>,
     /// The user whose rights were changed, or the domain of a rule.
     pub changed: Option<String>,
-    /// What was changed.
+    /// The changes.
     pub changes: Option<String>,
 }
 
@@ -104,7 +104,7 @@ pub const COLUMNS: [&str; 17] = [
 /// # Errors
 /// When AWS refuses to show a log.
 pub async fn account(aws: &Aws, outputs: &Outputs, question: &Question) -> Result<Vec<Access>> {
-    // The end is no part of the period, and the last millisecond is.
+    // The period excludes its end; `Period` includes its last millisecond.
     let period = Period { from: question.from.as_millis(), to: question.to.map(|to| to.as_millis().saturating_sub(1)) };
     let lines = Lines::of_all(aws, outputs);
     let text = match &question.of {
@@ -137,7 +137,7 @@ fn is_meant(line: &Line, of: &Of) -> bool {
     }
 }
 
-/// What a line says of an access. `None` for a line of the pipeline, which works for a submission that is accounted for by its POST.
+/// Reads an access from a log line. `None` for a line of the pipeline, whose work the POST of the submission accounts for.
 fn access(line: &Line) -> Option<Access> {
     let some = |name: &str| Some(line.text(name)).filter(|text| !text.is_empty()).map(str::to_owned);
     let action = match line.text("worker") {
@@ -151,7 +151,8 @@ fn access(line: &Line) -> Option<Access> {
             route if route.ends_with("/search") => "search",
             _ => "read",
         },
-        // What it lets in is accounted for by the worker behind it, and the answer is remembered for a while.
+        // The worker behind the authorizer accounts for a request that it lets in, and API Gateway caches that answer for a
+        // while.
         "authorize" if !["allowed", ""].contains(&line.text("outcome")) => "refused",
         "enroll" => "enroll",
         "discard" => "discard",
@@ -236,7 +237,7 @@ mod tests {
         let cells = access.cells();
         assert_eq!((cells[0].as_str(), cells[1].as_str(), cells[15].as_str()), ("2026-11-21T07:21:07.120Z", "user", "s"));
         assert_eq!(cells[16], "read none → west; enable");
-        // Nothing is in the JSON that the table does not have.
+        // Every member of the JSON is a column of the table.
         let mut all = line(json!({ "worker": "fetch" }));
         for name in
             ["subject", "issuer", "operator", "source", "messageId", "submissionId", "messageCount", "httpStatus", "sourceIp"]

@@ -58,11 +58,11 @@ pub struct Options {
     pub to: Option<Timestamp>,
     /// How long a message may take until it has an outcome: longer than the pipeline tries.
     pub overdue: Duration,
-    /// What ended or was written less than so long ago is not looked at: its event may not be in the log yet.
+    /// Skip what ended or was written less than this long ago: its event may not be in the log yet.
     pub settle: Duration,
     /// Do not read what is in the objects, only whether they are there with their tags.
     pub quick: bool,
-    /// The file that says how far it has come. An audit that finds one goes on.
+    /// The file with the progress. An audit that finds one resumes.
     pub resume: Option<PathBuf>,
 }
 
@@ -73,7 +73,7 @@ impl Default for Options {
             from: None,
             to: None,
             overdue: Duration::from_secs(4 * 60 * 60),
-            // A message that a dispatch had when it crashed comes back after 15 minutes.
+            // A message that a crashed `dispatch` was working on comes back after 15 minutes.
             settle: Duration::from_secs(20 * 60),
             quick: false,
             resume: None,
@@ -91,7 +91,7 @@ impl AddAssign for Checked {
     }
 }
 
-/// What one page has shown.
+/// The result of one page.
 #[derive(Default)]
 struct Page {
     findings: Vec<Finding>,
@@ -107,7 +107,6 @@ impl Page {
     }
 }
 
-/// One audit.
 struct Audit<'a> {
     outputs: &'a Outputs,
     options: &'a Options,
@@ -117,7 +116,7 @@ struct Audit<'a> {
     sqs: aws_sdk_sqs::Client,
     events: Events,
     dispatched: Dispatched,
-    /// What lies among the dead letters; looked at only if a message has no end.
+    /// The messages among the dead letters; read only if a message has no end.
     dead_letters: OnceCell<HashSet<Key>>,
 }
 
@@ -181,7 +180,7 @@ pub async fn audit(
 }
 
 impl Options {
-    /// What must be the same for an audit to go on with the file of another run.
+    /// Identifies an audit: it may resume only from the file of an audit with the same text.
     fn what(&self, outputs: &Outputs) -> String {
         let sources: Vec<_> = self.sources.iter().map(Source::as_str).collect();
         let time = |time: Option<Timestamp>| time.map(|it| it.to_string()).unwrap_or_default();
@@ -195,7 +194,7 @@ impl Options {
 }
 
 impl Checkpoint {
-    /// The one after a page of which this is known.
+    /// The checkpoint after a page with these counts.
     fn after(self, checked: Checked, next: Option<Vec<String>>, scopes: usize) -> Self {
         let mut at = self;
         at.checked += checked;
@@ -246,7 +245,7 @@ impl Audit<'_> {
         Ok(page)
     }
 
-    /// One item of the table.
+    /// Checks one item of the table.
     async fn item(&self, item: Item, queued: &OnceCell<i64>) -> Result<Page> {
         let mut page = Page { checked: Checked { records: 1, ..Checked::default() }, ..Page::default() };
         if is_allowance(&item) {
@@ -270,7 +269,7 @@ impl Audit<'_> {
             Status::Failed => page.findings.push(self.failed(&key).await?),
             Status::Discarded | Status::Denied | Status::Expired => {}
         }
-        // The record may have changed while it was looked at. A stored one never does.
+        // The record may have changed since the audit read it. A stored one never does.
         if !page.findings.is_empty() && record.status != Status::Stored && self.records.get(&key).await?.as_ref() != Some(&record)
         {
             page.findings.clear();
@@ -336,7 +335,7 @@ impl Audit<'_> {
         Ok(page)
     }
 
-    /// A message that was accepted and has not ended.
+    /// Finds where a message is that was accepted and has not ended.
     async fn without_end(&self, key: &Key, record: &Record, queued: &OnceCell<i64>) -> Result<Page> {
         let newest = [
             Some(record.received_at),
@@ -365,7 +364,7 @@ impl Audit<'_> {
         Ok(Page { findings: vec![finding], ..Page::default() })
     }
 
-    /// A message of which nothing could be held.
+    /// Finds where a message is of which no copy could be held.
     async fn failed(&self, key: &Key) -> Result<Finding> {
         let dead_letters = self.dead_letters.get_or_try_init(|| self.read_dead_letters()).await?;
         let kind = if dead_letters.contains(key) { Kind::DeadLetter } else { Kind::Lost };
@@ -407,7 +406,7 @@ impl Audit<'_> {
             let detail = match message.as_ref().map(|it| records.get(it)) {
                 None => Some("its key is of no message"),
                 Some(None) => Some("there is no record of the message"),
-                // What is wrong with the record has been found already.
+                // The first phase has reported the damaged record already.
                 Some(Some(None)) => None,
                 Some(Some(Some(record))) if is_held || !self.options.has(record.received_at) => None,
                 Some(Some(Some(record))) => not_named(&object.key, record),
@@ -420,10 +419,10 @@ impl Audit<'_> {
     }
 }
 
-/// What is wrong with an object of the lake whose message has this record.
+/// Says so if the record names another object of the lake than this one.
 ///
-/// Received bytes that the record does not name may be left behind by a submission that lost its claim in its last step, and a message
-/// that is not stored may have left objects of a try that failed: the next one writes over them.
+/// Two kinds of leftovers are no findings. A submission that lost its claim in its last step leaves received bytes that the
+/// record does not name. A failed try leaves objects of a message that is not stored, and the next try overwrites them.
 fn not_named(key: &str, record: &Record) -> Option<&'static str> {
     let facts = record.facts.as_ref()?;
     let is_named = facts.key == key || facts.json_key.as_deref() == Some(key) || facts.raw_key.as_deref() == Some(key);

@@ -28,7 +28,7 @@ const RULES: &str = "rules.json";
 /// The only version there is.
 const VERSION: u32 = 1;
 
-/// What a backup is of.
+/// The description of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct About {
@@ -39,12 +39,13 @@ pub(crate) struct About {
     pub(crate) region: String,
     /// When it was made.
     pub(crate) taken_at: jiff::Timestamp,
-    /// The parameters of the stacks that no other stack gives a value to. A secret one is left out.
+    /// The parameters of the stacks whose values no other stack gives, without the secret ones.
     pub(crate) settings: BTreeMap<String, String>,
     /// The users that are in the files, of the institutes and of the lake's staff.
     pub(crate) users: usize,
     pub(crate) staff: usize,
-    /// Users of identity providers, and accounts that may be a stranger's: the former come back by themselves, the latter should not.
+    /// Users that are not in the files. Users of identity providers come back by themselves, and accounts that may be a
+    /// stranger's should not come back.
     pub(crate) left_out: usize,
 }
 
@@ -73,7 +74,7 @@ pub(crate) struct Backup {
     /// As `sluice users import` reads them.
     pub(crate) users: Vec<u8>,
     pub(crate) staff: Vec<u8>,
-    /// Which person a `sub` was: a new pool gives each of them another one, and records and logs have the old one.
+    /// The person of each `sub`: a new pool gives everybody another one, and records and logs have the old one.
     subjects: Vec<u8>,
     pub(crate) rules: Vec<DomainRule>,
 }
@@ -135,17 +136,17 @@ impl Backup {
     }
 }
 
-/// A rule of a backup beside the one that its domain has, where they differ.
+/// A rule of a backup, and the present rule of its domain where that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RuleToDo {
     pub(crate) rule: DomainRule,
-    /// The one that would be lost.
+    /// The present rule, which would be lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) replaces: Option<DomainRule>,
 }
 
-/// The rules that differ from those that are there. When a rule was made does not count.
+/// The rules of a backup that differ from the present ones. The time at which a rule was made does not count.
 pub(crate) fn rules_to_do(wanted: &[DomainRule], there: &[DomainRule]) -> Vec<RuleToDo> {
     let there: BTreeMap<&EmailDomain, &DomainRule> = there.iter().map(|rule| (&rule.domain, rule)).collect();
     let differing = wanted.iter().filter_map(|rule| {
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_is_there_already_is_left_alone_and_one_that_differs_is_said() {
+    fn an_equal_rule_is_left_alone_and_a_different_one_is_shown() {
         let there = [rule("a.example", "a", 1), rule("b.example", "b", 1), rule("more.example", "m", 1)];
         let wanted = [rule("a.example", "a", 2), rule("b.example", "other", 2), rule("c.example", "c", 2)];
         let todo = rules_to_do(&wanted, &there);
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn only_settings_that_differ_are_told() {
+    fn only_settings_that_differ_are_shown() {
         let of = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (wanted, now) = (of(&[("HeldDays", "30"), ("SignUp", "closed")]), of(&[("SignUp", "closed"), ("MultiFactor", "ON")]));
         assert_eq!(settings_to_do(&wanted, &now), of(&[("HeldDays", "30")]));

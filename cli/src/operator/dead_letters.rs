@@ -26,7 +26,7 @@ pub(crate) struct DeadLetters<'a> {
     queue_url: &'a str,
     /// Ids of the messages that were seen.
     seen: HashSet<String>,
-    /// Receipts of those that stay.
+    /// Receipts of the messages that stay in the queue.
     kept: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ impl<'a> DeadLetters<'a> {
         Self { client, queue_url, seen: HashSet::new(), kept: Vec::new() }
     }
 
-    /// The next ones, at most ten. None when all have been seen.
+    /// The next messages, at most ten; none after the last one.
     pub(crate) async fn next(&mut self) -> Result<Vec<Message>> {
         let received = self
             .client
@@ -43,7 +43,7 @@ impl<'a> DeadLetters<'a> {
             .queue_url(self.queue_url)
             .max_number_of_messages(10)
             .visibility_timeout(i32::try_from(HIDDEN.as_secs()).unwrap_or(i32::MAX))
-            // Asks all of SQS's servers, so that nothing means nothing.
+            // A long poll asks all of SQS's servers, so an empty answer means an empty queue.
             .wait_time_seconds(1)
             .message_system_attribute_names(MessageSystemAttributeName::All)
             .send()
@@ -54,7 +54,7 @@ impl<'a> DeadLetters<'a> {
             .unwrap_or_default()
             .into_iter()
             .partition(|message| message.message_id().is_some_and(|id| self.seen.insert(id.to_owned())));
-        // Seen before: the walk takes longer than they are hidden.
+        // The walk has seen it before: it takes longer than messages stay hidden.
         again.into_iter().for_each(|message| self.keep(message));
         Ok(new)
     }
@@ -64,7 +64,7 @@ impl<'a> DeadLetters<'a> {
         self.kept.extend(message.receipt_handle);
     }
 
-    /// Makes what stays visible again.
+    /// Makes the messages that stay in the queue visible again.
     pub(crate) async fn put_back(self) -> Result<()> {
         for receipts in self.kept.chunks(BATCH) {
             let entries = receipts.iter().enumerate().map(|(n, receipt)| {

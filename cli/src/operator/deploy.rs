@@ -32,7 +32,7 @@ use stack::{Input, Stacks, TemplateSource};
 /// The templates in the order they are deployed in.
 pub const TEMPLATES: [&str; 4] = ["core", "identity", "pipeline", "api"];
 
-/// What CloudFormation takes in a request; a larger template has to lie in a bucket.
+/// The largest template that CloudFormation accepts in a request; it reads a larger one from a bucket.
 const LARGEST_INLINE_TEMPLATE_BYTES: usize = 51_200;
 
 /// Everything a deployment is made from, read once, so that it can be compared and deployed as a whole.
@@ -49,19 +49,19 @@ struct Template {
     body: String,
 }
 
-/// How a deployment is called and what the operator set.
+/// The name of a deployment, and what the operator set.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The stacks are called `NAME-core` and so on.
     pub stack: String,
     /// Template parameters that the operator chose, by name.
     pub parameters: BTreeMap<String, String>,
-    /// Tags of the stacks, which CloudFormation gives to everything in them that has tags. Beside them stand
-    /// `sluice:deployment`, and what the stacks were tagged with before.
+    /// Tags of the stacks, which CloudFormation passes on to every resource that takes tags. The stacks also get
+    /// `sluice:deployment`, and keep the tags that they have.
     pub tags: BTreeMap<String, String>,
     /// The role that CloudFormation works under, where the operator may make no roles or functions.
     pub role_arn: Option<String>,
-    /// Whether an update may replace or delete what holds data.
+    /// Whether an update may replace or delete resources that hold data.
     pub allow_replacement: bool,
 }
 
@@ -71,8 +71,8 @@ const OLD_BUILD_SECONDS: i64 = 30 * 24 * 60 * 60;
 /// The tag that names the deployment, for cost allocation.
 const DEPLOYMENT_TAG: &str = "sluice:deployment";
 
-/// Why a region is none for us, if it is none. In another partition the identity pool has other names in the trust policies and tag
-/// conditions (`cognito-identity-us-gov.amazonaws.com`), and nobody has tried ours there.
+/// Why Sluice does not deploy to this region; `None` if it does. In another partition the identity pool has other names in the
+/// trust policies and tag conditions (`cognito-identity-us-gov.amazonaws.com`), and nobody has tried ours there.
 fn refusal(region: &str) -> Option<String> {
     let partition = [
         ("us-gov-", "GovCloud"),
@@ -87,12 +87,12 @@ fn refusal(region: &str) -> Option<String> {
     ))
 }
 
-/// What [`deploy`] did.
+/// The result of [`deploy`].
 #[derive(Debug)]
 pub struct Deployment {
-    /// Where everything is now.
+    /// The outputs of the deployment.
     pub outputs: Outputs,
-    /// What became of each stack.
+    /// The change of each stack.
     pub changes: Vec<(String, Change)>,
 }
 
@@ -119,7 +119,7 @@ impl Sources {
         format!("statemachine/{}.asl.json", const_hex::encode(Sha256::digest(&self.definition)))
     }
 
-    /// Changes whenever a deployment of this under these options could come out otherwise.
+    /// Changes whenever these sources could give another deployment under these options.
     #[must_use]
     pub fn fingerprint(&self, options: &Options) -> String {
         let mut hash = Sha256::new();
@@ -148,11 +148,12 @@ impl Sources {
     }
 }
 
-/// Creates or updates all stacks and waits for them. What is already as it should be is left alone.
+/// Creates or updates all stacks and waits for them. Stacks that need no change stay as they are.
 ///
 /// # Errors
-/// When a parameter is unknown or missing, AWS refuses a call, an update would lose data and may not, or a stack fails; the error names
-/// the failed resources with their reasons. Stacks before the failed one stay deployed, and the same command resumes from there.
+/// When a parameter is unknown or missing, AWS refuses a call, an update would lose data without permission, or a stack fails;
+/// the error names the failed resources with their reasons. Stacks before the failed one stay deployed, and the same command
+/// resumes from there.
 pub async fn deploy(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -> Result<Deployment> {
     let stacks = start(aws, sources, options, reporter)?;
     let region = aws.region()?;
@@ -182,7 +183,7 @@ pub async fn deploy(aws: &Aws, sources: &Sources, options: &Options, reporter: &
             artifacts = Some(store);
         }
     }
-    // Only now, and only what is old: a stack that fails goes back to the code that it had.
+    // Not earlier, because a stack that fails rolls back to the code that it had; and old code only.
     if let Some(store) = artifacts {
         let before = jiff::Timestamp::now().as_second() - OLD_BUILD_SECONDS;
         store.remove_unused(&used, before).await?;
@@ -191,7 +192,7 @@ pub async fn deploy(aws: &Aws, sources: &Sources, options: &Options, reporter: &
     Ok(Deployment { outputs, changes })
 }
 
-/// What is refused before anything changes, and the stacks under the options' role and tags.
+/// Refuses a wrong region or parameter before anything changes, and gives the stacks under the options' role and tags.
 fn start(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -> Result<Stacks> {
     if let Some(refusal) = refusal(aws.region()?) {
         anyhow::bail!(refusal);
@@ -207,7 +208,7 @@ fn start(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -
     Ok(Stacks::new(aws, reporter).under(options.role_arn.clone(), tags))
 }
 
-/// Where CloudFormation reads a template. One that is too large for a request is uploaded, and its key given as well.
+/// Where CloudFormation reads a template. Uploads one that is too large for a request, and then gives its key as well.
 async fn source(
     template: &Template,
     artifacts: Option<&ArtifactStore>,
@@ -246,7 +247,7 @@ async fn upload(store: &ArtifactStore, sources: &Sources, reporter: &Reporter) -
     Ok(())
 }
 
-/// Where everything of a deployment is, from its stacks.
+/// The outputs of a deployment, gathered from its stacks.
 ///
 /// # Errors
 /// When there is no such deployment, or AWS refuses.
@@ -262,8 +263,8 @@ pub async fn outputs_of(aws: &Aws, stack: &str) -> Result<Outputs> {
     Outputs::gather(stack, aws.region()?, aws.endpoint_url(), outputs)
 }
 
-/// The parameters of a deployment's stacks that are nobody's output: what the operator chose, and the defaults. A secret one, which
-/// CloudFormation tells nobody, is left out.
+/// The parameters of a deployment's stacks that are no stack's output: the operator's choices and the defaults. CloudFormation
+/// discloses no secret parameters, so they are missing.
 ///
 /// # Errors
 /// When there is no such deployment, or AWS refuses.

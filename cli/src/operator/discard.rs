@@ -19,7 +19,7 @@ use client::outputs::Outputs;
 /// The most characters of a reason.
 const MAX_REASON: usize = 200;
 
-/// A message that is not to be stored.
+/// A discarded message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Discarded {

@@ -33,7 +33,7 @@ impl Enrollment {
         self.all(Kind::Domain).await
     }
 
-    /// Makes a rule, and gives the one that it replaces.
+    /// Creates a rule, and gives the one that it replaces.
     pub(crate) async fn put_rule(&self, rule: &DomainRule) -> Result<Option<DomainRule>> {
         let item = serde_dynamo::to_item(rule).context("a rule has no form in DynamoDB")?;
         let request = self.client.put_item().table_name(&self.table).set_item(Some(item)).item("kind", kind(Kind::Domain));
@@ -44,7 +44,7 @@ impl Enrollment {
         done.attributes.map(read).transpose()
     }
 
-    /// Removes a rule, and gives it.
+    /// Removes a rule and gives it, if there was one.
     pub(crate) async fn remove_rule(&self, domain: &EmailDomain) -> Result<Option<DomainRule>> {
         let name = AttributeValue::S(domain.as_str().to_owned());
         let request = self.client.delete_item().table_name(&self.table).key("kind", kind(Kind::Domain)).key("name", name);
@@ -54,14 +54,14 @@ impl Enrollment {
         done.attributes.map(read).transpose()
     }
 
-    /// Who signed up and has no institute, the longest first.
+    /// The users who signed up and have no institute, in the order in which they signed up.
     pub(crate) async fn pending(&self) -> Result<Vec<Pending>> {
         let mut pending: Vec<Pending> = self.all(Kind::Pending).await?;
         pending.sort_by(|one, other| (one.since, &one.sub).cmp(&(other.since, &other.sub)));
         Ok(pending)
     }
 
-    /// The one who waits under this address or user name.
+    /// The pending user with this address or user name.
     pub(crate) async fn find_pending(&self, user: &str) -> Result<Pending> {
         let mut pending = self.pending().await?;
         pending.retain(|pending| {
@@ -78,7 +78,7 @@ impl Enrollment {
         Ok(found)
     }
 
-    /// Takes somebody off the list of those who wait.
+    /// Removes a user from the pending list.
     pub(crate) async fn remove_pending(&self, pending: &Pending) -> Result<()> {
         let name = AttributeValue::S(pending.sub.clone());
         let request = self.client.delete_item().table_name(&self.table).key("kind", kind(Kind::Pending)).key("name", name);

@@ -9,7 +9,7 @@ use client::error::explain;
 use client::outputs::Outputs;
 use serde_json::{Value, json};
 
-/// In seconds: how long SQS keeps what nobody reads, if this program could not remove its queue.
+/// In seconds: how long SQS keeps messages that nobody reads, in case this program cannot remove its queue.
 const RETENTION: &str = "3600";
 
 /// A queue that is subscribed to the topic of the events.
@@ -19,15 +19,15 @@ pub struct Following {
     sns: aws_sdk_sns::Client,
     queue_url: String,
     subscription_arn: Option<String>,
-    /// Ids of the events so far: an event may come twice.
+    /// Ids of the events so far, since an event may come twice.
     seen: HashSet<String>,
 }
 
 impl Following {
-    /// Makes the queue and subscribes it, with a filter policy (`{"event": ["held"]}`). The queue is named `<topic>-<ULID>`.
+    /// Creates the queue and subscribes it, with a filter policy (`{"event": ["held"]}`). The queue is named `<topic>-<ULID>`.
     ///
     /// # Errors
-    /// When SQS or SNS refuses. The queue is removed then.
+    /// When SQS or SNS refuses; the queue is then removed.
     pub async fn begin(aws: &Aws, outputs: &Outputs, filter: &Value) -> Result<Self> {
         let (sqs, sns) = (aws_sdk_sqs::Client::new(aws.config()), aws_sdk_sns::Client::new(aws.config()));
         let topic = outputs.topic_arn.rsplit(':').next().unwrap_or_default();
@@ -50,7 +50,7 @@ impl Following {
         let found = asked.send().await.map_err(explain("asking for the queue's ARN"))?;
         let arn =
             found.attributes.and_then(|it| it.get(&QueueAttributeName::QueueArn).cloned()).context("SQS gave no queue ARN")?;
-        // Without it SNS may not send to the queue, and says nothing.
+        // Without this policy SNS may not send to the queue, and reports no error.
         let policy = json!({ "Version": "2012-10-17", "Statement": [{
             "Effect": "Allow",
             "Principal": { "Service": "sns.amazonaws.com" },
@@ -68,7 +68,7 @@ impl Following {
         Ok(())
     }
 
-    /// Waits for up to twenty seconds, and gives the events that came and were not given before.
+    /// Waits for up to twenty seconds, and gives the events that are new.
     ///
     /// # Errors
     /// When SQS refuses, or an event is not JSON.

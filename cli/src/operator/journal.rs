@@ -29,12 +29,12 @@ pub(crate) struct Journal {
     aws: Aws,
     group: String,
     command: &'static str,
-    /// The stream, and who the operator is.
+    /// The log stream, and the operator's ARN.
     begun: OnceCell<(String, String)>,
 }
 
 impl Journal {
-    /// Of a command, in the log of a worker.
+    /// The journal of a command, in the log of a worker.
     ///
     /// # Errors
     /// When no stack names the worker.
@@ -42,10 +42,11 @@ impl Journal {
         Ok(Self { aws: aws.clone(), group: log_group(outputs, worker)?, command, begun: OnceCell::new() })
     }
 
-    /// Writes a line of what was done, with the time and the operator's ARN. It must not hold a patient's data or a person's name.
+    /// Writes a line about a finished action, with the time and the operator's ARN. It must not hold a patient's data or a
+    /// person's name.
     ///
     /// # Errors
-    /// When CloudWatch Logs refuses, or the credentials are nobody's.
+    /// When CloudWatch Logs refuses, or there are no valid credentials.
     pub(crate) async fn write(&self, outcome: &str, facts: Vec<(&'static str, Value)>) -> Result<()> {
         let client = Client::new(self.aws.config());
         let now: Timestamp = SystemTime::now().into();

@@ -11,7 +11,7 @@ use client::aws::Aws;
 use client::error::explain;
 use client::outputs::Outputs;
 
-/// How many log groups are read at once. CloudWatch Logs takes some five such requests a second of an account.
+/// How many log groups are read at once. CloudWatch Logs takes some five such requests a second from an account.
 const CONCURRENCY: usize = 4;
 
 /// The log groups of the workers.
@@ -26,7 +26,7 @@ pub(crate) struct Lines {
 #[serde(transparent)]
 pub(crate) struct Line(Map<String, Value>);
 
-/// From when to when, in milliseconds since 1970; without an end until now.
+/// A period, in milliseconds since 1970; without an end it lasts until now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Period {
     /// The first millisecond.
@@ -50,7 +50,7 @@ impl Lines {
         Self { client: Client::new(aws.config()), groups: functions.collect() }
     }
 
-    /// The lines of a time that hold this text; all of them for an empty text. In the order of their times.
+    /// The lines of a period that hold this text, ordered by time; all lines for an empty text.
     ///
     /// # Errors
     /// When CloudWatch Logs refuses.
@@ -76,11 +76,10 @@ impl Lines {
     }
 }
 
-/// Gives `handle` each line of a log group in this time that holds this text, in the order of their times; every line for an empty
-/// text.
+/// Calls `handle` with each line of a log group that holds this text, ordered by time; with every line for an empty text.
 ///
 /// # Errors
-/// When CloudWatch Logs refuses, and those of `handle`.
+/// When CloudWatch Logs refuses, and the errors of `handle`.
 pub(crate) async fn each(
     client: &Client,
     group: &str,
@@ -88,7 +87,7 @@ pub(crate) async fn each(
     period: Period,
     mut handle: impl FnMut(&str) -> Result<()>,
 ) -> Result<()> {
-    // Text in quotes is what each pattern language of CloudWatch Logs takes.
+    // Every pattern language of CloudWatch Logs takes a text in quotes.
     let pattern = (!text.is_empty()).then(|| format!("\"{text}\""));
     let request = client.filter_log_events().log_group_name(group).start_time(period.from).set_end_time(period.to);
     let mut pages = request.set_filter_pattern(pattern).into_paginator().send();
@@ -100,7 +99,7 @@ pub(crate) async fn each(
 }
 
 impl Line {
-    /// A worker's line. `None` for what Lambda itself writes.
+    /// Reads a worker's line. `None` for the lines that Lambda itself writes.
     pub(crate) fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok().map(Self)
     }
@@ -115,7 +114,7 @@ impl Line {
         self.0.get(name).and_then(Value::as_f64)
     }
 
-    /// A member as it stands.
+    /// A member as raw JSON.
     pub(crate) fn member(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
@@ -125,8 +124,8 @@ impl Line {
         Timestamp::range_end(self.text("time"))
     }
 
-    /// The line once for each message that it names: its own members, and over them those of the message. A line of one message is
-    /// itself.
+    /// Splits a line by the messages that it names: each part has the line's own members, overridden by those of the message. A
+    /// line about one message stays as it is.
     pub(crate) fn by_message(&self) -> Vec<Self> {
         let messages: Vec<_> = self.0.get("messages").and_then(Value::as_array).into_iter().flatten().collect();
         if messages.is_empty() {
@@ -147,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_several_messages_is_one_of_each() {
+    fn a_line_about_several_messages_becomes_one_line_for_each() {
         let line =
             r#"{"worker":"dispatch","outcome":"batch","messages":[{"messageId":"a","outcome":"stored"},{"messageId":"b"}]}"#;
         let lines = Line::read(line).unwrap().by_message();

@@ -28,15 +28,15 @@ pub(crate) use pack::write_whole;
 pub use purpose::{Architecture, Profile, Purpose};
 pub use worker::Worker;
 
-/// A build from nothing takes minutes on a small machine; this is for one that hangs.
+/// A full build takes minutes on a small machine; the limit is for one that hangs.
 const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);
 
 /// A worker's code, ready to be uploaded.
 #[derive(Debug, Clone)]
 pub struct Package {
-    /// Whose code it is.
+    /// The worker.
     pub worker: Worker,
-    /// Where it belongs in the artifact bucket.
+    /// The key of the zip in the artifact bucket.
     pub key: String,
     /// The zip on this machine.
     pub zip: PathBuf,
@@ -52,11 +52,12 @@ impl Package {
     }
 }
 
-/// Builds all workers and packs those that changed, the authorizer with the policies of a folder, which are validated first.
+/// Builds all workers, and packs those that changed. Validates the policies of a folder first, and packs them with the
+/// authorizer.
 ///
 /// # Errors
-/// When the policies do not validate (with the place of each error), the build fails (with the compiler's words), a target
-/// is not installed, or a binary would not start on Amazon Linux 2023.
+/// When the policies do not validate (with the place of each error), the build fails (with the compiler's words), a target is not
+/// installed, or a binary would not start on Amazon Linux 2023.
 pub async fn package(workspace: &Workspace, purpose: Purpose, policies: &Path, reporter: &Reporter) -> Result<Vec<Package>> {
     let template = workspace.root().join("infra/api.yaml");
     let template = std::fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
@@ -110,7 +111,7 @@ async fn package_some(
     for worker in workers {
         let binary = binaries.get(&worker.name).with_context(|| format!("cargo built no binary `{}`", worker.name))?.clone();
         let contents = if worker.has_policies {
-            // Beside other policies' zips.
+            // A folder of its own, so that zips with other policies stay.
             Contents { folder: folder.join(&worker.name).join(policies.short_hash()), beside: policies.clone() }
         } else {
             Contents { folder: folder.clone(), beside: PolicyFiles::default() }

@@ -11,34 +11,35 @@ use secrecy::SecretString;
 use client::error::Environment;
 use client::outputs::Outputs;
 
-/// What the policies say to a request with a token.
+/// The answer to a token and a request.
 #[derive(Debug)]
 pub(crate) enum AuthorizeAnswer {
-    /// The token is good; this is what they decide about it, and why.
+    /// The token is valid. The policies decided, for these reasons.
     Decided(Box<Explanation>),
-    /// The token is no good, so that nobody asks them.
+    /// The token is invalid, so the policies were not asked.
     Refused(Refused),
 }
 
 /// Reads and validates a folder.
 ///
 /// # Errors
-/// With everything that is wrong in it, a line each with its place.
+/// Every error in the folder, one per line with its place.
 pub(crate) fn load(folder: &Path) -> Result<Policies> {
     Policies::load(folder).map_err(|errors| refusal(folder, &errors))
 }
 
-/// Validates a folder for Sluice's own API, whose template is `template`: it must know every provider that the template
-/// configures, or the authorizer would not start, and every route that it authorizes, or nobody could use it.
+/// Validates a folder for Sluice's own API, whose template is `template`. The folder must know every provider that the template
+/// configures, or the authorizer would not start. It must know every route that the authorizer decides about, or nobody could use
+/// it.
 ///
 /// # Errors
-/// As [`load`], or with what the folder does not know.
+/// As [`load`], or the providers and routes that the folder does not know.
 pub(crate) fn check_for_api(folder: &Path, template: &str) -> Result<()> {
     let policies = load(folder)?;
     let described = policies.token_uses();
     let providers = template.split("\":{\"issuer\"").filter_map(|before| before.rsplit_once('"')).map(|(_, name)| name);
     let providers = providers.filter(|name| template.contains(&format!("\"{name}\":{{\"issuer\"")));
-    // Not those that IAM authorizes.
+    // Without the routes that IAM authorizes.
     let routes = template.split("RouteKey: ").skip(1).filter_map(|it| it.split_once('\n'));
     let routes = routes.filter(|(_, rest)| !rest.trim_start().starts_with("AuthorizationType: AWS_IAM")).map(|it| it.0.trim());
     let unknown: BTreeSet<String> = providers
@@ -53,17 +54,17 @@ pub(crate) fn check_for_api(folder: &Path, template: &str) -> Result<()> {
     Ok(())
 }
 
-/// The same, with what is wrong as values.
+/// The same as [`load`], with the errors as values.
 pub(crate) fn check(folder: &Path) -> Result<Policies, PolicyErrors> {
     Policies::load(folder)
 }
 
-/// What is wrong with a folder, for a person.
+/// The error text about a folder, for a person.
 pub(crate) fn refusal(folder: &Path, errors: &PolicyErrors) -> anyhow::Error {
     anyhow!("the policies in {} do not validate:\n{errors}", folder.display())
 }
 
-/// A CloudFormation template of a policy store of Amazon Verified Permissions with a folder's schema and policies.
+/// A CloudFormation template of an Amazon Verified Permissions policy store with a folder's schema and policies.
 ///
 /// # Errors
 /// As [`load`].
@@ -71,12 +72,11 @@ pub(crate) fn template(folder: &Path) -> Result<serde_json::Value> {
     Ok(store_template(&load(folder)?))
 }
 
-/// Asks the policies of a folder what a deployment's authorizer would ask them. Nothing is cached: a token that has a second
-/// left is good.
+/// Asks the policies of a folder as a deployment's authorizer would. Nothing is cached, so a token is good until its last second.
 ///
 /// # Errors
-/// When the folder does not validate, the deployment's issuers do not fit it, or an issuer's keys cannot be had, for which
-/// the process ends with [`crate::ExitCode::Environment`].
+/// When the folder does not validate, the deployment's issuers do not fit it, or an issuer's keys are unavailable. In the last
+/// case the process ends with [`crate::ExitCode::Environment`].
 pub(crate) async fn ask(
     folder: &Path,
     outputs: &Outputs,
@@ -112,7 +112,7 @@ mod tests {
     use crate::error::ExitCode;
 
     #[tokio::test]
-    async fn keys_that_cannot_be_had_are_what_this_machine_lacks() {
+    async fn unavailable_keys_end_the_command_with_exit_code_3() {
         const ISSUER: &str = "https://idp.example";
         let part = |json: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
         let now = jiff::Timestamp::now().as_second();
@@ -134,7 +134,7 @@ mod tests {
         assert!(error.contains("do not fit the policies") && error.contains("`strangers`"), "{error}");
     }
 
-    /// A deployment that has these issuers, and else nothing that is asked for here.
+    /// The outputs of a deployment with these issuers and nothing else.
     fn outputs_of(issuers: &str) -> Outputs {
         let names = [
             "stack",

@@ -36,7 +36,7 @@ impl Records {
         Ok(self.get_many(vec![key.clone()]).await?.remove(key).flatten())
     }
 
-    /// Those of these records that there are, read consistently; `None` for one that is no record.
+    /// The existing records with these keys, read consistently; `None` for an item that is no record.
     pub(crate) async fn get_many(&self, mut keys: Vec<Key>) -> Result<HashMap<Key, Option<Record>>> {
         keys.sort_unstable();
         keys.dedup();
@@ -45,7 +45,7 @@ impl Records {
         items.into_iter().map(|item| Ok((key_of(&item)?, catalog::record(item).ok()))).collect()
     }
 
-    /// A page of one institute's records or of all, and where the next one begins.
+    /// A page of one institute's records or of all, and where the next page begins.
     pub(crate) async fn page(&self, of: Option<&Source>, after: Option<&Key>) -> Result<(Vec<Item>, Option<Key>)> {
         const PAGE: i32 = 500;
         let after = after.map(item_key);

@@ -26,10 +26,10 @@ use client::outputs::Outputs;
 /// The most dead letters that the report names; it counts all.
 const MAX_NAMED: usize = 10_000;
 
-/// SQS takes 1 MiB in one call; some of it is left for what SQS adds.
+/// The most dead letters that the report names. It counts all of them.
 const MAX_REQUEST_BYTES: usize = 1_000_000;
 
-/// Which dead letters to bring back. What is left out selects all.
+/// The dead letters to bring back. An empty selection means all.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// Only these messages.
@@ -44,12 +44,12 @@ pub struct Selection {
     pub newer_than: Option<Duration>,
 }
 
-/// How to bring them back.
+/// How to bring them back, and how fast.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pace {
     /// Say what would happen, and change nothing.
     pub dry_run: bool,
-    /// At most so many messages a second; as fast as it goes without it.
+    /// The most messages a second; unlimited without it.
     pub rate: Option<u32>,
 }
 
@@ -57,17 +57,17 @@ pub struct Pace {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Redriven {
-    /// How many lay there.
+    /// The number of dead letters in the queue.
     pub found: usize,
     /// How many are back in the queue; in a dry run, how many would be.
     pub moved: usize,
-    /// How many stay because a held copy of them is to be released instead.
+    /// The number of those that stay because a release of their held copy is the way.
     pub held: usize,
     /// How many stay because they are no envelopes.
     pub not_envelopes: usize,
     /// How many stay because they were not selected.
     pub not_selected: usize,
-    /// What was selected, or is no envelope: the first 10,000.
+    /// The dead letters that were selected or are no envelopes: the first 10,000.
     pub dead_letters: Vec<DeadLetter>,
 }
 
@@ -79,7 +79,7 @@ pub struct DeadLetter {
     pub message_id: Option<MessageId>,
     /// The institute.
     pub source: Option<Source>,
-    /// When it was submitted.
+    /// The time at which it was submitted.
     pub received_at: Option<Timestamp>,
     /// The step error that the record has.
     pub error: Option<String>,
@@ -100,7 +100,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The word in the table.
+    /// Its word in the table.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Redrive => "redrive",
@@ -125,18 +125,18 @@ fn error_of(record: Option<&Record>) -> Option<&str> {
     Some(record?.error.as_ref()?.code.as_str())
 }
 
-/// A dead letter that goes back.
+/// A dead letter that goes back to the queue.
 struct Leaving {
     message: Message,
     source: Source,
-    /// What goes into the queue: the envelope with all its tries before it.
+    /// The new body: the envelope with a full number of tries.
     body: String,
 }
 
-/// Brings the selected dead letters back to the queue, or only looks at them.
+/// Brings the selected dead letters back to the queue; in a dry run it only looks at them.
 ///
 /// # Errors
-/// When SQS or DynamoDB refuses. What was moved by then is moved.
+/// When SQS or DynamoDB refuses. Dead letters that were moved by then stay moved.
 pub async fn redrive(aws: &Aws, outputs: &Outputs, selection: &Selection, pace: Pace, reporter: &Reporter) -> Result<Redriven> {
     let (client, records) = (Client::new(aws.config()), Records::new(aws, outputs));
     let step = reporter.step(if pace.dry_run { "looking at the dead letters" } else { "bringing dead letters back" });
@@ -206,7 +206,7 @@ pub async fn redrive(aws: &Aws, outputs: &Outputs, selection: &Selection, pace: 
     Ok(done)
 }
 
-/// Sends these to the queue, then deletes them from the dead-letter queue. Gives their number.
+/// Sends dead letters to the queue, then deletes them from the dead-letter queue. Gives their number.
 async fn move_all(client: &Client, outputs: &Outputs, leaving: Vec<Leaving>) -> Result<usize> {
     let count = leaving.len();
     let mut requests: Vec<Vec<Leaving>> = Vec::new();
@@ -237,7 +237,7 @@ async fn send(client: &Client, outputs: &Outputs, letters: &[Leaving]) -> Result
     let entries = entries.collect::<Result<Vec<_>, _>>()?;
     let request = client.send_message_batch().queue_url(&outputs.queue_url).set_entries(Some(entries));
     let sent = request.send().await.map_err(explain("queueing dead letters"))?;
-    // Those that were sent are in both queues now, which does no harm.
+    // The dead letters that were sent are in both queues now, which does no harm.
     ensure!(sent.failed().is_empty(), "SQS did not take {} of {} dead letters", sent.failed().len(), letters.len());
     Ok(())
 }
@@ -258,7 +258,7 @@ async fn delete(client: &Client, outputs: &Outputs, letters: &[Leaving]) -> Resu
     Ok(())
 }
 
-/// About how many messages are in a queue: waiting, with a reader, or put off.
+/// The approximate number of messages in a queue: visible, in flight or delayed.
 pub(crate) async fn messages_in(client: &Client, queue_url: &str) -> Result<i64> {
     let names = [
         QueueAttributeName::ApproximateNumberOfMessages,

@@ -15,20 +15,19 @@ use client::read::{Format, message};
 use client::tokens::TokenClaims;
 use patients::{MAX_ENTRIES, PatientIndex, PatientKeys};
 
-/// Records that are written at once.
+/// How many records are written at once.
 const AT_ONCE: usize = 8;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Reindexed {
-    /// Records that were looked at.
+    /// The number of records that were looked at.
     pub records: usize,
-    /// Those of them that were put into the index.
+    /// The number of records that were added to the index.
     pub indexed: usize,
 }
 
-/// Looks at the records of one institute, or of all, and puts those into the index by control id that belong there and are not in it. Safe
-/// to repeat.
+/// Adds records of one institute, or of all, to the index by control id if they belong there and are missing. Safe to repeat.
 ///
 /// # Errors
 /// When AWS refuses a call.
@@ -51,8 +50,8 @@ pub async fn reindex(aws: &Aws, outputs: &Outputs, of: Option<&Source>, step: &S
     }
 }
 
-/// Puts the messages that a signed-in user may read into the index by patient. They are read under the user's own rights, through the
-/// API, and written under the operator's: neither could do it alone. Safe to repeat.
+/// Adds the messages that a signed-in user may read to the index by patient. Reads them through the API, under the user's rights,
+/// and writes the index under the operator's rights: neither account can do both. Safe to repeat.
 ///
 /// # Errors
 /// When the deployment has no such index, the user may read nothing, or the API or AWS refuses a call.

@@ -32,12 +32,12 @@ pub(crate) fn built_in_limits() -> Result<Limits> {
 /// Reads a file of quotas.
 ///
 /// # Errors
-/// With the place where it is wrong: a quota that is missing is not unlimited.
+/// With the place of the mistake. A missing quota is a mistake, and does not mean unlimited.
 pub(crate) fn limits(json: &str) -> Result<Limits> {
     Ok(serde_json::from_str::<Quotas>(json).context("the file of quotas cannot be read")?.limits)
 }
 
-/// The times of a warm message of 2 KiB, and of an execution beside its steps as on the local AWS without its fixed wait.
+/// The times of a warm message of 2 KiB, and of an execution without its steps on the local AWS, less its fixed sleep.
 ///
 /// # Errors
 /// When a worker was not measured.
@@ -47,7 +47,7 @@ pub(crate) fn times(measured: &Measured, cold_ms: f64) -> Result<Times> {
     steps(&case.invocations, execution_ms, 10.0, cold_ms)
 }
 
-/// The measured run as a scenario: the same rate, parameters and times, as good as no quota.
+/// The measured run as a scenario: the same rate, parameters and times, and practically no quotas.
 ///
 /// # Errors
 /// When a worker was not measured.
@@ -91,8 +91,8 @@ pub(crate) fn local_run(run: &LocalRun, seed: u64) -> Result<Scenario> {
 /// The local AWS begins each execution with a sleep, which AWS does not.
 const LOCAL_SLEEP_MS: f64 = 150.0;
 
-/// What of an execution's time beside its steps passes until the lake has the message: three of five transitions, to the first three of four
-/// steps.
+/// The part of an execution's time outside its steps that passes until the lake has the message: three of the five transitions,
+/// those to the first three of four steps.
 fn before_the_lake(between_ms: f64) -> f64 {
     between_ms * 3.0 / 5.0
 }

@@ -14,14 +14,14 @@ use client::aws::Aws;
 use client::error::explain;
 use client::outputs::Outputs;
 
-/// A line may be in the log this much later than it says.
+/// A line may reach the log this much later than its time.
 const LATE: Duration = Duration::from_secs(30);
 
 /// The numbers of a window that ends now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Numbers {
-    /// Its length in seconds.
+    /// The length of the window in seconds.
     pub window_seconds: u64,
     /// Messages that were queued.
     pub accepted: u64,
@@ -29,7 +29,7 @@ pub struct Numbers {
     pub bytes: u64,
     /// Messages that came into the lake.
     pub stored: u64,
-    /// Submissions of messages that were there.
+    /// Submissions of messages that the lake had already.
     pub duplicates: u64,
     /// Messages that are held, by reason.
     pub held: BTreeMap<String, u64>,
@@ -56,7 +56,7 @@ pub struct Lag {
     pub p99: u64,
 }
 
-/// What SQS says of the queues, about.
+/// The approximate numbers of SQS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Queues {
@@ -68,14 +68,14 @@ pub struct Queues {
     pub dead_letters: u64,
 }
 
-/// What became of an institute's messages.
+/// The outcomes of an institute's messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Outcomes {
     /// Queued.
     pub accepted: u64,
     /// In the lake.
     pub stored: u64,
-    /// In the lake before.
+    /// Already in the lake.
     pub duplicates: u64,
     /// Held, for whatever reason.
     pub held: u64,
@@ -83,7 +83,7 @@ pub struct Outcomes {
     pub failed: u64,
 }
 
-/// Looks again and again, and reads only what is new.
+/// Repeats the look, and reads only new lines.
 #[derive(Debug)]
 pub struct Watch {
     aws: Aws,
@@ -95,7 +95,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Over a window of this length.
+    /// Watches a window of this length.
     #[must_use]
     pub fn new(aws: &Aws, outputs: &Outputs, window: Duration) -> Self {
         let lines = Lines::of(aws, outputs, |worker| ["Submit", "Dispatch", "Publish"].contains(&worker));
@@ -139,12 +139,11 @@ impl Watch {
     }
 }
 
-/// What no two lines have in common.
+/// Distinguishes a line from all others.
 fn identity(line: &Line) -> String {
     ["worker", "requestId", "time", "submissionId"].map(|name| line.text(name)).join(" ")
 }
 
-/// Counts lines.
 fn count<'a>(lines: impl IntoIterator<Item = &'a Line>) -> Numbers {
     let (mut numbers, mut lags) = (Numbers::default(), Vec::new());
     for line in lines {
@@ -166,7 +165,7 @@ fn count<'a>(lines: impl IntoIterator<Item = &'a Line>) -> Numbers {
                     add(&mut numbers.errors, message.text("error"), 1);
                 }
             }
-            // `publish`, or a command of an operator in its place. One that failed has published nothing.
+            // The line is from `publish`, or from an operator's command in its place. If it has an error, no event was published.
             _ if line.text("error").is_empty() => {
                 let kind = line.text("outcome");
                 match kind {
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_counts_where_it_belongs() {
+    fn each_log_line_counts_in_its_own_number() {
         let found = count(&lines(&[
             json!({ "worker": "submit", "source": "west", "accepted": "2", "duplicates": "1", "sizeBytes": "100", "httpStatus": "202" }),
             json!({ "worker": "submit", "refused": "1", "httpStatus": "415" }),

@@ -14,25 +14,25 @@ use super::records::Records;
 use client::aws::Aws;
 use client::outputs::Outputs;
 
-/// What a person has of a message.
+/// The id that a person has of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given {
     /// A message id, or its beginning in lower case.
     Message(String),
-    /// A POST, perhaps with several messages.
+    /// A submission id: a POST, perhaps with several messages.
     Submission(SubmissionId),
-    /// A trace, or the beginning of a message id.
+    /// A trace id, or the beginning of a message id.
     Trace(TraceId),
 }
 
 /// Which message, and where to look.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// What names it.
+    /// The id that was given.
     pub given: Given,
-    /// Of which institute.
+    /// The institute of the message, if it was named.
     pub source: Option<Source>,
-    /// The first line that may be of it.
+    /// Where to begin reading the log.
     pub from: Timestamp,
 }
 
@@ -44,49 +44,49 @@ pub struct Path {
     pub message_id: MessageId,
     /// Its institute.
     pub source: Source,
-    /// What the catalog says of it, as the API answers it. `None` where it has no record any more.
+    /// The catalog's status of it, in the form of the API's answer. `None` if the record no longer exists.
     pub record: Option<Value>,
-    /// The same in a few words.
+    /// The status in a few words.
     #[serde(skip)]
     pub sentence: String,
-    /// What was done, by time.
+    /// The steps, ordered by time.
     pub steps: Vec<Step>,
-    /// The runs of the state machine, as its console names them.
+    /// The executions of the state machine, by the names in its console.
     pub executions: Vec<String>,
     /// The events that were published.
     pub events: Vec<Event>,
 }
 
-/// What one invocation did for the message.
+/// The work of one invocation for the message.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// When it began.
+    /// The start time.
     pub began_at: Timestamp,
-    /// Milliseconds that it took; of a batch, the whole of it.
+    /// The duration in milliseconds; for a batch, that of the whole batch.
     pub took_ms: f64,
-    /// Which one.
+    /// The worker.
     pub worker: String,
-    /// What it came to.
+    /// The outcome.
     pub outcome: String,
     /// The submission that it worked for.
     pub submission_id: Option<String>,
     /// The trace.
     pub trace_id: Option<String>,
-    /// Which try, from 1.
+    /// The number of the try, from 1.
     pub tries: Option<String>,
-    /// How often SQS had handed it out.
+    /// How often SQS had delivered the message.
     pub receives: Option<String>,
-    /// What the caller was answered.
+    /// The HTTP status of the answer.
     pub http_status: Option<String>,
     /// Why the message is held.
     pub reason: Option<String>,
-    /// Who asked, `sub`.
+    /// The caller (`sub`).
     pub subject: Option<String>,
     /// A step error's name.
     pub error: Option<String>,
-    /// Its sentence.
+    /// The error's sentence.
     pub detail: Option<String>,
     /// Lambda's id of the invocation.
     pub request_id: String,
@@ -99,22 +99,22 @@ pub struct Step {
 pub struct Event {
     /// `<submission id>.<message id>.<type>`.
     pub id: String,
-    /// When it was published.
+    /// The time of the publication.
     pub at: Timestamp,
 }
 
 type Key = (Source, MessageId);
 
-/// Finds the message, and its path.
+/// Finds the message and its path.
 ///
 /// # Errors
-/// When nothing is known of it, several messages are meant, or AWS refuses a call.
+/// When nothing is known about the message, the id fits several messages, or AWS refuses a call.
 pub async fn path(aws: &Aws, outputs: &Outputs, question: &Question) -> Result<Path> {
     let lines = Lines::of_all(aws, outputs);
     let from = question.from.as_millis();
     let (text, from) = match &question.given {
         Given::Message(beginning) => (beginning.clone(), from),
-        // It says itself when it was made; clocks differ a little.
+        // A submission id holds the time of its creation; one minute allows for other clocks.
         Given::Submission(id) => (id.to_string(), id.time().map_or(from, |time| time.as_millis() - 60_000)),
         Given::Trace(id) => (id.to_string(), from),
     };
@@ -123,7 +123,8 @@ pub async fn path(aws: &Aws, outputs: &Outputs, question: &Question) -> Result<P
     let key = one(&found, question, &text)?;
     let record = Records::new(aws, outputs).get(&key).await?;
 
-    // All of the message, of whichever submission; and the lines of its submissions that name no message, since they are of many.
+    // All lines of the message, of whichever submission; and the lines of its submissions that name no message, because they
+    // stand for many.
     let mut of_message: Vec<Line> = lines.find(key.1.as_str(), period).await?.iter().flat_map(Line::by_message).collect();
     of_message.retain(|line| is_of(line, &key));
     let has_post = |submission: &str| of_message.iter().any(|it| it.text("submissionId") == submission && is_post(it));
@@ -179,22 +180,22 @@ fn one(lines: &[Line], question: &Question, text: &str) -> Result<Key> {
 }
 
 fn is_of(line: &Line, (source, message_id): &Key) -> bool {
-    // A refused caller's line names no institute.
+    // The line of a refused caller names no institute.
     let is_source = [source.as_str(), ""].contains(&line.text("source"));
     is_source && line.text("messageId") == message_id.as_str()
 }
 
-/// A line of a POST, which for a body of many messages names none of them.
+/// Whether a line is that of a POST. It names no messages if the body had many.
 fn is_post(line: &Line) -> bool {
     matches!(line.text("worker"), "submit" | "release")
 }
 
-/// The worker, or an operator's command in its place.
+/// Whether a line is that of a published event, by the worker or by an operator's command in its place.
 fn is_event(line: &Line) -> bool {
     matches!(line.text("worker"), "publish" | "discard" | "audit") && line.text("error").is_empty()
 }
 
-/// `dispatch` names executions so.
+/// The name that `dispatch` gives to the execution.
 fn execution(line: &Line, message_id: &MessageId) -> Option<String> {
     let failed_tries = line.text("tries").parse::<u32>().ok()?.checked_sub(1)?;
     Some(format!("{}-{}-{failed_tries}-{}", line.text("submissionId"), message_id.prefix(12), line.text("receives")))
@@ -224,7 +225,7 @@ fn step(line: &Line) -> Option<Step> {
     })
 }
 
-/// In a few words.
+/// The status in a few words.
 fn sentence(record: &Record) -> String {
     let reason = record.held.as_ref().map(|held| format!(": {}", held.held_reason)).filter(|_| record.status == Status::Held);
     let error = record.error.as_ref().map(|error| format!(" ({})", error.code)).unwrap_or_default();

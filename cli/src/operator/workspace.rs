@@ -41,7 +41,7 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
-    /// The same checkout, built and run in another target folder.
+    /// The same checkout with another target folder.
     #[must_use]
     pub fn with_target(self, target: PathBuf) -> Self {
         Self { target, ..self }
@@ -71,7 +71,7 @@ impl Workspace {
         self.root.join("workers/authorize/policies")
     }
 
-    /// Where the zips of the workers are kept.
+    /// The folder of the workers' zips.
     #[must_use]
     pub fn lambda(&self) -> PathBuf {
         self.target.join("lambda")
@@ -82,7 +82,7 @@ fn is_checkout(folder: &Path) -> bool {
     folder.join("Cargo.toml").is_file() && folder.join("infra/core.yaml").is_file()
 }
 
-/// The program to call for cargo: the one that runs us, when one does.
+/// The cargo program: the one that runs us, if any.
 pub(crate) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

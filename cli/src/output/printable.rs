@@ -7,19 +7,19 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character would act on the terminal, or on the order of what is read. A line break does not count.
+/// Whether a character would act on the terminal, or on the reading order. A line break does not count.
 fn acts(character: char) -> bool {
     let reorders = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let breaks = matches!(character, '\u{2028}' | '\u{2029}');
     (character.is_control() && character != '\n') || reorders || breaks
 }
 
-/// A text with what would act on a terminal spelled out: `\u{1b}`. Lines stay lines.
+/// A text in which escapes replace the characters that would act on a terminal: `\u{1b}`. Line breaks stay.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |shown, character| shown.extend(character.escape_default()))
 }
 
-/// A text in which `escape` stands in for each character that acts.
+/// A text in which `escape` replaces each character that acts.
 fn escaped(text: &str, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
     if !text.contains(acts) {
         return Cow::Borrowed(text);
@@ -35,12 +35,12 @@ fn escaped(text: &str, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A text that somebody else has chosen, on one line and fit for a terminal.
+/// A text that somebody else has chosen, on one line and safe for a terminal.
 pub(crate) fn one_line(text: &str) -> String {
     text.replace(|character: char| character == '\n' || acts(character), " ").trim_end().to_owned()
 }
 
-/// A message as a terminal can show it: a line for each segment, and what would act on the terminal spelled out.
+/// A message for a terminal: one line per segment, and escapes in place of characters that would act on it.
 pub(crate) fn for_people(message: &[u8]) -> String {
     let text = String::from_utf8_lossy(message);
     printable(&text.trim_end().replace('\r', "\n")).into_owned()
@@ -58,16 +58,16 @@ pub(crate) fn json_text(json: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// C0, DEL, C1 (a CSI of one character), and what turns a line around.
+    /// C0, DEL, C1 (a CSI of one character), and characters that reverse the order of a line.
     const ACTING: &str = "a\u{1b}[2J\u{7f}\u{9b}31m\u{202e}gpj.exe\u{2066}\u{200f}\u{61c}\u{2029}z";
 
     #[test]
-    fn a_message_does_not_command_the_terminal() {
+    fn a_message_cannot_control_the_terminal() {
         assert_eq!(for_people(b"MSH|^~\\&|A\rPID|1\x1b[2J|\xc3\xa9\r"), "MSH|^~\\&|A\nPID|1\\u{1b}[2J|é");
     }
 
     #[test]
-    fn what_is_printed_holds_nothing_that_acts_on_a_terminal() {
+    fn a_printable_text_holds_nothing_that_acts_on_a_terminal() {
         for shown in [printable(ACTING).into_owned(), one_line(ACTING), for_people(ACTING.as_bytes())] {
             assert!(!shown.contains(acts), "{shown:?}");
         }

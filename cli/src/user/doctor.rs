@@ -19,42 +19,40 @@ use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use x509_parser::parse_x509_certificate;
 
-/// How long the API may take to answer a request for nothing.
+/// How long the API may take to answer an empty request.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// How far the clock may be off. Tokens and signatures of AWS have their own limits, one minute and five.
+/// The largest difference of the clock. Tokens and AWS signatures have limits of their own, one minute and five.
 const CLOCK_SKEW: Duration = Duration::from_secs(30);
-/// A certificate that ends sooner is renewed now.
+/// A certificate with fewer days left should be renewed now.
 const LEAST_DAYS: i64 = 14;
-/// A spool's disk with less left is full before anybody looks.
+/// With less space left, a spool's disk would be full before anybody looks.
 const LEAST_FREE_BYTES: u64 = 1 << 30;
-/// A message that waits for longer is not just on its way.
+/// A message that waits for longer is more than just on its way.
 const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 /// How long the test message may take to be stored.
 const STORED_WITHIN: Duration = Duration::from_secs(180);
 
-/// What was looked at.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub(crate) struct Check {
-    /// One word or two, the same in every run.
+    /// One or two words, the same in every run.
     pub(crate) name: &'static str,
-    /// How it is.
     pub(crate) outcome: Outcome,
-    /// In a sentence, without secrets or patients.
+    /// One sentence, without secrets or patients.
     pub(crate) detail: String,
-    /// The command to go on with where it failed.
+    /// The next command to run after a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
 }
 
-/// How something is.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Outcome {
-    /// As it should be.
+    /// Everything is in order.
     Ok,
-    /// Not as it should be.
+    /// Something is wrong.
     Failed,
-    /// There is nothing to look at.
+    /// There is nothing to check.
     Skipped,
 }
 
@@ -72,7 +70,6 @@ impl Check {
     }
 }
 
-/// Looks at everything.
 pub(crate) async fn examine(spool: &Path, send_test: bool) -> Vec<Check> {
     let mut checks = disk_and_spool(spool);
     let session = SessionFile::find().and_then(|file| file.signed_in());
@@ -173,7 +170,7 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Name, certificate and clock, from one request without a token. Says whether the API answers.
+/// Checks host name, certificate and clock, with one request without a token. Says whether the API answers.
 async fn way_to(deployment: &Deployment) -> (Vec<Check>, bool) {
     let mut checks = Vec::new();
     let url = Url::parse(&deployment.api_url).ok();
@@ -249,7 +246,7 @@ fn clock(response: &Response, now: SystemTime) -> Check {
     }
 }
 
-/// What the token says, and whether the API admits it.
+/// Checks the token's rights, and whether the API admits it.
 async fn rights(client: &Client, claims: &TokenClaims, is_staff: bool) -> Check {
     let path = match (is_staff, claims.read.as_str(), claims.write.as_str()) {
         (true, ..) => return Check::ok("rights", "lake staff: the records of every institute"),
@@ -262,7 +259,7 @@ async fn rights(client: &Client, claims: &TokenClaims, is_staff: bool) -> Check 
     };
     let detail = format!("reads for {}, submits for {}", or_nobody(&claims.read), or_nobody(&claims.write));
     match client.call(|api, token| api.request(Method::GET, &path, Some(token))).await {
-        // A message that nobody has: whoever is told so, is admitted.
+        // Nobody has this message: the API says so only to a caller whom it admits.
         Ok(answer) if matches!(answer.status, StatusCode::OK | StatusCode::NOT_FOUND) => Check::ok("rights", detail),
         Ok(answer) => Check::failed("rights", refusal(&answer), next_after(answer.status)),
         Err(error) => Check::failed("rights", format!("{error:#}"), "sluice doctor   (again, in a minute)"),
@@ -273,7 +270,7 @@ fn or_nobody(institute: &str) -> &str {
     if institute.is_empty() { "nobody" } else { institute }
 }
 
-/// In the API's words, which never quote a message.
+/// The API's own words, which never quote a message.
 fn refusal(answer: &Answer) -> String {
     format!("the API answers {}: {}", answer.status.as_u16(), answer.problem())
 }
@@ -285,7 +282,7 @@ fn next_after(status: StatusCode) -> &'static str {
     }
 }
 
-/// What waits in the lake, as far as the newest page tells.
+/// Checks how long messages wait in the lake, as far as the newest page shows.
 async fn queue(client: &Client, now: Timestamp) -> Check {
     let page = match Pages::new(client, Query::default()).next(domain::catalog::MAX_PAGE).await {
         Ok(page) => page,
@@ -305,11 +302,11 @@ async fn queue(client: &Client, now: Timestamp) -> Check {
     }
 }
 
-/// One message of nobody: sent, stored, and read back where the account may.
+/// Sends a test message of no patient, waits until it is stored, and reads it back if the account may.
 async fn test_message(client: &Client, may_read: bool) -> Check {
     const NAME: &str = "test message";
     let sent = async {
-        // MSH-11 is D: for debugging, not for a patient's record.
+        // MSH-11 is D, for debugging: no system takes it for a patient's record.
         let id = ulid::Ulid::generate();
         let time = Timestamp::now().strftime("%Y%m%d%H%M%S+0000").to_string();
         let message = format!("MSH|^~\\&|SLUICE|DOCTOR|||{time}||NMD^N02|{id}|D|2.5.1\rNCK|{time}\r");
@@ -361,7 +358,7 @@ async fn test_message(client: &Client, may_read: bool) -> Check {
     }
 }
 
-/// Whether nothing failed.
+/// Whether no check failed.
 pub(crate) fn is_well(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.outcome != Outcome::Failed)
 }

@@ -11,17 +11,17 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
 );
 
-/// A document, or why it cannot be had.
+/// A document, or why it is unavailable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Document {
-    /// Where it stands: the OBX's number in the message, and the repetition of OBX-5.
+    /// Its place: the number of the OBX in the message, and the repetition of OBX-5.
     pub(crate) place: (usize, usize),
-    /// The bytes, or a sentence.
+    /// The bytes, or the reason in one sentence.
     pub(crate) content: Result<Vec<u8>, &'static str>,
 }
 
 impl Document {
-    /// The name of a file for it, made of nothing that stands in the message: `80f0e422-obx2.pdf`.
+    /// A file name for it, which takes nothing from the message: `80f0e422-obx2.pdf`.
     pub(crate) fn file_name(&self, message: &str) -> String {
         let (number, repetition) = self.place;
         let repetition = if repetition > 1 { format!("-{repetition}") } else { String::new() };
@@ -44,7 +44,7 @@ pub(crate) fn documents<'a>(walk: &'a Walk<'a>) -> impl Iterator<Item = Document
 
 /// ED.4 says how ED.5 is written (HL7 table 0299).
 fn content(encoding: &str, data: &str) -> Result<Vec<u8>, &'static str> {
-    // Long lines are broken, by whoever wrote the base64 or by HL7's own `\.br\`.
+    // The sender of the base64, or HL7's own `\.br\`, may have broken long lines.
     let plain = || data.replace("\\.br\\", "").split_whitespace().collect::<String>();
     match encoding.to_ascii_lowercase().as_str() {
         _ if data.is_empty() => Err("it has no data"),
@@ -55,7 +55,7 @@ fn content(encoding: &str, data: &str) -> Result<Vec<u8>, &'static str> {
     }
 }
 
-/// By the first bytes, and not by what the message says: the ending decides which program opens the file.
+/// Judges by the first bytes, and not by the message: the extension decides which program opens the file.
 fn extension(bytes: &[u8]) -> &'static str {
     const BEGINNINGS: [(&[u8], &str); 9] = [
         (b"%PDF-", "pdf"),

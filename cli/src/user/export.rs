@@ -17,38 +17,38 @@ use tokio::sync::Semaphore;
 use catalog::Reader;
 use parts::{Checkpoint, Parts};
 
-/// Records that one page reads at most. DynamoDB ends a page at 1 MiB, too.
+/// The most records that one page reads. DynamoDB also ends a page at 1 MiB.
 const PAGE: u32 = 1_000;
 
-/// Messages being read hold no more than this at a time, in bytes of ER7; one alone may.
+/// The most bytes of ER7 in memory at a time; a single message may have more.
 const READ_AT_ONCE: u32 = 48 << 20;
 
-/// Rows are written as a part when their texts have this many bytes.
+/// Rows whose texts have this many bytes become a part.
 const PART_BYTES: usize = 64 << 20;
 
-/// How to work.
+/// How an export works.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Options {
     /// How many messages to read at a time.
     pub(crate) concurrency: usize,
-    /// A part has at least that many messages, unless its day or its export ends or it is large.
+    /// The least number of messages in a part, unless its day or the export ends, or it is large.
     pub(crate) part: u32,
 }
 
-/// Rows that are not in a part yet.
+/// Rows that are in no part yet.
 #[derive(Default)]
 struct Open {
     day: String,
     rows: Vec<Row>,
     bytes: usize,
-    /// Since the last checkpoint.
+    /// The number of messages since the last checkpoint.
     messages: u64,
     row_count: u64,
     failed: Vec<String>,
 }
 
 impl Open {
-    /// Adds a row, and writes a part when there are enough: a message may have more rows than fit into memory.
+    /// Adds a row, and writes a part when there are enough rows: those of one message may not fit into memory.
     fn add(&mut self, row: Row, parts: &mut Parts) -> Result<()> {
         self.bytes += size(&row);
         self.rows.push(row);
@@ -59,15 +59,15 @@ impl Open {
         self.row_count += self.rows.len() as u64;
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
-        // Compressing and writing take their time, and this is the only task with something to do meanwhile.
+        // Compressing and writing take time, and this task is the only one with work to do meanwhile.
         tokio::task::block_in_place(|| parts.write(&self.day, &rows))
     }
 }
 
-/// Reads everything that the parts do not have yet, and makes the whole of them.
+/// Reads everything that the parts do not have yet, and joins them.
 ///
 /// # Errors
-/// When the sign-in ends, AWS does not answer, or the disk is full. The same export goes on behind its last part.
+/// When the sign-in ends, AWS does not answer, or the disk is full. The same export resumes after its last part.
 pub(crate) async fn export(
     reader: &mut Reader<'_>,
     mut parts: Parts,
@@ -89,7 +89,7 @@ pub(crate) async fn export(
         progress.inc_length(entries.len() as u64);
         let read = stream::iter(entries.into_iter().map(|entry| {
             let (lake, room) = (lake.clone(), Arc::clone(&room));
-            // A task of its own: several messages are read and compared with their ids at the same time.
+            // A task of its own, so that several messages are read and checked at the same time.
             tokio::spawn(async move { (message(&lake, &entry, table, &room).await, entry) })
         }));
         let mut read = read.buffered(options.concurrency);
@@ -128,11 +128,11 @@ pub(crate) async fn export(
     tokio::task::block_in_place(|| parts.finish())
 }
 
-/// Why there is no message.
+/// Why a message is missing.
 enum Unread {
-    /// This message cannot be read: it was deleted, or is not what its record says.
+    /// This message is unreadable: it was deleted, or is not what its record says.
     Message,
-    /// None can.
+    /// No message can be read.
     All(anyhow::Error),
 }
 
@@ -144,7 +144,7 @@ async fn message(lake: &aws_sdk_s3::Client, entry: &Entry, table: Table, room: &
     let object = lake.get_object().bucket(&entry.bucket).key(&entry.key).set_version_id(entry.version_id.clone()).send();
     let object = match object.await {
         Ok(object) => object,
-        // Users may not list the bucket, so S3 refuses what was deleted.
+        // Users may not list the bucket, so S3 answers 403 for a deleted object.
         Err(error) if error.raw_response().is_some_and(|it| matches!(it.status().as_u16(), 403 | 404)) => {
             return Err(Unread::Message);
         }

@@ -18,10 +18,11 @@ use client::read::{self, Known};
 use client::release;
 use client::tokens::TokenClaims;
 
-/// How often the gateway looks whether its token is a new one.
+/// How often the gateway checks whether its token is new.
 const NEW_TOKEN: Duration = Duration::from_secs(60);
 
-/// Releases what the lake holds of the institute, at the start and with each new token, until it is dropped. `say` gets a line for the log.
+/// Releases the institute's held messages at the start and with each new token, until the future is dropped. `say` gets a line
+/// for the log.
 pub(crate) async fn release_held(client: Arc<Client>, institute: String, say: impl Fn(Value)) {
     let mut released_with = None;
     loop {
@@ -43,7 +44,7 @@ pub(crate) async fn release_held(client: Arc<Client>, institute: String, say: im
     }
 }
 
-/// How many messages were released, and how many could not be.
+/// Returns how many messages were released, and how many could not be.
 async fn release_all(client: &Client) -> anyhow::Result<(usize, usize)> {
     let (mut released, mut refused) = (0, 0);
     let mut cursor = None;
@@ -58,16 +59,16 @@ async fn release_all(client: &Client) -> anyhow::Result<(usize, usize)> {
     }
 }
 
-/// What the lake holds a message for.
+/// The reason for which the lake holds a message.
 fn reason(held: Held) -> &'static str {
     held.reason.as_str()
 }
 
-/// The API. Its client must not repeat requests by itself: the gateway does, without end, and for all messages at one pace.
+/// The API. Its client must not retry by itself: the gateway repeats requests without end, and at one pace for all messages.
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) client: Arc<Client>,
-    /// The institute to submit for. If the account is moved to another institute, delivery stops.
+    /// The institute to submit for. Delivery stops if the account moves to another institute.
     pub(crate) institute: String,
 }
 
@@ -88,7 +89,7 @@ impl Destination for Api {
             _ => {}
         }
         let request = |api: &client::http::Api, token: &SecretString| {
-            // The token may have been renewed just now, for another institute. Then it is not sent, and the answer is 401.
+            // The token may have been renewed just now for another institute. Then the request has no token, and gets a 401.
             let token = Some(token).filter(|token| self.is_of_institute(token));
             let request = api.request(Method::POST, "/er7", token).timeout(TRANSFER_DEADLINE);
             request.header(CONTENT_TYPE, &content_type).header(ACCEPT, JSON).body(body.to_vec())
@@ -101,7 +102,7 @@ impl Destination for Api {
 
     async fn standings(&self, ids: &[MessageId]) -> Result<Vec<Standing>, String> {
         match self.client.session().await {
-            // Of another institute all of them would be unknown.
+            // The other institute knows none of these messages.
             Ok(session) if !self.is_of_institute(&session.tokens.id) => {
                 return Err(format!("the account no longer submits for {}", self.institute));
             }
@@ -115,7 +116,8 @@ impl Destination for Api {
     }
 }
 
-/// What a status means for the spool. The ends of earlier builds, which kept nothing, mean that the message is lost.
+/// The meaning of a status for the spool. The final statuses of earlier builds, which held nothing, mean that the message is
+/// lost.
 fn standing(known: Known) -> Standing {
     let Known::Status(status) = known else { return Standing::Lost };
     match status.status {
@@ -134,7 +136,7 @@ struct Batch {
     messages: Vec<Member>,
 }
 
-/// The part of it for one message.
+/// Its part for one message.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Member {
@@ -153,7 +155,7 @@ struct Problem {
     detail: String,
 }
 
-/// Reads an answer.
+/// Reads an answer of the API.
 fn submission(answer: &Answer) -> Reply {
     let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let later = |reason: String| Reply::Later { after: seconds.map(Duration::from_secs), reason: one_line(&reason) };
@@ -192,8 +194,8 @@ impl TryFrom<Member> for Receipt {
     }
 }
 
-/// Whether the API refuses the message itself, for good. 401, 403 and 404 concern the sender or the address: somebody puts that right, and
-/// then the message is taken.
+/// Whether the API refuses the message itself, for good. 401, 403 and 404 concern the sender or the address: once somebody has
+/// corrected that, the API takes the message.
 fn is_final(status: u16) -> bool {
     matches!(status, 400 | 413 | 415 | 422)
 }
@@ -229,12 +231,12 @@ mod tests {
             let Reply::Later { after, .. } = said(status, &problem(status), Some("7")) else { panic!("{status}") };
             assert_eq!(after, Some(Duration::from_secs(7)), "{status}");
         }
-        // An answer of something between here and the API.
+        // A proxy between here and the API gave this answer.
         assert!(matches!(said(200, &json!("login page"), None), Reply::Later { after: None, .. }));
     }
 
     #[test]
-    fn what_is_held_discarded_or_lost_is_told_apart() {
+    fn held_discarded_and_lost_messages_are_told_apart() {
         let known = |mut status: Value| {
             let common = json!({ "messageId": "1".repeat(64), "submissions": 1, "receivedAt": "2026-01-02T03:04:05Z" });
             status.as_object_mut().unwrap().extend(common.as_object().unwrap().clone());

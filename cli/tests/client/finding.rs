@@ -58,7 +58,7 @@ async fn messages_are_found_and_shown_by_the_first_digits_of_their_ids() {
     for part in ["PID  Patient Identification", "PID-5.2", "Given Name", "JANE", "OBX #2  Observation/Result", "\\u{1b}[2JDOE"] {
         assert!(tree.contains(part), "{part}: {tree}");
     }
-    assert!(!tree.contains('\u{1b}'), "no colours in a pipe, and none of a message's own");
+    assert!(!tree.contains('\u{1b}'), "no colors in a pipe, and none of a message's own");
     let obx = person.run(&["show", oru_digits, "--segment", "obx", "--extract", "documents"]).expect(0, "21 bytes").text();
     assert!(obx.contains("OBX-5") && !obx.contains("PID-"), "{obx}");
     let document = person.path(&format!("documents/{oru_digits}-obx2.pdf"));
@@ -92,7 +92,7 @@ async fn an_id_that_several_messages_begin_with_names_them() {
 }
 
 #[tokio::test]
-async fn what_is_no_hl7_is_not_sent_unless_it_is_meant() {
+async fn a_file_that_is_not_hl7_is_sent_only_on_request() {
     let person = Person::signed_in("nohl7").await;
     std::fs::create_dir(person.path("outbox")).unwrap();
     person.message("outbox/a.hl7", "DOE");

@@ -12,7 +12,7 @@ export interface Claims {
   write: string;
 }
 
-/** What survives the way to the sign-in pages and back, and is removed on the way back. Never a token. */
+/** The state that survives the redirect to the sign-in pages, and is removed on the return. It never holds a token. */
 interface Pending {
   audience: Audience["name"];
   state: string;

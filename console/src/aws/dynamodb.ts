@@ -59,13 +59,13 @@ export async function query(session: Session, it: Query): Promise<Page> {
   return page;
 }
 
-/** The item of a key, as it is now. */
+/** The present item with a key. */
 export async function getItem(session: Session, key: Item): Promise<Item | undefined> {
   const input = { TableName: session.settings.table, Key: key, ConsistentRead: true };
   return (await call<{ Item?: Item }>(session, "GetItem", input)).Item;
 }
 
-/** A value as JavaScript has it. */
+/** A value of DynamoDB as a JavaScript value. */
 export function plain(value: AttributeValue): unknown {
   if ("S" in value) return value.S;
   if ("N" in value) return Number(value.N);

@@ -10,7 +10,7 @@ export interface Credentials {
   expires: number;
 }
 
-/** Where a service of AWS answers. */
+/** The endpoint of an AWS service. */
 export function endpoint(settings: Settings, service: string): string {
   return settings.endpointUrl === "" ? `https://${service}.${settings.region}.amazonaws.com` : settings.endpointUrl;
 }

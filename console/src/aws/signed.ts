@@ -19,7 +19,7 @@ function errorOf(text: string): [string, string] {
   }
 }
 
-/** Sends a request that is signed with the user's own credentials, once more with fresh ones where AWS takes these no longer. */
+/** Sends a request that is signed with the user's own credentials. If AWS no longer accepts them, sends it once more with fresh ones. */
 export async function signed(session: Session, service: string, address: string, request: Request): Promise<Response> {
   for (let again = true; ; again = false) {
     const { accessKeyId, secretAccessKey, sessionToken } = await session.credentials();

@@ -2,7 +2,7 @@ import type { Session } from "../auth/session.js";
 import { Failure } from "../failure.js";
 import type { Status, Summary } from "./record.js";
 
-/** What the API made of one file. */
+/** The API's result for one file. */
 export type Taken =
   | { what: "accepted"; messageIds: string[]; before: number; refused: number }
   | { what: "before" }
@@ -25,7 +25,7 @@ async function problemOf(answer: Response): Promise<Problem> {
   return (await answer.json().catch(() => ({}))) as Problem;
 }
 
-/** An answer that ends whatever is going on: nothing that the next message would fare better with. */
+/** An answer that ends the run, because the next message would get the same. */
 function stop(status: number): Failure | undefined {
   if (status === 401) return new Failure("expired");
   if (status === 403) return new Failure("forbidden");
@@ -54,7 +54,7 @@ export async function submit(session: Session, body: ArrayBuffer): Promise<Taken
   return { what: "refused", problem: problem.title ?? String(answer.status) };
 }
 
-/** What became of a release. `over` is a message that is not held any more: somebody else released it, or this page did before. */
+/** The result of a release. `over` means that the message is no longer held: somebody else released it, or this page did before. */
 export type Released = { what: "released" } | { what: "over" } | { what: "refused"; problem: string };
 
 /** Releases one held message under one's own token. */
@@ -78,7 +78,7 @@ export interface Listed extends Summary {
   storedAt?: string;
 }
 
-/** A page of the messages about a patient, the newest first. The identifier goes in the body: no address has it. */
+/** A page of the messages about a patient, the newest first. The identifier travels in the body, and never in a URL. */
 export async function search(session: Session, question: { patient: string; from?: string; to?: string; cursor?: string }): Promise<{ messages: Listed[]; cursor?: string }> {
   const answer = await send(session, "/er7/search", {
     method: "POST",
@@ -89,13 +89,13 @@ export async function search(session: Session, question: { patient: string; from
   throw stop(answer.status) ?? new Failure(answer.status === 400 ? "search" : "service", String(answer.status));
 }
 
-/** How far a message is that the user has submitted. */
+/** The status of a message that the user has submitted. */
 export interface Standing {
   messageId: string;
   status: string;
 }
 
-/** Asks for up to 500 messages at once. Whoever may only submit may ask, too. */
+/** Asks for up to 500 messages at once. A user who may only submit may ask too. */
 export async function statuses(session: Session, messageIds: string[]): Promise<Standing[]> {
   const answer = await send(session, "/er7/status", {
     method: "POST",

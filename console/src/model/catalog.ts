@@ -3,15 +3,15 @@ import { search } from "./api.js";
 import type { Session } from "../auth/session.js";
 import { recordOf, type CatalogRecord, type Status } from "./record.js";
 
-/** What a list shows. An empty member asks for everything. */
+/** The filter of a list. An empty member matches everything. */
 export interface Filter {
   type: string;
   status: Status | "";
   sender: string;
   controlId: string;
-  /** An identifier of PID-3. With it, nothing but the times is asked for. */
+  /** An identifier of PID-3. It combines with the times only. */
   patient: string;
-  /** How a message id begins, at least eight digits. */
+  /** The beginning of a message id, at least eight digits. */
   id: string;
   /** RFC 3339, or empty. */
   from: string;
@@ -20,7 +20,7 @@ export interface Filter {
 
 export const EVERYTHING: Filter = { type: "", status: "", sender: "", controlId: "", patient: "", id: "", from: "", to: "" };
 
-/** Records of a list, and where it goes on. */
+/** A page of a list, and where the next one begins. */
 export interface Listing {
   records: CatalogRecord[];
   next?: Item;
@@ -28,9 +28,9 @@ export interface Listing {
 
 export const ID_DIGITS = 8;
 const PAGE = 100;
-/** DynamoDB reads at most 1 MiB a request: where what is asked for is rare, a page takes several. */
+/** DynamoDB reads at most 1 MiB per request. If matches are rare, a page takes several requests. */
 const REQUESTS = 10;
-/** Each of them is a request more. */
+/** The page size for held messages, each of which takes another request. */
 const HELD_PAGE = 50;
 
 /** Collects an expression's names and values. */
@@ -58,13 +58,13 @@ export class Expression {
   }
 }
 
-/** What a list is read from: where the fewest other records lie between those that are asked for. */
+/** The index to read a list from: the one with the fewest other records between the matches. */
 function placeOf(session: Session, filter: Filter): "by-control-id" | "by-received-at" | "table" {
   if (filter.id.length >= ID_DIGITS) return "table";
   return filter.controlId !== "" && session.settings.hasSearchIndexes ? "by-control-id" : "by-received-at";
 }
 
-/** A page of an institute's records, newest first; those of an id's beginning in the order of their ids, held ones by when they were held. */
+/** A page of an institute's records, newest first. A filter by id orders them by id, and a filter for held ones by the time since which they are held. */
 export async function list(session: Session, institute: string, filter: Filter, after?: Item): Promise<Listing> {
   if (filter.patient !== "") return listPatient(session, institute, filter, after);
   const place = placeOf(session, filter);
@@ -72,7 +72,7 @@ export async function list(session: Session, institute: string, filter: Filter, 
   const it = new Expression();
   const keys = [it.compare("source", "=", "source", institute)];
   const filters: string[] = [];
-  // BETWEEN has both ends: the last millisecond before `to`. A filter may not name a key of what is read.
+  // BETWEEN includes both ends, hence the last millisecond before `to`. A filter may not name a key of the index.
   const last = filter.to === "" ? "" : new Date(Date.parse(filter.to) - 1).toISOString();
   const times = [
     ...(filter.from !== "" && last !== "" ? [`${it.compare("received_at", "BETWEEN", "from", filter.from)} AND ${it.value("last", last)}`] : []),
@@ -111,13 +111,13 @@ export async function list(session: Session, institute: string, filter: Filter, 
   return next === undefined ? { records } : { records, next };
 }
 
-/** A page of the messages about a patient. The hash that they are found by is the API's to make. */
+/** A page of the messages about a patient. Only the API can make the hash that finds them. */
 async function listPatient(session: Session, institute: string, { patient, from, to }: Filter, after?: Item): Promise<Listing> {
   const cursor = after?.["cursor"];
   const page = await search(session, {
     patient, ...(from === "" ? {} : { from }), ...(to === "" ? {} : { to }), ...(cursor !== undefined && "S" in cursor ? { cursor: cursor.S } : {}),
   });
-  // What a list shows of it; the rest is read when one is opened.
+  // Only what a list shows; the rest is read when a message is opened.
   const records = page.messages.map((it) => ({
     ...recordOf({ source: { S: institute }, message_id: { S: it.messageId } }),
     status: it.status, state: it.state ?? "", submissions: it.submissions, receivedAt: it.receivedAt, storedAt: it.storedAt ?? "", summary: it,
@@ -125,7 +125,7 @@ async function listPatient(session: Session, institute: string, { patient, from,
   return page.cursor === undefined ? { records } : { records, next: { cursor: { S: page.cursor } } };
 }
 
-/** Whether a record is what the filter asks for. */
+/** Whether a record matches the filter. */
 function fits({ status, summary, receivedAt }: CatalogRecord, filter: Filter): boolean {
   const [type = "", event = ""] = filter.type.toUpperCase().split("^");
   const is = (wanted: string, ...values: (string | undefined)[]): boolean => wanted === "" || values.includes(wanted);
@@ -136,7 +136,7 @@ function fits({ status, summary, receivedAt }: CatalogRecord, filter: Filter): b
   );
 }
 
-/** A page of held records, held last first: the index has their ids and nothing else that a list shows. */
+/** A page of held records, the latest hold first. The index has only their ids, so each record is read by itself. */
 async function listHeld(session: Session, institute: string, filter: Filter, after?: Item): Promise<Listing> {
   const page = await held(session, institute, after, { ascending: false, limit: HELD_PAGE });
   const found = await Promise.all(page.records.map((it) => find(session, institute, it.messageId)));
@@ -159,7 +159,7 @@ export async function held(
   return page.next === undefined ? { records } : { records, next: page.next };
 }
 
-/** One record as it is now. */
+/** The present state of one record. */
 export async function find(session: Session, institute: string, messageId: string): Promise<CatalogRecord | undefined> {
   const item = await getItem(session, { source: { S: institute }, message_id: { S: messageId } });
   return item === undefined ? undefined : recordOf(item);

@@ -1,6 +1,6 @@
 import type { Rendition, Segment } from "./hl7.js";
 
-/** A place of two messages with what each has there. Absent is a side without it. */
+/** A place, with the value of each message there. A message without a value has no member. */
 export interface Row {
   /** `PID-3[2].4.1` */
   place: string;
@@ -13,10 +13,10 @@ export function differs({ left, right }: Row): boolean {
   return left !== right;
 }
 
-/** Beyond so many pairs of segments, those between equal beginnings and ends are paired by name alone. */
+/** If there are more pairs of segments than this, only equal beginnings and ends are compared, and the rest is paired by name. */
 const MOST_PAIRS = 1_000_000;
 
-/** Pairs of segments, in order: those that are the same, those of one name between them, and those that one message alone has. */
+/** Pairs the segments, in order: equal ones, between them those with the same name, and those that only one message has. */
 function pairs(left: Segment[], right: Segment[]): [Segment | undefined, Segment | undefined][] {
   const [a, b] = [left, right].map((them) => them.map((it) => JSON.stringify(it))) as [string[], string[]];
   let begin = 0;
@@ -27,7 +27,7 @@ function pairs(left: Segment[], right: Segment[]): [Segment | undefined, Segment
   const same = (n: number, m: number): void => void found.push([left[n], right[m]]);
   for (let n = 0; n < begin; n++) same(n, n);
 
-  // What is between two equal segments: one of a name beside the next of that name.
+  // Between two equal segments, a segment is paired with the next one of the same name.
   let [gapA, gapB] = [begin, begin];
   const closeGap = (toA: number, toB: number): void => {
     const others = right.slice(gapB, toB);
@@ -48,7 +48,7 @@ function pairs(left: Segment[], right: Segment[]): [Segment | undefined, Segment
   return found;
 }
 
-/** The positions of a longest common subsequence; none where there are too many pairs. */
+/** The positions of a longest common subsequence; none if there are too many pairs. */
 function common(a: string[], b: string[]): [number, number][] {
   if (a.length * b.length > MOST_PAIRS) return [];
   const width = b.length + 1;

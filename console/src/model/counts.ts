@@ -7,21 +7,21 @@ import { summarize } from "./summary.js";
 export const OUTCOMES = ["stored", "unparsable", "waiting", "held", "lost"] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
-/** What a message came to, as people ask for it. */
+/** The outcome of a message, as the overview shows it. */
 export function outcome({ status, state }: { status?: string; state?: string }): Outcome {
   if (status === "stored") return state === "error" ? "unparsable" : "stored";
   if (status === "held") return "held";
   return status === "queued" || status === "processing" ? "waiting" : "lost";
 }
 
-/** Who sent messages, and when the last one came. */
+/** A sender: the number of messages, and the arrival of the last one. */
 export interface Sender {
   messages: number;
   /** RFC 3339 */
   last: string;
 }
 
-/** What happened in a time: counts by hour, type, sender and outcome. */
+/** The counts of a period: by hour, type, sender and outcome. */
 export interface Counts {
   total: number;
   /** By the beginning of the hour, RFC 3339. */
@@ -30,7 +30,7 @@ export interface Counts {
   outcomes: Map<Outcome, number>;
   /** False if there is more than was counted. */
   complete: boolean;
-  /** The newest messages, of which senders and times to the lake are known. */
+  /** The number of newest messages whose senders and times to the lake are known. */
   read: number;
   senders: Map<string, Sender>;
   /** Milliseconds from arrival to the lake, sorted. */
@@ -57,7 +57,7 @@ function enter(counts: Counts, hour: string, type: string, what: Outcome, n: num
   counts.total += n;
 }
 
-/** Takes from a record what no summary has. */
+/** Adds the facts of a record that no summary has. */
 function look(counts: Counts, record: CatalogRecord): void {
   const name = sender(record.summary);
   const known = counts.senders.get(name);
@@ -72,12 +72,12 @@ function hourOf(time: string): string {
   return `${time.slice(0, 13)}:00:00Z`;
 }
 
-/** Requests to the catalog where no summary is given, some 1,500 records each. */
+/** The most requests to the catalog for a user without summaries; each reads some 1,500 records. */
 const REQUESTS = 20;
 
 /**
- * Counts an institute's messages since then. The API counts them for a user of the institute, and the newest are read for what it does
- * not count by. Lake staff belong to no institute, so IAM lets them ask for no summary: all is counted in the catalog's index.
+ * Counts an institute's messages since a time. For a user of the institute, the API counts them, and the page reads only the newest for
+ * senders and times. Lake staff belong to no institute, so IAM gives them no summary: the page counts all records in the index.
  */
 export async function count(session: Session, institute: string, from: Date): Promise<Counts> {
   const counts = nothing();

@@ -32,13 +32,13 @@ export interface Look {
   /** `ADT^A01` of the first message. */
   kind: string;
   messages: number;
-  /** What will trouble its receivers. For a batch: of its first message. */
+  /** Problems that receivers will have with it; for a batch, with its first message. */
   problems: Finding[];
   isEmpty: boolean;
   isTooLarge: boolean;
 }
 
-/** Something of a file that will trouble its receivers; where it is one line, which, from 1. */
+/** A problem that receivers will have with a file. If one line causes it, the number of that line, from 1. */
 export interface Finding {
   what: "delimiters" | "charset" | "type" | "controlId" | "version" | "segment";
   line: number;
@@ -47,7 +47,7 @@ export interface Finding {
 /** The API takes bodies up to 4 MiB. */
 export const MOST_BYTES = 4 * 1024 * 1024;
 
-/** Looks at the bytes of a file, without judging more than what anybody would trip over. `sluice hl7 validate` compares a file with the standard. */
+/** Looks for obvious problems in the bytes of a file. For a comparison with the standard there is `sluice hl7 validate`. */
 export function look(bytes: Uint8Array): Look {
   const text = new TextDecoder("latin1").decode(bytes).replace(/^(?:\xef\xbb\xbf)?[\x0b\s]*/, "");
   const isHl7 = /^(?:MSH|FHS|BHS)[^A-Za-z0-9\s]/.test(text);

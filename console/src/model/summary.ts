@@ -18,10 +18,10 @@ interface Summary {
   next?: string;
 }
 
-/** Each counts some 10,000 messages. */
+/** The most requests; each counts some 10,000 messages. */
 const REQUESTS = 20;
 
-/** Counts an institute's messages since then, as the API does for whom IAM lets ask. `complete` is false if there are more. */
+/** Lets the API count an institute's messages since a time, which IAM allows to the institute's readers. `complete` is false if there are more. */
 export async function summarize(session: Session, institute: string, from: Date): Promise<{ cells: Cell[]; complete: boolean }> {
   const cells: Cell[] = [];
   let to: string | undefined;

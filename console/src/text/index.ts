@@ -6,7 +6,7 @@ import { en, type Texts } from "./en.js";
 export const LANGUAGES = { en, de } as const;
 export type Language = keyof typeof LANGUAGES;
 
-/** The language that the browser asks for, English where there is no such file. */
+/** The language that the browser asks for; English if it is not among ours. */
 export function preferred(): Language {
   const wanted = navigator.languages.map((it) => it.slice(0, 2).toLowerCase());
   return wanted.find((it): it is Language => it in LANGUAGES) ?? "en";
@@ -20,14 +20,14 @@ export function useTexts(): Texts {
 
 const LENGTHS = {
   whole: { dateStyle: "medium", timeStyle: "medium" },
-  /** For a chart: two fit below one on a telephone. */
+  /** For a chart: on a telephone, two of them fit below it. */
   hour: { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" },
 } as const satisfies Record<string, Intl.DateTimeFormatOptions>;
 type Length = keyof typeof LENGTHS;
 
 const FORMATS = new Map<string, Intl.DateTimeFormat>();
 
-/** To make one takes longer than to use it a hundred times. */
+/** Creating a format takes longer than using it a hundred times. */
 function format(language: Language, length: Length): Intl.DateTimeFormat {
   const known = FORMATS.get(`${language} ${length}`) ?? new Intl.DateTimeFormat(language, LENGTHS[length]);
   FORMATS.set(`${language} ${length}`, known);

@@ -21,7 +21,7 @@ function useWidth() {
   return [chart, width] as const;
 }
 
-/** Bars by hour, one on the other by outcome. Each outcome has a pattern, so that the chart reads without colour. */
+/** Bars by hour, stacked by outcome. Each outcome has a pattern, so that the chart reads without color. */
 export function HourChart({ hours, last }: { hours: Counts["hours"]; last: number }) {
   const [t, time] = [useTexts(), useTime("hour")];
   const [chart, width] = useWidth();
@@ -33,7 +33,7 @@ export function HourChart({ hours, last }: { hours: Counts["hours"]; last: numbe
   const sum = (counts: ReadonlyMap<string, number>): number => [...counts.values()].reduce((a, b) => a + b, 0);
   const most = Math.max(1, ...columns.map((it) => sum(it.counts)));
   const step = (width - LEFT) / last;
-  // Between two bars there is a pixel, where there is room for it.
+  // A pixel separates two bars if there is room for it.
   const bar = Math.max(1, step - (step > 3 ? 1 : 0));
   const scale = (HEIGHT - BOTTOM - 10) / most;
   const seen = OUTCOMES.filter((it) => columns.some(({ counts }) => counts.has(it)));
@@ -88,7 +88,7 @@ const ROW = 24;
 /** Room for names beside the bars, and for numbers behind them. */
 const [NAMES, NUMBERS] = [150, 60];
 
-/** A name as it fits beside a bar: an SVG's text has no line breaks, and characters that are not seen have nothing to show there. */
+/** A name cut to fit beside a bar. Texts in SVG have no line breaks, and invisible characters are left out. */
 function label(name: string): string {
   const shown = name.replace(/[^\p{L}\p{N}\p{P}\p{Zs}\p{S}]/gu, "·");
   return shown.length > 21 ? `${shown.slice(0, 20)}…` : shown;

@@ -19,7 +19,7 @@ interface Props {
   close: () => void;
 }
 
-/** Two messages side by side. What differs has a sign and a word, not a colour alone. */
+/** Two messages side by side. A sign and a word mark each difference, not color alone. */
 export function Compare({ session, records, close }: Props) {
   const [t, time] = [useTexts(), useTime()];
   const [shown, setShown] = useState(ROWS);
@@ -83,7 +83,7 @@ function Place({ row }: { row: Row }) {
 
 /** Undefined for a message that has none, because it does not parse. */
 async function rendition(session: Session, listed: CatalogRecord): Promise<Rendition | undefined> {
-  // An index that a list is read from may not have all of a record.
+  // The record may come from an index, which lacks some members.
   const record = (await find(session, listed.source, listed.messageId)) ?? listed;
   if (record.jsonKey === "") return undefined;
   return JSON.parse(UTF_8.decode(await getObject(session, record.jsonKey, record.jsonVersionId))) as Rendition;

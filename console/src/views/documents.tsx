@@ -2,7 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { Document } from "../model/hl7.js";
 import { useTexts } from "../text/index.js";
 
-/** The documents of a message. Only kinds that run nothing in the page are shown, and by their own bytes' type. */
+/** The documents of a message. The page shows only kinds that cannot run anything in it, and takes the type from their bytes. */
 export function Documents({ documents }: { documents: Document[] }) {
   const t = useTexts();
   if (documents.length === 0) return <p>{t.message.noDocuments}</p>;

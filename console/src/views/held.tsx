@@ -8,7 +8,7 @@ import { useTexts, useTime } from "../text/index.js";
 import { useLoaded } from "./hooks.js";
 import { Heading, ShortId, Status, Trouble } from "./parts.js";
 
-/** What a run of releases has come to. `outcomes` has only what the API answered. */
+/** The state of a run of releases. `outcomes` holds only answers of the API. */
 interface Run {
   total: number;
   before: number;
@@ -17,7 +17,7 @@ interface Run {
   running: boolean;
 }
 
-/** Releases at once: below the rate that the API grants. */
+/** The number of releases at once, which stays below the API's rate limit. */
 const AT_ONCE = 4;
 
 export function Held({ session, institute }: { session: Session; institute: string }) {
@@ -48,7 +48,7 @@ export function Held({ session, institute }: { session: Session; institute: stri
           state.outcomes.set(id, { problem: "", ...answer });
           left.delete(id);
         } catch (error) {
-          // Whether this one arrived is not known. Released again, the API says that it is not held any more.
+          // Nobody knows whether this request arrived. If it did, the API will answer the next one that the message is no longer held.
           state.failure = asFailure(error);
         }
         show();
@@ -122,7 +122,7 @@ function reason(record: CatalogRecord, words: Record<HoldReason, string>): strin
   return known === undefined ? record.heldReason : words[known];
 }
 
-/** Held messages that are shown at most; more are shown once these are released. */
+/** The most held messages shown at once; more appear once these are released. */
 const MOST = 5000;
 
 async function allHeld(session: Session, institute: string): Promise<CatalogRecord[]> {

@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { asFailure, type Failure } from "../failure.js";
 
-/** What is loaded: nothing yet, a value, or why there is none. A value stays while it is loaded again. */
+/** The state of loading: nothing yet, a value, or a failure. A value stays while it is loaded again. */
 export interface Loaded<Value> {
   value?: Value;
   failure?: Failure;
@@ -9,11 +9,11 @@ export interface Loaded<Value> {
   again: () => void;
 }
 
-/** Loads when `keys` change and when asked to. The answer to an older question is dropped. When a refresh fails, what was there stays. */
+/** Loads when `keys` change and when asked to. The answer to an older question is dropped. When a refresh fails, the old value stays. */
 export function useLoaded<Value>(load: () => Promise<Value>, keys: unknown[]): Loaded<Value> {
   const [state, setState] = useState<{ value?: Value; failure?: Failure; busy: boolean }>({ busy: true });
   const turn = useRef(0);
-  /** Whether what is shown is the answer to this question, and not to the one before. */
+  /** Whether the value belongs to these keys, and not to the previous ones. */
   const isAnswer = useRef(false);
   const again = useCallback(() => {
     const mine = ++turn.current;
@@ -41,7 +41,7 @@ export function useLoaded<Value>(load: () => Promise<Value>, keys: unknown[]): L
   return { ...state, again };
 }
 
-/** Calls every so many milliseconds while the page is seen. */
+/** Calls at this interval in milliseconds while the page is visible. */
 export function useEvery(milliseconds: number, call: () => void): void {
   const latest = useRef(call);
   latest.current = call;

@@ -20,12 +20,12 @@ interface Props {
   close: () => void;
 }
 
-/** One message. What is read of it is kept only while it is looked at. */
+/** One message. The page keeps its content only while it is open. */
 export function Message({ session, record: listed, close }: Props) {
   const t = useTexts();
   const [view, setView] = useState<View>(session.isStaff || listed.status !== "stored" ? "path" : "tree");
   const current = useLoaded(() => find(session, listed.source, listed.messageId), [session, listed]);
-  // An index that a list is read from may not have all of a record.
+  // The record may come from an index, which lacks some members.
   const record = current.value ?? listed;
   const isWhole = current.value !== undefined || current.failure !== undefined;
   useEvery(3000, () => {

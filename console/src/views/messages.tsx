@@ -12,7 +12,7 @@ import { Badge, Heading, ShortId, Status, Trouble, Untrusted } from "./parts.js"
 
 const LIVE_MILLISECONDS = 5000;
 
-/** Whether a list that cannot be refreshed now may be by itself in a while. */
+/** Whether a failed refresh may succeed by itself later. */
 function isPassing(failure: Failure | undefined): boolean {
   return failure === undefined || ["offline", "throttled", "service"].includes(failure.kind);
 }
@@ -35,7 +35,7 @@ export function Messages({ session, institute }: Props) {
   }, []);
   const first = useLoaded(() => list(session, institute, filter), [session, institute, filter]);
   useEvery(LIVE_MILLISECONDS, () => {
-    // Each search for a patient is accounted for: it is made when somebody asks.
+    // Each search for a patient is logged, so it runs only on request.
     if (filter.patient === "" && opened === undefined && !comparing && !first.busy && isPassing(first.failure)) first.again();
   });
   if (opened !== undefined) return <Message session={session} record={opened} close={() => setOpened(undefined)} />;
@@ -47,7 +47,7 @@ export function Messages({ session, institute }: Props) {
 
   const next = more.records.length === 0 ? first.value?.next : more.next;
   const seen = new Set<string>();
-  // While somebody reads on, new messages push others from the first page into the second.
+  // While the user reads on, new messages push others from the first page into the second.
   const records = [...(first.value?.records ?? []), ...more.records].filter(({ messageId }) => !seen.has(messageId) && seen.add(messageId));
   const goOn = async (): Promise<void> => {
     try {
@@ -119,7 +119,7 @@ function Table({ records, compared, choose, open, mayRead }: TableProps) {
   );
 }
 
-/** Drawn once: of a long list only what is new is. */
+/** Memoized, so that a long list draws only its new rows. */
 const Row = memo(({ record, open, choose, mayRead, isChosen, isFull }: Omit<TableProps, "records" | "compared"> & { record: CatalogRecord; isChosen: boolean; isFull: boolean }) => {
   const [t, time] = [useTexts(), useTime()];
   return (
@@ -143,7 +143,7 @@ const Row = memo(({ record, open, choose, mayRead, isChosen, isFull }: Omit<Tabl
   );
 });
 
-/** A time as the browser's field gives it, in the user's zone, as the catalog has it. */
+/** Converts a time of the browser's input, in the user's zone, to the form of the catalog. */
 function asUtc(local: string): string {
   const at = Date.parse(local);
   return Number.isNaN(at) ? "" : new Date(at).toISOString();

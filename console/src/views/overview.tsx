@@ -83,7 +83,7 @@ function HourTable({ hours }: { hours: Counts["hours"] }) {
   );
 }
 
-/** The most frequent of something, and all of it as a table, with the last time that each was seen if that is known. */
+/** The most frequent values as bars, and all values as a table, with the last message of each if that is known. */
 function Breakdown({ title, head, counts, last }: { title: string; head: string; counts: ReadonlyMap<string, number>; last?: ReadonlyMap<string, string> }) {
   const [t, time] = [useTexts(), useTime()];
   const sorted = [...counts].sort(([, a], [, b]) => b - a);

@@ -6,9 +6,9 @@ import { useTexts } from "../text/index.js";
 import { outcome } from "../model/counts.js";
 import type { CatalogRecord } from "../model/record.js";
 
-/** Controls, and characters that turn the order of a text around: each is shown by its name instead of doing what it does. */
+/** Control characters, and characters that reverse the direction of a text: the page shows their names, so that they have no effect. */
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/gu;
-/** Longer texts are shown by their beginning. */
+/** Of a longer text, only the beginning is shown at first. */
 const MOST = 2000;
 
 function name(character: string): string {
@@ -64,14 +64,14 @@ export function Trouble({ failure, session, again }: { failure: Failure; session
   );
 }
 
-/** Says something to whoever sees the page and whoever hears it. */
+/** A status that is visible, and that screen readers announce. */
 export function Status({ children }: { children: ComponentChildren }) {
   return <p role="status" class="status">{children}</p>;
 }
 
 const SHAPES = { stored: "●", unparsable: "◐", waiting: "○", held: "■", lost: "✕" } as const;
 
-/** How far a message is, by shape and word: colour is only added. */
+/** The status of a message, by shape and word. Color only repeats them. */
 export function Badge({ record }: { record: CatalogRecord }) {
   const t = useTexts();
   const what = outcome(record);
@@ -83,7 +83,7 @@ export function Badge({ record }: { record: CatalogRecord }) {
   );
 }
 
-/** An id by its beginning; the whole is in its title and for those who hear. */
+/** The beginning of an id. The whole id is in the title, and screen readers read it. */
 export function ShortId({ id }: { id: string }) {
   return <code title={id}>{id.slice(0, 12)}…</code>;
 }

@@ -8,7 +8,7 @@ interface Step {
   more?: string;
 }
 
-/** What became of a message, in order, as far as its record tells. */
+/** The steps of a message in order, as far as its record tells them. */
 export function Path({ record }: { record: CatalogRecord }) {
   const [t, time] = [useTexts(), useTime()];
   const words = t.message.steps;

@@ -17,7 +17,7 @@ interface Entry {
 const FINAL = ["stored", "held", "discarded", "failed"];
 const STATUS_MILLISECONDS = 1500;
 
-/** What to know before a file is sent. None of it stops anybody: a lake keeps what its senders send. */
+/** The problems of a file that is not sent yet. They prevent nothing: a lake keeps everything that it gets. */
 function Problems({ found }: { found: Finding[] }) {
   const words = useTexts().send.problems;
   if (found.length === 0) return null;
@@ -66,7 +66,7 @@ export function Send({ session }: { session: Session }) {
   const open = sent.filter((id) => !FINAL.includes(standings.get(id) ?? ""));
   useEvery(STATUS_MILLISECONDS, () => {
     if (open.length === 0) return;
-    // Only a picture of how far they are: the next question asks again.
+    // A failure does no harm: the next round asks again.
     statuses(session, open).then((answers) => setStandings((known) => new Map([...known, ...answers.map((it) => [it.messageId, it.status] as const)])), () => undefined);
   });
 

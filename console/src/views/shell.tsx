@@ -19,7 +19,7 @@ interface Props {
   setTheme: (it: Theme) => void;
 }
 
-/** The pages somebody has a use for. The address names the page, and never what it shows. */
+/** The pages that are of use to a user. The address names the page, and never its content. */
 function pagesOf(session: Session): Page[] {
   if (session.isStaff) return ["overview", "messages", "held"];
   const { read, write } = session.claims;
@@ -41,7 +41,7 @@ export function Shell({ session, language, setLanguage, theme, setTheme }: Props
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
   }, []);
-  // Who hears the page is told where they are.
+  // The focus tells a user of a screen reader where they are.
   useEffect(() => {
     const headings = [...document.querySelectorAll<HTMLElement>("main h1")];
     headings.find((it) => it.closest("[hidden]") === null)?.focus();
@@ -95,7 +95,7 @@ export function Shell({ session, language, setLanguage, theme, setTheme }: Props
   );
 }
 
-/** Whose records lake staff look at. */
+/** The institute whose records lake staff look at. */
 function Institute({ session, institute, choose }: { session: Session; institute: string; choose: (it: string) => void }) {
   const t = useTexts();
   const [typed, setTyped] = useState(institute);

@@ -12,20 +12,21 @@ use crate::{Catalog, UPDATE_ITEM, expires_at, millis};
 /// How many messages an institute may submit in large bodies: the parameters of a token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// How many a second, in the long run.
+    /// The number of messages a second, in the long run.
     pub per_second: u32,
-    /// How many at once.
+    /// The number of messages at once.
     pub burst: u32,
 }
 
-/// The partition of the table with the institutes' allowances. No institute is called so, so no user may read it.
+/// The partition of the table with the institutes' allowances. No institute can have this name, so no user may read it.
 pub const ALLOWANCES: &str = "#allowances";
 
 impl Catalog {
-    /// Takes `count` messages from the allowance of an institute. Gives in how many seconds to try again, if it is used up.
+    /// Takes `count` messages from the allowance of an institute. If it is used up, gives the number of seconds after which to
+    /// try again.
     ///
-    /// The item says until when the allowance is spent, in milliseconds. It is one conditional write, and a second one if some of the
-    /// allowance is spent; nothing is read first.
+    /// The item holds the time until which the allowance is spent, in milliseconds. The call makes one conditional write, and a
+    /// second one if some of the allowance is spent; it reads nothing first.
     ///
     /// # Errors
     /// [`StepError`] of the calls.
@@ -79,7 +80,7 @@ fn is_refused(error: &SdkError<UpdateItemError>) -> bool {
     error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception)
 }
 
-/// Until when the allowance is spent that refused a condition.
+/// The time until which the allowance is spent, from the item that refused a condition.
 fn spent_until(error: &SdkError<UpdateItemError>) -> Option<i64> {
     let Some(UpdateItemError::ConditionalCheckFailedException(refusal)) = error.as_service_error() else { return None };
     refusal.item.as_ref()?.get("spent_until")?.as_n().ok()?.parse().ok()

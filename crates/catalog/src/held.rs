@@ -15,7 +15,7 @@ use crate::{Catalog, UNWRITABLE, UPDATE_ITEM, attribute, millis, refusing_record
 
 /// The index of the held messages of an institute (`infra/core.yaml`).
 const HELD_INDEX: &str = "by-held-since";
-/// Held, or released so long ago that the release got lost. A record that an execution started by hand has made was never queued.
+/// Held, or released so long ago that the release must be lost. A record that an execution started by hand made was never queued.
 const CAN_BE_RELEASED: &str = "(#status = :held OR (#status IN (:queued, :processing) \
                                AND (attribute_not_exists(queued_at) OR queued_at < :stale) \
                                AND (attribute_not_exists(lease_until) OR lease_until < :now)))";
@@ -32,8 +32,8 @@ pub enum Discard {
 }
 
 impl Catalog {
-    /// Records that a held message is released with a new submission, which is then to be queued. One of several at the same time
-    /// gets it. A release that was recorded and never came to an end can be repeated after [`RELEASE_GRACE`].
+    /// Records that a held message is released with a new submission, which the caller then queues. Of several releases at the
+    /// same time, one succeeds. A release that was recorded and never ended can be repeated after [`RELEASE_GRACE`].
     ///
     /// # Errors
     /// [`StepError`] of the call.
@@ -68,7 +68,7 @@ impl Catalog {
                 let record = refusing_record(&error)?;
                 let is_mine = record.status == Status::Queued && record.last_submission == Some(submitted.submission_id);
                 match record.held {
-                    // The answer to this very release was lost, and the call was repeated.
+                    // The answer to this very release was lost, and the SDK repeated the call.
                     Some(held) if is_mine => Ok(Released::Queued(Box::new(held))),
                     _ => Ok(Released::NotHeld(record.status)),
                 }
@@ -76,8 +76,8 @@ impl Catalog {
         }
     }
 
-    /// Takes a release back that could not be queued: the record says `held` again, with why if the copy is to blame. Changes
-    /// nothing if another submission has come in between.
+    /// Takes back a release that could not be queued: the record says `held` again, with the reason if the copy is to blame.
+    /// Changes nothing if another submission has come in between.
     ///
     /// # Errors
     /// [`StepError`] of the call.
@@ -105,8 +105,9 @@ impl Catalog {
         }
     }
 
-    /// The next messages of an institute that can be released, in the order in which they were held: at most `examined` are looked
-    /// at, so that there may be fewer, or none. The position is that of the last one looked at; `None` after the last there is.
+    /// The next messages of an institute that can be released, in the order in which they were held. Looks at no more than
+    /// `examined` messages, so the result may have fewer, or none. The position is that of the last message looked at; `None`
+    /// after the last one.
     ///
     /// # Errors
     /// [`StepError`] of the call.
@@ -165,8 +166,8 @@ impl Catalog {
         Ok((found.items.unwrap_or_default().into_iter().map(position).collect::<Result<_, _>>()?, reached))
     }
 
-    /// Records that a held message is not to be stored, under an operator's credentials. Repeated, it changes nothing and gives the
-    /// decision of before.
+    /// Records that a held message is not to be stored, under an operator's credentials. A repeated call changes nothing and
+    /// gives the earlier decision.
     ///
     /// # Errors
     /// [`StepError`] of the call.
@@ -203,7 +204,7 @@ impl Catalog {
     }
 }
 
-/// A release before this time is no longer on its way.
+/// The time before which a release no longer counts as on its way.
 fn stale(now: Timestamp) -> AttributeValue {
     let grace = i64::try_from(RELEASE_GRACE.as_millis()).unwrap_or(i64::MAX);
     N(now.as_millis().saturating_sub(grace).to_string())

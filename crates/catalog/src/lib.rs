@@ -53,7 +53,7 @@ pub struct Catalog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordedSubmission {
     /// Whether the message is stored already: then the submission was counted and must not be queued. Otherwise the record says
-    /// `queued`, and the submission may go into the queue.
+    /// `queued`, and the caller may queue the submission.
     pub is_stored: bool,
     /// When the institute first submitted the message.
     pub first_received_at: Timestamp,
@@ -67,9 +67,9 @@ impl Catalog {
 
     /// Records a submission before it is queued, so that the API can answer its status from the 202 on.
     ///
-    /// The record becomes `queued`, also while an earlier submission of the same message is being processed or is held: a caller who
-    /// polls must not take another submission's end for its own. A record whose submission never reaches the queue blocks nobody: it
-    /// holds no claim, and what was held before can still be released.
+    /// The record becomes `queued`, also while an earlier submission of the same message is being processed or is held: a caller
+    /// who polls must not take another submission's outcome for its own. A record whose submission never reaches the queue blocks
+    /// nobody: it holds no claim, and a held copy can still be released.
     ///
     /// # Errors
     /// [`StepError`] of the calls.
@@ -119,10 +119,10 @@ impl Catalog {
         counted.map(drop).map_err(|error| StepError::from_sdk(UPDATE_ITEM, &error))
     }
 
-    /// Claims a message for a submission, with a lease that ends `lease` after `now`. Safe to repeat: the same submission
-    /// gets the same answer.
+    /// Claims a message for a submission, with a lease that ends `lease` after `now`. Safe to repeat: the same submission gets
+    /// the same answer.
     ///
-    /// If there is no record (an operator started the execution by hand), one is made.
+    /// Creates the record if there is none (an operator started the execution by hand).
     ///
     /// # Errors
     /// [`StepError`] of the call.
@@ -158,13 +158,13 @@ impl Catalog {
             Ok(output) => Ok(Claim::New { received_at: first_received_at(&output).unwrap_or(received_at) }),
             Err(error) => {
                 let record = refusing_record(&error)?;
-                // The record no longer refuses the claim: it changed in between. The step is tried again.
+                // The record changed in between and no longer refuses the claim. The step is tried again.
                 Claim::refused_by(&record, submitted.submission_id, now).ok_or(StepError::Unavailable { operation: UPDATE_ITEM })
             }
         }
     }
 
-    /// Marks the message stored, if the claim still is the submission's. Safe to repeat.
+    /// Marks the message stored, if the submission still holds the claim. Safe to repeat.
     ///
     /// # Errors
     /// [`StepError`] of the call.
@@ -317,7 +317,7 @@ fn attribute(value: &impl Serialize) -> Result<AttributeValue, StepError> {
     serde_dynamo::to_attribute_value(value).map_err(|_| UNWRITABLE)
 }
 
-/// Whether a refused condition says that the claim is not the submission's any more.
+/// Whether a refused condition says that the submission no longer holds the claim.
 fn is_lost(error: &SdkError<UpdateItemError>, submitted: &SubmittedMessage) -> Result<bool, StepError> {
     let record = refusing_record(error)?;
     Ok(record.status == Status::Stored || record.claim_submission != Some(submitted.submission_id))

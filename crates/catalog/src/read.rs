@@ -17,7 +17,7 @@ pub type Item = HashMap<String, AttributeValue>;
 const BATCH_GET_ITEM: &str = "dynamodb:BatchGetItem";
 /// The most keys that one BatchGetItem takes.
 const MOST_KEYS: usize = 100;
-/// So many answers in a row may leave keys out.
+/// The number of answers in a row that may leave keys out.
 const MOST_INCOMPLETE: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
@@ -39,7 +39,7 @@ impl Catalog {
         found.item.map(record).transpose()
     }
 
-    /// The records that there are among these messages of an institute, read consistently, in no order.
+    /// The existing records among these messages of an institute, read consistently, in no order.
     ///
     /// # Errors
     /// [`StepError`] of the calls; [`StepError::Throttled`] where DynamoDB leaves keys out of five answers in a row.
@@ -52,8 +52,8 @@ impl Catalog {
         self.items(keys).await?.into_iter().map(record).collect()
     }
 
-    /// The items that there are of these keys, read consistently and unread, in no order. At most 100 are asked for at a time. Keys
-    /// that DynamoDB leaves out are asked for again after a pause, which doubles.
+    /// The existing items with these keys, read consistently, not parsed, in no order. Asks for at most 100 at a time. Asks again
+    /// for keys that DynamoDB leaves out, after a pause that doubles.
     ///
     /// # Errors
     /// As [`Catalog::get_many`].

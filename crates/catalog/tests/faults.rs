@@ -160,7 +160,7 @@ async fn a_table_that_stays_throttled_is_throttled() {
 }
 
 #[tokio::test]
-async fn a_fault_on_the_other_side_may_be_tried_again() {
+async fn a_fault_of_dynamodb_may_be_tried_again() {
     let unavailable = [(); 5].map(|()| StepError::Unavailable { operation: UPDATE_ITEM });
     assert_eq!(each_write(|| refusal(500, "InternalServerError")).await, unavailable);
     assert_eq!(each_write(|| refusal(503, "ServiceUnavailable")).await, unavailable);
@@ -175,7 +175,7 @@ async fn a_refused_worker_is_a_fault_of_the_deployment() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_does_not_bring_the_record_is_tried_again() {
+async fn a_refusal_without_the_record_is_tried_again() {
     let unavailable = [(); 5].map(|()| StepError::Unavailable { operation: UPDATE_ITEM });
     assert_eq!(each_write(|| refusal(400, "ConditionalCheckFailedException")).await, unavailable);
 }
@@ -205,7 +205,7 @@ async fn a_claim_refused_by_a_live_lease_is_in_progress() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_recognised_when_it_is_repeated() {
+async fn a_write_whose_answer_was_lost_is_recognized_when_it_is_repeated() {
     let rule = always(|| refused_by(&record("stored", MINE, None)));
     let catalog = catalog(&rule);
     assert_eq!(catalog.finish(&submitted(), stored()).await, Ok(Finish::Stored(Box::new(stored()))));
@@ -241,7 +241,7 @@ async fn a_claim_is_given_up_in_favour_of_a_newer_submission_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_read_that_fails_is_no_absent_record() {
+async fn a_failed_read_does_not_count_as_an_absent_record() {
     let get = |status, code: &'static str| {
         let rule = mock!(aws_sdk_dynamodb::Client::get_item).then_http_response(move || refusal(status, code));
         async move { catalog(&rule).get(&submitted().source, &submitted().message_id).await }
@@ -254,7 +254,7 @@ async fn a_read_that_fails_is_no_absent_record() {
 }
 
 #[tokio::test]
-async fn of_releases_at_the_same_time_one_gets_the_message() {
+async fn of_simultaneous_releases_one_gets_the_message() {
     let release = async |rule: &Rule| catalog(rule).release(&submitted(), &requester(), at(1)).await;
 
     let mut item = record("queued", ANOTHER, None);
@@ -296,7 +296,7 @@ async fn of_releases_at_the_same_time_one_gets_the_message() {
 }
 
 #[tokio::test]
-async fn a_held_message_is_discarded_once_and_no_other() {
+async fn only_a_held_message_is_discarded_and_only_once() {
     let discard = async |rule: &Rule| {
         let SubmittedMessage { source, message_id, .. } = submitted();
         catalog(rule).discard(&source, &message_id, "arn:aws:iam::123456789012:user/eve", "twice", at(1)).await

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Environment, explain};
 use crate::secret;
 
-/// An access key of the local AWS's account root: another one for each start, and only in files that their owner alone reads.
+/// An access key of the local AWS's account root. Each start makes a new one, and only files that nobody but their owner can read
+/// hold it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RootKey {
@@ -24,7 +25,7 @@ pub struct RootKey {
 }
 
 impl RootKey {
-    /// As the AWS SDK takes it.
+    /// The key in the form of the AWS SDK.
     #[must_use]
     pub fn credentials(&self) -> Credentials {
         Credentials::new(self.access_key_id.clone(), self.secret_access_key.expose_secret(), None, None, "local")
@@ -115,20 +116,20 @@ impl Aws {
         if self.endpoint_url().is_some() { Duration::from_millis(100) } else { Duration::from_secs(3) }
     }
 
-    /// The ARN of whoever's credentials these are.
+    /// The ARN of the owner of these credentials.
     ///
     /// # Errors
-    /// When there are no credentials, or they are not accepted.
+    /// When there are no credentials, or AWS does not accept them.
     pub async fn caller_arn(&self) -> Result<String> {
         let identity = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await;
         Ok(identity.map_err(explain("sts GetCallerIdentity"))?.arn.unwrap_or_default())
     }
 
-    /// Asks AWS who we are. The first call of every command that changes something, so that missing credentials end
-    /// it before anything has happened.
+    /// The account of these credentials. Every command that changes something calls it first, so that missing credentials end the
+    /// command before anything has happened.
     ///
     /// # Errors
-    /// When there are no credentials, or they are not accepted.
+    /// When there are no credentials, or AWS does not accept them.
     pub async fn account(&self) -> Result<String> {
         self.region()?;
         let identity = aws_sdk_sts::Client::new(&self.config).get_caller_identity().send().await.map_err(|error| {

@@ -21,30 +21,30 @@ use crate::wait::pauses;
 /// A token with less left is refreshed before it is used, so that it outlives the request.
 const LEAST_SECONDS_LEFT: i64 = 120;
 
-/// How often a request is sent in all to an API that says to come again: for about 30 s if it does not say when.
+/// How often a request is sent in all to an API that asks to come again: for about 30 s if it does not say when.
 const TRIES: u32 = 7;
 
-/// The same where there is no answer: for about 8 s.
+/// How often a request is sent in all without an answer: for about 8 s.
 const TRIES_WITHOUT_ANSWER: u32 = 5;
 
 /// The first pause; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// An API that wants to be left alone for longer is not waited for.
+/// If the API asks for a longer pause, the client does not wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
 /// If the token was refreshed within this time, a 403 does not mean that it has expired. So sending many files without
 /// permission costs at most one refresh a minute.
 const AS_GOOD_AS_NEW: Duration = Duration::from_secs(60);
 
-/// A token with less left is refreshed before it is used by whoever stays for long. What is submitted under it may wait in the
-/// queue, and has to be stored before the token ends.
+/// A program that runs for long refreshes a token with less left before it uses it. Messages submitted under the token may wait
+/// in the queue, and must be stored before it ends.
 const SECONDS_LEFT_FOR_LONG: i64 = 30 * 60;
 
 /// Minimum refresh interval for tokens whose whole lifetime is shorter than that.
 const REFRESHED_LATELY: Duration = Duration::from_secs(120);
 
-/// What the lake's own staff read where they may not do what they tried.
+/// The text for lake staff whom the API refuses.
 const STAFF_MAY: &str = "lake staff see which messages an institute has and what became of them: `sluice list --institute NAME`, \
                          `sluice status --institute NAME ID`. What is in a message is for its institute alone";
 
@@ -62,10 +62,10 @@ pub struct Client {
     hurry: watch::Receiver<bool>,
 }
 
-/// Where a session comes from when the refresh token has ended.
+/// Where a new session comes from when the refresh token has ended.
 #[derive(Debug)]
 enum SessionOrigin {
-    /// From whoever signs in on this machine.
+    /// From the file of the user who signs in on this machine.
     File(SessionFile),
     /// From this program itself.
     ServiceAccount(Box<ServiceAccount>),
@@ -76,9 +76,9 @@ enum SessionOrigin {
 pub struct ServiceAccount {
     /// Its name.
     pub email: String,
-    /// Holds the password, and is read at each sign-in.
+    /// The file with the password, which is read at each sign-in.
     pub password_file: PathBuf,
-    /// Where it is.
+    /// The deployment of the account.
     pub deployment: Deployment,
 }
 
@@ -89,7 +89,7 @@ impl ServiceAccount {
     }
 }
 
-/// There is nobody to ask.
+/// A sign-in without a person: no question gets an answer.
 struct Nobody;
 
 impl Person for Nobody {
@@ -109,9 +109,9 @@ impl Person for Nobody {
 #[derive(Debug)]
 struct State {
     session: Session,
-    /// When this process last got the tokens anew.
+    /// When this process last got new tokens.
     refreshed_at: Option<Instant>,
-    /// When it last tried to well before it had to.
+    /// When it last tried to, long before the old ones end.
     tried_at: Option<Instant>,
     /// When it last failed to.
     failed_at: Option<Instant>,
@@ -135,11 +135,11 @@ impl Client {
     /// # Errors
     /// When nobody is.
     pub fn open() -> Result<Self> {
-        // Nobody holds the other end, so that it never becomes true.
+        // Nobody holds the sender, so it never becomes true.
         Self::open_until(watch::channel(false).1)
     }
 
-    /// The same, which no longer sends anything again once `hurry` is true.
+    /// The same, but nothing is retried once `hurry` is true.
     ///
     /// # Errors
     /// As [`Client::open`].
@@ -149,8 +149,8 @@ impl Client {
         Self::with(session, SessionOrigin::File(file), hurry)
     }
 
-    /// The API under an account that this program signs in with, and signs in with again when that has ended. The session is kept
-    /// nowhere.
+    /// The API under an account with which this program signs in by itself, and signs in again when the session has ended. No
+    /// file keeps the session.
     ///
     /// # Errors
     /// When the password cannot be read, or the sign-in is refused.
@@ -174,7 +174,7 @@ impl Client {
         })
     }
 
-    /// The same for a program that stays for long: a token is refreshed well before it ends.
+    /// The same for a program that runs for long: it refreshes a token well before the token ends.
     #[must_use]
     pub fn staying(self) -> Self {
         Self { stays: true, ..self }
@@ -186,7 +186,7 @@ impl Client {
         self.is_staff
     }
 
-    /// What the API refuses with, in one line for whoever is signed in.
+    /// The API's reason for a refusal, in one line for the signed-in user.
     pub async fn refusal(&self, answer: &Answer) -> String {
         if !answer.is_shut_out() {
             return answer.problem();
@@ -203,10 +203,10 @@ impl Client {
         }
     }
 
-    /// The session, under a token that will do for the next request.
+    /// The session, with a token that lasts for the next request.
     ///
     /// # Errors
-    /// When the token needs to be refreshed and cannot be.
+    /// When the token must be refreshed and cannot be.
     pub async fn session(&self) -> Result<Session> {
         let mut state = self.state.lock().await;
         let left = TokenClaims::of(&state.session.tokens.id).map_or(0, |claims| claims.seconds_left(Timestamp::now()));
@@ -214,14 +214,14 @@ impl Client {
         if left < LEAST_SECONDS_LEFT {
             self.refresh(&mut state).await?;
         } else if self.stays && left < SECONDS_LEFT_FOR_LONG && !lately {
-            // There is time to try again.
+            // If this fails, there is time to try again.
             state.tried_at = Some(Instant::now());
             let _ = self.refresh(&mut state).await;
         }
         Ok(state.session.clone())
     }
 
-    /// Gives up a token that was not accepted. Does nothing when it is no longer the session's.
+    /// Replaces a token that was not accepted. Does nothing if the session has another token by now.
     ///
     /// # Errors
     /// When the session cannot be refreshed.
@@ -246,7 +246,7 @@ impl Client {
     }
 
     async fn refresh(&self, state: &mut State) -> Result<()> {
-        // Many may ask at once, and a password that is wrong is not to be tried by each: Cognito locks the account.
+        // Many requests may ask at once, and not each of them may try a wrong password: Cognito would lock the account.
         let failed_lately = state.failed_at.is_some_and(|at| at.elapsed() < REFRESHED_LATELY);
         ensure!(!self.stays || !failed_lately, "the sign-in could not be renewed a moment ago");
         let renewed = self.renew(state).await;
@@ -260,7 +260,8 @@ impl Client {
             (Some(tokens), _) => tokens,
             (None, SessionOrigin::ServiceAccount(account)) => account.sign_in(&self.pool).await?,
             (None, SessionOrigin::File(file)) => {
-                // Somebody may have signed in again meanwhile: with the same account, else it would be for another institute.
+                // The user may have signed in again meanwhile. Another account does not count, as it would be for another
+                // institute.
                 let kept = file.read().ok().flatten();
                 let is_same = |kept: &Session| kept.email == state.session.email && kept.deployment == state.session.deployment;
                 let kept = kept.filter(is_same).ok_or(SignInAgain)?;
@@ -274,8 +275,8 @@ impl Client {
         }
     }
 
-    /// Sends a request with the user's token and retries until the answer is final. After a 401 the token is refreshed once;
-    /// after a 403 too, because the authorizer answers 403 to an expired token.
+    /// Sends a request with the user's token, and retries until the answer is final. Refreshes the token once after a 401, and
+    /// also after a 403, because the authorizer answers 403 to an expired token.
     ///
     /// Sending a message again is safe: the API knows it by its content.
     ///
@@ -317,7 +318,7 @@ impl Client {
     }
 }
 
-/// How long to wait before a request is sent again; `None` when that would not help.
+/// How long to wait before the next try; `None` if another try would not help.
 fn pause(answer: &Result<Answer>, tries: u32) -> Option<Duration> {
     let (most, asked) = match answer {
         Err(_) => (TRIES_WITHOUT_ANSWER, None),
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_says_how_long_to_wait_and_backoff_does_where_it_does_not() {
+    fn the_pause_is_what_the_server_asks_for_or_else_grows() {
         let throttled = StatusCode::TOO_MANY_REQUESTS;
         assert_eq!(pause(&answer(throttled, Some("7")), 1), Some(Duration::from_secs(7)));
         assert_eq!(pause(&answer(throttled, Some("0")), 1), Some(FIRST_PAUSE));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::outputs::Outputs;
 
-/// What a user's programs must know of a deployment: the few names in its outputs that are no secret.
+/// The part of a deployment that a user's programs must know: a few names from its outputs, none of them secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployment {
@@ -29,10 +29,10 @@ pub struct Deployment {
     /// The local AWS; absent where AWS itself is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
-    /// Where the lake's own staff sign in; absent in files that were handed out before they could.
+    /// The pool of the lake's own staff; absent in files that were handed out before that pool existed.
     #[serde(flatten)]
     pub staff: Option<StaffPool>,
-    /// The institutes' pool where [`Deployment::for_staff`] has put the staff's in its place.
+    /// The institutes' pool, while [`Deployment::for_staff`] has replaced it with the staff's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     institutes: Option<Pool>,
 }
@@ -101,11 +101,11 @@ impl Deployment {
         self.staff.as_ref().is_some_and(|staff| staff.user_pool_id == self.user_pool_id)
     }
 
-    /// Reads what an operator hands out: the outputs of a deployment (`sluice deploy --json`), or a file that this type
-    /// was written to. Whatever else is in it, such as the passwords of local users, is left there.
+    /// Reads the file that an operator hands out: the outputs of a deployment (`sluice deploy --json`), or this type as JSON.
+    /// Ignores everything else in it, such as the passwords of local users.
     ///
     /// # Errors
-    /// When the file is not there, or lacks a name.
+    /// When the file does not exist, or lacks a name.
     pub fn read(path: &Path) -> Result<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -193,7 +193,7 @@ pub(crate) mod tests {
         assert_eq!(read, deployment());
         assert!(!serde_json::to_string(&read).unwrap().contains("canary"));
 
-        // The shorter file is one as well.
+        // The shorter file is valid as well.
         std::fs::write(&path, serde_json::to_string(&read).unwrap()).unwrap();
         assert_eq!(Deployment::read(&path).unwrap(), read);
         std::fs::write(&path, r#"{"apiUrl": "https://x"}"#).unwrap();
@@ -208,7 +208,7 @@ pub(crate) mod tests {
             std::fs::write(&path, value.to_string()).unwrap();
             Deployment::read(&path).unwrap()
         };
-        // A file that was handed out when there was no staff's pool.
+        // A file from before the staff's pool.
         let old = written(&serde_json::to_value(deployment()).unwrap());
         assert_eq!((old.clone(), old.is_for_staff()), (deployment(), false));
         assert!(old.for_staff().unwrap_err().to_string().contains("ask its operator for a new one"));
@@ -224,7 +224,7 @@ pub(crate) mod tests {
         assert_eq!(names, ["eu-central-1_staff", "staff-client", "cognito-idp/staff"]);
         assert!(staff.is_for_staff() && !deployment.is_for_staff());
         assert_eq!(staff.clone().for_staff().unwrap(), staff);
-        // The session's file tells it too, and the way back.
+        // The session's file keeps both pools, so the way back works too.
         let kept = written(&serde_json::to_value(&staff).unwrap());
         assert_eq!(kept, staff);
         assert_eq!((kept.for_institutes(), deployment.clone().for_institutes()), (deployment.clone(), deployment));

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 
-/// What this machine or account lacks, in one sentence. `sluice` then ends with exit code 3.
+/// A thing that this machine or account lacks, in one sentence. `sluice` then ends with exit code 3.
 #[derive(Debug)]
 pub struct Environment(String);
 

@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-/// The content type of ER7 as itself.
+/// The content type of ER7 without any wrapping.
 pub const ER7: &str = "application/hl7-v2";
 /// The content type of `{"msg": "<base64>", "encoding": "utf-8"}`.
 pub const JSON: &str = "application/json";
@@ -32,7 +32,7 @@ pub struct Api {
     client: reqwest::Client,
 }
 
-/// What the API answered.
+/// The API's answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The HTTP status.
@@ -50,9 +50,9 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Whether it is the bare answer that API Gateway gives to a token that its authorizer does not let in: the token is no
-    /// good, or its user may not do this. An authorizer of an HTTP API cannot tell the two apart for the caller. What the API
-    /// itself refuses comes with a problem document.
+    /// Whether it is the bare answer that API Gateway gives when its authorizer does not admit a token: the token is invalid, or
+    /// its user may not do this. The authorizer of an HTTP API cannot tell the caller which of the two it is. The API's own
+    /// refusals have a problem document.
     #[must_use]
     pub fn is_shut_out(&self) -> bool {
         let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -61,7 +61,7 @@ impl Answer {
             && self.text("message").eq_ignore_ascii_case("forbidden")
     }
 
-    /// What the API refuses with, in one line: the status, and what the problem document says (RFC 9457).
+    /// The API's reason for a refusal, in one line: the status, and the text of the problem document (RFC 9457).
     #[must_use]
     pub fn problem(&self) -> String {
         if self.is_shut_out() {
@@ -74,7 +74,7 @@ impl Answer {
         said.fold(self.status.to_string(), |problem, text| format!("{problem}: {text}"))
     }
 
-    /// Whether the API says that it cannot answer now, so that the same request may be answered later.
+    /// Whether the API cannot answer now, so that the same request may succeed later.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error()
@@ -102,7 +102,7 @@ impl Api {
         let client = reqwest::Client::builder()
             .timeout(REQUEST_DEADLINE)
             .connect_timeout(Duration::from_secs(5))
-            // A redirect leads to S3, which must not see the token: whoever asks follows it by hand.
+            // A redirect leads to S3, which must not see the token: callers follow it themselves.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -201,7 +201,7 @@ impl Api {
     }
 }
 
-/// Whether a token that is sent to this address stays secret: over TLS, or on this very machine.
+/// Whether a token stays secret on its way to this address: over TLS, or within this machine.
 fn keeps_a_token_secret(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else { return false };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
@@ -215,7 +215,7 @@ fn keeps_a_token_secret(url: &str) -> bool {
 /// When there was no answer.
 pub async fn send(request: RequestBuilder) -> Result<Answer> {
     let Some(tell) = TELL.get() else { return exchange(request).await };
-    // Without the query, which may hold what somebody looks for.
+    // Without the query, which may hold a search term.
     let built = request.try_clone().and_then(|it| it.build().ok());
     let what = built.map(|it| format!("{} {}", it.method(), it.url().path())).unwrap_or_default();
     let began = std::time::Instant::now();
@@ -227,7 +227,8 @@ pub async fn send(request: RequestBuilder) -> Result<Answer> {
 
 static TELL: OnceLock<fn(&str)> = OnceLock::new();
 
-/// From now on each request is told, a line each: method and path, status and size of the answer, duration. The first teller stays.
+/// From now on `tell` gets one line for each request: method and path, status and size of the answer, duration. Only the first
+/// call counts.
 pub fn tell_requests(tell: fn(&str)) {
     let _ = TELL.set(tell);
 }
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_bare_answer_of_the_gateway_says_that_a_token_is_not_let_in() {
+    fn only_the_bare_answer_of_api_gateway_means_a_refused_token() {
         let shut_out = |status, content_type: &'static str, body: &str| {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
             Answer { status, headers, body: body.into() }.is_shut_out()

@@ -10,8 +10,8 @@ use hl7::{BatchProblem, Body, Piece};
 /// Largest file, in bytes: one is held in memory as a whole.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// The files that are meant by what is on the command line: of a folder those directly in it, by name, without hidden ones, and
-/// where a pattern is given only those whose names match it ([`matches_name`]).
+/// The files that the arguments of a command name. A folder stands for the files directly in it, sorted by name, without hidden
+/// ones; with a pattern, only for those whose names match it ([`matches_name`]).
 ///
 /// # Errors
 /// When a folder cannot be listed, or there are no files.
@@ -40,12 +40,12 @@ pub fn files(arguments: &[PathBuf], pattern: Option<&str>) -> Result<Vec<PathBuf
     Ok(files)
 }
 
-/// Whether a name is one that a pattern means, in which `*` stands for any characters and `?` for one.
+/// Whether a name matches a pattern, in which `*` stands for any characters and `?` for one.
 #[must_use]
 pub fn matches_name(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut at, mut read) = (0, 0);
-    // Where the last `*` is, and how much of the name it has taken: the one place to go back to.
+    // The position after the last `*`, and how much of the name it has taken: the one place to go back to.
     let mut star = None;
     loop {
         match (pattern.get(at), name.get(read)) {
@@ -67,7 +67,7 @@ pub fn matches_name(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether bytes begin as a message or a batch does: with MSH, FHS or BHS behind whatever framing, byte order mark and blanks, in any
+/// Whether bytes begin as a message or a batch does: with MSH, FHS or BHS after any framing, byte order mark and blanks, in any
 /// character set that hospitals send.
 #[must_use]
 pub fn begins_as_hl7(bytes: &[u8]) -> bool {
@@ -92,7 +92,7 @@ pub fn read(path: &Path, named: Option<Charset>) -> Result<Body, String> {
     within_limit(read.map(|_| bytes), named)
 }
 
-/// Reads a file that is to be sent. Of one message that is too large it reads no more than is needed to know so.
+/// Reads a file that is to be sent. If it is one message that is too large, reads only as much as shows that.
 ///
 /// # Errors
 /// A sentence: [`TOO_LARGE`], the file is empty, cannot be read, or is larger than 1 GiB.
@@ -127,7 +127,7 @@ fn within_limit(read: std::io::Result<Vec<u8>>, named: Option<Charset>) -> Resul
     }
 }
 
-/// The name of a message: that of its file, and in a batch its number too.
+/// The name of a message: that of its file, and in a batch also its number.
 pub fn name(body: &Body, file: &str, number: usize) -> String {
     if body.is_batch() { format!("{file}#{number}") } else { file.to_owned() }
 }
@@ -150,7 +150,7 @@ pub fn explain(piece: &Piece<'_>, error: &Unreceivable) -> String {
 /// Why a file is not sent.
 pub const TOO_LARGE: &str = "too large: a message may have at most 4 MiB";
 
-/// Why a file is not sent, unless it is told to be.
+/// Why a file is not sent without `--any`.
 pub const NOT_HL7: &str = "does not begin as HL7 does, and nothing can be taken back from a lake: --any sends it all the same";
 
 fn unreadable(error: &std::io::Error) -> String {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_means_names() {
+    fn a_pattern_matches_file_names() {
         for (pattern, name) in [("*.hl7", "a.hl7"), ("*", ""), ("?.h*7", "a.hl7"), ("a", "a"), ("*a*a", "baab.a"), ("é*", "éa")]
         {
             assert!(matches_name(pattern, name), "{pattern} {name}");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hl7_is_known_by_its_beginning() {
+    fn a_file_that_is_not_hl7_is_recognized_by_its_beginning() {
         for text in [MSH, "\r\n\u{b}MSH|", "\u{feff}FHS|", "  BHS|", "MSH"] {
             assert!(begins_as_hl7(text.as_bytes()), "{text}");
             for label in ["utf-16le", "utf-16be"] {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_known_before_it_is_read() {
+    fn a_file_that_cannot_be_sent_is_recognized_before_it_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("large.hl7");
         let error = |path: &Path| read_for_api(path, None).unwrap_err();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_speaks_for_all_messages_and_a_named_character_set_too() {
+    fn a_byte_order_mark_or_a_named_character_set_applies_to_all_messages() {
         let message = MSH.replace("2.5", "2.5||||||8859/1") + "PID|1||7||M\u{fc}LLER\r";
         let text = message.repeat(2);
         let read = |bytes: Vec<u8>, named| {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_its_place_in_the_file() {
+    fn an_unreadable_message_is_reported_with_its_place_in_the_file() {
         let bytes = [MSH.as_bytes(), MSH.as_bytes(), b"PID|SECRET\xff\r"].concat();
         let body = Body::of(bytes, None);
         let message = body.message(2).unwrap();

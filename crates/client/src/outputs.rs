@@ -50,7 +50,7 @@ pub struct Outputs {
     pub topic_arn: String,
     /// The queue between submit and dispatch.
     pub queue_url: String,
-    /// Where a message lies after its last try.
+    /// The dead-letter queue, where an envelope goes after its last try.
     pub dead_letter_queue_url: String,
     /// The pipeline.
     pub state_machine_arn: String,
@@ -81,10 +81,10 @@ pub struct User {
     pub pool: Option<String>,
 }
 
-/// The user pool of the lake's own staff, as providers are called in policies.
+/// The user pool of the lake's own staff, by its provider name in policies.
 pub const LAKE_STAFF: &str = "lake-staff";
 
-/// The user pool of the institutes' users, called likewise.
+/// The user pool of the institutes' users, by its provider name in policies.
 pub const INSTITUTES: &str = "institutes";
 
 impl Outputs {
@@ -103,7 +103,7 @@ impl Outputs {
             value.with_context(|| format!("no stack of `{stack}` has the output `{name}`"))
         };
         let api_url = match endpoint_url {
-            // The stage `$default` needs no place in the path, and a `$` would have to be quoted in a shell.
+            // The URL does not need the stage `$default`, and a `$` would have to be quoted in a shell.
             Some(endpoint) => format!("{}/_aws/execute-api/{}", endpoint.trim_end_matches('/'), output("ApiId")?),
             None => output("ApiUrl")?.trim_end_matches('/').to_owned(),
         };

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use secrecy::SecretString;
 
-/// Writes a file in one step, so that a disk that is full leaves the old one or none. Its mode is 0600, whatever that of the
-/// old one was.
+/// Writes a file in one step, so that a full disk leaves the old file or none. Its mode is 0600, whatever the mode of the old
+/// file.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -22,10 +22,10 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     write().with_context(|| format!("writing {}", path.display()))
 }
 
-/// The same for a file that is not there yet. It is as good as any copy of what is elsewhere, so the disk is not waited for.
+/// The same for a file that does not exist yet. Does not wait for the disk, because the content can be fetched again.
 ///
 /// # Errors
-/// When the file cannot be written, or is there.
+/// When the file cannot be written, or exists.
 pub fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
         temporary(path, content)?.persist_noclobber(path)?;

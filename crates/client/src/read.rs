@@ -13,14 +13,14 @@ use serde_with::skip_serializing_none;
 use crate::Client;
 use crate::http::{Answer, ER7, JSON, RAW, TRANSFER_DEADLINE};
 
-/// How far a message is.
+/// The status of a message.
 #[skip_serializing_none]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageStatus {
     /// The message's id.
     pub message_id: MessageId,
-    /// How far it is.
+    /// The status.
     pub status: Status,
     /// Whether it parsed, once it is stored.
     pub state: Option<State>,
@@ -32,31 +32,31 @@ pub struct MessageStatus {
     pub stored_at: Option<Timestamp>,
     /// Why it did not parse, or is not stored.
     pub error: Option<Problem>,
-    /// With the status `held`: why, since when, and until when it is kept.
+    /// With the status `held`: the reason, the beginning and the end of the hold.
     pub held: Option<Held>,
 }
 
 /// A message in a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Listed {
-    /// How far it is.
+    /// Its status.
     #[serde(flatten)]
     pub status: MessageStatus,
-    /// What MSH says.
+    /// The facts from MSH.
     #[serde(flatten)]
     pub summary: Summary,
 }
 
-/// What to list: what meets every condition that is given.
+/// The conditions of a list. A message must meet every condition that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
-    /// The first moment of arrival: an RFC 3339 timestamp or a date.
+    /// The beginning of the range of arrival: an RFC 3339 timestamp or a date.
     pub from: Option<String>,
-    /// The moment after the last.
+    /// The end of the range, exclusive.
     pub to: Option<String>,
-    /// `ADT`, or `ADT^A01`.
+    /// The type, `ADT` or `ADT^A01`.
     pub message_type: Option<String>,
-    /// `A01`.
+    /// The trigger event, `A01`.
     pub event: Option<String>,
     /// MSH-10.
     pub control_id: Option<String>,
@@ -64,20 +64,19 @@ pub struct Query {
     pub sender: Option<String>,
     /// The receiving application or facility.
     pub receiver: Option<String>,
-    /// MSH-7 is that or later, on the sender's clock.
+    /// The beginning of the range of MSH-7, on the sender's clock.
     pub message_from: Option<String>,
-    /// MSH-7 is before that.
+    /// The end of the range of MSH-7, exclusive.
     pub message_to: Option<String>,
-    /// How far the message has come.
+    /// The status.
     pub status: Option<String>,
     /// The submission that brought the message.
     pub submission: Option<String>,
     /// The first digits of the message id, eight or more.
     pub id_prefix: Option<String>,
-    /// Whose messages these are, by an identifier of PID-3; with it, nothing but `from` and `to` is asked for. It goes to the API in the
-    /// body of a request.
+    /// An identifier of the patient (PID-3). The API combines it with `from` and `to` only. It travels in the body of a request.
     pub patient: Option<PatientIdentifier>,
-    /// The institute whose messages these are, by its name; the caller's own without one.
+    /// The institute of the messages; without one, the caller's own.
     pub institute: Option<Source>,
 }
 
@@ -113,13 +112,13 @@ pub enum Format {
     Raw,
 }
 
-/// Where the messages of an institute are: of the one that is named, or else of the caller's own.
+/// The path of an institute's messages; without an institute, of the caller's own.
 fn messages_of(institute: Option<&Source>) -> String {
     // A name of an institute needs no quoting in a path.
     institute.map_or_else(|| "/er7".to_owned(), |institute| format!("/institutes/{institute}/er7"))
 }
 
-/// How far a message of an institute is, or the answer that refuses to say. Without an institute it is the caller's own.
+/// The status of a message, or the API's refusal to tell it. Without an institute, the message is one of the caller's own.
 ///
 /// # Errors
 /// When the API does not answer.
@@ -132,7 +131,7 @@ pub async fn status(client: &Client, institute: Option<&Source>, message_id: &st
     parsed(client, &answer).await.map(Ok)
 }
 
-/// How far a message is, as far as the API knows it.
+/// The API's knowledge of a message.
 #[derive(Debug, Clone)]
 pub enum Known {
     /// It has a record.
@@ -144,7 +143,7 @@ pub enum Known {
 /// The maximum number of messages that [`statuses`] asks for at a time.
 pub const MOST_ASKED: usize = 500;
 
-/// How far each of these messages of the caller's own institute is, in their order, or the answer that refuses to say. At most
+/// The status of each of these messages of the caller's own institute, in their order, or the API's refusal to tell it. At most
 /// [`MOST_ASKED`].
 ///
 /// # Errors
@@ -176,10 +175,10 @@ pub async fn statuses(client: &Client, message_ids: &[MessageId]) -> Result<Resu
     known.collect::<Result<_>>().map(Ok)
 }
 
-/// A message, whole.
+/// A whole message.
 ///
-/// A large one comes from S3 by an address that is good for a minute, and only for as long as the credentials that made
-/// it, which the API keeps with the token: when S3 refuses, both are got anew, once.
+/// A large message comes from S3, by an address that is valid for a minute, and no longer than the credentials that signed it.
+/// The API keeps these credentials with the token. So when S3 refuses, both are renewed, once.
 ///
 /// # Errors
 /// When the API or S3 refuses, or the transfer breaks off each time.
@@ -207,15 +206,15 @@ pub async fn message(client: &Client, message_id: &MessageId, format: Format) ->
         if object.status == StatusCode::OK {
             return whole(object, message_id, format);
         }
-        // The body is XML of S3, with the key in it.
+        // The body is XML of S3, and contains the key.
         refused = Some(object.status);
         client.replace(&token).await?;
     }
     bail!("S3 refused to return the message: {}", refused.unwrap_or_default())
 }
 
-/// The body, if it is the message that was asked for: its id is the digest of the text. What was received may be in any form;
-/// the API has compared it.
+/// The body, if it is the requested message: the id is the digest of the text. Bytes as received may have any form, and the API
+/// has checked them.
 fn whole(answer: Answer, message_id: &MessageId, format: Format) -> Result<Vec<u8>> {
     if format == Format::Er7 && MessageId::of_canonical(&answer.body) != *message_id {
         bail!("the downloaded bytes do not match the message id");
@@ -223,7 +222,7 @@ fn whole(answer: Answer, message_id: &MessageId, format: Format) -> Result<Vec<u
     Ok(answer.body)
 }
 
-/// The messages of an institute whose ids begin with these digits: a few of them, enough to know whether it is one.
+/// Messages of an institute whose ids begin with these digits: a few of them, enough to know whether there is exactly one.
 ///
 /// # Errors
 /// When the API refuses or does not answer.
@@ -239,7 +238,7 @@ pub struct Pages<'a> {
     client: &'a Client,
     query: Query,
     cursor: Option<String>,
-    /// Whether the last page has been given.
+    /// Whether the last page was returned.
     ended: bool,
 }
 

@@ -12,25 +12,25 @@ use serde_with::skip_serializing_none;
 use crate::Client;
 use crate::http::{Answer, JSON};
 
-/// Which of the institute's held messages. All of them, unless something is named.
+/// A selection of the institute's held messages: all of them, unless a member restricts it.
 #[skip_serializing_none]
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Held {
     /// Held for this reason.
     pub reason: Option<HoldReason>,
-    /// Held then or later: an RFC 3339 timestamp or a date.
+    /// Held since this time or later: an RFC 3339 timestamp or a date.
     pub from: Option<String>,
-    /// Held before.
+    /// Held since before this time.
     pub to: Option<String>,
 }
 
-/// A message that is on its way again.
+/// A message that was released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Released {
     /// The message.
     pub message_id: MessageId,
-    /// The submission that it is on its way with.
+    /// The submission of the release.
     pub submission_id: SubmissionId,
 }
 
@@ -44,18 +44,18 @@ pub struct Refused {
     pub problem: Value,
 }
 
-/// What became of a page of held messages.
+/// The result for a page of held messages.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Page {
-    /// Those that are on their way again.
+    /// The messages that were released.
     pub released: Vec<Released>,
-    /// Those that are not.
+    /// The messages that were not released.
     pub refused: Vec<Refused>,
     /// Where the next page begins.
     pub cursor: Option<String>,
 }
 
-/// Releases one message, or gives the answer that refuses to.
+/// Releases one message, or returns the API's refusal.
 ///
 /// # Errors
 /// When the API does not answer.
@@ -68,7 +68,7 @@ pub async fn one(client: &Client, message_id: &MessageId) -> Result<Result<Relea
     parsed(&answer).map(Ok)
 }
 
-/// Releases the next page of held messages, which begins at `cursor`.
+/// Releases the page of held messages that begins at `cursor`.
 ///
 /// # Errors
 /// When the API refuses or does not answer.

@@ -22,11 +22,11 @@ const VARIABLE: &str = "SLUICE_SESSION";
 /// A sign-in: where, who, and the tokens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Session {
-    /// Where the user is signed in.
+    /// The deployment.
     pub deployment: Deployment,
     /// The name the user signed in with.
     pub email: String,
-    /// What the sign-in gave.
+    /// The tokens.
     #[serde(flatten)]
     pub tokens: Tokens,
 }
@@ -38,7 +38,7 @@ pub struct SessionFile {
 }
 
 impl SessionFile {
-    /// The one that `SLUICE_SESSION` names, or else `$XDG_CONFIG_HOME/sluice/session.json`.
+    /// The file that `SLUICE_SESSION` names, or else `$XDG_CONFIG_HOME/sluice/session.json`.
     ///
     /// # Errors
     /// When there is no home folder.
@@ -50,10 +50,10 @@ impl SessionFile {
         Ok(Self { path })
     }
 
-    /// Reads it, if it is there.
+    /// Reads the session, if there is one.
     ///
     /// # Errors
-    /// When it cannot be read, or is no session.
+    /// When the file cannot be read, or is no session.
     pub fn read(&self) -> Result<Option<Session>> {
         let text = match std::fs::read(&self.path) {
             Ok(text) => text,
@@ -66,15 +66,15 @@ impl SessionFile {
         })?))
     }
 
-    /// Reads it, and says what to do when nobody is signed in.
+    /// Reads the session.
     ///
     /// # Errors
-    /// As [`SessionFile::read`], and when there is none.
+    /// As [`SessionFile::read`]; and when nobody is signed in, with the command to sign in.
     pub fn signed_in(&self) -> Result<Session> {
         self.read()?.context("nobody is signed in: `sluice login` does that")
     }
 
-    /// Replaces it in one step; readable for nobody else at any time.
+    /// Replaces the session in one step. At no time can anybody else read it.
     ///
     /// # Errors
     /// When the folder cannot be written to.
@@ -89,7 +89,7 @@ impl SessionFile {
         private_file::write(&self.path, &text)
     }
 
-    /// Writes tokens that were got with the refresh token of `session`, unless somebody has signed in or out meanwhile.
+    /// Stores tokens from the refresh token of `session`, unless somebody has signed in or out meanwhile.
     ///
     /// # Errors
     /// As [`SessionFile::write`].
@@ -100,10 +100,10 @@ impl SessionFile {
         }
     }
 
-    /// Removes it.
+    /// Removes the session.
     ///
     /// # Errors
-    /// When it is there and cannot be removed.
+    /// When the file exists and cannot be removed.
     pub fn remove(&self) -> Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -131,7 +131,7 @@ pub fn state_folder() -> Result<PathBuf> {
     Ok(folders.state_dir().unwrap_or_else(|| folders.data_dir()).join("sluice"))
 }
 
-/// Makes a folder that only its owner can look into; one that is there stays as it is.
+/// Creates a folder that only its owner can look into; an existing one stays as it is.
 pub fn private_folder(folder: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
@@ -165,7 +165,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_file_is_private_also_where_it_was_not() {
+    fn the_session_file_becomes_private() {
         let folder = tempfile::tempdir().unwrap();
         let file = SessionFile { path: folder.path().join("new/session.json") };
         assert!(file.read().unwrap().is_none());
@@ -176,7 +176,7 @@ pub(crate) mod tests {
         file.write(&session("two")).unwrap();
         assert_eq!(mode(&file.path), 0o600);
         assert_eq!(file.signed_in().unwrap().tokens.refresh.expose_secret(), "two");
-        // Nothing is left beside it.
+        // No other file remains beside it.
         assert_eq!(std::fs::read_dir(file.path.parent().unwrap()).unwrap().count(), 1);
         file.remove().unwrap();
         file.remove().unwrap();
@@ -201,7 +201,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn tokens_do_not_show() {
+    fn debug_shows_no_tokens() {
         let shown = format!("{:?}", session("refresh-canary"));
         assert!(!shown.contains("canary") && !shown.contains("signature"), "{shown}");
         let folder = tempfile::tempdir().unwrap();

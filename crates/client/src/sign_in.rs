@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Password, new password, set-up of a second factor, its code: a pool asks for no more in one sign-in.
 const MAX_CHALLENGES: usize = 6;
 
-/// Whoever answers what the pool asks for besides the password.
+/// Answers the questions that the pool asks besides the password.
 pub trait Person: Send {
     /// A password in place of the temporary one.
     ///
@@ -38,20 +38,20 @@ pub trait Person: Send {
     /// When there is nobody to ask.
     fn new_password(&mut self) -> Result<SecretString>;
 
-    /// The digits that the user's authenticator shows just now.
+    /// The digits that the user's authenticator shows now.
     ///
     /// # Errors
     /// When there is nobody to ask.
     fn code(&mut self) -> Result<String>;
 
-    /// Shows what an authenticator is set up with, an `otpauth:` URI; [`Person::code`] is asked for next.
+    /// Shows the `otpauth:` URI to set up an authenticator with. The next call is [`Person::code`].
     ///
     /// # Errors
     /// When it cannot be shown.
     fn add_authenticator(&mut self, uri: &SecretString) -> Result<()>;
 }
 
-/// The user pool of a deployment, as somebody sees it who has an account in it and no AWS credentials.
+/// The user pool of a deployment, for an account in it without AWS credentials.
 #[derive(Debug, Clone)]
 pub struct UserPool {
     client: Client,
@@ -59,7 +59,7 @@ pub struct UserPool {
     client_id: String,
 }
 
-/// What the pool wants next.
+/// The next question of the pool.
 struct Challenge {
     name: ChallengeNameType,
     session: Option<String>,
@@ -73,10 +73,10 @@ impl UserPool {
         Self { client: Client::new(aws.config()), id: deployment.user_pool_id.clone(), client_id: deployment.client_id.clone() }
     }
 
-    /// Signs in by SRP. `person` answers what else the pool wants to know.
+    /// Signs in by SRP. `person` answers the pool's other questions.
     ///
     /// # Errors
-    /// When Cognito refuses, in one sentence for the user, or asks for what only another program can answer.
+    /// When Cognito refuses, in one sentence for the user; or when it asks a question that only another program can answer.
     pub async fn sign_in(&self, email: &str, password: &SecretString, person: &mut dyn Person) -> Result<Tokens> {
         let srp = SrpClient::new(SrpUser::new(&self.id, email, password.expose_secret()), &self.client_id, None);
         let started = self.start(&srp).await?;
@@ -131,7 +131,7 @@ impl UserPool {
         within(DEADLINE, "signing in", call).await
     }
 
-    /// Has the person answer a challenge.
+    /// Lets the person answer a challenge.
     async fn meet(
         &self,
         challenge: Challenge,
@@ -192,7 +192,7 @@ impl UserPool {
         Ok(())
     }
 
-    /// Has the person set an authenticator up, and gives the session that goes on with.
+    /// Lets the person set up an authenticator, and returns the session to continue with.
     async fn associate(
         &self,
         access_token: Option<&SecretString>,
@@ -220,7 +220,7 @@ impl UserPool {
         }
     }
 
-    /// Gets ID and access token anew. `None` when the refresh token is no longer accepted.
+    /// Gets a new ID token and a new access token. `None` when Cognito no longer accepts the refresh token.
     ///
     /// # Errors
     /// When Cognito cannot be asked.
@@ -256,7 +256,7 @@ impl UserPool {
     }
 }
 
-/// `kept` is the refresh token in use, which a refresh does not give again.
+/// `kept` is the present refresh token, which a refresh does not return.
 fn tokens(result: AuthenticationResultType, kept: Option<&SecretString>) -> Result<Tokens> {
     let (Some(id), Some(access)) = (result.id_token, result.access_token) else {
         bail!("the sign-in gave no tokens");
@@ -266,12 +266,12 @@ fn tokens(result: AuthenticationResultType, kept: Option<&SecretString>) -> Resu
     Ok(Tokens { id: SecretString::from(id), access: SecretString::from(access), refresh })
 }
 
-/// Whether an error says that a refresh token is of no more use.
+/// Whether an error says that a refresh token has become useless.
 fn is_final(code: Option<&str>) -> bool {
     matches!(code, Some("NotAuthorizedException" | "UserNotFoundException" | "ResourceNotFoundException"))
 }
 
-/// Turns what Cognito answers into a sentence for whoever signs in.
+/// Turns Cognito's refusal into a sentence for the user who signs in.
 fn refusal<E, R>(error: SdkError<E, R>) -> anyhow::Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -324,7 +324,7 @@ pub async fn sign_in(aws: &Aws, client_id: &str, user: &User) -> Result<SecretSt
     .await
 }
 
-/// Exchanges an ID token for the AWS credentials of its user. Whoever holds a token can do this.
+/// Exchanges an ID token for the AWS credentials of its user. Any holder of a token can do this.
 ///
 /// # Errors
 /// When Cognito refuses the token.

@@ -13,18 +13,18 @@ use crate::secret;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tokens {
-    /// Says who the user is, and is what the API and the identity pool take.
+    /// Says who the user is. The API and the identity pool accept this one.
     #[serde(rename = "idToken", with = "secret")]
     pub id: SecretString,
     /// Lets users change their own account: a second factor, for instance.
     #[serde(rename = "accessToken", with = "secret")]
     pub access: SecretString,
-    /// Gets the other two anew.
+    /// Gets new ID and access tokens.
     #[serde(rename = "refreshToken", with = "secret")]
     pub refresh: SecretString,
 }
 
-/// What the payload of an ID token says. Read, not verified: that is the business of whoever is shown the token.
+/// The payload of an ID token. It is read and not verified: the recipient of the token verifies it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct TokenClaims {
     /// The account's identifier, which outlives a change of the e-mail address.
@@ -79,7 +79,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn claims_are_read() {
+    fn the_claims_of_an_id_token_are_read() {
         let claims = TokenClaims::of(&token(&serde_json::json!({
             "sub": "1", "email": "a@b.example", "custom:read": "west", "cognito:groups": ["night"], "exp": 1_000
         })))

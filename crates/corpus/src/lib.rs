@@ -8,7 +8,7 @@ use std::sync::Once;
 /// The environment variable that names a folder with more messages.
 pub const VARIABLE: &str = "SLUICE_CORPUS";
 
-/// One file: what a sender may submit in one body. That is a message, a batch, or neither.
+/// One file with what a sender may submit in one body: a message, a batch, or something else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sample {
     /// Where the file is.
@@ -39,11 +39,11 @@ pub fn made_up() -> io::Result<Vec<Sample>> {
     below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("messages"))
 }
 
-/// The made-up messages, and behind them those below the folder of `SLUICE_CORPUS`. Where the variable is not set, a line on stderr
-/// says so, once a process, also where a test's output is captured.
+/// The made-up messages, followed by those below the folder of `SLUICE_CORPUS`. If the variable is not set, a line on stderr says
+/// so, once per process, even where a test's output is captured.
 ///
 /// # Errors
-/// Those of [`made_up`]; the variable names no absolute path, or nothing is there, or no `.hl7` file.
+/// Those of [`made_up`]; the variable names no absolute path, or nothing exists there, or no `.hl7` file.
 pub fn messages() -> io::Result<Vec<Sample>> {
     let mut samples = made_up()?;
     match std::env::var_os(VARIABLE) {
@@ -58,7 +58,7 @@ pub fn messages() -> io::Result<Vec<Sample>> {
 }
 
 fn of_variable(folder: &Path) -> io::Result<Vec<Sample>> {
-    // Tests run in the folder of their crate, benchmarks too; nobody who sets the variable thinks of it.
+    // Tests and benchmarks run in the folder of their crate, so a relative path would be a surprise.
     if !folder.is_absolute() {
         return Err(Error::new(
             ErrorKind::InvalidInput,

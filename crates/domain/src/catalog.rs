@@ -26,12 +26,12 @@ pub enum Status {
     Held,
     /// An operator has decided that the message is not to be stored.
     Discarded,
-    /// An earlier build's: the caller may not write the message.
+    /// Only of earlier builds: the caller was not allowed to write the message.
     Denied,
-    /// An earlier build's: the caller's token, or the overflow object, expired before the message was stored.
+    /// Only of earlier builds: the caller's token, or the overflow object, expired before the message was stored.
     Expired,
-    /// Nothing of the message could be held: its overflow object was gone, or the envelope is damaged. The envelope lies in the
-    /// dead-letter queue. Of an earlier build: every try failed.
+    /// No copy of the message could be held: its overflow object was gone, or the envelope is damaged. The envelope lies in the
+    /// dead-letter queue. In earlier builds: every try failed.
     Failed,
 }
 
@@ -65,7 +65,7 @@ impl State {
     }
 }
 
-/// What MSH says of the message and its systems (HL7 2.5.1 §2.15.9). Nothing of the patient.
+/// The facts in MSH about the message and its systems (HL7 2.5.1 §2.15.9). Nothing about the patient.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -155,7 +155,7 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// Where and as what a message lies in the lake. Written once, with the status `stored`.
+/// The place of a message in the lake, and its form there. Written once, with the status `stored`.
 ///
 /// The members are public names: attributes of the table (in snake_case), members of the events and of the state machine's JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,7 +181,7 @@ pub struct StoredFacts {
     pub raw_version_id: Option<String>,
     /// Character set of the bytes as they were received. Absent if they equal the ER7 object.
     pub charset: Option<Charset>,
-    /// What MSH says of the message.
+    /// The facts in MSH about the message.
     #[serde(default)]
     pub summary: Summary,
 }
@@ -193,14 +193,14 @@ pub struct StoredFacts {
 pub struct Stored {
     /// When the message first arrived.
     pub received_at: Timestamp,
-    /// Where and as what it lies in the lake.
+    /// Its place and its form in the lake.
     #[serde(flatten, serialize_with = "without_nulls")]
     pub facts: StoredFacts,
     /// Why it did not parse.
     pub error: Option<Problem>,
 }
 
-/// Leaves out the members that are null: JSON has no absent facts, the table has them as `NULL`.
+/// Leaves out the members that are null: absent facts are `NULL` in the table, and have no member in JSON.
 pub(crate) fn without_nulls<S: Serializer>(facts: &impl Serialize, serializer: S) -> Result<S::Ok, S::Error> {
     let members = match serde_json::to_value(facts).map_err(S::Error::custom)? {
         Value::Object(members) => members,
@@ -221,7 +221,7 @@ pub struct Record {
     pub status: Status,
     /// The submission that holds, or last held, the claim. For a stored message: the submission that stored it.
     pub claim_submission: Option<SubmissionId>,
-    /// Until when the claim holds, in milliseconds since 1970. Absent if nobody holds it.
+    /// The end of the lease, in milliseconds since 1970. Absent if nobody holds the claim.
     pub lease_until: Option<i64>,
     /// The newest submission of the message that has not ended.
     pub last_submission: Option<SubmissionId>,
@@ -230,15 +230,15 @@ pub struct Record {
     pub submissions: u64,
     /// When the first of them arrived.
     pub received_at: Timestamp,
-    /// Where and as what the message lies in the lake, once it is stored.
+    /// The place and the form of the message in the lake, once it is stored.
     #[serde(flatten)]
     pub facts: Option<StoredFacts>,
     /// Why the message was not parsed or not stored.
     pub error: Option<Problem>,
-    /// Where the copy of a message lies that was held and has not been stored since.
+    /// The place of the copy, if the message was held and has not been stored since.
     #[serde(flatten)]
     pub held: Option<HeldFacts>,
-    /// Whose the newest submission is.
+    /// The caller of the newest submission.
     pub submitter: Option<Requester>,
     /// Who released the message last.
     pub releaser: Option<Requester>,
@@ -255,11 +255,11 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DiscardFacts {
-    /// When.
+    /// The time of the decision.
     pub discarded_at: Timestamp,
     /// The ARN of the operator.
     pub discarded_by: String,
-    /// Why, in the operator's words.
+    /// The reason, in the operator's words.
     pub discard_reason: String,
 }
 

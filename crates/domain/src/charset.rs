@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Charset(&'static Encoding);
 
-/// What MSH-18 of an acknowledgment in an encoding is, where HL7 table 0211 has a value for it.
+/// The values of MSH-18 that acknowledgments give for an encoding, where HL7 table 0211 has one.
 static HL7_NAMES: [(&str, &Encoding); 22] = [
     ("UNICODE UTF-8", UTF_8),
     ("UNICODE UTF-16", UTF_16LE),
@@ -47,10 +47,11 @@ static HL7_NAMES: [(&str, &Encoding); 22] = [
     ("ISO IR13", SHIFT_JIS),
 ];
 
-/// What MSH-18 may say, in capitals and digits alone (see [`plain`]): the values of HL7 table 0211, and what senders write there.
+/// The values of MSH-18 that are known, in capitals and digits alone (see [`plain`]): those of HL7 table 0211, and others that
+/// senders write there.
 ///
-/// The names of DICOM (PS3.3 §C.12.1.1.2) come from cardiology and radiology; of those with code extensions (`ISO 2022 IR 100`), the
-/// single-byte sets are what a message begins in. `ANSI` and the code pages are those of Windows.
+/// The names of DICOM (PS3.3 §C.12.1.1.2) come from cardiology and radiology. A name with code extensions (`ISO 2022 IR 100`)
+/// stands for the single-byte set that a message begins in. `ANSI` and the code pages are those of Windows.
 static NAMES: [(&str, &Encoding); 84] = [
     ("UNICODEUTF8", UTF_8),
     ("UNICODE", UTF_8),
@@ -152,10 +153,11 @@ fn plain(name: &str) -> String {
     }
 }
 
-/// What names a character set where the message does not: the option of gateway and command, and the parameter of the API.
+/// The ways to name a character set for a message that does not name one: the option of gateway and command, and the parameter of
+/// the API.
 const NAME_IT: &str = "--charset, or charset= in Content-Type";
 
-/// The bytes are not of the character set that they are said to be in.
+/// The bytes do not belong to the character set that they are said to be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
     /// The character set is known.
@@ -166,13 +168,13 @@ pub enum Undecodable {
     Byte {
         /// The character set.
         charset: Charset,
-        /// Of the first byte that cannot be decoded, from 0.
+        /// Offset of the first byte that cannot be decoded, from 0.
         offset: usize,
     },
-    /// MSH-18 names a set that is not known here, and the bytes are not UTF-8 either.
+    /// MSH-18 names an unknown set, and the bytes are not UTF-8 either.
     #[error("MSH-18 names no character set that Sluice knows, and byte {offset} is not UTF-8: name the set with {NAME_IT}")]
     UnknownCharset {
-        /// Of the first byte that is not UTF-8, from 0.
+        /// Offset of the first byte that is not UTF-8, from 0.
         offset: usize,
     },
 }
@@ -197,7 +199,7 @@ impl From<Charset> for String {
 }
 
 impl Undecodable {
-    /// Of the first byte that cannot be decoded, from 0.
+    /// Offset of the first byte that cannot be decoded, from 0.
     pub fn offset(self) -> usize {
         match self {
             Self::Byte { offset, .. } | Self::UnknownCharset { offset } => offset,
@@ -206,10 +208,10 @@ impl Undecodable {
 }
 
 impl Charset {
-    /// What a message is in that says nothing.
+    /// The default for a message that declares none.
     pub const UTF_8: Self = Self(UTF_8);
 
-    /// By a label of the IANA registry, as in `Content-Type: ...; charset=`; in any case.
+    /// The character set with a label of the IANA registry, as in `Content-Type: ...; charset=`; case does not matter.
     pub fn for_label(label: &str) -> Option<Self> {
         // The Encoding Standard reads ASCII as windows-1252, in which nothing is an error.
         if ["ascii", "us-ascii", "ansi_x3.4-1968"].iter().any(|ascii| label.trim().eq_ignore_ascii_case(ascii)) {
@@ -218,12 +220,12 @@ impl Charset {
         Encoding::for_label_no_replacement(label.as_bytes()).map(Self)
     }
 
-    /// By a value of HL7 table 0211 (alternate character sets), as in MSH-18; else by another name that senders write there: DICOM's,
-    /// those of code pages, and labels of the IANA registry. Blanks, punctuation and case do not count: `ISO 8859-1`, `ISO8859/1` and
-    /// `8859/1` are one name.
+    /// The character set with a value of HL7 table 0211 (alternate character sets), as in MSH-18; or with another name that
+    /// senders write there: DICOM's, those of code pages, and labels of the IANA registry. Blanks, punctuation and case do not
+    /// matter: `ISO 8859-1`, `ISO8859/1` and `8859/1` are one name.
     ///
-    /// Of the table, `ISO IR14` is read as the ISO-2022-JP that it is switched to in; `ISO IR159`, `CNS 11643-1992` and `UNICODE
-    /// UTF-32` are not known.
+    /// Of the table, `ISO IR14` is read as ISO-2022-JP, in which messages switch to it. `ISO IR159`, `CNS 11643-1992` and
+    /// `UNICODE UTF-32` are unknown.
     pub fn for_hl7(value: &str) -> Option<Self> {
         Self::for_table_name(value).or_else(|| Self::for_label(value.trim())).or_else(|| Self::for_label(&plain(value)))
     }
@@ -235,13 +237,13 @@ impl Charset {
         }
         let value = plain(value);
         let value = value.strip_prefix("ISO").filter(|it| it.starts_with("8859")).unwrap_or(&value);
-        // `1252` is a code page, too.
+        // `1252` alone names a code page, too.
         let is_named = |name: &str| name == value || name.strip_prefix("CP") == Some(value);
         NAMES.iter().find(|(name, _)| is_named(name)).map(|(_, encoding)| Self(encoding))
     }
 
-    /// The character set that an MSH segment names, which is decoded already: that of MSH-18, or that of MSH-19 if MSH-18 is empty
-    /// and MSH-19 names one (some senders take the one for the other). `None` if it names none that is known.
+    /// The character set that a decoded MSH segment names: that of MSH-18, or that of MSH-19 if MSH-18 is empty (some senders
+    /// confuse the two). `None` if it names no known set.
     pub fn named_in_msh(msh: &str) -> Option<Self> {
         match named_in(msh) {
             MshCharset::Known(charset) => Some(charset),
@@ -249,18 +251,18 @@ impl Charset {
         }
     }
 
-    /// The character set of a byte order mark, which is meant for all that follows it. MLLP's start block may stand before it.
+    /// The character set of a byte order mark, which applies to everything after it. MLLP's start block may precede it.
     pub fn of_mark(bytes: &[u8]) -> Option<Self> {
         let starts = [Some(bytes), bytes.strip_prefix(b"\x0b\0"), bytes.strip_prefix(b"\0\x0b"), bytes.strip_prefix(b"\x0b")];
         starts.into_iter().flatten().find_map(Encoding::for_bom).map(|(encoding, _)| Self(encoding))
     }
 
-    /// The character set that a message says it is in: its byte order mark, the zero bytes of UTF-16, else MSH-18
-    /// (HL7 2.5.1 §2.15.9.18), else UTF-8.
+    /// The character set that a message declares: by its byte order mark, the zero bytes of UTF-16, or MSH-18 (HL7 2.5.1
+    /// §2.15.9.18); otherwise UTF-8.
     ///
-    /// Of the repetitions of MSH-18 it is the first that names more than ASCII, but ISO-2022-JP wherever it is named: what follows
-    /// the first are sets that the message switches to. A value that is not known does no harm to a message in UTF-8, unless
-    /// there is an escape character in it, with which it may switch to what is not known.
+    /// Among the repetitions of MSH-18, the first that names more than ASCII counts. But ISO-2022-JP counts wherever it stands,
+    /// because the repetitions after the first name the sets that the message switches to. An unknown value does no harm to a
+    /// message in UTF-8, unless the message contains an escape character, which could switch to that set.
     ///
     /// # Errors
     /// [`Undecodable::UnknownCharset`].
@@ -283,8 +285,8 @@ impl Charset {
         }
     }
 
-    /// ISO-2022-JP has seven bits. A message that names it, has bytes of eight bits and never switches is in the set that its sender
-    /// works with: UTF-8, Shift_JIS or EUC-JP, the first in which it can be decoded.
+    /// ISO-2022-JP has seven bits. If a message names it, has bytes of eight bits and never switches, it is in the set that its
+    /// sender works with: UTF-8, Shift_JIS or EUC-JP, the first in which it can be decoded.
     fn or_of_eight_bits(self, bytes: &[u8]) -> Self {
         if bytes.is_ascii() || bytes.contains(&ESCAPE) {
             return self;
@@ -292,8 +294,8 @@ impl Charset {
         [UTF_8, SHIFT_JIS, EUC_JP].map(Self).into_iter().find(|it| it.decode(bytes).is_ok()).unwrap_or(self)
     }
 
-    /// Whether the beginning of a message shows that it is not in this set: it has the byte order mark of another one, or one of the two
-    /// is UTF-16 and the message begins with a header of single bytes, or the other way round.
+    /// Whether the beginning of a message contradicts this set: it has the byte order mark of another set, or the set is UTF-16 and the
+    /// message begins with a header of single bytes, or the other way round.
     pub fn is_contradicted_by(self, message: &[u8]) -> bool {
         if Self::utf_16_of(message).is_some() {
             return !self.is_utf_16();
@@ -336,11 +338,11 @@ impl Charset {
         self.0 == UTF_16LE || self.0 == UTF_16BE
     }
 
-    /// Decodes bytes. A byte order mark stays as U+FEFF; in UTF-16 it has the last word on the order of bytes, and so have
-    /// the zero bytes of a message without one.
+    /// Decodes bytes. A byte order mark stays as U+FEFF. In UTF-16, the mark decides the order of bytes; without a mark, the zero
+    /// bytes of the message decide.
     ///
     /// # Errors
-    /// [`Undecodable::Byte`] with the offset of the first byte that is none of this set.
+    /// [`Undecodable::Byte`] with the offset of the first byte that does not belong to this set.
     pub fn decode(self, bytes: &[u8]) -> Result<String, Undecodable> {
         let encoding = match Self::of_mark(bytes) {
             Some(by_mark) if self.is_utf_16() && by_mark.is_utf_16() => by_mark.0,
@@ -365,13 +367,13 @@ impl Charset {
             (DecoderResult::Malformed(length, behind), read) => {
                 Err(undecodable(read.saturating_sub(usize::from(length) + usize::from(behind))))
             }
-            // The buffer has the size that the decoder asked for.
+            // The decoder itself asked for a buffer of this size, so this does not happen.
             (DecoderResult::OutputFull, read) => Err(undecodable(read)),
         }
     }
 
-    /// Encodes a text; `None` if a character of it is none of this set. What comes out decodes to the same text: the standard
-    /// writes a yen sign in Shift_JIS and EUC-JP as a backslash, which would be another message.
+    /// Encodes a text; `None` if this set lacks one of its characters. The result decodes to the same text. This needs a check:
+    /// the standard encodes a yen sign in Shift_JIS and EUC-JP as a backslash, which would make another message.
     pub fn encode(self, text: &str) -> Option<Vec<u8>> {
         if self.is_utf_16() {
             let bytes = |unit: u16| if self.0 == UTF_16LE { unit.to_le_bytes() } else { unit.to_be_bytes() };
@@ -389,10 +391,10 @@ impl fmt::Debug for Charset {
     }
 }
 
-/// UTF-16 without a byte order mark, by how the name of its first segment begins, behind blanks or not.
+/// Recognizes UTF-16 without a byte order mark by the beginning of the first segment's name, after any blanks.
 fn utf_16_by_zero_bytes(bytes: &[u8]) -> Option<&'static Encoding> {
-    // MLLP's start block may stand before it, in one byte or in two. `0b 00 4d 00` may be either; behind two bytes, all of it
-    // is units of two.
+    // MLLP's start block may precede it, in one byte or in two. `0b 00 4d 00` may be either; after two bytes, everything is in
+    // units of two.
     let framed = bytes.strip_prefix(b"\x0b").unwrap_or(bytes);
     let framed_wide = bytes.strip_prefix(b"\x0b\0").or_else(|| bytes.strip_prefix(b"\0\x0b")).unwrap_or(bytes);
     let [first, second] = if bytes.len().is_multiple_of(2) { [framed_wide, framed] } else { [framed, framed_wide] };
@@ -411,7 +413,7 @@ fn utf_16_by_zero_bytes(bytes: &[u8]) -> Option<&'static Encoding> {
     None
 }
 
-/// UTF-16 without MLLP's framing, where that is of single bytes, and how many bytes that skips.
+/// UTF-16 without MLLP's framing, if the framing has single bytes, and the number of bytes that it skips.
 fn without_narrow_framing(bytes: &[u8]) -> (usize, &[u8]) {
     match bytes.strip_prefix(b"\x0b") {
         Some(rest) if !bytes.starts_with(b"\x0b\0") || !bytes.len().is_multiple_of(2) => {
@@ -422,7 +424,7 @@ fn without_narrow_framing(bytes: &[u8]) -> (usize, &[u8]) {
     }
 }
 
-/// What switches to another set (ISO 2022).
+/// The character that switches to another set (ISO 2022).
 const ESCAPE: u8 = 0x1b;
 
 /// An escape sequence of ISO-2022-JP (RFC 1468): ESC, one byte that says how many bytes a character has, and one that names the set.
@@ -459,8 +461,8 @@ enum MshCharset {
 
 /// Reads MSH-18 from bytes that are not decoded yet.
 ///
-/// Where a set has characters of several bytes, one of them can be that of a delimiter. So what the bytes say is believed when
-/// the segment says it when it is decoded as well; else each of those sets is tried that names itself.
+/// A set may have characters of several bytes, one of which equals a delimiter. So the value in the raw bytes counts only if the
+/// decoded segment has it as well. Otherwise each such set is tried, and counts if it names itself.
 fn msh_18(bytes: &[u8]) -> MshCharset {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x1c);
     let start = bytes.iter().position(|byte| !is_blank(byte)).unwrap_or(bytes.len());
@@ -480,7 +482,7 @@ fn msh_18(bytes: &[u8]) -> MshCharset {
         })
     };
     match found {
-        // Whether it is in that set, the whole message shows: `or_of_eight_bits`.
+        // `or_of_eight_bits` decides by the whole message whether it is in that set.
         MshCharset::Known(charset) if charset.0 == ISO_2022_JP || names_itself(charset) => found,
         _ => {
             let several_bytes = [ISO_2022_JP, SHIFT_JIS, BIG5, GB18030, EUC_KR].map(Charset);
@@ -490,7 +492,7 @@ fn msh_18(bytes: &[u8]) -> MshCharset {
     }
 }
 
-/// What the repetitions of MSH-18 name, else MSH-19.
+/// The set that the repetitions of MSH-18 name, or else MSH-19.
 fn named_in(msh: &str) -> MshCharset {
     let mut characters = msh.chars();
     let Some(field) = characters.nth(3) else { return MshCharset::None };
@@ -512,12 +514,12 @@ fn named_in(msh: &str) -> MshCharset {
         is_empty = false;
         match (Charset::for_hl7(value), found) {
             (Some(charset), _) if charset.0 == ISO_2022_JP => return MshCharset::Known(charset),
-            // Whose MSH could be read byte by byte is not in UTF-16.
+            // If MSH could be read byte by byte, the message is not in UTF-16.
             (Some(charset), MshCharset::None) if charset.is_utf_16() => found = MshCharset::Unknown,
             (Some(charset), MshCharset::None | MshCharset::Unknown) if charset != Charset::UTF_8 => {
                 found = MshCharset::Known(charset);
             }
-            // ASCII may be switched from; UTF-8 needs nothing that follows it.
+            // A message in ASCII may switch to other sets; UTF-8 needs no other set.
             (Some(_), MshCharset::None) if !["ASCII", "ISOIR6", "ISO2022IR6"].contains(&plain(value).as_str()) => {
                 found = MshCharset::Known(Charset::UTF_8);
             }
@@ -528,7 +530,7 @@ fn named_in(msh: &str) -> MshCharset {
     if !is_empty {
         return found;
     }
-    // A language there is none of these names.
+    // MSH-19 usually has a language, and no language has such a name.
     let msh_19 = fields.next().unwrap_or_default();
     let value = msh_19.get(..first_component(msh_19)).unwrap_or_default();
     Charset::for_table_name(value).filter(|it| !it.is_utf_16()).map_or(MshCharset::None, MshCharset::Known)

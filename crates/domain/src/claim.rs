@@ -5,7 +5,7 @@
 //! would both read "free". A refused condition returns the record, and this module reads the reason from it: it is the pure half of
 //! each write.
 //!
-//! A claim is taken when the message is not stored and nobody else's lease is alive. It is recognised again by its own
+//! A claim is taken when the message is not stored and nobody else's lease is alive. It is recognized again by its own
 //! submission (a repeated step must get the same answer), and taken over once it has lapsed (a crashed submission must
 //! not hold a message for ever). The lease therefore outlives the longest execution.
 
@@ -19,7 +19,7 @@ pub const RECORD_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The answer to a submission that wants the claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// This submission may go on. The record's first arrival decides the `date=` partition, so that a submission that takes over
+    /// This submission may go on. The record's first arrival decides the `date=` partition, so a submission that takes over
     /// writes the same key.
     New {
         /// When the message first arrived.
@@ -39,9 +39,10 @@ pub enum Claim {
 }
 
 impl Claim {
-    /// The answer, by the record that refused the claim.
+    /// The answer, from the record that refused the claim.
     ///
-    /// `None` if nothing in the record refuses the claim at `now`: the lease ended in between, so the claim is to be tried again.
+    /// `None` if nothing in the record refuses the claim at `now`: the lease ended in between, and the claim should be tried
+    /// again.
     pub fn refused_by(record: &Record, submission_id: SubmissionId, now: Timestamp) -> Option<Self> {
         if record.status == Status::Stored {
             let mine = record.claim_submission == Some(submission_id);
@@ -70,7 +71,7 @@ pub enum Finish {
 }
 
 impl Finish {
-    /// The answer, by the record that refused the write.
+    /// The answer, from the record that refused the write.
     pub fn refused_by(record: &Record, submission_id: SubmissionId) -> Self {
         match (record.status, record.stored()) {
             (Status::Stored, Some(stored)) if record.claim_submission == Some(submission_id) => Self::Stored(Box::new(stored)),

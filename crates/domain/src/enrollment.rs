@@ -31,7 +31,7 @@ impl Kind {
     }
 }
 
-/// An e-mail domain in lower-case ASCII (an internationalised one in its `xn--` form): `st-elsewhere.example`.
+/// An e-mail domain in lower-case ASCII (an internationalized one in its `xn--` form): `st-elsewhere.example`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct EmailDomain(String);
 

@@ -16,7 +16,7 @@ use crate::{Charset, Hold, MessageId, Received, Release, Requester, Source, Subm
 pub struct Envelope {
     /// The version of this shape, [`Envelope::VERSION`].
     pub v: u32,
-    /// The POST that brought it, perhaps with others.
+    /// The POST that brought it, alone or with others.
     pub submission_id: SubmissionId,
     /// The id of the message's content.
     pub message_id: MessageId,
@@ -30,7 +30,7 @@ pub struct Envelope {
     pub issuer: String,
     /// The caller's ID token, sealed for this submission and source (crate `seal`).
     pub token: String,
-    /// The message as it was received, or where it lies.
+    /// The message as it was received, or a pointer to it.
     pub payload: Payload,
     /// The trace that the submission is part of. A build before it wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "TraceParent::if_any")]
@@ -41,21 +41,21 @@ pub struct Envelope {
     /// How many tries have failed, not counting outages and faults of the deployment.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tries: u32,
-    /// The tries are over: the message is to be held.
+    /// Set when the tries are over: the message must be held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
 }
 
-/// The bytes of a message as they were received when they are few, else a pointer: Step Functions carries at most 256 KiB
-/// from state to state. The character set is left out where it is UTF-8.
+/// The bytes of a message as they were received if they are few, else a pointer: Step Functions carries at most 256 KiB from
+/// state to state. JSON omits the character set if it is UTF-8.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Payload {
-    /// In base64: SQS and JSON do not carry every byte.
+    /// The bytes in base64: SQS and JSON do not carry every byte.
     Inline {
         /// Base64 of the bytes.
         inline: String,
-        /// What they are in.
+        /// Their character set.
         #[serde(default = "utf_8", skip_serializing_if = "is_utf_8")]
         charset: Charset,
     },
@@ -65,7 +65,7 @@ pub enum Payload {
         bucket: String,
         /// `<source>/<submission id>/<message id>.hl7`.
         key: String,
-        /// What the object's bytes are in.
+        /// The character set of the object's bytes.
         #[serde(default = "utf_8", skip_serializing_if = "is_utf_8")]
         charset: Charset,
     },
@@ -83,7 +83,7 @@ fn is_utf_8(charset: &Charset) -> bool {
     *charset == Charset::UTF_8
 }
 
-/// A queue message that is no envelope. Says which part is wrong, not what stands there.
+/// A queue message that is no envelope. Names the wrong part, and does not quote it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     /// Not JSON, or a field is missing or has another shape.
@@ -103,7 +103,7 @@ impl Envelope {
     /// The version this build reads and writes.
     pub const VERSION: u32 = 1;
 
-    /// Whose the submission is.
+    /// The caller of the submission.
     pub fn requester(&self) -> Requester {
         Requester { subject: self.subject.clone(), issuer: self.issuer.clone() }
     }
@@ -122,7 +122,7 @@ impl Envelope {
         match serde_json::from_str::<Self>(json) {
             Ok(envelope) if envelope.v == Self::VERSION => Ok(envelope),
             Ok(_) => Err(EnvelopeError::UnknownVersion),
-            // Another version may have another shape, so the version is what is wrong with it.
+            // Another version may have another shape, so the error is about the version.
             Err(error) => match serde_json::from_str(json) {
                 Ok(version) if !is_this(&version) => Err(EnvelopeError::UnknownVersion),
                 _ => Err(EnvelopeError::Unreadable { line: error.line(), column: error.column() }),
@@ -144,7 +144,7 @@ impl Payload {
 
 /// Reads the message out of a [`Payload::Inline`].
 ///
-/// `None` if it is not base64: nobody but `submit` writes envelopes, so this is a damaged one.
+/// `None` if it is not base64: only `submit` writes envelopes, so the envelope is damaged.
 pub fn decode_inline(inline: &str, charset: Charset) -> Option<Received> {
     Some(Received::new(BASE64_STANDARD.decode(inline).ok()?, charset))
 }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_says_what_it_is_in_unless_that_is_utf_8() {
+    fn a_payload_names_its_character_set_unless_that_is_utf_8() {
         let latin_1 = Charset::for_label("iso-8859-1").unwrap();
         let inline = |charset| Payload::Inline { inline: "TVNI".into(), charset };
         let overflow = |charset| Payload::Overflow { bucket: "b".into(), key: "k".into(), charset };
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_envelope_is_refused_without_being_quoted() {
+    fn an_invalid_envelope_is_refused_without_being_quoted() {
         let cases = [
             "",
             "hello SECRET",
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_base64_is_no_message() {
+    fn a_payload_that_is_not_base64_is_no_message() {
         assert_eq!(decode_inline("not base64", Charset::UTF_8), None);
     }
 

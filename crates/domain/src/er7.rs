@@ -67,8 +67,8 @@ impl Er7 {
         Ok(Self(canonical))
     }
 
-    /// The canonical form that builds up to 2026-11-28 gave a message: every CR, LF and CRLF ends a segment, and blank segments count
-    /// but for those at the end. Ids of messages stored by them are hashes of it.
+    /// The canonical form that builds up to 2026-11-28 gave a message: every CR, LF and CRLF ends a segment, and blank segments
+    /// count except at the end. The ids of messages that those builds stored are hashes of it.
     pub(crate) fn earlier_canonical(text: &str) -> Result<Self, EmptyMessage> {
         let content = without_blank_end(text.trim_start_matches([BYTE_ORDER_MARK, START_BLOCK, END_BLOCK]));
         if content.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
@@ -95,8 +95,8 @@ impl Er7 {
     }
 }
 
-/// Cuts what may stand behind the last segment: its own end, blank segments, the MLLP end block. Blanks that stand directly behind
-/// content stay, since they are content. Linear, whatever stands there.
+/// Cuts the end off the last segment: its line end, blank segments, the MLLP end block. Blanks directly after content stay, since
+/// they are content. Linear in any text.
 fn without_blank_end(text: &str) -> &str {
     let is_framing = |character| matches!(character, ' ' | '\t' | '\r' | '\n' | END_BLOCK);
     let content = text.trim_end_matches(is_framing).len();
@@ -108,22 +108,22 @@ fn without_blank_end(text: &str) -> &str {
 /// MSH-1 of a text that begins with MSH; `None` where that is missing, a letter, a digit, a blank or a control character.
 fn field_separator(text: &str) -> Option<char> {
     let behind_name = text.strip_prefix("MSH")?;
-    // Seen in the wild: an MSH that has lost its MSH-1.
+    // Seen in practice: an MSH that has lost its MSH-1.
     let separator = if behind_name.starts_with("^~\\&|") { '|' } else { behind_name.chars().next()? };
     let separates = !separator.is_alphanumeric() && !separator.is_whitespace() && !separator.is_control();
     separates.then_some(separator)
 }
 
-/// Whether a line begins a segment of the message: a name (HL7 2.5.1 §2.5.2) and the field separator. MSH, BHS and FHS would begin
-/// something else, and whoever took the body apart found that they do not.
+/// Whether a line begins a segment of the message, with a name (HL7 2.5.1 §2.5.2) and the field separator. MSH, BHS and FHS do
+/// not count: the code that split the body has already decided that none begins here.
 fn begins_segment(line: &str, separator: char) -> bool {
     let is_name = matches!(line.as_bytes(), [b'A'..=b'Z', b'A'..=b'Z' | b'0'..=b'9', b'A'..=b'Z' | b'0'..=b'9', ..]);
     let is_header = ["MSH", "BHS", "FHS"].iter().any(|it| line.starts_with(it));
     is_name && !is_header && line.get(3..).is_some_and(|behind| behind.starts_with(separator))
 }
 
-/// Of a text that begins with a line end: how many bytes that takes with all blank lines behind it, and whether one of these line ends
-/// is a CR without LF.
+/// For a text that begins with a line end: the length of that line end with all blank lines after it, in bytes; and whether one
+/// of these line ends is a CR without LF.
 fn line_ends(text: &[u8]) -> (usize, bool) {
     let (mut at, mut end, mut has_lone_cr) = (0, 0, false);
     loop {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_framing_is_empty() {
+    fn a_text_of_nothing_but_framing_is_empty() {
         for empty in ["", "\r\n", "\u{b}\u{1c}\r", "\u{feff}", " \t\r \n"] {
             assert_eq!(Er7::canonical(empty), Err(EmptyMessage), "{empty:?}");
         }

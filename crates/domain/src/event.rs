@@ -7,7 +7,7 @@ use strum::{Display, IntoStaticStr};
 use crate::catalog::{Problem, without_nulls};
 use crate::{HoldReason, MessageId, Source, Stored, StoredFacts, SubmissionId, SubmittedMessage, Timestamp, TraceParent};
 
-/// What happened: the CloudEvents `type` and the message attribute `event`.
+/// The kind of event: the CloudEvents `type` and the message attribute `event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Display, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -28,14 +28,14 @@ pub enum EventType {
     Failed,
 }
 
-/// What one submission of a message came to: the input of the step that publishes it.
+/// The outcome of one submission of a message: the input of the step that publishes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// What happened.
+    /// The kind of event.
     #[serde(rename = "type")]
     pub event_type: EventType,
-    /// To which message of which submission.
+    /// The message and the submission.
     #[serde(flatten)]
     pub submitted: SubmittedMessage,
     /// When the submission arrived.

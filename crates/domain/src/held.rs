@@ -17,18 +17,18 @@ use crate::{Charset, MessageId, Received, Source, SubmissionId, Timestamp, Trace
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum HoldReason {
-    /// Whoever submitted it may not write it.
+    /// The submitter may not write it.
     Denied,
-    /// The token of whoever submitted it expired before the message was stored.
+    /// The submitter's token expired before the message was stored.
     Expired,
-    /// The deployment refuses it: a role, a key, a policy. Mended by its operator.
+    /// The deployment refuses it, by a role, a key or a policy. Its operator has to correct that.
     Deployment,
     /// Every try failed.
     Failed,
 }
 
 impl HoldReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 4] = [Self::Denied, Self::Expired, Self::Deployment, Self::Failed];
 
     /// The text in the catalog, in answers and in events.
@@ -37,7 +37,7 @@ impl HoldReason {
     }
 }
 
-/// Whose ID token a request came with: `iss` and `sub`.
+/// The owner of a request's ID token: `iss` and `sub`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
     /// `sub`.
@@ -54,9 +54,9 @@ pub struct Requester {
 pub struct HeldFacts {
     /// Why it is held.
     pub held_reason: HoldReason,
-    /// Since when.
+    /// The beginning of the hold.
     pub held_since: Timestamp,
-    /// Until when the copy is kept.
+    /// The time until which the copy is kept.
     pub held_until: Timestamp,
     /// Key in the held bucket.
     pub held_key: String,
@@ -65,7 +65,7 @@ pub struct HeldFacts {
 }
 
 impl HeldFacts {
-    /// As the API answers it.
+    /// The API's form of the facts.
     pub fn answer(&self) -> Held {
         Held { reason: self.held_reason, since: self.held_since, until: self.held_until }
     }
@@ -76,30 +76,30 @@ impl HeldFacts {
 pub struct Held {
     /// Why the message is held.
     pub reason: HoldReason,
-    /// Since when.
+    /// The beginning of the hold.
     pub since: Timestamp,
-    /// Until when it is kept.
+    /// The time until which the copy is kept.
     pub until: Timestamp,
 }
 
-/// In an envelope: the tries are over, and the message is to be held.
+/// In an envelope: the tries are over, and the message must be held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// Why.
+    /// The reason.
     pub reason: HoldReason,
     /// Name of the step error of the last try.
     pub error: String,
 }
 
-/// In an envelope: the message was held and is released. Who submitted it, and with which submission.
+/// In an envelope: the message was held and is now released. Names its submitter and the submission.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Release {
     /// The submission that brought the message.
     pub submission_id: SubmissionId,
-    /// When that arrived.
+    /// When that submission arrived.
     pub received_at: Timestamp,
-    /// Whose it was.
+    /// The submitter.
     #[serde(flatten)]
     pub submitter: Requester,
     /// Why the message was held.
@@ -123,21 +123,21 @@ pub struct HeldCopy {
     pub source: Source,
     /// When the submission arrived.
     pub received_at: Timestamp,
-    /// Whose submission it was.
+    /// The submitter.
     #[serde(flatten)]
     pub submitter: Requester,
     /// Why the message is held.
     pub reason: HoldReason,
     /// Name of the step error.
     pub error: String,
-    /// Since when it is held.
+    /// The beginning of the hold.
     pub since: Timestamp,
-    /// Until when the object is kept.
+    /// The time until which the object is kept.
     pub until: Timestamp,
     /// The trace that the submission is part of, if any.
     #[serde(default, deserialize_with = "TraceParent::if_any")]
     pub traceparent: Option<TraceParent>,
-    /// What the bytes are in. Absent for UTF-8.
+    /// The character set of the bytes. Absent for UTF-8.
     pub charset: Option<Charset>,
     /// Base64 of the bytes as they were received.
     pub payload: String,
@@ -164,28 +164,27 @@ impl fmt::Debug for HeldCopy {
     }
 }
 
-/// Which of the held messages of an institute. All of them, unless something is named.
+/// A selection of the held messages of an institute: all of them, unless a member restricts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeldQuery {
     /// Held for this reason.
     pub reason: Option<HoldReason>,
-    /// Held then or later.
+    /// Held since this time or later.
     pub from: Option<Timestamp>,
-    /// Held before.
+    /// Held since before this time.
     pub to: Option<Timestamp>,
 }
 
 /// The place of a message among the held ones of its institute, in the order in which they were held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldPosition {
-    /// Since when it is held.
+    /// The beginning of the hold.
     pub held_since: Timestamp,
-    /// Orders those of the same millisecond.
+    /// Orders messages of the same millisecond.
     pub message_id: MessageId,
 }
 
-/// How long a release counts as on its way. A held message whose release was recorded, and never came to an end, can be released again
-/// after this time.
+/// How long a release counts as on its way. If a recorded release never ended, the message can be released again after this time.
 pub const RELEASE_GRACE: Duration = Duration::from_secs(15 * 60);
 
 #[cfg(test)]
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_a_word() {
+    fn a_hold_reason_is_one_word() {
         for reason in HoldReason::ALL {
             assert_eq!(reason.as_str().parse(), Ok(reason));
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));

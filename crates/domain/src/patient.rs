@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An identifier of a patient (PID-3, a CX of HL7) and the names of the authority that assigned it. It says who somebody is: `Debug`
-/// hides it, and there is no `Display`.
+/// An identifier of a patient (PID-3, a CX of HL7) and the names of the authority that assigned it. It identifies a person:
+/// `Debug` hides it, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PatientIdentifier {
     id: String,
@@ -17,8 +17,8 @@ pub struct PatientIdentifier {
 pub struct InvalidPatientIdentifier;
 
 impl PatientIdentifier {
-    /// An identifier without the spaces around it, and the authority's names: a namespace (HD.1), a universal id (HD.2), or both. Names
-    /// that are empty are left out.
+    /// An identifier, trimmed, and the authority's names: a namespace (HD.1), a universal id (HD.2), or both. Leaves out empty
+    /// names.
     ///
     /// # Errors
     /// If the identifier is empty or HL7's null (`""`), or a text is too long or has control characters.
@@ -32,10 +32,10 @@ impl PatientIdentifier {
         if are_good { Ok(Self { id, authorities }) } else { Err(InvalidPatientIdentifier) }
     }
 
-    /// More than a CX.1 (15 characters) and an HD (227) have by HL7 2.5.1.
+    /// More than HL7 2.5.1 allows for a CX.1 (15 characters) and an HD (227).
     const MAX_CHARACTERS: usize = 250;
 
-    /// As PID-3 has it, without escapes: what [`PatientIdentifier::from_str`] reads as the same.
+    /// The form of PID-3, without escapes; [`PatientIdentifier::from_str`] reads it back.
     pub fn to_cx(&self) -> String {
         let Self { id, authorities } = self;
         if authorities.is_empty() { id.clone() } else { format!("{id}^^^{}", authorities.join("&")) }
@@ -55,7 +55,7 @@ impl PatientIdentifier {
 impl FromStr for PatientIdentifier {
     type Err = InvalidPatientIdentifier;
 
-    /// `4711`, `4711^^^HIS`, `4711^^^HIS&1.2.3&ISO`, `4711^^^HIS^MR`: as PID-3 has it, without escapes.
+    /// Reads the form of PID-3, without escapes: `4711`, `4711^^^HIS`, `4711^^^HIS&1.2.3&ISO`, `4711^^^HIS^MR`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut components = text.split('^');
         let id = components.next().unwrap_or_default();

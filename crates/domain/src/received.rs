@@ -19,7 +19,7 @@ pub struct Received {
 /// There is no message in the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreceivable {
-    /// They are not of their character set.
+    /// The bytes do not belong to their character set.
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
     /// Nothing but framing and blanks.

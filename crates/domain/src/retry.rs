@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use crate::{Hold, HoldReason};
 
-/// How often a message is tried whose failure is neither an outage nor the deployment's.
+/// How often a message is tried if its failures are neither outages nor the deployment's fault.
 pub const MAX_TRIES: u32 = 5;
 
-/// What a failure is, by the error's name.
+/// The kind of a failure, from the error's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A service did not do its work. It passes, and takes no try.
+    /// A service did not do its work. An outage passes, and uses up no try.
     Outage,
-    /// The deployment is wrong. It is mended by its operator, and takes no try.
+    /// The deployment is wrong. Its operator corrects it, and it uses up no try.
     Deployment,
-    /// Anything else: the message itself, or a defect. Takes a try.
+    /// Anything else: the message itself, or a defect. It uses up a try.
     Other,
 }
 
@@ -22,7 +22,7 @@ pub enum Failure {
 const OUTAGES: [&str; 6] =
     ["Throttled", "Unavailable", "TimedOut", "States.Timeout", "States.HeartbeatTimeout", "Sandbox.Timedout"];
 
-/// Names by which Lambda says that the call of a step went wrong, and not the step.
+/// Names by which Lambda says that the call of a step failed, and not the step.
 const LAMBDA_OUTAGES: [&str; 5] = [
     "Lambda.TooManyRequestsException",
     "Lambda.ServiceException",
@@ -32,7 +32,7 @@ const LAMBDA_OUTAGES: [&str; 5] = [
 ];
 
 impl Failure {
-    /// By the name of the error that an execution ended with, or that kept it from starting.
+    /// Judges by the name of the error that ended an execution, or kept it from starting.
     pub fn of(error: &str) -> Self {
         if OUTAGES.contains(&error) || LAMBDA_OUTAGES.contains(&error) {
             Self::Outage
@@ -43,20 +43,20 @@ impl Failure {
         }
     }
 
-    /// Why a message is held whose last try ended with that error.
+    /// The hold of a message whose last try ended with that error.
     pub fn hold(error: &str) -> Hold {
         let reason = if Self::of(error) == Self::Deployment { HoldReason::Deployment } else { HoldReason::Failed };
         Hold { reason, error: error.to_owned() }
     }
 }
 
-/// `Lambda.ResourceNotFoundException`, `Lambda.KMSDisabledException` and the like: the function cannot be called as it is deployed.
-/// `Lambda.Unknown` is a function that ended without an answer, which may be the message's doing.
+/// `Lambda.ResourceNotFoundException`, `Lambda.KMSDisabledException` and the like: the deployed function cannot be called.
+/// `Lambda.Unknown` does not count: the function ended without an answer, perhaps because of the message.
 fn is_refusal_of_lambda(error: &str) -> bool {
     error.starts_with("Lambda.") && error.ends_with("Exception")
 }
 
-/// The delay after a failed try: `base`, doubled with every failure before it, at most 15 minutes.
+/// The delay after a failed try: `base`, doubled for each failure before it, at most 15 minutes.
 ///
 /// `failures` counts from 1.
 pub fn delay(base: Duration, failures: u32) -> Duration {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_an_outage_the_deployments_or_another() {
+    fn an_error_is_an_outage_a_fault_of_the_deployment_or_another_failure() {
         let table = [
             ("Throttled", Failure::Outage, HoldReason::Failed),
             ("Unavailable", Failure::Outage, HoldReason::Failed),

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::Timestamp;
 
-/// Stands between a control id and a time. No control id has a control character (crate `hl7`), so none is taken for the beginning of
-/// another.
+/// Separates a control id from a time. No control id has a control character (crate `hl7`), so none can be confused with the
+/// beginning of another.
 const SEPARATOR: char = '\t';
 
 /// The character after [`SEPARATOR`].
@@ -17,13 +17,13 @@ const AFTER: char = '\n';
 pub struct ControlIdKey(String);
 
 impl ControlIdKey {
-    /// The key of a message with this control id (MSH-10) that first arrived then.
+    /// The key of a message with this control id (MSH-10) and this time of first arrival.
     pub fn new(control_id: &str, received_at: Timestamp) -> Self {
         Self(format!("{control_id}{SEPARATOR}{received_at}"))
     }
 
-    /// The first and the last key that a message with this control id can have, if it arrived at `from` or later and at `last` or
-    /// before. Without a time, that end is open.
+    /// The first and the last key that a message with this control id can have if it arrived between `from` and `last`, both
+    /// included. `None` leaves an end open.
     pub fn range(control_id: &str, from: Option<Timestamp>, last: Option<Timestamp>) -> (Self, Self) {
         let first = from.map_or_else(|| Self(format!("{control_id}{SEPARATOR}")), |at| Self::new(control_id, at));
         let last = last.map_or_else(|| Self(format!("{control_id}{AFTER}")), |at| Self::new(control_id, at));

@@ -25,10 +25,10 @@ impl Source {
         &self.0
     }
 
-    /// What a program that guesses types takes the name for; `None` for a text.
+    /// The type that a guessing program reads the name as; `None` for a text.
     ///
-    /// The name is a Hive partition. Left to guess, Spark, PyArrow and ClickHouse read `00123` and `123` as one institute, `1e5` and
-    /// `100000` too, and `null` as none.
+    /// The name is a Hive partition. If they guess types, Spark, PyArrow and ClickHouse read `00123` and `123` as one institute,
+    /// `1e5` and `100000` too, and `null` as none.
     pub fn is_taken_for(&self) -> Option<&'static str> {
         let name = self.0.to_ascii_lowercase();
         match name.as_str() {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_programs_take_for_something_else_is_known() {
+    fn an_institute_that_programs_take_for_another_type_is_recognized() {
         for (name, taken_for) in [
             ("00123", Some("a number")),
             ("1e5", Some("a number")),

@@ -27,12 +27,12 @@ pub struct ClaimRequest {
     /// The message.
     #[serde(flatten)]
     pub submitted: SubmittedMessage,
-    /// What to do with the claim on it.
+    /// The action on its claim.
     #[serde(flatten)]
     pub action: ClaimAction,
 }
 
-/// What a [`ClaimRequest`] asks for.
+/// The action that a [`ClaimRequest`] asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ClaimAction {
@@ -41,12 +41,12 @@ pub enum ClaimAction {
         /// When the POST arrived.
         received_at: Timestamp,
     },
-    /// Give the claim up: this run failed. An execution that began under an earlier build calls it `release`.
+    /// Give the claim up: this run failed. An execution that began under an earlier build calls this action `release`.
     #[serde(alias = "release")]
     GiveUp {
         /// Name of the step error.
         error: String,
-        /// Whether nothing of the message can be kept, so that the envelope goes to the dead-letter queue.
+        /// Whether no copy of the message can be kept, so that the envelope goes to the dead-letter queue.
         failed: bool,
     },
 }
@@ -65,7 +65,7 @@ pub enum ClaimAnswer {
     Duplicate,
     /// Another submission works on the message.
     InProgress {
-        /// When to ask again: that submission's lease has ended by then.
+        /// The seconds after which the other lease has ended, and it makes sense to ask again.
         retry_after_seconds: u64,
     },
     /// This submission stored the message in an earlier run; only the event is still to be published.
@@ -75,7 +75,7 @@ pub enum ClaimAnswer {
     },
     /// An operator has discarded the message.
     Discarded,
-    /// That the claim was given up is in the catalog.
+    /// The catalog says that the claim was given up.
     Recorded,
     /// Another submission holds the claim by now; nothing was changed.
     Lost,
@@ -99,7 +99,7 @@ pub struct ParseRequest {
 pub struct Parsed {
     /// Whether the structure is readable from MSH on.
     pub state: State,
-    /// What MSH says; empty without a readable MSH.
+    /// The facts in MSH; empty without a readable MSH.
     pub summary: Summary,
     /// Why the structure is not readable.
     pub error: Option<Problem>,
@@ -112,7 +112,7 @@ pub struct StoreRequest {
     /// The message.
     #[serde(flatten)]
     pub submitted: SubmittedMessage,
-    /// When the message first arrived, as the state `Deduplicate` found.
+    /// When the message first arrived, from the answer of the state `Deduplicate`.
     pub received_at: Timestamp,
     /// The caller's sealed ID token.
     pub token: String,
@@ -145,7 +145,7 @@ pub struct HoldRequest {
     pub submitted: SubmittedMessage,
     /// When the submission arrived.
     pub received_at: Timestamp,
-    /// Whose it is.
+    /// The submitter.
     #[serde(flatten)]
     pub requester: Requester,
     /// The message as it was received, or a pointer to it.
@@ -154,7 +154,7 @@ pub struct HoldRequest {
     pub reason: HoldReason,
     /// Name of the step error.
     pub error: String,
-    /// The message was held before.
+    /// Set if the message was held before and released.
     pub release: Option<Release>,
     /// The trace that the submission is part of, if any.
     #[serde(default, deserialize_with = "TraceParent::if_any")]
@@ -168,7 +168,7 @@ pub struct HoldRequest {
 pub enum HoldAnswer {
     /// The copy is in the held bucket, and the catalog says so.
     Held {
-        /// Why.
+        /// The reason.
         reason: HoldReason,
     },
 }
@@ -179,7 +179,7 @@ pub enum HoldAnswer {
 pub struct ExecutionOutput {
     /// `stored`, `unparsable`, `duplicate`, `held`, `failed` or `in-progress`. Of an earlier build: `denied`, `expired`.
     pub outcome: String,
-    /// With `in-progress`: after how many seconds the other submission's lease has ended.
+    /// With `in-progress`: the number of seconds after which the other submission's lease has ended.
     pub retry_after_seconds: Option<u64>,
 }
 

@@ -18,12 +18,12 @@ pub struct SubmissionId(Ulid);
 pub struct InvalidSubmissionId;
 
 impl SubmissionId {
-    /// When it was made, in milliseconds of Unix time (48 bits), and the 80 bits that are random.
+    /// Its time in milliseconds of Unix time (48 bits), and its 80 random bits.
     pub(crate) fn parts(self) -> (u64, u128) {
         (self.0.timestamp_ms(), self.0.random())
     }
 
-    /// When the id was made, as it says itself: whoever sends an id may have made it up.
+    /// The time in the id. It is a claim of whoever sends the id, who may have made it up.
     pub fn time(self) -> Option<Timestamp> {
         Timestamp::from_millis(self.0.timestamp_ms().try_into().ok()?)
     }
@@ -35,7 +35,7 @@ impl SubmissionId {
     }
 }
 
-/// A new id is `Ulid::generate().into()`: made where there are a clock and a source of randomness.
+/// A new id is `Ulid::generate().into()`. The caller makes it, because this crate has neither a clock nor randomness.
 impl From<Ulid> for SubmissionId {
     fn from(ulid: Ulid) -> Self {
         Self(ulid)

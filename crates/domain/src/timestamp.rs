@@ -23,7 +23,7 @@ impl Timestamp {
     /// Reads an end of a time range: an RFC 3339 timestamp, or `YYYY-MM-DD` for the beginning of that day in UTC. `None` for
     /// anything else.
     ///
-    /// Fractions of a millisecond are rounded up. Instants are whole milliseconds, so the range still has the same ones.
+    /// Rounds fractions of a millisecond up. All instants are whole milliseconds, so the range still contains the same ones.
     pub fn range_end(text: &str) -> Option<Self> {
         const DATE: usize = "2026-11-21".len();
         let at = if text.len() == DATE {

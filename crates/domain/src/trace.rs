@@ -25,14 +25,15 @@ pub struct TraceId(u128);
 #[error("not a W3C trace context")]
 pub struct InvalidTraceParent;
 
-/// The trace is recorded by whoever sent it, and its id is random: the flags of version 00 and of Level 2. Others are not handed on.
+/// The flags of version 00 and of Level 2: the sender records the trace, and its id is random. Other flags are not passed on.
 const FLAGS: u8 = 0b11;
 const SAMPLED: u8 = 0b01;
-/// Of the text, of version 00.
+/// Length of a text of version 00.
 const LENGTH: usize = 55;
 
 impl TraceParent {
-    /// A new trace, made of an id that is used once. Its first four bytes are the id's second, as X-Ray has it.
+    /// A new trace, made from an id that is used once. The first four bytes of the trace id are that id's time in seconds, as
+    /// X-Ray requires.
     #[must_use]
     pub fn begin(id: SubmissionId) -> Self {
         let (millis, random) = id.parts();
@@ -41,14 +42,14 @@ impl TraceParent {
         Self { trace_id: TraceId(trace_id.max(1)), parent_id: span(id), flags: 0 }
     }
 
-    /// The same trace, at a place of its own.
+    /// The same trace, with a parent id of its own.
     #[must_use]
     pub fn child(self, id: SubmissionId) -> Self {
         Self { parent_id: span(id), ..self }
     }
 
-    /// Reads X-Ray's header, `Root=1-<8 digits>-<24 digits>;Parent=<16 digits>;Sampled=<0 or 1>` in any order, with what
-    /// else there may be. Without a parent, the place is `id`'s.
+    /// Reads X-Ray's header, `Root=1-<8 digits>-<24 digits>;Parent=<16 digits>;Sampled=<0 or 1>`, in any order and with other
+    /// members. Without a parent, takes `id`'s parent id.
     ///
     /// # Errors
     /// [`InvalidTraceParent`] without a root of version 1.
@@ -79,7 +80,7 @@ impl TraceParent {
         self.trace_id
     }
 
-    /// For a member that may be absent, empty or of another version: none of that stops a message.
+    /// Deserializes a member that may be absent, empty or of another version: none of these stops a message.
     ///
     /// # Errors
     /// When the member is neither text nor null.
@@ -88,13 +89,13 @@ impl TraceParent {
     }
 }
 
-/// Eight bytes of an id's random part.
+/// Eight bytes of an id's random part, as a parent id.
 fn span(id: SubmissionId) -> u64 {
     let (_, random) = id.parts();
     u64::try_from(random & u128::from(u64::MAX)).unwrap_or(1).max(1)
 }
 
-/// A number of so many hexadecimal digits, in lower case.
+/// Reads a number of exactly `count` hexadecimal digits, in lower case.
 fn digits(text: &str, count: usize) -> Option<u128> {
     let is_hex = text.len() == count && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if is_hex { u128::from_str_radix(text, 16).ok() } else { None }
@@ -103,7 +104,7 @@ fn digits(text: &str, count: usize) -> Option<u128> {
 impl FromStr for TraceParent {
     type Err = InvalidTraceParent;
 
-    /// "Trace Context", 3.2 and 4.3: a later version may have more after a dash, and is read as far as version 00 goes.
+    /// "Trace Context", 3.2 and 4.3: a later version may append more after a dash; only the part of version 00 is read.
     fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
         let (known, more) = text.split_at_checked(LENGTH).ok_or(InvalidTraceParent)?;
         let mut parts = known.splitn(4, '-');
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_traceparent_begins_a_new_one() {
+    fn an_invalid_traceparent_begins_a_new_trace() {
         let zeros = "0".repeat(32);
         for text in [
             "",
@@ -232,7 +233,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_a_reason_to_panic(text in ".{0,80}") {
+        fn no_trace_header_causes_a_panic(text in ".{0,80}") {
             let _ = text.parse::<TraceParent>();
             let _ = TraceParent::from_xray(&text, id());
         }

@@ -53,10 +53,10 @@ impl Exchange {
         Self { client, identity_pool_id, credentials: CredentialCache::default(), identities }
     }
 
-    /// The credentials of the user whose ID token this is.
+    /// The credentials of the owner of an ID token.
     ///
     /// # Errors
-    /// [`StepError::TokenExpired`] and [`StepError::TokenInvalid`] say what is wrong with the token; the rest are none of its faults.
+    /// [`StepError::TokenExpired`] and [`StepError::TokenInvalid`] blame the token; the other errors do not.
     pub async fn credentials(&self, token: &SecretString) -> Result<Credentials, StepError> {
         let claims = claims(token).ok_or(StepError::TokenInvalid)?;
         let now = SystemTime::now();
@@ -74,7 +74,7 @@ impl Exchange {
         let user = (claims.iss, claims.sub);
         let identity_id = self.identity_id(&user, &provider, token).await?;
         let credentials = self.exchange(&identity_id, &provider, token).await.inspect_err(|error| {
-            // `ResourceNotFoundException`: the identity has been deleted. The next try asks for the new one.
+            // `ResourceNotFoundException`: somebody deleted the identity. The next try asks for the new one.
             if matches!(error, StepError::Misconfigured { .. }) {
                 self.identities.lock().unwrap_or_else(PoisonError::into_inner).pop(&user);
             }
@@ -83,10 +83,10 @@ impl Exchange {
         Ok(credentials)
     }
 
-    /// Forgets the credentials of a token because AWS calls them expired, and says why they are.
+    /// Forgets the credentials of a token that AWS calls expired, and returns the reason.
     ///
-    /// [`StepError::TokenExpired`] if the token has expired too. Else the credentials ended before their time, which the next try
-    /// finds mended, so [`StepError::Unavailable`].
+    /// [`StepError::TokenExpired`] if the token has expired too. Otherwise the credentials ended too early and the next try gets
+    /// new ones, hence [`StepError::Unavailable`].
     pub fn outdated(&self, token: &SecretString, operation: &'static str) -> StepError {
         self.credentials.forget(token);
         match claims(token) {
@@ -133,8 +133,8 @@ impl Exchange {
 }
 
 /// The key of `Logins`: the issuer without its scheme, for a user pool `cognito-idp.<region>.amazonaws.com/<pool id>` (Amazon
-/// Cognito Developer Guide, "Integrating a user pool with an identity pool" and "OpenID Connect (OIDC) providers"). A token
-/// that claims an issuer which the identity pool does not have is refused there.
+/// Cognito Developer Guide, "Integrating a user pool with an identity pool" and "OpenID Connect (OIDC) providers"). If a token
+/// claims an issuer that the identity pool does not have, the pool refuses it.
 fn provider(issuer: &str) -> Option<&str> {
     issuer.strip_prefix("https://").filter(|name| !name.is_empty())
 }

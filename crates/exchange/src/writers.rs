@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use crate::exchange::claims;
 
-/// For each issuer of the deployment, how its tokens come to an institute to write for: the mapping that the identity stack gives
-/// to IAM, for nothing but to say whose fault a refusal is. It allows nothing.
+/// For each issuer of the deployment, how its tokens name the institute to write for. It repeats the mapping that the identity
+/// stack gives to IAM, only to find out whose fault a refusal is. It allows nothing.
 ///
 /// As JSON: `{"<iss>": {"claim": "custom:write"}, "<iss>": {"institute": "north-lab"}}`. The tokens of other issuers have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -21,12 +21,13 @@ pub struct Writers(BTreeMap<String, Writer>);
 enum Writer {
     /// The claim names the institute.
     Claim(String),
-    /// All of the issuer's users write for one institute. Empty where the deployment has no such issuer.
+    /// All of the issuer's users write for one institute. Empty if the deployment has no such issuer.
     Institute(String),
 }
 
 impl Writers {
-    /// The institute that a token names to write for. Its signature is not looked at: Cognito does that before it gives credentials.
+    /// The institute that a token names to write for. The signature is not checked here: Cognito does that before it gives
+    /// credentials.
     pub fn institute(&self, token: &SecretString) -> Option<Source> {
         let claims = claims(token)?;
         match self.0.get(&claims.iss)? {

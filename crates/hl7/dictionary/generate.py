@@ -1,9 +1,11 @@
-"""Writes what the dictionary knows of HL7, one file for each version, and differences.txt. README.md has the command.
+"""Writes the data of the dictionary, one file for each version of HL7, and differences.txt. README.md has the
+command.
 
-Names, usage, repetition and events come from hl7types; data types, tables, withdrawn fields and the structures of messages
-from hl7apy. Both were made from the XML schemas of HL7 and agree but for a few places; `merge` says which one is believed.
-hl7-dictionary is a third witness, up to 2.7.1: it has required components (2.5, 2.5.1), withdrawn fields and responses that the two
-have lost. differences.txt lists where the result is not what it says.
+Names, usage, repetition and events come from hl7types; data types, tables, withdrawn fields and the structures of
+messages from hl7apy. Both were generated from the XML schemas of HL7 and agree except in a few places; `merge` says
+which one has precedence. hl7-dictionary is a third source, up to 2.7.1: it has required components (2.5, 2.5.1),
+withdrawn fields and responses that the other two have lost. differences.txt lists the places where the result differs
+from hl7-dictionary.
 """
 
 import hashlib
@@ -25,15 +27,15 @@ FIELD = re.compile(
     r"(?: (?P<usage>R|O|C|B|X|NA|W|I))?(?P<repeats> rep)?(?: S[^|]*?)?(?: \| (?P<table>\w+) - .*)?$"
 )
 SMALL = set("a an and as at by for from if in of on or per that the to which with".split())
-# Words of a name in capitals (2.1) that are no words.
+# Words in the capitalized names (2.1) that are abbreviations.
 CAPITALS = set("ADT CLIA DEA DG DNR DRG ECG HIV ID IV NIP OBX PO PRN PSRO QC RX SSN UB UB1 UB2 UB82 UB92 UPIN UR VIP ZIP".split())
 # A code that stands for many, such as "ISOnnnn" or "E1 ... E9": its table cannot be checked.
 PATTERN = re.compile(r"\.\.\.|…|<\w|nnn|xxx|zzz|Znn|\*|_ |\?\?|,|^(?:No |Any|For )|\(")
-# What a table says of no value at all.
+# Entries of a table that mean no value.
 ABSENT = {"", "Not present", "not present", "<null>"}
 # Open by their nature: identifier types, media types, coding systems, countries, and OBX-2, which names data types.
 OPEN_TABLES = {125, 203, 291, 396, 399}
-# Broken in both sources, or in capitals for emphasis.
+# Misspelled in both sources, or in capitals for emphasis.
 SPELLING = {
     "segment ODS": "Dietary Orders, Supplements, and Preferences",
     "segment OM1": "General - Fields that Apply to Most Observations",
@@ -46,7 +48,7 @@ SPELLING = {
     "type TX_CHALLENGE.2": "Nature of Challenge",  # as its table 0257
     "type XTN.1": "Telephone Number",  # the pattern of its value until 2.3.1
 }
-# Conditional in the text of every version, required in the schemas of some.
+# Conditional in the text of every version, but required in the schemas of some.
 CONDITIONAL = {"segment OBX.2", "segment OBX.4"}
 # Wrong in all three sources (HL7 2.3 §3.3.3 and §3.3.9).
 CORRECTIONS = {
@@ -56,11 +58,12 @@ CORRECTIONS = {
     ("2.3", "segment PV1.15"): {"max": 0},
     ("2.3", "segment PV1.17"): {"max": 0},
 }
-# The schemas of these versions say of no component that it is required, and with them hl7types and hl7apy. The text does (HL7 2.5.1
-# §2.A), and hl7-dictionary has it but for two.
+# The schemas of these versions mark no component as required, and neither do hl7types and hl7apy. The text does (HL7
+# 2.5.1 §2.A), and hl7-dictionary has all but two of them.
 WITHOUT_REQUIRED = {"2.5", "2.5.1"}
 REQUIRED = {("MSG", 2), ("MSG", 3)}
-# Responses of 2.3 that hl7types and hl7apy lack: with the structure of another, or None for that of hl7-dictionary.
+# Responses of 2.3 that hl7types and hl7apy lack: with the structure of another one, or None for that of
+# hl7-dictionary.
 RESPONSES = {
     "ADR_A19": None,
     "MFK_M03": None,
@@ -178,7 +181,7 @@ def key(name):
 
 
 def plain(name):
-    """ASCII, without what JSON escapes."""
+    """The name in ASCII, without characters that JSON escapes."""
     name = name.translate(str.maketrans("\u2018\u2019\u201c\u201d\"\u2013\u2014\u00a0", "'''''-- "))
     name = re.sub(r" _+ ", " - ", name).replace("Date / Time", "Date/Time").replace("DATE / TIME", "DATE/TIME")
     name = name.replace("Familiy", "Family").replace("FAMILIY", "FAMILY")
@@ -186,7 +189,7 @@ def plain(name):
 
 
 def title(name):
-    """Title case, as HL7 has it from 2.4 on. Capitals within a word stay, but for names that have nothing else."""
+    """The name in title case, as HL7 writes it from 2.4 on. Capitals within a word stay, unless the whole name is in capitals."""
     if not re.search("[a-z]", name):
         name = re.sub(r"[A-Z0-9']+", lambda word: word.group() if word.group() in CAPITALS else word.group().lower(), name)
 
@@ -202,7 +205,7 @@ def title(name):
 
 
 class Names:
-    """One spelling for each name: the one with the most capitals, of the newest version."""
+    """One spelling for each name: that of the newest version, among those with the most capitals."""
 
     def __init__(self, sources):
         self.spelling = {}
@@ -226,10 +229,10 @@ class Names:
 
 
 def merge(types, apy, third, before, names, required=()):
-    """The parts of one segment or data type, position by position, none left out."""
+    """The parts of one segment or data type, position by position, without gaps."""
     merged = []
     end = max([*types, *apy], default=0)
-    # Withdrawn from the end: the two sources leave such fields out, and senders fill them.
+    # Withdrawn at the end: the two sources leave such fields out, but senders fill them.
     while end and before[end : end + 1] and (third.get(end + 1, {}).get("gone") or before[end]["usage"] == "W"):
         end += 1
     for number in range(1, end + 1):
@@ -247,7 +250,7 @@ def merge(types, apy, third, before, names, required=()):
             name, data_type, repeats, table = names.of(other["name"]), other["type"], other["max"], other["table"]
             usage = "O"  # of 2.1, where hl7apy requires the second component of every time stamp
         elif other and not other["gone"] and other["type"]:
-            # hl7types leaves a withdrawn part out; hl7apy gives some of them the name of a neighbour.
+            # hl7types leaves a withdrawn part out; hl7apy gives some of them the name of the next part.
             same = earlier and earlier["type"] == other["type"]
             name = earlier["name"] if same else names.of(other["name"])
             data_type, repeats, table = other["type"], 0, other["table"]
@@ -300,7 +303,7 @@ def tables_of(apy, used):
 
 
 def third_structure(children, known):
-    """A message of hl7-dictionary as `structure` writes it. `None` if a segment in it is not known."""
+    """A message of hl7-dictionary in the notation of `structure`. `None` if it contains an unknown segment."""
     texts = []
     for child in children:
         if options := child.get("compounds"):
@@ -318,7 +321,7 @@ def third_structure(children, known):
 
 
 def of_responses(version, third, structures, segments):
-    """Messages that hl7-dictionary alone has, by the structure of another event; in 2.3 those of RESPONSES."""
+    """Messages that only hl7-dictionary has, with the structure of another event; in 2.3 those of RESPONSES."""
     found = {}
     for name, children in sorted(third["messages"].items()):
         if name in structures or not re.fullmatch(r"[A-Z]{3}_[A-Y][A-Z0-9]{2}", name):
@@ -334,7 +337,8 @@ def of_responses(version, third, structures, segments):
 
 def version_entries(version, types, third, known, before, names):
     apy = of_hl7apy(version)
-    # What a newer version has dropped is still sent: CE in an OBX of 2.7. It stays as it was last.
+    # Senders still use data types that a newer version has dropped: CE in an OBX of 2.7. They keep their last
+    # definition.
     entries = {name: text for name, text in known.items() if name.startswith(("type", "segment"))}
     merged = dict(before)
     for kind, word in (("datatypes", "type"), ("segments", "segment")):
@@ -370,7 +374,7 @@ def version_entries(version, types, third, known, before, names):
 
 
 def differences(version, third, merged):
-    """Where a field or component is not what hl7-dictionary says. What it lacks, and names, are not compared."""
+    """The fields and components that differ from hl7-dictionary. Parts that it lacks, and names, are not compared."""
     for kind, word in (("datatypes", "type"), ("segments", "segment")):
         for name, witness in sorted(third[kind].items()):
             parts = merged.get((word, name), [])

@@ -17,11 +17,11 @@ use exchange::{Exchange, Query, Response, ack_event, value_of};
 /// HL7 table 0008.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckCode {
-    /// Commit accept: it is in safe keeping, and the sender need not send it again.
+    /// Commit accept: the message is in safe keeping, and the sender need not send it again.
     CA,
-    /// Commit error: it cannot be taken as it is.
+    /// Commit error: the message cannot be accepted as it is.
     CE,
-    /// Commit reject: it is not taken, for a reason that does not lie in its content.
+    /// Commit reject: the message is not accepted, for a reason other than its content.
     CR,
     /// Application accept.
     AA,
@@ -32,7 +32,7 @@ pub enum AckCode {
 }
 
 impl AckCode {
-    /// As MSA-1 has it.
+    /// The text of MSA-1.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CA => "CA",
@@ -49,7 +49,7 @@ impl AckCode {
         matches!(self, Self::CA | Self::CE | Self::CR)
     }
 
-    /// The verdict that it tells.
+    /// The verdict that the code gives.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::CA | Self::AA => Verdict::Accepted,
@@ -58,7 +58,7 @@ impl AckCode {
         }
     }
 
-    /// The code of the same kind, commit or application, that tells a verdict.
+    /// The code of the same kind, commit or application, with this verdict.
     #[must_use]
     pub fn with_verdict(self, verdict: Verdict) -> Self {
         if self.is_commit() { verdict.commit() } else { verdict.application() }
@@ -70,18 +70,18 @@ impl AckCode {
     }
 }
 
-/// HL7 table 0357, message error condition codes, as far as they are used.
+/// The codes of HL7 table 0357 (message error condition codes) that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// 0: the message is accepted, and there is something to say of it.
+    /// 0: the message is accepted, with a remark.
     Accepted,
     /// 100: a segment is missing, or stands where it must not.
     SegmentSequence,
-    /// 101.
+    /// 101: a required field is missing.
     RequiredFieldMissing,
-    /// 102.
+    /// 102: a value does not fit its data type.
     DataType,
-    /// 104.
+    /// 104: a value is too long.
     ValueTooLong,
     /// 200: a query, of any type.
     UnsupportedMessageType,
@@ -109,20 +109,20 @@ impl Condition {
 /// HL7 table 0516.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The message was not taken.
+    /// The message was not accepted.
     Error,
-    /// The message was taken, and something should be looked at.
+    /// The message was accepted, and somebody should look at it.
     Warning,
-    /// The message was taken, and there is nothing to do.
+    /// The message was accepted, and there is nothing to do.
     Information,
 }
 
-/// What ERR says. All of it is our own words: nothing of the message is repeated.
+/// The content of ERR. Every word is our own: nothing of the message is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AckProblem<'a> {
-    /// What kind.
+    /// The kind of problem.
     pub condition: Condition,
-    /// How bad.
+    /// The severity.
     pub severity: Severity,
     /// Segment, and field of it: `("MSH", Some(18))`.
     pub location: Option<(&'a str, Option<usize>)>,
@@ -131,7 +131,7 @@ pub struct AckProblem<'a> {
 }
 
 impl<'a> AckProblem<'a> {
-    /// Of a message that is taken though its MSH cannot be read.
+    /// The problem of an accepted message whose MSH cannot be read.
     pub const MSH_UNREADABLE: AckProblem<'static> = AckProblem {
         condition: Condition::SegmentSequence,
         severity: Severity::Warning,
@@ -139,7 +139,8 @@ impl<'a> AckProblem<'a> {
         detail: "MSH is not readable: the message is kept as it came",
     };
 
-    /// Of bytes that cannot be read as a message. `detail` is the sentence of the error, with an offset that the sender understands.
+    /// The problem of bytes that cannot be read as a message. `detail` is the sentence of the error, with an offset that the
+    /// sender understands.
     pub fn of(error: &Unreceivable, detail: &'a str) -> Self {
         match error {
             Unreceivable::Undecodable(_) => Self::undecodable(detail),
@@ -147,23 +148,23 @@ impl<'a> AckProblem<'a> {
         }
     }
 
-    /// Of bytes that are not of their character set.
+    /// The problem of bytes that do not belong to their character set.
     pub fn undecodable(detail: &'a str) -> Self {
         let (condition, location) = (Condition::DataType, Some(("MSH", Some(18))));
         Self { condition, severity: Severity::Error, location, detail }
     }
 
-    /// Of bytes in which there is no message.
+    /// The problem of bytes that contain no message.
     pub fn no_message(detail: &'a str) -> Self {
         Self { condition: Condition::SegmentSequence, severity: Severity::Error, location: Some(("MSH", None)), detail }
     }
 
-    /// Of a message that is taken, with a note that asks for nothing.
+    /// A note on an accepted message, which asks for nothing.
     pub fn note(detail: &'a str) -> Self {
         Self { condition: Condition::Accepted, severity: Severity::Information, location: None, detail }
     }
 
-    /// Of a query: it is kept, as every message is, and nobody answers it.
+    /// The remark on a query: it is kept, as every message is, and nobody answers it.
     fn query(condition: Condition) -> AckProblem<'static> {
         AckProblem {
             condition,
@@ -173,7 +174,7 @@ impl<'a> AckProblem<'a> {
         }
     }
 
-    /// Of everything that has no condition of its own.
+    /// Any other problem.
     pub fn internal(detail: &'a str) -> Self {
         Self { condition: Condition::ApplicationInternal, severity: Severity::Error, location: None, detail }
     }
@@ -184,7 +185,7 @@ impl<'a> AckProblem<'a> {
 pub struct Ack<'a> {
     /// MSA-1.
     pub code: AckCode,
-    /// ERR; always there with an error or a rejection.
+    /// ERR; every error and every rejection has it.
     pub problem: Option<AckProblem<'a>>,
     /// MSH-10 of the acknowledgment itself.
     pub control_id: &'a str,
@@ -201,7 +202,8 @@ pub fn acknowledge(header: &AckHeader, ack: &Ack<'_>) -> Vec<u8> {
     acknowledge_in(header, ack, None).1
 }
 
-/// The same in a character set that the sender asks for, where it can be said in it; else in UTF-8. Gives what it is in.
+/// The same in a character set that the sender asks for, if that set has all characters; else in UTF-8. Returns the charset that
+/// was used.
 pub fn acknowledge_in(header: &AckHeader, ack: &Ack<'_>, asked: Option<Charset>) -> (Charset, Vec<u8>) {
     let (charset, msh_18) = header.answer_charset(asked);
     let mut text = String::with_capacity(256);
@@ -255,7 +257,7 @@ fn write(header: &AckHeader, ack: &Ack<'_>, msh_18: &str, text: &mut String) {
     push_fields(text, field, &[&sender_and_receiver[..], &msh_rest].concat());
 
     let detail = problem.map(|problem| value_of(&header.delimiters, problem.detail)).unwrap_or_default();
-    // MSA-3 is what receivers of older versions show; 2.7 took it away.
+    // Receivers of older versions show MSA-3; 2.7 removed it.
     let msa_3 = if minor < 7 { detail.as_str() } else { "" };
     let msa_4 = header.expected_sequence_number(ack.code);
     text.push_str("MSA");
@@ -284,7 +286,7 @@ fn write_err(header: &AckHeader, problem: &AckProblem<'_>, detail: &str, minor: 
     let (segment, number) = problem.location.unwrap_or_default();
     let number = number.map(|it| it.to_string()).unwrap_or_default();
     if minor < 5 {
-        // This ERR has no severity. What is no error is in MSA-3 alone.
+        // This ERR has no severity, so a mere note goes to MSA-3 alone.
         if problem.severity == Severity::Information {
             return;
         }
@@ -328,7 +330,7 @@ fn message_type(component: Option<char>, minor: u32, version: &str, [kind, event
     }
 }
 
-/// Where a message has no such delimiter, its receiver could not split on another one either.
+/// If a message lacks such a delimiter, its receiver could not split on another one either.
 fn join(delimiter: Option<char>, parts: &[&str]) -> String {
     match delimiter {
         Some(delimiter) => parts.join(delimiter.encode_utf8(&mut [0; 4])),

@@ -15,7 +15,7 @@ pub use self::split::{BatchProblem, Part, PartKind, Split, split};
 pub(crate) use self::split::{first_segment, framing, segments_of};
 use crate::{AckHeader, Delimiters, Unreadable};
 
-/// Bytes, and where the messages are in them. The bytes are never copied to be read.
+/// Bytes, and the places of the messages in them. Reading never copies the bytes.
 ///
 /// `Debug` shows a length, never content.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,24 +28,24 @@ pub struct Body {
 }
 
 impl Body {
-    /// Takes bytes apart. `named` is the charset that the sender names for all of them; without it a byte order mark at the beginning
-    /// names it, or else each message does ([`Charset::of_message`]). Linear in the bytes.
+    /// Splits a body into its parts. `named` is the charset that the sender names for all messages. Without it, a byte order mark
+    /// at the beginning names the charset, or else each message does ([`Charset::of_message`]). Linear in the bytes.
     pub fn of(bytes: impl Into<Bytes>, named: Option<Charset>) -> Self {
         let bytes = bytes.into();
         let named = named.or_else(|| Charset::of_mark(&bytes));
         let split = split(&bytes, charset_of(&bytes, named).unwrap_or(Charset::UTF_8));
-        // A body that is no batch is one message as a whole, with whatever blanks stand before it.
+        // A body that is no batch is one message as a whole, including the blanks before it.
         let whole = 0..bytes.len();
         let messages = if split.is_batch() { split.messages().collect() } else { Vec::from([whole]) };
         Self { bytes, named, split, messages }
     }
 
-    /// All of it, as it was received.
+    /// The whole body, as it was received.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// All of it, as it was received.
+    /// The whole body, as it was received.
     pub fn into_bytes(self) -> Bytes {
         self.bytes
     }
@@ -60,7 +60,7 @@ impl Body {
         charset_of(&self.bytes, self.named).unwrap_or(Charset::UTF_8)
     }
 
-    /// Whether it is more than a message: it has headers or several messages. An empty batch has no message.
+    /// Whether it is a batch: it has headers or several messages. An empty batch has no message.
     pub fn is_batch(&self) -> bool {
         self.split.is_batch()
     }
@@ -75,7 +75,7 @@ impl Body {
         self.messages.len()
     }
 
-    /// Whether it has more messages than that, or more headers and trailers. An answer names each of them.
+    /// Whether it has more than `most` messages, or more headers and trailers. An answer names each of them.
     pub fn has_more_than(&self, most: usize) -> bool {
         let messages = self.split.messages().count();
         messages > most || self.parts().len() - messages > most
@@ -92,13 +92,13 @@ impl Body {
         Some(Piece { body: self, number, bytes: self.bytes.get(range.clone())?, offset: range.start })
     }
 
-    /// What is wrong with the batch, and not with a message of it. As many as there are headers and trailers at most.
+    /// The problems of the batch itself, without those of its messages. There are at most as many as headers and trailers.
     pub fn problems(&self) -> Vec<BatchProblem> {
         self.split.problems(&self.bytes, self.charset())
     }
 
-    /// The same body with nothing of each message but its first segment: all that an acknowledgment needs. `None` if that has more
-    /// than `max_bytes`.
+    /// The same body with only the first segment of each message: all that an acknowledgment needs. `None` if that has more than
+    /// `max_bytes`.
     pub fn outline(&self, max_bytes: usize) -> Option<Self> {
         let charset = self.charset();
         let mut bytes: Vec<u8> = Vec::new();
@@ -114,7 +114,7 @@ impl Body {
             parts.push(Part { kind: *kind, range: start..bytes.len() });
         }
         let split = Split::of_parts(parts);
-        // UTF-16 without a mark is known by the first message; what follows must not change its mind.
+        // The first message decides whether the body is UTF-16 without a mark; later ones must not change that.
         let named = self.named.or_else(|| Some(charset).filter(|it| it.unit_bytes() == 2));
         let messages = split.messages().collect();
         Some(Self { bytes: bytes.into(), named, split, messages })
@@ -128,7 +128,7 @@ impl Body {
 fn charset_of(message: &[u8], named: Option<Charset>) -> Result<Charset, Undecodable> {
     match named {
         None => Charset::of_message(message),
-        // UTF-16 and the other sets read nearly any bytes of each other, and make rubbish of them.
+        // UTF-16 and the other sets decode nearly any bytes of each other, into nonsense.
         Some(named) if named.is_contradicted_by(message) => Err(Undecodable::Byte { charset: named, offset: 0 }),
         Some(named) => Ok(named),
     }
@@ -140,7 +140,7 @@ impl fmt::Debug for Body {
     }
 }
 
-/// A message where it stands in its body, not read yet.
+/// A message at its place in the body, not read yet.
 ///
 /// `Debug` shows a length, never content.
 #[derive(Clone, Copy)]
@@ -154,13 +154,13 @@ pub struct Piece<'a> {
 /// A message that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// In canonical form.
+    /// The canonical form.
     pub er7: Er7,
     /// The SHA-256 of the canonical form.
     pub id: MessageId,
     /// The charset that it was decoded from.
     pub charset: Charset,
-    /// Its delimiters, or why its MSH cannot be read. Such a message is kept as it came.
+    /// Its delimiters, or the reason why its MSH cannot be read. Such a message is kept as it came.
     pub delimiters: Result<Delimiters, Unreadable>,
 }
 
@@ -170,7 +170,7 @@ impl<'a> Piece<'a> {
         self.number
     }
 
-    /// Where it begins in the body, in bytes from 0.
+    /// Its offset in the body, in bytes from 0.
     pub fn offset(&self) -> usize {
         self.offset
     }
@@ -183,13 +183,13 @@ impl<'a> Piece<'a> {
     /// Its charset: the one that is named for all messages, or else its own.
     ///
     /// # Errors
-    /// [`Undecodable::UnknownCharset`] when MSH-18 names a charset that is not known, and the message is not UTF-8.
-    /// [`Undecodable::Byte`] when one that is named for all messages cannot be right ([`Charset::is_contradicted_by`]).
+    /// [`Undecodable::UnknownCharset`] when MSH-18 names an unknown charset, and the message is not UTF-8. [`Undecodable::Byte`]
+    /// when the charset that is named for all messages cannot be right ([`Charset::is_contradicted_by`]).
     pub fn charset(&self) -> Result<Charset, Undecodable> {
         self.body.charset_of(self.bytes)
     }
 
-    /// Its MSH, as far as an acknowledgment repeats it. There is one for any bytes.
+    /// The parts of its MSH that an acknowledgment repeats. Any bytes have a header.
     pub fn header(&self) -> AckHeader {
         // If the named set cannot be right, the sender still learns from its own header which message is refused.
         let charset = self.charset().or_else(|_| Charset::of_message(self.bytes));
@@ -204,7 +204,7 @@ impl<'a> Piece<'a> {
         Ok(Received::new(self.body.bytes.slice_ref(self.bytes), self.charset()?))
     }
 
-    /// Decodes it, puts it into canonical form and hashes that, each once.
+    /// Decodes it, brings it into canonical form and hashes that, each once.
     ///
     /// # Errors
     /// [`Unreceivable`], with an offset into the message.

@@ -24,7 +24,7 @@ pub struct Delimiters {
 /// Why nothing can be read from MSH on, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// The first segment that is not blank is no MSH.
+    /// The first segment that is not blank is not MSH.
     #[error("the message does not begin with an MSH segment")]
     NoMsh(Place),
     /// MSH-1 or MSH-2 is missing, longer than five characters, or uses a letter, a digit or a blank.
@@ -42,10 +42,10 @@ pub struct Place {
 }
 
 impl Unreadable {
-    /// The short constant for catalog and status, with the sentence and the place beside it.
+    /// The short code for catalog and status, with the sentence and the place.
     pub fn problem(self) -> Problem {
         let (code, segment, place) = match self {
-            // Whatever stands there may be anything, so its name is not repeated.
+            // Any text may stand there, so its name is not repeated.
             Self::NoMsh(place) => ("no-msh", None, place),
             Self::Delimiters(place) => ("msh-delimiters", "MSH".parse::<SegmentId>().ok(), place),
         };
@@ -82,20 +82,20 @@ impl Delimiters {
         Self::of_msh(first).ok_or(Unreadable::Delimiters(place))
     }
 
-    /// The delimiters of a message whose MSH may be damaged: where MSH-2 is none, the usual ones beside MSH-1. `None` if
-    /// there is not even that.
+    /// The delimiters of a message whose MSH may be damaged: if MSH-2 is invalid, the usual ones beside MSH-1. `None` without
+    /// MSH-1.
     pub(crate) fn guess(msh: &str) -> Option<Self> {
         Self::of_msh(msh).or_else(|| {
             let field = msh.chars().nth(3).filter(|&it| is_plain(it))?;
             let Self { component, repetition, escape, subcomponent, .. } = Self::USUAL;
-            // One that MSH-1 has taken changes places with it.
+            // A usual delimiter that MSH-1 uses changes places with it.
             let other = |usual: Option<char>| usual.map(|it| if it == field { Self::USUAL.field } else { it });
             let [component, repetition, escape, subcomponent] = [component, repetition, escape, subcomponent].map(other);
             Some(Self { field, component, repetition, escape, subcomponent, truncation: None })
         })
     }
 
-    /// MSH-2 with these.
+    /// The text of MSH-2 with these delimiters.
     pub(crate) fn encoding_characters(&self) -> String {
         [self.component, self.repetition, self.escape, self.subcomponent, self.truncation].into_iter().flatten().collect()
     }
@@ -103,9 +103,9 @@ impl Delimiters {
     fn of_msh(msh: &str) -> Option<Self> {
         let mut after_name = msh.chars().skip(3);
         let field = after_name.next()?;
-        // Six are enough to see that there are too many.
+        // Six characters are enough to see that there are too many.
         let encoding: Vec<char> = after_name.take_while(|&character| character != field).take(6).collect();
-        // Seen in the wild: `^~\\&`, escaped once too often. A character that comes again names nothing new.
+        // Seen in practice: `^~\\&`, escaped once too often. A repeated character adds no delimiter.
         let mut distinct: Vec<char> = Vec::with_capacity(5);
         for character in encoding {
             if !distinct.contains(&character) {
@@ -123,13 +123,13 @@ impl Delimiters {
     }
 }
 
-/// Whether an escape character is missing from MSH-2: `^~&`, or `^~&#` with the truncation character of 2.7. Software that writes
-/// `"^~\&"` in a language in which a backslash escapes the next character sends it so. Nobody has chosen `&` to escape with.
+/// Whether MSH-2 lacks its escape character: `^~&`, or `^~&#` with the truncation character of 2.7. Software sends it so if it writes
+/// `"^~\&"` in a language in which a backslash escapes the next character. Nobody chooses `&` to escape with.
 pub(crate) fn has_lost_its_backslash(encoding: &[char]) -> bool {
     matches!(encoding, [component, repetition, '&'] | [component, repetition, '&', '#'] if *component != '\\' && *repetition != '\\')
 }
 
-/// MSH-1 and each of MSH-2 can be any character that no value is made of.
+/// Whether a character can be a delimiter: MSH-1 and MSH-2 take any character that no value consists of.
 fn is_plain(character: char) -> bool {
     !character.is_alphanumeric() && !character.is_whitespace() && !character.is_control()
 }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_and_unusual_delimiters() {
+    fn usual_and_unusual_delimiters_are_read() {
         let usual = of("MSH|^~\\&|A").unwrap();
         assert_eq!((usual.field, usual.component, usual.truncation), ('|', Some('^'), None));
         assert_eq!(of("MSH|^~\\&#|A").unwrap().truncation, Some('#'));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_readable_has_a_reason() {
+    fn an_unreadable_msh_has_a_reason() {
         for text in ["I'm just a random number: 4711", "PID|1", "FHS|^~\\&|", "M"] {
             assert_eq!(of(text), Err(Unreadable::NoMsh(Place { position: 1, offset: 0 })), "{text}");
         }

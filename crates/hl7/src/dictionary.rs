@@ -22,7 +22,7 @@ macro_rules! versions {
 static VERSIONS: [(&str, &str); 13] =
     versions!["2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1", "2.8.2"];
 
-/// Versions that are published and have no data here.
+/// Published versions for which there is no data here.
 const WITHOUT_DATA: [&str; 2] = ["2.9", "2.9.1"];
 
 static READ: [OnceLock<Dictionary>; VERSIONS.len()] = [const { OnceLock::new() }; VERSIONS.len()];
@@ -38,44 +38,44 @@ pub struct Dictionary {
     data_types: HashMap<&'static str, Arc<DataType>>,
     tables: HashMap<u16, Table>,
     structures: HashMap<&'static str, StoredStructure>,
-    /// The structure of a message by its type and event, `ADT_A04`, where they differ.
+    /// Maps type and event, `ADT_A04`, to the structure of the message, where the two differ.
     events: HashMap<&'static str, &'static str>,
 }
 
-/// A structure as the data has it. Only a validation needs more, and then for every message of its type.
+/// A structure in the form of the data. Only a validation prepares it further, and then for every message of its type.
 #[derive(Debug)]
 struct StoredStructure {
     text: &'static str,
     places: OnceLock<Option<Places>>,
 }
 
-/// What a version has for a segment.
+/// The definition of a segment in a version.
 #[derive(Debug)]
 pub struct SegmentDefinition {
     /// The three characters: `PID`.
     pub id: &'static str,
     /// `Patient Identification`.
     pub name: &'static str,
-    /// From field 1 on, without a gap.
+    /// The fields from 1 on, without a gap.
     pub fields: Vec<Element>,
     /// `{"segment":"PID","name":"Patient Identification","fields":[`.
     json: Box<str>,
 }
 
 impl SegmentDefinition {
-    /// How the JSON of a segment begins, up to its first field.
+    /// The beginning of a segment's JSON, up to its first field.
     pub(crate) fn json_to_fields(&self) -> &str {
         &self.json
     }
 
-    /// The field at a position, from 1. `None` past those of the version.
+    /// The field at a position, from 1. `None` after the last one of the version.
     pub fn field(&self, position: usize) -> Option<&Element> {
         let index = position.checked_sub(1)?;
         self.fields.get(index).or_else(|| self.fields.last().filter(|_| self.is_open()))
     }
 
-    /// Whether the last field stands for any number of fields: the parameters of a query and the columns of a row (HL7 2.5.1 §5.5.4,
-    /// §5.5.7).
+    /// Whether the last field stands for any number of fields: the parameters of a query and the columns of a row (HL7 2.5.1
+    /// §5.5.4, §5.5.7).
     pub fn is_open(&self) -> bool {
         matches!(self.id, "QPD" | "RDT")
     }
@@ -86,42 +86,42 @@ impl SegmentDefinition {
 pub struct Element {
     /// `Patient Name`. ASCII, without quotes, backslashes and control characters, so that JSON takes it as it is.
     pub name: &'static str,
-    /// `None`: another field names it ([`Element::varies`]), or the version leaves it open.
+    /// `None` if another field names it ([`Element::varies`]), or the version leaves it open.
     pub data_type: Option<Arc<DataType>>,
-    /// Whether it must be there.
+    /// Whether HL7 requires it.
     pub usage: Usage,
     /// How often a field may stand in one segment; `None` if there is no limit. 1 for components.
     pub repetitions: Option<u16>,
     /// The number of the table of its values, or of the values of its first component.
     pub table: Option<u16>,
-    /// Whether its data type stands elsewhere: that of OBX-5 in OBX-2.
+    /// Whether another field names its data type, as OBX-2 does for OBX-5.
     pub varies: bool,
     position: usize,
-    /// `,{"position":5,"name":"Patient Name","value":"`. A rendition has it for each value, so it is made once.
+    /// `,{"position":5,"name":"Patient Name","value":"`. A rendition writes it for each value, so it is prepared once.
     json: Box<str>,
-    /// Of a field: `,{"position":5,"name":"Patient Name","repetitions":[[{"position":1,"name":"Family Name","value":"`. Up to `[[`
-    /// where the data type stands elsewhere. Empty for a component.
+    /// For a field: `,{"position":5,"name":"Patient Name","repetitions":[[{"position":1,"name":"Family Name","value":"`. It ends
+    /// with `[[` if another field names the data type. Empty for a component.
     json_of_field: Box<str>,
 }
 
 impl Element {
-    /// How the JSON of a component at `position` begins, behind others, up to the text of its value. `None` for another position than its
+    /// The JSON of a component at `position`, after others, up to the text of its value. `None` for a position other than its
     /// own: the last field of some segments stands for all that follow.
     pub(crate) fn json_to_value(&self, position: usize) -> Option<&str> {
         (self.position == position).then_some(&*self.json)
     }
 
-    /// The same, up to its name.
+    /// The same, up to the name.
     pub(crate) fn json_to_name(&self, position: usize) -> Option<&str> {
         self.json_to_value(position)?.strip_suffix(VALUE)
     }
 
-    /// How the JSON of a field of one text begins, up to that text.
+    /// The JSON of a field with a single text, up to that text.
     pub(crate) fn json_to_first(&self, position: usize) -> Option<&str> {
         (self.position == position && !self.varies).then_some(&*self.json_of_field)
     }
 
-    /// How the JSON of a field begins, up to its first component.
+    /// The JSON of a field, up to its first component.
     pub(crate) fn json_to_repetitions(&self, position: usize) -> Option<&str> {
         let length = self.json.len() - VALUE.len() + REPETITIONS.len();
         self.json_of_field.get(..length).filter(|_| self.position == position)
@@ -131,14 +131,14 @@ impl Element {
 const VALUE: &str = ",\"value\":\"";
 const REPETITIONS: &str = ",\"repetitions\":[[";
 
-/// Whether HL7 asks for a part. A condition (C) is not known here, and counts as optional.
+/// Whether HL7 requires a part. The data has no conditions (C), so they count as optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
-    /// R.
+    /// R: required.
     Required,
-    /// O, C and B.
+    /// O, C and B: optional.
     Optional,
-    /// W and X, and positions that no version has filled. Senders fill them all the same.
+    /// W and X (withdrawn), and positions that no version has filled. Senders fill them all the same.
     Withdrawn,
 }
 
@@ -147,23 +147,23 @@ pub enum Usage {
 pub struct DataType {
     /// `XPN`.
     pub id: &'static str,
-    /// From component 1 on, without a gap. Empty for a primitive type. Their components are the subcomponents.
+    /// The components from 1 on, without a gap. Empty for a primitive type. Their own components are the subcomponents.
     pub components: Vec<Element>,
 }
 
 impl DataType {
-    /// The component at a position, from 1. `None` past those of the version, and in a primitive type.
+    /// The component at a position, from 1. `None` after the last one of the version, and in a primitive type.
     pub fn component(&self, position: usize) -> Option<&Element> {
         self.components.get(position.checked_sub(1)?)
     }
 }
 
-/// The codes of a table. Which may be more than these: a data type of ID takes them alone, IS those of the site too.
+/// The codes of a table. A data type of ID allows only these; IS allows codes of the site too.
 #[derive(Debug)]
 pub struct Table {
     /// `Observation Result Status Codes Interpretation`.
     pub name: &'static str,
-    /// Sorted.
+    /// Its codes, sorted.
     codes: Vec<&'static str>,
 }
 
@@ -175,8 +175,8 @@ impl Table {
 }
 
 impl Dictionary {
-    /// The dictionary for the first component of MSH-12. A version that is not there has that of the nearest lower one:
-    /// `2.3.z` is read as 2.3, `2.9` as 2.8.2. What is no version of HL7 2 is read as the newest.
+    /// The dictionary for the first component of MSH-12. A version without data has that of the nearest lower one: `2.3.z` is
+    /// read as 2.3, `2.9` as 2.8.2. A text that is no version of HL7 2 is read as the newest.
     pub fn of(version: &str) -> &'static Self {
         Self::read(nearest(version))
     }
@@ -186,12 +186,12 @@ impl Dictionary {
         VERSIONS.iter().position(|(name, _)| *name == version).map(Self::read)
     }
 
-    /// Whether there is a version of HL7 2 with this name, `2.9`. Some are read by the nearest version before them.
+    /// Whether there is a version of HL7 2 with this name, `2.9`. Some of them are read by the nearest earlier one.
     pub fn is_version(version: &str) -> bool {
         WITHOUT_DATA.contains(&version) || VERSIONS.iter().any(|(name, _)| *name == version)
     }
 
-    /// The versions there are, oldest first.
+    /// The versions with data, oldest first.
     pub fn versions() -> impl Iterator<Item = &'static str> {
         VERSIONS.iter().map(|(name, _)| *name)
     }
@@ -201,17 +201,17 @@ impl Dictionary {
         READ[index].get_or_init(|| Reader::of(index).dictionary(VERSIONS[index].0))
     }
 
-    /// The version it is of, as MSH-12 writes it.
+    /// Its version, as MSH-12 writes it.
     pub fn version(&self) -> &'static str {
         self.version
     }
 
-    /// Whether it is of this version or of a newer one.
+    /// Whether its version is this one or a newer one.
     pub(crate) fn is_at_least(&self, version: &str) -> bool {
         numbers(self.version) >= numbers(version)
     }
 
-    /// A segment by its id. `None` for those of a site (`ZPI`) and those that no version up to this one has.
+    /// A segment by its id. `None` for a site's own (`ZPI`), and for those that no version up to this one has.
     pub fn segment(&self, id: &str) -> Option<&SegmentDefinition> {
         self.segments.get(id)
     }
@@ -226,8 +226,8 @@ impl Dictionary {
         self.data_types.get(id).map(AsRef::as_ref)
     }
 
-    /// The codes of a table. `None` if the version has none for it, if it takes codes by a pattern, and for tables
-    /// that others keep: countries, coding systems, media types. There are none at all up to 2.3.
+    /// The codes of a table. `None` if the version has none for it, if it describes codes by a pattern, and for tables that
+    /// others maintain: countries, coding systems, media types. Up to 2.3 there are none at all.
     pub fn table(&self, number: u16) -> Option<&Table> {
         self.tables.get(&number)
     }
@@ -243,7 +243,7 @@ impl Dictionary {
         Structure::parse(id, stored.text)
     }
 
-    /// The same structure prepared for walks, and what MSH-9.3 should name it.
+    /// The same structure, prepared for walks, and the name that MSH-9.3 should have for it.
     pub(crate) fn places(&self, name: &str) -> Option<(&'static str, &Places)> {
         let (id, stored) = self.stored_structure(name)?;
         let places = stored.places.get_or_init(|| Places::of(&Structure::parse(id, stored.text)?));
@@ -261,7 +261,7 @@ impl Dictionary {
     }
 }
 
-/// The index of the version to read one by.
+/// The index of the version whose dictionary applies.
 fn nearest(version: &str) -> usize {
     if let Some(index) = VERSIONS.iter().position(|(name, _)| *name == version) {
         return index;
@@ -273,15 +273,15 @@ fn nearest(version: &str) -> usize {
     }
 }
 
-/// The numbers a version begins with: `2.3.z` has 2 and 3.
+/// The numbers at the beginning of a version: 2 and 3 of `2.3.z`.
 fn numbers(version: &str) -> Vec<u16> {
     version.split('.').map_while(|part| part.parse().ok()).collect()
 }
 
-/// The definitions of one version: the last of each name, as the lines below its heading.
+/// Reads the definitions of one version: for each name the last one, as the lines below its heading.
 struct Reader {
     definitions: HashMap<(&'static str, &'static str), (&'static str, Vec<&'static str>)>,
-    /// `None`: being read. No data type of HL7 contains itself.
+    /// `None` while it is being read. No data type of HL7 contains itself.
     data_types: HashMap<&'static str, Option<Arc<DataType>>>,
 }
 
@@ -369,7 +369,7 @@ impl Reader {
         elements
     }
 
-    /// `R*3 XPN:0200 Patient Name`.
+    /// Reads a line such as `R*3 XPN:0200 Patient Name`.
     fn element(&mut self, line: &'static str, position: usize) -> Option<Element> {
         let mut parts = line.splitn(3, ' ');
         let (usage, data_type, name) = (parts.next()?, parts.next()?, parts.next()?);
@@ -414,7 +414,7 @@ fn json_of_field(field: &Element) -> Box<str> {
     [begin, REPETITIONS, first].concat().into()
 }
 
-/// `segment PID Patient Identification`: the kind, the name and what follows.
+/// Reads a heading such as `segment PID Patient Identification`: the kind, the name and the rest.
 fn heading(line: &'static str) -> Option<(&'static str, &'static str, &'static str)> {
     let (kind, rest) = line.split_once(' ')?;
     let (name, title) = rest.split_once(' ').unwrap_or((rest, ""));

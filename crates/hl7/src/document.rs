@@ -21,24 +21,24 @@ pub enum NotARendition {
     /// Positions of a list do not ascend from 1.
     #[error("not a rendition: the positions in segment {segment} do not ascend")]
     Positions {
-        /// The how manieth segment, from 1.
+        /// Index of the segment, from 1.
         segment: usize,
     },
-    /// Something follows where the message has no delimiter to put before it.
+    /// A part needs a delimiter that the message does not have.
     #[error("not a rendition: segment {segment} has parts that no delimiter separates")]
     Delimiter {
-        /// The how manieth segment, from 1.
+        /// Index of the segment, from 1.
         segment: usize,
     },
-    /// It would be larger than any message.
+    /// The result would be larger than any message.
     #[error("not a rendition: its message would have more than {} bytes", MAX_BYTES)]
     TooLarge,
-    /// There is nothing in it.
+    /// The result would be empty.
     #[error("not a rendition: the message is empty")]
     Empty,
 }
 
-/// A position can be any number, and what stands before it is delimiters. A byte of a message can become three in UTF-8.
+/// A position can be any number, and delimiters fill the gap before it. A byte of a message can become three in UTF-8.
 const MAX_BYTES: usize = 3 * domain::MAX_MESSAGE_BYTES + 1;
 
 #[derive(Deserialize)]
@@ -86,10 +86,11 @@ struct JsonSubcomponent {
     raw: Option<String>,
 }
 
-/// The message that a rendition was made from, in canonical form: of what [`crate::write_json`] wrote, exactly that one.
+/// Rebuilds the message of a rendition, in canonical form. For the output of [`crate::write_json`], that is exactly the original
+/// message.
 ///
-/// Names, the summary and the version are not looked at, so that a rendition can be edited by hand: `raw` goes before `value`, and
-/// `subcomponents` before both.
+/// Ignores names, the summary and the version, so that people can edit a rendition: `raw` has precedence over `value`, and
+/// `subcomponents` over both.
 ///
 /// # Errors
 /// [`NotARendition`].
@@ -101,7 +102,7 @@ pub fn read_json(json: &[u8]) -> Result<Er7, NotARendition> {
     Er7::canonical(&text).map_err(|_| NotARendition::Empty)
 }
 
-/// The message of a rendition in any order and spacing, as a tree of the document. Not yet in canonical form.
+/// Reads a rendition in any order and spacing, through a tree of the document. The result is not in canonical form yet.
 fn read_tolerantly(json: &[u8]) -> Result<String, NotARendition> {
     let document: Document =
         serde_json::from_slice(json).map_err(|error| NotARendition::Unreadable { line: error.line(), column: error.column() })?;
@@ -117,7 +118,7 @@ fn read_tolerantly(json: &[u8]) -> Result<String, NotARendition> {
     Ok(text.text)
 }
 
-/// A message that is being put together.
+/// A message under construction.
 struct Text {
     delimiters: Delimiters,
     text: String,
@@ -135,7 +136,7 @@ impl Text {
         self.begin(&segment.segment);
         let mut at = 0;
         for field in &segment.fields {
-            // MSH-1 is the delimiter that MSH-2 brings with it.
+            // MSH-1 is a delimiter, which is written together with MSH-2.
             if is_msh && field.position == 1 {
                 at = 1;
                 continue;
@@ -181,8 +182,8 @@ impl Text {
         Ok(())
     }
 
-    /// Puts the delimiters between what was last written of a list, at `at`, and a position. With `before`, one stands before
-    /// the first, too.
+    /// Writes the delimiters between the last written item of a list, at `at`, and a position. With `before`, one also precedes
+    /// the first item.
     fn delimit(&mut self, at: &mut usize, to: usize, delimiter: Option<char>, before: bool) -> Result<(), NotARendition> {
         let steps = to.checked_sub(*at).filter(|&steps| steps > 0).ok_or(NotARendition::Positions { segment: self.segment })?;
         let count = if *at == 0 && !before { steps - 1 } else { steps };

@@ -9,22 +9,22 @@ use crate::steering;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Escapes {
     delimiters: Delimiters,
-    /// The character set that the bytes of `\Xdd..\` are in, as MSH-18 names it.
+    /// The character set of the bytes in `\Xdd..\`, as MSH-18 names it.
     charset: Option<Charset>,
 }
 
 impl Escapes {
-    /// Those of a message. Bytes beyond ASCII are decoded only if MSH-18 names the character set that they are in.
+    /// For a message. Bytes beyond ASCII are decoded only if MSH-18 names their character set.
     pub fn of(message: &Er7, delimiters: &Delimiters) -> Self {
         Self { delimiters: *delimiters, charset: msh(message).and_then(steering::charset) }
     }
 
     /// Appends a value with its escape sequences decoded.
     ///
-    /// `\F\ \S\ \R\ \E\ \T\ \P\` are the delimiters. `\Xdd..\` are bytes of the message's character set; also those that HAPI writes as
-    /// UTF-16 (`\X000d\`). `\Cxxyy\` and `\Mxxyyzz\` switch to another set, up to the next switch or the end of the value
-    /// (HL7 2.5.1 §2.7.3). Formatting, highlighting, sequences of a site and broken sequences stay as they are, and so does all that
-    /// belongs to a switch whose set cannot be decoded.
+    /// `\F\ \S\ \R\ \E\ \T\ \P\` are the delimiters. `\Xdd..\` are bytes of the message's character set; HAPI writes them as
+    /// UTF-16 (`\X000d\`), which is understood too. `\Cxxyy\` and `\Mxxyyzz\` switch to another set, up to the next switch or the
+    /// end of the value (HL7 2.5.1 §2.7.3). Formatting, highlighting, sequences of a site and broken sequences stay unchanged. So
+    /// does everything after a switch whose set cannot be decoded.
     pub fn decode(&self, value: &str, out: &mut String) {
         let Some(escape) = self.delimiters.escape else { return out.push_str(value) };
         let start = out.len();
@@ -70,7 +70,7 @@ impl Escapes {
         }
         put(&mut switched, rest, self.charset, out);
         end(switched, "", out);
-        // Nothing but a switch: an empty value would say that there is none.
+        // There is nothing but a switch. An empty result would look like an absent value.
         if out.len() == start {
             out.push_str(value);
         }
@@ -92,7 +92,7 @@ impl Escapes {
         character.is_some()
     }
 
-    /// Appends the text of `Xdd..`; false if it is none. NUL is never decoded: few that read JSON can hold it.
+    /// Appends the text of `Xdd..`; false if it is invalid. NUL is never decoded, because many readers of JSON cannot hold it.
     fn hexadecimal(&self, sequence: &str, out: &mut String) -> bool {
         let Some(digits) = sequence.strip_prefix('X').filter(|it| !it.is_empty()) else { return false };
         let (mut is_ascii, mut has_null) = (true, false);
@@ -124,7 +124,7 @@ impl Escapes {
 }
 
 impl Delimiters {
-    /// As [`Escapes::decode`], of a message that does not say which character set it is in.
+    /// The same as [`Escapes::decode`] for a message that does not declare its character set.
     pub fn unescape(&self, value: &str, out: &mut String) {
         Escapes { delimiters: *self, charset: None }.decode(value, out);
     }
@@ -145,7 +145,7 @@ impl Delimiters {
         }
     }
 
-    /// Whether [`Delimiters::escape`] makes `raw` of a value.
+    /// Whether [`Delimiters::escape`] turns a value into `raw`.
     pub(crate) fn escapes_to(&self, value: &str, raw: &str) -> bool {
         let last_line = last_line(value);
         let mut rest = raw;
@@ -177,8 +177,8 @@ impl Delimiters {
     }
 }
 
-/// From which byte on a line feed of a value could end the segment: where so little follows it that this may be blank, or the name of a
-/// segment whose field separator stands behind the value.
+/// The byte from which on a line feed of a value could end the segment: so little follows that it may be blank, or the name of a
+/// segment whose field separator comes after the value.
 fn last_line(value: &str) -> usize {
     let before = value.as_bytes().get(..value.len().saturating_sub(3)).unwrap_or_default();
     before.iter().rposition(|byte| !byte.is_ascii_whitespace()).unwrap_or(0)
@@ -187,17 +187,17 @@ fn last_line(value: &str) -> usize {
 /// A character set that `\C..\` or `\M..\` switches to, from ASCII.
 #[derive(Clone, Copy)]
 struct Repertoire {
-    /// As `encoding_rs` labels it.
+    /// Its label in `encoding_rs`.
     label: &'static str,
-    /// Whether the message has its pairs of bytes without the high bit.
+    /// Whether the message writes its pairs of bytes without the high bit.
     is_pairs: bool,
-    /// What stands before each pair in that encoding.
+    /// The byte before each pair in that encoding.
     lead: Option<u8>,
 }
 
 impl Repertoire {
-    /// By the escape sequence of ISO 2022 in hexadecimal digits. `Some(None)`: back to ASCII; `None`: no switch, or to a set that is
-    /// not known here.
+    /// Finds the set by the escape sequence of ISO 2022 in hexadecimal digits. `Some(None)`: back to ASCII. `None`: no switch, or
+    /// a switch to an unknown set.
     fn of(sequence: &str) -> Option<Option<Self>> {
         let single = |label| Some(Some(Self { label, is_pairs: false, lead: None }));
         let pairs = |label, lead| Some(Some(Self { label, is_pairs: true, lead }));
@@ -235,17 +235,17 @@ impl Repertoire {
     }
 }
 
-/// What follows a switch.
+/// The text after a switch.
 struct Switched<'t> {
     repertoire: Repertoire,
-    /// The value from the switch on, as it stands.
+    /// The value from the switch on, unchanged.
     from: &'t str,
-    /// `None`: something in it cannot be read.
+    /// `None` if a part cannot be decoded.
     bytes: Option<Vec<u8>>,
 }
 
 impl Switched<'_> {
-    /// Adds bytes; `None` for what cannot be read.
+    /// Adds bytes; `None` stands for a part that cannot be decoded.
     fn push(&mut self, more: Option<&[u8]>) {
         match (&mut self.bytes, more) {
             (Some(bytes), Some(more)) => bytes.extend_from_slice(more),
@@ -254,13 +254,13 @@ impl Switched<'_> {
     }
 }
 
-/// Appends a text, or adds its bytes to what follows a switch.
+/// Appends a text, or adds its bytes to those after a switch.
 fn put(switched: &mut Option<Switched<'_>>, text: &str, charset: Option<Charset>, out: &mut String) {
     match switched {
         None => out.push_str(text),
         Some(_) if text.is_empty() => {}
         Some(run) => {
-            // A message in UTF-8 has no bytes of another set in it.
+            // A message in UTF-8 contains no bytes of another set.
             let of_bytes = charset.filter(|it| !text.is_ascii() && *it != Charset::UTF_8 && it.unit_bytes() == 1);
             let encoded = of_bytes.and_then(|it| it.encode(text));
             run.push(if text.is_ascii() { Some(text.as_bytes()) } else { encoded.as_deref() });
@@ -268,7 +268,7 @@ fn put(switched: &mut Option<Switched<'_>>, text: &str, charset: Option<Charset>
     }
 }
 
-/// Ends what follows a switch, before `behind`.
+/// Ends the text after a switch, before `behind`.
 fn end(switched: Option<Switched<'_>>, behind: &str, out: &mut String) {
     let Some(Switched { repertoire, from, bytes }) = switched else { return };
     match bytes.and_then(|it| repertoire.decode(&it)) {
@@ -277,8 +277,8 @@ fn end(switched: Option<Switched<'_>>, behind: &str, out: &mut String) {
     }
 }
 
-/// Whether a sequence that is not decoded is one all the same: highlighting, formatting, a site's own, and bytes that cannot be read.
-/// Its end does not begin another.
+/// Whether a sequence that is not decoded is valid all the same: highlighting, formatting, a site's own, or bytes that cannot be
+/// read. Then its end begins no other sequence.
 fn is_kept_whole(sequence: &str) -> bool {
     let is_word = |text: &str| text.bytes().all(|it| it.is_ascii_alphanumeric());
     match sequence.split_at_checked(1) {
@@ -292,7 +292,7 @@ fn is_kept_whole(sequence: &str) -> bool {
     }
 }
 
-/// The bytes that pairs of hexadecimal digits stand for; `None` for what is no pair. python-hl7 pads with blanks: ` a`.
+/// The bytes of pairs of hexadecimal digits; `None` for an invalid pair. python-hl7 pads with blanks: ` a`.
 fn bytes_of(digits: &str) -> impl Iterator<Item = Option<u8>> {
     let nibble = |digit: u8| char::from(digit).to_digit(16);
     digits.as_bytes().chunks(2).map(move |pair| match *pair {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_read_in_the_set_that_msh_18_names() {
+    fn escaped_bytes_are_decoded_in_the_set_that_msh_18_names() {
         for (msh_18, value, expected) in [
             ("8859/1", "voil\\XE0\\", "voilà"),
             ("ISO_IR 100", "\\XE9E8\\", "éè"),
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_as_hapi_and_python_hl7_write_them() {
+    fn line_ends_are_decoded_as_hapi_and_python_hl7_write_them() {
         assert_eq!(decode("", "a\\X000d\\b\\X000d000a\\"), "a\rb\r\n");
         assert_eq!(decode("", "a\\X a\\b\\X d\\"), "a\nb\r");
         for as_it_is in ["\\X0000\\", "\\X000d00\\", "\\X0d00\\", "\\X  \\"] {
@@ -363,14 +363,14 @@ mod tests {
     }
 
     #[test]
-    fn switches_to_other_sets_are_followed() {
+    fn switches_to_other_character_sets_are_followed() {
         for (msh_18, value, expected) in [
             ("~ISO IR87", "Yamada \\M2442\\;3ED\\C2842\\ Taro", "Yamada 山田 Taro"),
             ("~ISO IR87", "\\M2442\\\\X3B33\\ED", "山田"),
             ("", "\\M242844\\0!\\C2842\\", "丂"),
             ("8859/1~8859/7", "\\C2D46\\\u{d0}\\C2D41\\\u{d0}", "Π\u{d0}"),
             ("ASCII", "\\C2D42\\\\XF8\\\\C2842\\!", "ř!"),
-            // Half a character, and a set that is not known.
+            // Half a character, and an unknown set.
             ("~ISO IR87", "\\M2442\\;\\C2842\\x", "\\M2442\\;x"),
             ("", "\\C2D7A\\x\\F\\", "\\C2D7A\\x|"),
             ("", "\\M2442\\é", "\\M2442\\é"),
@@ -402,7 +402,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a value is, it comes back, and ends no segment.
+        /// Every value comes back, and none ends a segment.
         #[test]
         fn a_value_comes_back_from_its_escapes(value in "[A-Z|^~\\\\&\r\n #é\u{0}]{0,30}", behind in "[|^~&]") {
             let mut raw = String::new();

@@ -1,6 +1,6 @@
 //! A text, part by part.
 
-/// The parts of a text between a delimiter. Without a delimiter the text is one part.
+/// The parts of a text between delimiters. Without a delimiter the text is one part.
 pub(crate) fn parts(text: &str, delimiter: Option<char>) -> Parts<'_> {
     Parts { rest: Some(text), delimiter }
 }
@@ -27,7 +27,7 @@ impl<'a> Iterator for Parts<'a> {
 }
 
 fn split_once(text: &str, delimiter: u8) -> Option<(&str, &str)> {
-    // Absent parts follow one another.
+    // Absent parts often follow one another.
     let at = if text.as_bytes().first() == Some(&delimiter) { 0 } else { memchr::memchr(delimiter, text.as_bytes())? };
     let (part, rest) = text.split_at_checked(at)?;
     Some((part, rest.get(1..)?))

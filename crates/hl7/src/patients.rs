@@ -4,8 +4,8 @@ use domain::{Er7, PatientIdentifier};
 
 use crate::walk::Walk;
 
-/// The identifiers of PID-3 with their assigning authorities (CX.1, CX.4), of every PID, in order: at most `most`. What is no identifier
-/// is left out. None where MSH cannot be read.
+/// The identifiers of PID-3 with their assigning authorities (CX.1, CX.4), of every PID, in order: at most `most`. Invalid
+/// identifiers are left out. Empty if MSH cannot be read.
 pub fn patient_identifiers(message: &Er7, most: usize) -> Vec<PatientIdentifier> {
     const PATIENT_IDENTIFIER_LIST: usize = 3;
     const ID: usize = 1;

@@ -50,7 +50,7 @@ pub fn write_json(message: &Er7, delimiters: &Delimiters, out: &mut impl Write) 
     writer.document(dictionary)
 }
 
-/// What ends a text: a delimiter, or the end of the segment. A later one also ends what the earlier ones separate.
+/// The end of a text: a delimiter, or the end of the segment. A later variant also ends what the earlier ones separate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     Subcomponent,
@@ -63,18 +63,18 @@ enum End {
 /// The text between two delimiters.
 struct Span<'a> {
     text: &'a str,
-    /// Whether JSON takes the text as it is, without escape sequences of either HL7 or JSON.
+    /// Whether the text can go into JSON unchanged, without escape sequences of HL7 or JSON.
     plain: bool,
     end: End,
 }
 
-/// What a byte is.
+/// The class of a byte.
 #[derive(Clone, Copy)]
 enum Class {
     Plain,
-    /// Stands for itself or not; neither ends a text nor goes into JSON as it is.
+    /// May stand for itself, but cannot go into JSON unchanged. It ends no text.
     Special,
-    /// The first byte of a character beyond ASCII, or another byte of it, in a message with a delimiter beyond ASCII.
+    /// Part of a character beyond ASCII, in a message with a delimiter beyond ASCII.
     Wide,
     Delimiter(End),
 }
@@ -123,7 +123,7 @@ impl Classes {
         self.0.get_mut(range).into_iter().flatten().for_each(|it| *it = class);
     }
 
-    /// Whether a byte stands for itself, in the message as in JSON.
+    /// Whether a byte stands for itself, in the message and in JSON.
     pub(crate) fn is_plain(&self, byte: u8) -> bool {
         matches!(self.class(byte), Class::Plain)
     }
@@ -145,7 +145,7 @@ impl<'a> Scanner<'a, '_> {
         self.span(End::Subcomponent)
     }
 
-    /// The text up to a delimiter that ends so much, or more.
+    /// The text up to the next delimiter of this level or a higher one.
     #[inline(always)]
     fn span(&mut self, least: End) -> Span<'a> {
         let bytes = self.rest.as_bytes();
@@ -167,7 +167,7 @@ impl<'a> Scanner<'a, '_> {
         self.cut(self.rest.len(), 0, plain, End::Segment)
     }
 
-    /// Passes over absent parts, which follow one another: how many delimiters of a kind stand here.
+    /// Skips absent parts, which often follow one another: returns the number of delimiters of one kind here.
     fn skip(&mut self, end: End) -> usize {
         let is_one = |byte: &&u8| matches!(self.classes.class(**byte), Class::Delimiter(it) if it == end);
         let count = self.rest.as_bytes().iter().take_while(is_one).count();
@@ -181,7 +181,7 @@ impl<'a> Scanner<'a, '_> {
         Span { text, plain, end }
     }
 
-    /// What a character beyond ASCII ends, and its width in bytes.
+    /// The end that a character beyond ASCII makes, if any, and its width in bytes.
     fn wide(&self, at: usize) -> Option<(End, usize)> {
         let character = self.rest.get(at..)?.chars().next()?;
         Some((self.ends(character)?, character.len_utf8()))
@@ -202,12 +202,12 @@ impl<'a> Scanner<'a, '_> {
 struct Writer<'a, W> {
     delimiters: &'a Delimiters,
     message: &'a Er7,
-    /// Made for the first value that has an escape sequence: it looks for the message's character set.
+    /// Created for the first value with an escape sequence, because it looks for the message's character set.
     escapes: Option<Escapes>,
     out: &'a mut W,
     /// Scratch: a value with its escapes decoded.
     value: String,
-    /// The last OBX-2, and the type that it names: observations of one type follow one another.
+    /// The last OBX-2, and the type that it names: observations of one type often follow one another.
     observed: (&'a str, Option<&'static DataType>),
 }
 
@@ -234,7 +234,7 @@ impl<'a, W: Write> Writer<'a, W> {
         let mut scanner = Scanner { rest: self.message.as_str(), delimiters: self.delimiters, classes: &classes };
         let mut msh_seen = false;
         let mut listed = false;
-        // Segments of a kind follow one another.
+        // Segments of one kind often follow one another.
         let mut known: (&str, Option<&SegmentDefinition>) = ("", None);
         while !scanner.rest.is_empty() {
             self.comma(&mut listed)?;
@@ -328,7 +328,7 @@ impl<'a, W: Write> Writer<'a, W> {
         self.observed.1
     }
 
-    /// A field that is not empty, from its first span on, up to its end. Gives what ends it.
+    /// Writes a field that is not empty, from its first span to its end. Returns the end.
     fn repetitions<'m>(
         &mut self,
         mut span: Span<'m>,
@@ -344,7 +344,7 @@ impl<'a, W: Write> Writer<'a, W> {
         }
     }
 
-    /// A repetition, from its first span on, up to the beginning of the next or the end of the field. Gives what ends it.
+    /// Writes a repetition, from its first span to the next repetition or the end of the field. Returns the end.
     fn components<'m>(
         &mut self,
         mut span: Span<'m>,
@@ -365,7 +365,7 @@ impl<'a, W: Write> Writer<'a, W> {
                     End::Field | End::Segment => self.put("\"}]]}")?,
                 }
             } else {
-                // A repetition of one empty component is an empty one.
+                // A repetition with a single empty component is empty.
                 if !is_empty || (end >= End::Repetition && position > 1) {
                     self.object(&mut listed, position, element)?;
                     if end == End::Subcomponent {
@@ -389,7 +389,7 @@ impl<'a, W: Write> Writer<'a, W> {
         }
     }
 
-    /// A component of more than one subcomponent, from its first span on. Gives what ends it.
+    /// Writes a component with several subcomponents, from its first span on. Returns the end.
     fn subcomponents<'m>(
         &mut self,
         mut span: Span<'m>,
@@ -419,7 +419,7 @@ impl<'a, W: Write> Writer<'a, W> {
         Ok(span.end)
     }
 
-    /// A text that is not empty, and with `keep` what it was where it does not read back.
+    /// Writes a text that is not empty; with `keep` also its original, if the text does not lead back to it.
     fn value(&mut self, span: &Span<'_>, keep: bool) -> io::Result<()> {
         let raw = span.text;
         if span.plain {
@@ -448,7 +448,7 @@ impl<'a, W: Write> Writer<'a, W> {
         Ok(())
     }
 
-    /// Begins the object of a field, component or subcomponent, behind a comma if the list has others.
+    /// Begins the object of a field, component or subcomponent, after a comma if it is not the first of the list.
     fn object(&mut self, listed: &mut bool, position: usize, element: Option<&'static Element>) -> io::Result<()> {
         match element.and_then(|it| it.json_to_name(position)) {
             Some(json) => self.listed(listed, json),
@@ -479,12 +479,12 @@ impl<'a, W: Write> Writer<'a, W> {
         self.put(itoa::Buffer::new().format(position))
     }
 
-    /// Begins a component or subcomponent that JSON takes as it is, as nearly all are. Its closing quote is still to come.
+    /// Begins a component or subcomponent that needs no escapes, as most do. Its closing quote follows later.
     #[inline]
     fn plain(&mut self, listed: &mut bool, position: usize, element: Option<&'static Element>, text: &str) -> io::Result<()> {
         match element.and_then(|it| it.json_to_value(position)) {
             Some(json) => self.listed(listed, json)?,
-            // That of a field of one text.
+            // The JSON of a field with a single text.
             None if position == 1 && element.is_none() => self.listed(listed, ",{\"position\":1,\"value\":\"")?,
             None => {
                 self.object(listed, position, element)?;
@@ -494,21 +494,21 @@ impl<'a, W: Write> Writer<'a, W> {
         self.put(text)
     }
 
-    /// The dictionary's names need no escapes; a test of it says so.
+    /// Writes a name of the dictionary, which needs no escapes, as a test of the dictionary shows.
     fn name(&mut self, name: &'static str) -> io::Result<()> {
         self.put(",\"name\":\"")?;
         self.put(name)?;
         self.put("\"")
     }
 
-    /// What the dictionary has for an object of a list: without its comma if the list has no others.
+    /// Writes the dictionary's JSON for an object of a list, without its comma if the object is the first.
     #[inline]
     fn listed(&mut self, listed: &mut bool, json: &str) -> io::Result<()> {
         let from = usize::from(!std::mem::replace(listed, true));
         self.put(json.get(from..).unwrap_or_default())
     }
 
-    /// Before each object of a list but the first.
+    /// Writes the comma before each object of a list but the first.
     #[inline]
     fn comma(&mut self, listed: &mut bool) -> io::Result<()> {
         if std::mem::replace(listed, true) { self.put(",") } else { Ok(()) }

@@ -8,7 +8,7 @@ use domain::Charset;
 use crate::delimiters::Delimiters;
 use crate::parts::parts;
 
-/// Longest value that steers, in characters: HL7's ST allows 199. A longer one is left out, not cut.
+/// Longest value that steers, in characters: HL7's ST allows 199. A longer value is left out, not cut.
 const MAX_CHARACTERS: usize = 199;
 
 /// MSH-9: type, event and structure of a message.
@@ -23,15 +23,15 @@ pub(crate) struct MessageType {
 }
 
 impl MessageType {
-    /// From the text of MSH-9.
+    /// Reads the text of MSH-9.
     pub(crate) fn of(msh_9: &str, delimiters: &Delimiters) -> Self {
         let part = |number| first_part(msh_9, number, delimiters);
         Self { code: part(1), event: part(2), structure: part(3) }
     }
 }
 
-/// MSH-12 as the standard writes it: `2.5` of `2.5^FRA^2.11`, `HL7 2.5`, `v2.5` and `2,5`. A text that is no version of HL7 2 stays as it
-/// is; `None` if there is none.
+/// MSH-12 as the standard writes it: `2.5` for `2.5^FRA^2.11`, `HL7 2.5`, `v2.5` and `2,5`. A text that is no version of HL7 2
+/// stays unchanged; `None` if there is none.
 pub(crate) fn version(msh_12: &str, delimiters: &Delimiters) -> Option<String> {
     let text = first_part(msh_12, 1, delimiters)?;
     let without = |text: &str, prefix: &str| {
@@ -66,13 +66,13 @@ fn first_part(field: &str, number: usize, delimiters: &Delimiters) -> Option<Str
 }
 
 /// A component of the first repetition of a field of MSH, decoded and trimmed. `None` if it is empty, null or too long, or has
-/// characters in it that SQS and SNS do not take, or people cannot read.
+/// characters that SQS and SNS refuse or people cannot read.
 pub(crate) fn component(field: &str, number: usize, delimiters: &Delimiters) -> Option<String> {
     read(field, number, delimiters, |it| it)
 }
 
 fn read(field: &str, number: usize, delimiters: &Delimiters, of_component: impl Fn(&str) -> &str) -> Option<String> {
-    // A steering field is short; a hostile one is not read to its end.
+    // Steering fields are short, so a hostile one is not read to its end.
     if has_more_characters(field, 4 * MAX_CHARACTERS) {
         return None;
     }
@@ -91,7 +91,8 @@ fn has_more_characters(text: &str, most: usize) -> bool {
     text.len() > most && text.chars().nth(most).is_some()
 }
 
-/// A component of the first repetition of a field, up to its first subcomponent and trimmed, as it stands; empty if there is none.
+/// A component of the first repetition of a field, up to its first subcomponent and trimmed, otherwise unchanged; empty if there
+/// is none.
 pub(crate) fn part<'t>(field: &'t str, number: usize, delimiters: &Delimiters) -> &'t str {
     let component = component_of(field, number, delimiters).unwrap_or_default();
     parts(component, delimiters.subcomponent).next().unwrap_or_default().trim()

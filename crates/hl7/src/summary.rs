@@ -6,8 +6,8 @@ use crate::delimiters::{Delimiters, msh};
 use crate::parts::parts;
 use crate::steering::{MessageType, component, version};
 
-/// The summary of any message that has an MSH, whatever else is wrong with it: where MSH-2 is not readable, MSH-9 and the
-/// others are split on `^`. Without an MSH it is empty.
+/// The summary of any message with an MSH, whatever else is wrong with it: if MSH-2 is unreadable, MSH-9 and the others are split
+/// on `^`. Empty without an MSH.
 pub fn summarize(message: &Er7) -> Summary {
     let of_message = |msh| {
         let delimiters = Delimiters::guess(msh)?;
@@ -16,7 +16,7 @@ pub fn summarize(message: &Er7) -> Summary {
     msh(message).and_then(of_message).unwrap_or_default()
 }
 
-/// DSC-1, where DSC is the last segment.
+/// DSC-1, if DSC is the last segment.
 fn continuation_pointer(message: &Er7, delimiters: &Delimiters) -> Option<String> {
     let last = message.as_str().trim_end_matches('\r').rsplit('\r').next()?;
     let fields = last.strip_prefix("DSC")?.strip_prefix(delimiters.field)?;
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_msh_says() {
+    fn a_summary_has_everything_that_msh_says() {
         let found = summary(
             "MSH|^~\\&|APP^1.2.3^ISO|FAC|RAPP|RFAC|20260102030405||ORU^R01^ORU_R01|C\\T\\1|P|2.5.1^USA\rPID|||||DOE^JANE",
         );
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_wrong_with_msh_the_rest_is_read() {
+    fn a_fault_in_msh_does_not_hide_the_rest_of_the_summary() {
         let of = |message: &str| {
             let found = summary(message);
             [found.sending_application, found.message_type, found.trigger_event, found.message_structure, found.hl7_version]
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_null_or_too_long_is_absent() {
+    fn a_missing_null_or_too_long_value_is_absent() {
         assert_eq!(summary("MSH|^~\\&"), Summary::default());
         assert_eq!(summary("MSH|^~\\&|A\u{ffff}|B\u{7}"), Summary::default());
         let found = summary(&format!("MSH|^~\\&|\"\"|{}|||||ACK||P|", "x".repeat(200)));

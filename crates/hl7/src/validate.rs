@@ -29,13 +29,13 @@ use self::segments::Walk;
 use header::Header;
 use order::Order;
 
-/// Holds a message against its version of HL7. Takes time in proportion to the length of the message, and memory for the
-/// report alone.
+/// Compares a message with its version of HL7. The time is linear in the length of the message, and the memory is that of the
+/// report.
 pub fn validate(message: &Er7) -> Report {
     examine(message).0
 }
 
-/// The report, and how many parts of the message and places of the structure were looked at.
+/// The report, and the number of parts of the message and places of the structure that were visited.
 fn examine(message: &Er7) -> (Report, u64) {
     let mut report = Report { version: None, structure: None, findings: Vec::new(), more: 0 };
     let delimiters = match Delimiters::of(message) {

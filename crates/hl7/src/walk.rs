@@ -18,42 +18,42 @@ pub struct Walk<'a> {
     dictionary: &'static Dictionary,
 }
 
-/// A segment where it stands.
+/// A segment at its place.
 #[derive(Debug, Clone, Copy)]
 pub struct Segment<'a> {
     /// `OBX`.
     pub id: &'a str,
-    /// Of the segments with this id, from 1.
+    /// Its index among the segments with this id, from 1.
     pub occurrence: usize,
-    /// All of it.
+    /// The whole text.
     text: &'a str,
     is_msh: bool,
     delimiters: &'a Delimiters,
 }
 
-/// A value where it stands in its segment. The positions count from 1.
+/// A value at its place in the segment. Positions count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
     /// The field.
     pub field: usize,
-    /// The repetition, and how many there are.
+    /// The index of the repetition, and the number of repetitions.
     pub repetition: (usize, usize),
-    /// The component, if the field has several or the standard gives it some.
+    /// The component, if the field has several or the standard defines some.
     pub component: Option<usize>,
     /// The subcomponent, likewise.
     pub subcomponent: Option<usize>,
-    /// The text, its escapes decoded.
+    /// The text with its escapes decoded.
     pub text: String,
 }
 
-/// A place that has a name: the field, and within it components.
+/// The names of a place: the field's, and those of the parts within it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Names {
-    /// Of the field.
+    /// The field's name.
     pub field: Option<&'static str>,
-    /// Of the component.
+    /// The component's name.
     pub component: Option<&'static str>,
-    /// Of the subcomponent.
+    /// The subcomponent's name.
     pub subcomponent: Option<&'static str>,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Walk<'a> {
     /// Reads the delimiters and the version.
     ///
     /// # Errors
-    /// When there is no MSH that can be read.
+    /// When there is no readable MSH.
     pub fn of(message: &'a Er7) -> Result<Self, Unreadable> {
         let delimiters = Delimiters::of(message)?;
         let version = summarize(message).hl7_version.unwrap_or_default();
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
         self.text.split('\r').filter(|text| !text.trim().is_empty()).map(move |text| {
             let id = text.split(self.delimiters.field).next().unwrap_or_default();
             let is_msh = !std::mem::replace(&mut msh_seen, true);
-            // Of MSH the name ends where its delimiters begin, whatever they are.
+            // The name in MSH ends where its delimiters begin, whatever they are.
             let id = if is_msh { text.get(..3).unwrap_or(id) } else { id };
             let occurrence = seen.entry(id).or_default();
             *occurrence += 1;
@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// What the standard has for a segment.
+    /// The standard's definition of a segment.
     pub fn definition(&self, segment: &Segment<'_>) -> Option<&'static SegmentDefinition> {
         self.dictionary.segment(segment.id)
     }
@@ -96,13 +96,14 @@ impl<'a> Walk<'a> {
         out
     }
 
-    /// The value at a place: the first repetition, and the first of what is not named. Empty where there is none.
+    /// The value at a place: of the first repetition, and of the first part at each level that is not named. Empty if there is
+    /// none.
     pub fn value(&self, segment: &Segment<'_>, field: usize, component: usize) -> String {
         let text = segment.repetitions(field).next().unwrap_or_default();
         self.decode(segment.part(text, component))
     }
 
-    /// All values of a segment that are there.
+    /// All values that are present in a segment.
     pub fn values<'b>(&'b self, segment: &'b Segment<'b>) -> impl Iterator<Item = Value> + 'b {
         segment.fields().flat_map(move |(field, text)| {
             let data_type = self.data_type(segment, field);
@@ -150,7 +151,7 @@ impl<'a> Walk<'a> {
         Names { field: name(field), component: name(component), subcomponent: name(subcomponent) }
     }
 
-    /// The type of a field. That of OBX-5 stands in OBX-2.
+    /// The data type of a field. OBX-2 names that of OBX-5.
     fn data_type(&self, segment: &Segment<'_>, field: usize) -> Option<&'static DataType> {
         let dictionary: &'static Dictionary = self.dictionary;
         if segment.id == "OBX" && field == 5 {
@@ -161,9 +162,9 @@ impl<'a> Walk<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// The fields with something in them: their positions and texts.
+    /// The fields with content: their positions and texts.
     pub fn fields(&self) -> impl Iterator<Item = (usize, &'a str)> {
-        // MSH-1 is the delimiter behind the name.
+        // MSH-1 is the delimiter after the name.
         let (skipped, first) = if self.is_msh { (2, Some((1, self.text.get(3..).unwrap_or_default()))) } else { (1, None) };
         let separator = self.delimiters.field;
         let first = first.map(|(at, text)| (at, text.get(..separator.len_utf8()).unwrap_or_default()));
@@ -171,12 +172,12 @@ impl<'a> Segment<'a> {
         first.into_iter().chain(others).filter(|(_, text)| !text.is_empty())
     }
 
-    /// The text of a field; `None` where there is nothing.
+    /// The text of a field; `None` if it is empty.
     pub fn field(&self, position: usize) -> Option<&'a str> {
         self.fields().find(|(at, _)| *at == position).map(|(_, text)| text)
     }
 
-    /// Of OBX: the data type of OBX-5 that OBX-2 names. Empty where there is none.
+    /// The data type in OBX-2, which is that of OBX-5. Empty if there is none.
     pub fn value_type(&self) -> &'a str {
         self.field(2).and_then(|it| steering::value_type(it, self.delimiters)).unwrap_or_default()
     }
@@ -191,25 +192,25 @@ impl<'a> Segment<'a> {
         parts(field, self.delimiters.repetition)
     }
 
-    /// A component of a repetition, from 1; its first subcomponent where it has several. Empty where there is none.
+    /// A component of a repetition, from 1; its first subcomponent if it has several. Empty if there is none.
     pub fn part(&self, repetition: &'a str, component: usize) -> &'a str {
         self.subpart(repetition, component, 1)
     }
 
-    /// A subcomponent of a component of a repetition, both from 1. Empty where there is none.
+    /// A subcomponent of a component of a repetition, both from 1. Empty if there is none.
     pub fn subpart(&self, repetition: &'a str, component: usize, subcomponent: usize) -> &'a str {
         let component = parts(repetition, self.delimiters.component).nth(component.saturating_sub(1)).unwrap_or_default();
         parts(component, self.delimiters.subcomponent).nth(subcomponent.saturating_sub(1)).unwrap_or_default()
     }
 
-    /// All of it, as it stands in the message.
+    /// The whole segment, as it stands in the message.
     pub fn text(&self) -> &'a str {
         self.text
     }
 }
 
 impl Value {
-    /// Where it stands, as people write it: `PID-3[2].4.1`. A repetition is named where there are several.
+    /// The place in the usual notation: `PID-3[2].4.1`. The repetition is named if there are several.
     pub fn place(&self, segment: &str) -> String {
         let (repetition, count) = self.repetition;
         let mut place = format!("{segment}-{}", self.field);

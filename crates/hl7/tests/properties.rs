@@ -224,7 +224,7 @@ proptest! {
     }
 
     #[test]
-    fn pretty_printed_and_sorted_it_is_the_same_message(text in generated::message()) {
+    fn a_pretty_printed_and_sorted_rendition_is_the_same_message(text in generated::message()) {
         let message = Er7::canonical(&text).unwrap();
         let mut json = Vec::new();
         write_json(&message, &Delimiters::of(&message).unwrap(), &mut json).unwrap();
@@ -246,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_set_cannot_hold_is_not_encoded(text in "[ -~¥‾−é£€ßāłЖאعπ山カ한陳王ｶ\u{1b}\u{e}\u{a5}\u{203e}\u{2212}]{0,12}") {
+    fn a_text_that_a_character_set_cannot_hold_is_not_encoded(text in "[ -~¥‾−é£€ßāłЖאعπ山カ한陳王ｶ\u{1b}\u{e}\u{a5}\u{203e}\u{2212}]{0,12}") {
         for label in LABELS {
             let charset = Charset::for_label(label).unwrap();
             let Some(bytes) = charset.encode(&text) else { continue };

@@ -14,7 +14,7 @@ mod targets;
 use std::path::Path;
 
 #[test]
-fn nothing_that_was_found_comes_again() {
+fn no_finding_of_the_fuzzer_comes_again() {
     let targets: [fn(&[u8]); 6] =
         [targets::ack, targets::batch, targets::canonical, targets::document, targets::rendition, targets::validation];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/regressions");

@@ -65,7 +65,7 @@ fn every_rendition_of_the_corpus_is_allowed() {
 
 proptest! {
     #[test]
-    fn so_is_that_of_any_message(text in generated::message()) {
+    fn the_rendition_of_any_message_is_allowed(text in generated::message()) {
         prop_assert_eq!(Schema::read().allows(&rendition(&text)), Ok(()));
     }
 }
@@ -157,7 +157,7 @@ fn a_spoiled_rendition_is_refused() {
 
 /// Every property of the schema is in [`EVERYTHING`], so that none of them is allowed without a test.
 #[test]
-fn nothing_of_the_schema_is_untried() {
+fn every_part_of_the_schema_is_tried() {
     let mut found = std::collections::BTreeSet::new();
     everywhere(&rendition(EVERYTHING), "", &mut |_, place| {
         found.extend(place.as_object().into_iter().flat_map(|it| it.keys().cloned()))

@@ -12,18 +12,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::task::Id;
 
-/// What a connection tells of itself.
+/// The activity of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     frames: AtomicU64,
-    /// The turn at which it last did something; see [`Turns`].
+    /// The turn of its last activity; see [`Turns`].
     last: AtomicU64,
     unanswered: AtomicUsize,
     is_within_frame: AtomicBool,
     leave: Notify,
 }
 
-/// Counts turns, so that connections can be put into the order of their last frame.
+/// Counts turns, so that connections can be ordered by their last frame.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(AtomicU64);
 
@@ -57,7 +57,7 @@ impl Presence {
         self.leave.notified().await;
     }
 
-    /// The order in which idle connections go; `None` while it is at work.
+    /// The rank among idle connections, in the order in which they have to go; `None` while it is at work.
     fn idle_rank(&self) -> Option<(bool, u64)> {
         let is_busy = self.unanswered.load(Ordering::Relaxed) > 0 || self.is_within_frame.load(Ordering::Relaxed);
         (!is_busy).then(|| (self.frames.load(Ordering::Relaxed) > 0, self.last.load(Ordering::Relaxed)))
@@ -71,7 +71,7 @@ struct Guest {
     is_leaving: bool,
 }
 
-/// Whether a new connection may stay.
+/// The decision about a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// There is room.
@@ -95,7 +95,7 @@ impl Guests {
         Self { limit, address_limit, by_task: HashMap::new() }
     }
 
-    /// Says whether a connection from this address may stay, and tells another to leave where that makes room.
+    /// Decides whether a connection from this address may stay, and tells another one to leave if that makes room.
     pub(crate) fn admit(&mut self, address: IpAddr) -> Admission {
         let (mut all, mut of_address, mut leaving) = (0, 0, 0);
         for guest in self.by_task.values() {
@@ -109,7 +109,7 @@ impl Guests {
         if of_address >= self.address_limit {
             return self.evict(|guest| guest.address == address);
         }
-        // Those that leave have a moment to do so. They must not become many.
+        // Connections that leave have a moment to do so. There must not be many of them.
         if leaving >= self.limit {
             return Admission::Full;
         }

@@ -13,35 +13,35 @@ use hl7::{Ack, AckCode, AckHeader, AckProblem, Body, Condition, Piece, Severity}
 use crate::destination::Ending;
 use crate::spool::Unwritten;
 
-/// Of the messages of a batch what the answer needs is kept, their MSH: at most so much.
+/// The most bytes of MSH segments that the answer to a batch keeps.
 const MAX_HEADERS_BYTES: usize = 1024 * 1024;
 
-/// When a message has its application acknowledgment.
+/// When the gateway sends the application acknowledgment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApplicationAck {
-    /// As soon as the message is in the spool, from where it reaches the lake: in safe keeping.
+    /// As soon as the message is in the spool. It is safe there, and will reach the lake.
     #[default]
     Safe,
     /// When the lake has stored or refused the message, or [`crate::Limits::outcome`] is over.
     Stored,
 }
 
-/// The verdict that the acknowledgment of a message gives, with its reason.
+/// The verdict in the acknowledgment of a message, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReasonedVerdict {
     /// CA, AA.
     Accepted,
-    /// CA, AA, with something that should be looked at.
+    /// CA, AA, with something that somebody should look at.
     AcceptedWith(AckProblem<'static>),
-    /// AA: the gateway keeps the message, and nobody knows yet what the lake makes of it.
+    /// AA: the gateway keeps the message, and nobody knows its outcome in the lake yet.
     Kept(String),
     /// CE, AE: sending the message again would change nothing.
     Never(Complaint),
-    /// CR, AR: the fault is not the message's, and it is not kept.
+    /// CR, AR: the message is not at fault, and it is not kept.
     NotNow(String),
 }
 
-/// What is wrong with a message.
+/// The problem of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Complaint {
     pub(crate) condition: Condition,
@@ -67,24 +67,24 @@ impl Complaint {
     }
 }
 
-/// What is answered: the headers of a message, or of all messages of a batch, and what reading them found.
+/// The basis of an answer: the header of a message, or those of all messages of a batch, and the findings about them.
 pub(crate) struct Answerable {
     headers: Vec<AckHeader>,
-    /// For each header: what stands against the message, or is to be looked at.
+    /// For each header, the finding about its message, if there is one.
     findings: Vec<Option<ReasonedVerdict>>,
     /// The headers and trailers of a batch, and the first segment of each message.
     outline: Option<Body>,
 }
 
 impl Answerable {
-    /// Of bytes that are not looked at any further.
+    /// For bytes that are not read any further.
     pub(crate) fn of_head(head: &[u8], named: Option<Charset>) -> Self {
         let header = named.map_or_else(|| AckHeader::of(head), |charset| AckHeader::of_received(head, charset));
         Self { headers: vec![header], findings: Vec::new(), outline: None }
     }
 
-    /// Reads a frame as the API will, as far as its answer needs it: in the character set that is named for all messages, or in that of
-    /// each. Gives its content back, or why none of it can ever be stored.
+    /// Reads a frame as the API will, as far as the answer needs it: in the character set that is named for all messages, or in
+    /// that of each. Returns its content, or the reason why none of it can ever be stored.
     pub(crate) fn of(content: Vec<u8>, named: Option<Charset>) -> (Self, Result<Vec<u8>, Complaint>) {
         let body = Body::of(content, named);
         let too_many = |detail: String| {
@@ -111,14 +111,14 @@ impl Answerable {
         }
     }
 
-    /// Whether an answer depends on what the lake makes of the message.
+    /// Whether an answer depends on the outcome in the lake.
     pub(crate) fn waits_for_outcome(&self, application_ack: ApplicationAck) -> bool {
         let verdicts = [hl7::Verdict::Accepted, hl7::Verdict::Error];
         let depends = |header: &AckHeader| !header.is_query() && verdicts.iter().any(|it| header.application(*it).is_some());
         application_ack == ApplicationAck::Stored && self.headers.iter().any(depends)
     }
 
-    /// What each message is told. Without a verdict for each the first one is that of all.
+    /// The verdict for each message. If there is no verdict for each, the first one applies to all.
     pub(crate) fn settle(&self, verdicts: &[ReasonedVerdict]) -> Vec<ReasonedVerdict> {
         let one_each = verdicts.len() == self.headers.len();
         let verdict = |nth: usize| if one_each { verdicts.get(nth) } else { verdicts.first() };
@@ -134,15 +134,15 @@ impl Answerable {
         (0..self.headers.len()).map(settle).collect()
     }
 
-    /// The commit acknowledgment, without framing, if the message is to have one. A batch has none: its one answer is
+    /// The commit acknowledgment, without framing, if the message gets one. A batch gets none: its one answer is
     /// [`Answerable::application`].
     pub(crate) fn commit(&self, verdicts: &[ReasonedVerdict], ids: &ControlIds) -> Option<Vec<u8>> {
         let (None, [header], [verdict]) = (&self.outline, self.headers.as_slice(), verdicts) else { return None };
         acknowledge(header, header.commit(verdict.hl7())?, verdict, ids)
     }
 
-    /// The application acknowledgment, without framing, if the message is to have one. For a batch the batch of acknowledgments, one for
-    /// each message: the application acknowledgment if the message is to have one, else the commit acknowledgment.
+    /// The application acknowledgment, without framing, if the message gets one. A batch gets a batch of acknowledgments, one for
+    /// each message: the application acknowledgment if the message asks for one, else the commit acknowledgment.
     pub(crate) fn application(&self, verdicts: &[ReasonedVerdict], ids: &ControlIds) -> Option<Vec<u8>> {
         let Some(outline) = &self.outline else {
             let (header, verdict) = self.headers.first().zip(verdicts.first())?;
@@ -168,7 +168,7 @@ fn acknowledge(header: &AckHeader, code: AckCode, verdict: &ReasonedVerdict, ids
     Some(hl7::acknowledge(header, &ack))
 }
 
-/// Reads a message as the API will, and says what stands against it, or what should be looked at.
+/// Reads a message as the API will, and returns the finding about it.
 fn look_at(piece: Piece<'_>) -> Option<ReasonedVerdict> {
     match piece.read() {
         Ok(message) => message.delimiters.is_err().then_some(ReasonedVerdict::AcceptedWith(AckProblem::MSH_UNREADABLE)),
@@ -177,12 +177,12 @@ fn look_at(piece: Piece<'_>) -> Option<ReasonedVerdict> {
 }
 
 impl ReasonedVerdict {
-    /// Of a message that was not written.
+    /// The verdict for a message that was not written.
     pub(crate) fn of_unwritten(error: Unwritten) -> Self {
         Self::NotNow(format!("{error}: the message is not kept, send it again later"))
     }
 
-    /// Why the message is not kept, in words that hold nothing of it.
+    /// The reason why the message is not kept, in words that contain nothing of it.
     pub(crate) fn reason(&self) -> Option<&str> {
         match self {
             Self::Accepted | Self::AcceptedWith(_) | Self::Kept(_) => None,
@@ -218,8 +218,8 @@ impl ReasonedVerdict {
 }
 
 impl From<Ending> for ReasonedVerdict {
-    /// A message that the lake keeps though it cannot be parsed is accepted with a warning: sending it again would change nothing, and
-    /// nothing of it is lost.
+    /// A message that the lake keeps although it cannot be parsed is accepted with a warning: sending it again would change
+    /// nothing, and nothing of it is lost.
     fn from(ending: Ending) -> Self {
         let never = |detail: &str| Self::Never(Complaint::of_frame(Condition::ApplicationInternal, detail));
         match ending {
@@ -228,7 +228,7 @@ impl From<Ending> for ReasonedVerdict {
                 detail: "the message is stored as it came, and cannot be parsed",
                 ..AckProblem::MSH_UNREADABLE
             }),
-            // Kept, and so never refused: the sender has not to send it again.
+            // The lake keeps it, so it is not refused: the sender need not send it again.
             Ending::Held(reason) => Self::Kept(format!("the lake keeps the message and has not stored it ({reason})")),
             Ending::Lost { is_kept: true } => {
                 Self::Kept("the lake has not stored the message: the gateway keeps it and submits it again".to_owned())
@@ -243,7 +243,7 @@ impl From<Ending> for ReasonedVerdict {
     }
 }
 
-/// Gives MSH-10 of the answers, which has 20 characters at most (HL7 2.5.1 §2.15.9.10): the time of the start and a number.
+/// Generates MSH-10 of the answers, at most 20 characters (HL7 2.5.1 §2.15.9.10): the start time and a number.
 #[derive(Debug)]
 pub(crate) struct ControlIds {
     start_ms: u64,
@@ -256,7 +256,7 @@ impl ControlIds {
     }
 
     fn next(&self) -> String {
-        // 11 digits of milliseconds do until 2527, and 9 of the number for 68 billion answers.
+        // 11 digits of milliseconds last until 2527, and 9 digits of the number for 68 billion answers.
         format!("{:011X}{:X}", self.start_ms, self.next.fetch_add(1, Ordering::Relaxed) & 0xf_ffff_ffff)
     }
 }
@@ -267,7 +267,7 @@ mod tests {
 
     const MSH: &str = "MSH|^~\\&|A|B|C|D|20260101||ADT^A01|";
 
-    /// What is sent for one message or batch, in order.
+    /// The answers to one message or batch, in order.
     fn answers(message: &str, verdict: &ReasonedVerdict) -> Vec<String> {
         let (answerable, content) = Answerable::of(message.as_bytes().to_vec(), None);
         assert_eq!(content.as_deref(), Ok(message.as_bytes()));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_kept_is_refused() {
+    fn only_messages_that_are_not_kept_are_refused() {
         let message = format!("{MSH}7|P|2.5.1|||AL|AL\rPID|1\r");
         let code = |verdict| answers(&message, &verdict).iter().map(|it| codes(it)[0].0.to_owned()).collect::<Vec<_>>().join(" ");
         assert_eq!(code(ReasonedVerdict::Accepted), "CA AA");
@@ -307,8 +307,7 @@ mod tests {
         for content in [wide, format!("\u{feff}{message}").into_bytes()] {
             let (answerable, content) = Answerable::of(content, Charset::for_label("iso-8859-1"));
             let complaint = content.unwrap_err();
-            let (verdicts, ids) =
-                (answerable.settle(&[ReasonedVerdict::Never(complaint)]), ControlIds::new(1_700_000_000_000));
+            let (verdicts, ids) = (answerable.settle(&[ReasonedVerdict::Never(complaint)]), ControlIds::new(1_700_000_000_000));
             let answer = answerable.application(&verdicts, &ids).unwrap();
             // Without the zero bytes of UTF-16.
             let answer: String = answer.iter().filter(|&&byte| byte != 0).map(|&byte| char::from(byte)).collect();
@@ -405,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_stored_is_said_with_its_place() {
+    fn a_message_that_can_never_be_stored_is_refused_with_the_place() {
         let complaint = |message: &[u8]| Answerable::of(message.to_vec(), None).1.unwrap_err();
         assert_eq!(complaint(b" \r\n").condition, Condition::SegmentSequence);
         let bad = complaint(b"MSH|^~\\&|A|\xff");
@@ -416,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_set_that_is_named_is_that_of_all_messages() {
+    fn a_named_character_set_applies_to_all_messages() {
         let latin_1 = Charset::for_label("iso-8859-1").unwrap();
         let message = format!("{MSH}7|P|2.5\rPID|1||7||M\u{fc}ller\r");
         let bytes = latin_1.encode(&message).unwrap();

@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A connection that lasted so long was a good one: the next pause is the first again.
+/// After a connection that lasted this long, the next pause is the first one again.
 const GOOD: Duration = Duration::from_secs(10);
 
 /// A connection that has just been opened.
@@ -34,7 +34,7 @@ pub(crate) struct Arrival {
     pub(crate) open: Option<oneshot::Sender<()>>,
 }
 
-/// Takes connections from a port until nobody wants them any more.
+/// Accepts connections on a port until the receiver is dropped.
 pub(crate) async fn accept(listener: TcpListener, line: watch::Receiver<Arc<Line>>, arrivals: mpsc::Sender<Arrival>, log: Log) {
     loop {
         match listener.accept().await {
@@ -53,7 +53,7 @@ pub(crate) async fn accept(listener: TcpListener, line: watch::Receiver<Arc<Line
     }
 }
 
-/// Keeps one connection to a peer until nobody wants it any more.
+/// Keeps one connection to a peer until the receiver is dropped.
 pub(crate) async fn connect(address: String, line: watch::Receiver<Arc<Line>>, arrivals: mpsc::Sender<Arrival>, log: Log) {
     let mut pause = FIRST_PAUSE;
     let mut was_connected = true;
@@ -70,7 +70,7 @@ pub(crate) async fn connect(address: String, line: watch::Receiver<Arc<Line>>, a
                     if arrivals.send(Arrival { stream, peer, line, open: Some(open) }).await.is_err() {
                         return;
                     }
-                    // An error is what is waited for: the other side was dropped.
+                    // It always ends with an error, because the other side only drops the sender.
                     let _ = ended.await;
                     if since.elapsed() >= GOOD {
                         pause = FIRST_PAUSE;
@@ -82,11 +82,11 @@ pub(crate) async fn connect(address: String, line: watch::Receiver<Arc<Line>>, a
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer within 10 s".to_owned(),
         };
-        // Said once, and not at each try.
+        // Log this once, and not at each try.
         if std::mem::take(&mut was_connected) {
             log.say("connect", json!({ "feed": feed, "address": address, "connected": false, "reason": reason }));
         }
-        // Half of it at random, so that many gateways do not come at the same time.
+        // Half of the pause is random, so that many gateways do not come at the same time.
         tokio::time::sleep(pause.mul_f64(fastrand::f64().midpoint(1.0))).await;
         pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
     }

@@ -12,42 +12,43 @@ use tokio::time::Instant;
 use crate::destination::{Ending, MOST_ASKED};
 use crate::spool::{Entry, Waiter};
 
-/// The first pause before a message is asked about whose sender waits, and the longest.
+/// The first pause before the gateway asks about a message whose sender waits, and the longest one.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
-/// Without a sender who waits, a pause grows to so many times the first.
+/// If no sender waits, a pause grows to this many times the first.
 const LONGEST_UNATTENDED: u32 = 10;
 
-/// A message is asked about together with older ones when so much of its pause is over: two seconds of 30. Before that it is not stored.
+/// The gateway asks about a message together with older ones once one part in this many of its pause is over: two seconds of 30. Earlier,
+/// the message is not stored yet.
 const RIPE: u32 = 15;
 
 /// A frame that the API has.
 #[derive(Debug)]
 pub(crate) struct Awaited {
-    /// Where it is in the spool; `None` if the spool no longer has it.
+    /// Its place in the spool; `None` if the spool no longer has it.
     pub(crate) entry: Option<Entry>,
-    /// Who is told what becomes of it.
+    /// The sender who waits for the outcome, if any.
     pub(crate) waiter: Option<Waiter>,
-    /// Of each message of the frame, in order.
+    /// The messages of the frame, in order.
     pub(crate) messages: Box<[AwaitedMessage]>,
-    /// Since when the API has it.
+    /// When the API got it.
     pub(crate) since: Instant,
-    /// How often it was asked about.
+    /// How often the gateway has asked about it.
     pub(crate) looks: u32,
 }
 
 /// A message of a frame that the API has.
 #[derive(Debug)]
 pub(crate) enum AwaitedMessage {
-    /// Its end is not known.
+    /// Its outcome is unknown.
     Open(MessageId),
-    /// Its end is known.
+    /// Its outcome is known.
     Ended(Ending),
 }
 
 impl Awaited {
-    /// The messages that are to be asked about.
+    /// The messages to ask about.
     pub(crate) fn open(&self) -> impl Iterator<Item = &MessageId> {
         self.messages.iter().filter_map(|message| match message {
             AwaitedMessage::Open(id) => Some(id),
@@ -55,7 +56,7 @@ impl Awaited {
         })
     }
 
-    /// How each message has ended; `None` while one has not.
+    /// The outcome of each message; `None` while one is unknown.
     pub(crate) fn endings(&self) -> Option<Vec<Ending>> {
         let ending = |message: &AwaitedMessage| match message {
             AwaitedMessage::Open(_) => None,
@@ -64,12 +65,12 @@ impl Awaited {
         self.messages.iter().map(ending).collect()
     }
 
-    /// Whether somebody still wants to know its end.
+    /// Whether the spool or a sender still needs the outcome.
     fn is_wanted(&self) -> bool {
         self.entry.is_some() || self.waiter.as_ref().is_some_and(|waiter| !waiter.is_closed())
     }
 
-    /// The pause before it is asked about again.
+    /// The pause before the next question about it.
     fn pause(&self, unattended: Duration) -> Duration {
         if self.waiter.as_ref().is_some_and(|waiter| !waiter.is_closed()) {
             FIRST_LOOK.mul_f64(1.5_f64.powi(i32::try_from(self.looks.min(20)).unwrap_or(20))).min(LONGEST_LOOK)
@@ -79,7 +80,7 @@ impl Awaited {
     }
 }
 
-/// What is to be done at a time.
+/// An action at a certain time.
 #[derive(Debug)]
 enum Task {
     Ask(Awaited),
@@ -87,22 +88,22 @@ enum Task {
     Submit(Entry),
 }
 
-/// What is due.
+/// The actions that are due.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    /// To be asked about.
+    /// Frames to ask about.
     pub(crate) ask: Vec<Awaited>,
-    /// To be submitted again.
+    /// Frames to submit again.
     pub(crate) submit: Vec<Entry>,
 }
 
-/// All of them, by the time at which there is something to do. With 100,000 in it, it needs about 30 MB.
+/// All awaited frames, ordered by the time of the next action. 100,000 entries need about 30 MB.
 #[derive(Debug)]
 pub(crate) struct AwaitedQueue {
-    /// The first pause before a message is asked about whose sender does not wait.
+    /// The first pause before a question about a message whose sender does not wait.
     unattended: Duration,
     tasks: Mutex<Tasks>,
-    /// There is something earlier to do.
+    /// An earlier action was added.
     changed: Notify,
 }
 
@@ -113,12 +114,12 @@ struct Tasks {
 }
 
 impl AwaitedQueue {
-    /// An empty one. `unattended` is the first pause before a message is asked about whose sender does not wait.
+    /// An empty queue. `unattended` is the first pause before a question about a message whose sender does not wait.
     pub(crate) fn new(unattended: Duration) -> Self {
         Self { unattended, tasks: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Adds a frame, to be asked about after its pause; at once, if it is not known how long the API has had it.
+    /// Adds a frame to ask about after its pause; at once, if nobody knows how long the API has had it.
     pub(crate) fn ask(&self, awaited: Awaited, at_once: bool) {
         if awaited.is_wanted() {
             let pause = if at_once { Duration::ZERO } else { awaited.pause(self.unattended) };
@@ -126,7 +127,7 @@ impl AwaitedQueue {
         }
     }
 
-    /// Adds a frame that is to be submitted again after a pause.
+    /// Adds a frame to submit again after a pause.
     pub(crate) fn submit(&self, entry: Entry, pause: Duration) {
         self.add(Instant::now() + pause, Task::Submit(entry));
     }
@@ -147,7 +148,7 @@ impl AwaitedQueue {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until something is due, and takes it: with what fills one question, if it is due soon.
+    /// Waits until an action is due, and takes it; also takes frames that are due soon, to fill one question.
     pub(crate) async fn due(&self) -> Due {
         loop {
             let now = Instant::now();
@@ -179,7 +180,8 @@ impl AwaitedQueue {
 }
 
 impl Tasks {
-    /// Takes what is due now, and of what is to be asked about also what is due by `soon`, as far as it fits into one question.
+    /// Takes the actions that are due now. Of the questions, it also takes those due by `soon`, as far as they fit into one
+    /// request.
     fn take(&mut self, now: Instant, soon: Instant) -> Due {
         let mut due = Due::default();
         let mut asked = 0;
@@ -207,8 +209,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_for_the_lake_needs_little_memory() {
-        // A message alone in its frame, with its id and its place in the queue. 100,000 of them have 40 MB.
+    fn messages_that_wait_for_the_lake_need_little_memory() {
+        // A message alone in its frame, with its id and its place in the queue. 100,000 of them need less than 40 MB.
         let bytes = size_of::<Awaited>() + size_of::<AwaitedMessage>() + size_of::<(Instant, u64)>() + 64;
         assert!(bytes <= 400, "{bytes}");
     }
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_soon_is_asked_about_with_what_is_due_up_to_one_full_question() {
+    fn messages_due_soon_fill_up_a_question_about_messages_that_are_due() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let mut tasks = Tasks::default();
         for nth in 0..600 {
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_who_waits_is_told_soon_and_what_nobody_wants_is_forgotten() {
+    fn a_waiting_sender_is_told_soon_and_a_message_that_nobody_waits_for_is_forgotten() {
         let unattended = Duration::from_secs(30);
         let (waiter, ending) = tokio::sync::oneshot::channel();
         let mut attended = awaited(1, Some(waiter));

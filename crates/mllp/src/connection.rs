@@ -27,20 +27,20 @@ use crate::spool::{Spool, Unwritten};
 /// How many bytes are read at a time.
 const READ_BYTES: usize = 16 * 1024;
 
-/// A peer that sends so many bytes outside of frames speaks something else.
+/// A peer that sends this many bytes outside of frames does not speak MLLP.
 const MAX_STRAY_BYTES: usize = 64 * 1024;
 
-/// When a connection is closed with bytes unread, the system resets it, and an answer that is on its way may be lost. So the peer has
-/// this long to close first.
+/// If a connection is closed with bytes unread, the system resets it, and an answer on its way may be lost. So the peer has this
+/// long to close first.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 1024 * 1024;
 
-/// What a peer may do, and for how long.
+/// The limits for a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time; for a further one the longest idle one is closed.
+    /// The most connections at a time; a further one closes the one that has been idle longest.
     pub connections: usize,
-    /// Connections of one address at a time.
+    /// The most connections of one address at a time.
     pub connections_per_address: usize,
     /// Most bytes of a frame.
     pub frame_bytes: usize,
@@ -56,7 +56,7 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long [`crate::ApplicationAck::Stored`] waits for the outcome before it answers that the gateway keeps the message.
     pub outcome: Duration,
-    /// How long what is under way may take when the gateway is told to stop.
+    /// How long work under way may take when the gateway must stop.
     pub shutdown: Duration,
 }
 
@@ -71,14 +71,14 @@ impl Default for Limits {
             frame: Duration::from_secs(60),
             write: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
-            // Less than the shortest of the senders' own: Mirth waits 5 s, HAPI 10 s.
+            // Less than the shortest timeout of senders: Mirth waits 5 s, HAPI 10 s.
             outcome: Duration::from_secs(4),
             shutdown: Duration::from_secs(10),
         }
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) spool: Arc<Spool>,
@@ -87,7 +87,7 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     pub(crate) ids: ControlIds,
     pub(crate) turns: Turns,
-    /// When true, no more frames are read.
+    /// Once true, no more frames are read.
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -99,24 +99,24 @@ pub(crate) struct Peer {
     pub(crate) presence: Arc<Presence>,
 }
 
-/// How reading came to its end.
+/// How reading ended.
 enum End {
     /// The peer closed the connection, or it broke.
     Gone,
-    /// The gateway stops.
+    /// The gateway is stopping.
     Stopped,
     /// The gateway closes the connection, for this reason.
     Closed(String),
 }
 
-/// What reading from a connection gave.
+/// The result of reading from a connection.
 enum Read {
     Bytes(usize),
     Late,
     Ended(End),
 }
 
-/// A frame that is to be answered.
+/// A frame that needs an answer.
 struct Unanswered {
     answerable: Answerable,
     /// Whether it came in the hybrid protocol.
@@ -126,7 +126,7 @@ struct Unanswered {
 
 enum State {
     Known(ReasonedVerdict),
-    /// Resolves when the message is on disk. Then the outcome is awaited, if an answer depends on it.
+    /// Resolves when the message is on disk. If an answer depends on the outcome, that is awaited next.
     Spooled {
         stored: oneshot::Receiver<Result<(), Unwritten>>,
         awaited: Option<Awaited>,
@@ -140,7 +140,7 @@ struct Awaited {
 }
 
 impl Service {
-    /// Serves a peer until it goes, breaks a limit, or the gateway stops.
+    /// Serves a peer until it leaves or breaks a limit, or the gateway stops.
     pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Send>(&self, peer: &Peer, stream: S) {
         let (mut read, mut write) = tokio::io::split(stream);
         let (answers, unanswered) = mpsc::channel(self.limits.unanswered.max(1));
@@ -167,13 +167,13 @@ impl Service {
         let _ = timeout(LINGER, close).await;
     }
 
-    /// Reads frames until there are no more. Ends the answers by dropping their sender.
+    /// Reads frames until there are no more. Dropping the sender of `answers` ends the answers.
     async fn read<S: AsyncRead>(&self, peer: &Peer, stream: &mut ReadHalf<S>, answers: mpsc::Sender<Unanswered>) -> End {
         let mut frames = Frames::new(self.limits.frame_bytes);
         let mut buffer = vec![0; READ_BYTES];
         let mut unread = 0..0;
         let mut end = End::Gone;
-        // Nothing is read while too much is unanswered.
+        // Read nothing while too many frames are unanswered.
         while let Ok(place) = answers.reserve().await {
             let idle_until = Instant::now() + self.limits.idle;
             let mut frame_until = None;
@@ -194,7 +194,7 @@ impl Service {
                     end = End::Closed(format!("{MAX_STRAY_BYTES} bytes outside of frames"));
                     break None;
                 }
-                // Bytes outside of frames, and a frame that comes byte by byte, make no deadline longer.
+                // Bytes outside of frames, and a frame that comes byte by byte, extend no deadline.
                 let until = if frames.is_within() {
                     let frame_until = *frame_until.get_or_insert_with(|| Instant::now() + self.limits.frame);
                     frames.silence().map_or(frame_until, |silence| frame_until.min(Instant::now() + silence))
@@ -203,7 +203,7 @@ impl Service {
                 };
                 match self.read_some(peer, stream, &mut buffer, until).await {
                     Read::Bytes(read) => unread = 0..read,
-                    // A frame that the gateway itself interrupts is not complete.
+                    // A frame that the gateway itself interrupts is incomplete.
                     Read::Ended(End::Stopped) => {
                         end = End::Stopped;
                         break None;
@@ -235,7 +235,7 @@ impl Service {
         end
     }
 
-    /// Counts and names bytes outside of frames. Returns the name of a protocol that ends the connection.
+    /// Counts and logs bytes outside of frames. Returns the name of a protocol that ends the connection.
     fn tell(&self, peer: &Peer, stray: Stray) -> Option<&'static str> {
         let (counter, detail) = match stray {
             Stray::Protocol(name) => {
@@ -271,7 +271,7 @@ impl Service {
         let _ = self.stop.clone().wait_for(|stop| *stop).await;
     }
 
-    /// Puts a frame into the spool, or says why not.
+    /// Puts a frame into the spool, or returns the reason why not.
     async fn receive(&self, peer: &Peer, frame: Frame) -> Unanswered {
         let charset = peer.line.feed.charset;
         let known = |answerable: Answerable, complaint, is_hybrid| Unanswered {
@@ -309,7 +309,7 @@ impl Service {
         Unanswered { answerable, is_hybrid, state: State::Spooled { stored, awaited } }
     }
 
-    /// Answers frames in their order. Ends when there are no more, or the peer does not take an answer.
+    /// Answers frames in order. Ends when there are no more, or the peer does not read an answer.
     async fn write<S: AsyncWrite>(&self, peer: &Peer, stream: &mut WriteHalf<S>, mut unanswered: mpsc::Receiver<Unanswered>) {
         while let Some(Unanswered { answerable, is_hybrid, state }) = unanswered.recv().await {
             let framed = |answer: Vec<u8>| if is_hybrid { framed(&hybrid::wrapped(&answer)) } else { framed(&answer) };
@@ -349,7 +349,7 @@ impl Service {
         matches!(written.await, Ok(Ok(())))
     }
 
-    /// Whether the spool keeps a message, as soon as that is known, and what its outcome is awaited with.
+    /// Whether the spool keeps a message, as soon as that is known, and how to await its outcome.
     async fn kept(&self, state: State) -> (ReasonedVerdict, Option<Awaited>) {
         match state {
             State::Known(verdict) => (verdict, None),
@@ -360,8 +360,8 @@ impl Service {
         }
     }
 
-    /// What becomes of the messages of a frame. All of them are kept, so that none is refused for want of an outcome: devices drop a
-    /// message that is rejected, or hang up.
+    /// The outcomes of the messages of a frame. An unknown outcome counts as kept, so no message is refused for lack of one:
+    /// devices drop a rejected message, or hang up.
     async fn outcome(&self, Awaited { ending, until }: Awaited) -> Vec<ReasonedVerdict> {
         let kept =
             |why: String| vec![ReasonedVerdict::Kept(format!("{why}: the gateway keeps the message and will still deliver it"))];

@@ -24,31 +24,31 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest `Retry-After` that is honored.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// A pause before a message is submitted again grows to so many times the first: an hour, if that is ten seconds.
+/// The pause before a message is submitted again grows to this many times the first: an hour, if that is ten seconds.
 const LONGEST_AGAIN: u32 = 360;
 
-/// A message that was submitted again so often is moved to the newest file of the spool each time: it may stay for long, and would keep all of
-/// its old file on the disk.
+/// From this many resubmissions on, each moves the message to the newest file of the spool: it may stay for long, and would keep
+/// its whole old file on the disk.
 const MOVED_AFTER: u32 = 3;
 
-/// A message that is not stored for so long is submitted again, though the API says that it is on its way: the lake itself tries for three
-/// hours, and submitting a message twice does no harm.
+/// After this time the gateway resubmits a message that is not stored, even though the API says that it is on its way. The lake
+/// itself tries for three hours, and a second submission does no harm.
 const PENDING_FOR_LONG: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// The status that is noted of a message that an operator has discarded.
+/// The status recorded for a message that an operator has discarded.
 const GONE: u16 = 410;
 
 /// How long the spool keeps a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
-    /// Until the lake has stored it. One that is held there, or lost, is submitted again.
+    /// Until the lake has stored it. A message that the lake holds or loses is submitted again.
     #[default]
     UntilStored,
     /// Until the API has it.
     UntilQueued,
 }
 
-/// Delivers until it is told to stop.
+/// Delivers messages until it is told to stop.
 #[derive(Debug)]
 pub(crate) struct Delivery<L> {
     pub(crate) destination: Arc<L>,
@@ -57,15 +57,15 @@ pub(crate) struct Delivery<L> {
     pub(crate) log: Log,
     pub(crate) pace: Pace,
     pub(crate) keep: Keep,
-    /// The first pause before a message is submitted again that is held or lost; each further one is twice as long.
+    /// The first pause before a held or lost message is submitted again; each further one is twice as long.
     pub(crate) again_after: Duration,
-    /// What the API has and the lake has not stored yet.
+    /// Messages that the API has and the lake has not stored yet.
     pub(crate) awaited: AwaitedQueue,
-    /// When true, nothing more is begun.
+    /// Once true, no new work begins.
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// Keeps all tasks from asking an API that does not answer now.
+/// Keeps all tasks from calling an API that does not answer now.
 #[derive(Debug)]
 pub(crate) struct Pace {
     longest: Duration,
@@ -94,8 +94,8 @@ impl Pace {
         self.pauses().until
     }
 
-    /// Returns whether this is the first failure after a success. Failures reported during a pause belong to requests already in
-    /// flight and are not counted.
+    /// Records a failure. Returns whether it is the first after a success. Failures reported during a pause belong to requests
+    /// already in flight and do not count.
     fn failed(&self, after: Option<Duration>, now: Instant) -> bool {
         let mut pauses = self.pauses();
         if now < pauses.until {
@@ -103,7 +103,7 @@ impl Pace {
         }
         pauses.failures = pauses.failures.saturating_add(1);
         let doubled = FIRST_PAUSE.saturating_mul(1 << (pauses.failures - 1).min(10)).min(self.longest);
-        // Half of it at random, so that many gateways do not come at the same time.
+        // Half of the pause is random, so that many gateways do not come at the same time.
         let pause = doubled.mul_f64(fastrand::f64().midpoint(1.0));
         pauses.until = now + after.map_or(pause, |after| pause.max(after.min(LONGEST_RETRY_AFTER)));
         pauses.failures == 1
@@ -113,13 +113,13 @@ impl Pace {
         self.pauses().successes
     }
 
-    /// How long a message is put off that fails while others do not.
+    /// The delay of a message that fails while others succeed.
     fn alone(&self, put_off: u32) -> Duration {
         let doubled = FIRST_PAUSE.saturating_mul(1 << put_off.min(10)).min(self.longest);
         doubled.mul_f64(fastrand::f64().midpoint(1.0))
     }
 
-    /// Returns whether this is the first success after a failure.
+    /// Records a success. Returns whether it is the first after a failure.
     fn succeeded(&self) -> bool {
         let mut pauses = self.pauses();
         pauses.successes += 1;
@@ -128,7 +128,7 @@ impl Pace {
 }
 
 impl<L: Destination> Delivery<L> {
-    /// One of several that deliver at the same time.
+    /// Delivers messages; several of these tasks run at the same time.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut stop = self.stop.clone();
         loop {
@@ -138,7 +138,7 @@ impl<L: Destination> Delivery<L> {
             };
             let entry = tokio::select! {
                 biased;
-                // An error means that the gateway is gone.
+                // An error means that the gateway has ended.
                 _ = stop.wait_for(|stop| *stop) => return,
                 entry = next => entry,
             };
@@ -173,7 +173,7 @@ impl<L: Destination> Delivery<L> {
             }
         };
         if entry.is_submitted {
-            // An earlier gateway has submitted it: the lake is asked before it is submitted once more.
+            // An earlier gateway has submitted it: ask the lake before submitting it again.
             match self.keep {
                 Keep::UntilQueued => return self.spool.done(&entry),
                 Keep::UntilStored => {
@@ -191,7 +191,7 @@ impl<L: Destination> Delivery<L> {
             Reply::Final(receipts) => receipts,
             Reply::Later { after, reason } => {
                 count(&self.counters.tries_again);
-                // A message that fails while others succeed is no sign that the API is down, and holds up no other.
+                // If a message fails while others succeed, the API is not down. The message must hold up no other.
                 if entry.failed_after.is_some_and(|before| before < self.pace.successes()) {
                     let members = json!({ "detail": "a message fails while others are delivered", "reason": reason });
                     self.log.say_of(&origin, "putOff", members);
@@ -250,13 +250,13 @@ impl<L: Destination> Delivery<L> {
         }
     }
 
-    /// Asks how far messages are that the API has, until it is told to stop. One of several that do so.
+    /// Asks for the status of submitted messages, until it is told to stop. Several of these tasks run at the same time.
     pub(crate) async fn watch(self: Arc<Self>) {
         let mut stop = self.stop.clone();
         loop {
             let Due { ask, submit } = tokio::select! {
                 biased;
-                // An error means that the gateway is gone.
+                // An error means that the gateway has ended.
                 _ = stop.wait_for(|stop| *stop) => return,
                 due = self.awaited.due() => due,
             };
@@ -308,7 +308,7 @@ impl<L: Destination> Delivery<L> {
         }
     }
 
-    /// Does what the ends of a frame's messages ask for, or waits on while there is one without.
+    /// Acts on the outcomes of a frame's messages, or keeps waiting while one is unknown.
     async fn end(&self, mut frame: Awaited) {
         let Some(endings) = frame.endings() else { return self.awaited.ask(frame, false) };
         if let Some(mut entry) = frame.entry.take() {
@@ -346,13 +346,13 @@ impl<L: Destination> Delivery<L> {
         }
     }
 
-    /// How long a message waits that was submitted again so often.
+    /// The delay before a message is submitted again, by the number of earlier resubmissions.
     fn again(&self, again: u32) -> Duration {
         let times = (1 << again.min(10)).min(LONGEST_AGAIN);
         self.again_after.saturating_mul(times).mul_f64(fastrand::f64().midpoint(1.0))
     }
 
-    /// Writes a message to the folder of those that the API refuses. Returns whether it is there.
+    /// Writes a message to the folder of messages that the API refuses. Returns whether that succeeded.
     async fn set_aside(&self, entry: &Entry, origin: &Origin, body: Vec<u8>, status: u16, detail: String) -> bool {
         let reason = Reason {
             status,
@@ -369,7 +369,7 @@ impl<L: Destination> Delivery<L> {
         written.is_ok()
     }
 
-    /// The same for a message that an operator of the lake has given up, so that nobody loses it without knowing.
+    /// The same for a message that an operator of the lake has discarded, so that nobody loses it without knowing.
     async fn set_discarded_aside(&self, entry: &Entry) -> bool {
         match self.spool.read(entry).await {
             Ok(Content::Message { origin, message }) => {
@@ -384,7 +384,7 @@ impl<L: Destination> Delivery<L> {
         }
     }
 
-    /// Gives a message back after a pause, and holds up no other.
+    /// Gives a message back after a pause, without holding up others.
     fn put_off(&self, mut entry: Entry) {
         let (spool, pause) = (Arc::clone(&self.spool), self.pace.alone(entry.put_off));
         entry.put_off += 1;
@@ -404,7 +404,7 @@ impl<L: Destination> Delivery<L> {
     }
 }
 
-/// The ids of the messages of a frame, as the API computes them. Those that cannot be read have none: the API has refused them.
+/// The ids of the messages of a frame, as the API computes them. Unreadable messages have none: the API has refused them.
 fn ids(body: &[u8], charset: Option<Charset>) -> Vec<MessageId> {
     let body = Body::of(body.to_vec(), charset);
     body.messages().filter_map(|piece| Some(piece.read().ok()?.id)).collect()

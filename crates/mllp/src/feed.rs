@@ -12,7 +12,7 @@ use crate::answer::ApplicationAck;
 use crate::tls::{Connector, PeerTls, Tls, TlsError, TlsFiles};
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
-/// A certificate that expires within so many days is named at the start.
+/// A certificate that expires within this many days is reported at the start.
 const CERTIFICATE_DAYS: i64 = 30;
 
 /// Which side opens the connection.
@@ -20,20 +20,20 @@ const CERTIFICATE_DAYS: i64 = 30;
 pub enum Endpoint {
     /// Peers connect to this address.
     Listen(SocketAddr),
-    /// The gateway connects to this host and port, and again when the connection ends: analyzers that are servers.
+    /// The gateway connects to this host and port, and reconnects when the connection ends: for analyzers that are servers.
     Connect(String),
 }
 
-/// Where messages come from, and how its peers are answered.
+/// A source of messages, and how to answer its peers.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    /// Its name in the log, the report and the metrics; each feed has one of its own.
+    /// Its name in the log, the report and the metrics. No other feed has the same name.
     pub name: String,
     /// Which side opens the connection.
     pub endpoint: Endpoint,
     /// The character set of all its messages; without it each message names its own (MSH-18).
     pub charset: Option<Charset>,
-    /// When a message has its application acknowledgment.
+    /// When the gateway sends the application acknowledgment.
     pub application_ack: ApplicationAck,
     /// The addresses that may connect; without any, all may.
     pub peers: Vec<IpNet>,
@@ -81,14 +81,14 @@ impl Feed {
     }
 }
 
-/// What is counted of a feed. It outlives a change of the feed's settings.
+/// The counters of a feed. They outlive a change of the feed's settings.
 #[derive(Debug)]
 pub(crate) struct Activity {
     pub(crate) received: AtomicU64,
     pub(crate) connections: AtomicU64,
     /// When the last frame was received, or counting began, in milliseconds since 1970.
     last_ms: AtomicU64,
-    /// Whether the log says that the feed is silent.
+    /// Whether the log has reported the feed as silent.
     is_said_silent: AtomicBool,
 }
 
@@ -139,7 +139,7 @@ impl Line {
         after.is_some_and(|after| self.activity.silent_ms(now_ms) > after)
     }
 
-    /// Whether the feed is silent, if that has changed since this was last asked.
+    /// Whether the feed is silent, if that has changed since the last call.
     pub(crate) fn silence_changed(&self, now_ms: u64) -> Option<bool> {
         let is_silent = self.is_silent(now_ms);
         (self.activity.is_said_silent.swap(is_silent, Ordering::Relaxed) != is_silent).then_some(is_silent)
@@ -152,7 +152,7 @@ impl Line {
         Some((expires - now).div_euclid(DAY_SECONDS))
     }
 
-    /// The same, if it is time to renew the certificate.
+    /// The same, if the certificate should be renewed now.
     pub(crate) fn expiring_days(&self, now_ms: u64) -> Option<i64> {
         self.certificate_days(now_ms).filter(|days| *days < CERTIFICATE_DAYS)
     }

@@ -45,11 +45,11 @@ fn causes(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Feeds that are open: their ports are listened on, their certificates are read.
+/// Open feeds: their ports are bound, and their certificates are read.
 #[derive(Debug)]
 pub struct Feeds {
     open: Vec<OpenFeed>,
-    /// By name, also of feeds that were removed.
+    /// By name, including feeds that were removed.
     activities: HashMap<String, Arc<Activity>>,
 }
 
@@ -59,7 +59,7 @@ struct OpenFeed {
     /// The port, until a task takes connections from it.
     listener: Option<TcpListener>,
     address: Option<SocketAddr>,
-    /// The task that takes or makes connections, and what tells it of new settings.
+    /// The task that accepts or makes connections, and the sender of its new settings.
     task: Option<(AbortHandle, watch::Sender<Arc<Line>>)>,
 }
 
@@ -83,7 +83,7 @@ impl Feeds {
         self.open.iter().map(|open| Arc::clone(&open.line)).collect()
     }
 
-    /// Makes these the feeds, or leaves all as it is. A port that stays in use is not closed in between.
+    /// Replaces the feeds, or leaves everything unchanged. A port that stays in use is not closed in between.
     pub(crate) async fn replace(&mut self, feeds: Vec<Feed>) -> Result<(), FeedError> {
         let now = now_ms();
         let mut next: Vec<OpenFeed> = Vec::new();
@@ -116,7 +116,7 @@ impl Feeds {
                 }
             }
         }
-        // Connections of feeds that are gone stay until their peers close them.
+        // Connections of removed feeds stay until their peers close them.
         for (task, _) in self.open.iter().filter_map(|gone| gone.task.as_ref()) {
             task.abort();
         }

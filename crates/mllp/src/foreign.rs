@@ -6,13 +6,13 @@
 /// Bytes that senders put between frames to keep a connection alive: NUL, STX, LF, CR and blanks.
 pub(crate) const KEEP_ALIVE: [u8; 6] = [0, 0x02, b'\n', b'\r', b' ', b'\t'];
 
-/// So many bytes of a stray run are looked at.
+/// How many bytes of a stray run are examined.
 pub(crate) const HEAD_BYTES: usize = 32;
 
-/// ENQ, with which a sender of ASTM E1381 asks for the line.
+/// ENQ, with which a sender of ASTM E1381 requests the line.
 const ENQ: u8 = 0x05;
 
-/// What stands outside of frames.
+/// The kind of bytes outside of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stray {
     /// Another protocol, by its name. The connection is closed.
@@ -21,11 +21,11 @@ pub(crate) enum Stray {
     Astm,
     /// A message without a frame around it.
     Unframed,
-    /// Bytes that say nothing.
+    /// Unknown bytes.
     Unknown,
 }
 
-/// Tells what the first bytes outside of a frame are, keep-alive bytes before them left out.
+/// Identifies the first bytes outside of a frame, without the keep-alive bytes before them.
 pub(crate) fn tell(head: &[u8]) -> Stray {
     if let Some(name) = protocol(head) {
         return Stray::Protocol(name);
@@ -70,7 +70,7 @@ fn protocol(head: &[u8]) -> Option<&'static str> {
     is_redis_array(head).then_some("Redis")
 }
 
-/// A method and a blank, and behind it any target for the methods that browsers send, else a path, `*` or a URL.
+/// A method and a blank, followed by any target for the methods that browsers send, else by a path, `*` or a URL.
 fn is_http_request(head: &[u8]) -> bool {
     const METHODS: [&[u8]; 9] = [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PATCH", b"CONNECT", b"TRACE"];
     let Some(end) = memchr::memchr(b' ', head) else { return false };

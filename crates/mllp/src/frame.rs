@@ -32,13 +32,13 @@ const CARRIAGE_RETURN: u8 = b'\r';
 /// An FS behind the end of a segment ends a frame when nothing follows it for this long.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// An FS elsewhere may be content, and the rest of it be delayed. Senders wait 5 s for an answer, or longer.
+/// Elsewhere an FS may be content, and the bytes after it may be delayed. Senders wait 5 s for an answer, or longer.
 const LONG_SILENCE: Duration = Duration::from_secs(3);
 
-/// How many bytes of a message show whether it is in UTF-16: there may be blanks before its header.
+/// How many bytes of a message show whether it is in UTF-16: blanks may precede its header.
 const UTF_16_HEAD_BYTES: usize = 64;
 
-/// How much is kept of a frame that is too long: enough for its MSH, which the answer is made from.
+/// How many bytes are kept of a frame that is too long: enough for its MSH, from which the answer is made.
 pub(crate) const HEAD_BYTES: usize = 4 * 1024;
 
 /// A frame that a peer has sent.
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Frame {
     }
 }
 
-/// Where the reader is.
+/// The position of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Between,
@@ -72,8 +72,8 @@ enum Place {
     BehindEnd,
     /// After FS and CR in UTF-16, which may be content as well: only the next frame, or silence, shows that they were the end.
     BehindWideEnd,
-    /// After a VT that may or may not begin a frame; `ahead` holds the bytes read since. If there is an end before the VT, it ends the
-    /// old frame as soon as the VT begins a new one.
+    /// After a VT that may or may not begin a frame; `ahead` holds the bytes read since. If an end precedes the VT, it ends the old
+    /// frame as soon as the VT begins a new one.
     BehindStart {
         /// FS, or FS and CR; empty if neither stands before the VT.
         end: &'static [u8],
@@ -88,16 +88,16 @@ pub(crate) struct Frames {
     place: Place,
     content: Vec<u8>,
     is_too_long: bool,
-    /// How long the content is, also what is not kept of it.
+    /// The length of the content, with the bytes that are not kept.
     length: usize,
     /// Its last two bytes.
     tail: [u8; 2],
-    /// Bytes behind a VT, as long as they may be a header.
+    /// Bytes after a VT, as long as they may be a header.
     ahead: Vec<u8>,
     stray_bytes: usize,
     stray_head: Vec<u8>,
     stray: Option<Stray>,
-    /// Whether it was told what this stretch of stray bytes is.
+    /// Whether this stretch of stray bytes was reported.
     is_told: bool,
     cut: u64,
 }
@@ -110,8 +110,8 @@ enum Opening {
     Unknown,
 }
 
-/// Whether bytes behind a VT begin a message: the name of a header, a delimiter, and two to five encoding characters that the same
-/// delimiter ends (MSH-1 and MSH-2). The prefix of the hybrid protocol may stand before it.
+/// Whether bytes after a VT begin a message: the name of a header, a delimiter, and two to five encoding characters followed by
+/// the same delimiter (MSH-1 and MSH-2). The prefix of the hybrid protocol may precede it.
 fn opening(ahead: &[u8]) -> Opening {
     let message = if ahead.first() == Some(&b'D') {
         match ahead.get(hybrid::PREFIX_BYTES..) {
@@ -142,7 +142,7 @@ fn opening(ahead: &[u8]) -> Opening {
     }
 }
 
-/// The same for bytes behind FS and VT, where a byte order mark or `M` in UTF-16 tells enough.
+/// The same for bytes after FS and VT, where a byte order mark or `M` in UTF-16 is enough.
 fn opening_behind_end(ahead: &[u8]) -> Opening {
     const WIDE: [&[u8]; 5] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"M\0S\0", b"\0M\0S"];
     if WIDE.contains(&ahead) {
@@ -206,22 +206,22 @@ impl Frames {
         self.is_utf_16().is_some() && !self.is_behind_segment()
     }
 
-    /// Bytes received since the last frame that belong to no frame and keep nothing alive.
+    /// Bytes received since the last frame that belong to no frame and are no keep-alive.
     pub(crate) fn stray_bytes(&self) -> usize {
         self.stray_bytes
     }
 
-    /// What the bytes since the last frame are, as soon as that can be told; once for each stretch of them.
+    /// The kind of the bytes since the last frame, as soon as it is known; once for each stretch of them.
     pub(crate) fn take_stray(&mut self) -> Option<Stray> {
         self.stray.take()
     }
 
-    /// How many frames have begun and were given up for another since this was last asked.
+    /// The number of frames that began and gave way to another, since the last call.
     pub(crate) fn take_cut(&mut self) -> u64 {
         std::mem::take(&mut self.cut)
     }
 
-    /// Reads up to the end of a frame, and takes the bytes that it has read off `input`. `None` when all is read and no frame has
+    /// Reads up to the end of a frame, and removes the bytes read from `input`. `None` if all bytes are read and no frame has
     /// ended.
     pub(crate) fn next(&mut self, input: &mut &[u8]) -> Option<Frame> {
         while let Some((&byte, rest)) = input.split_first() {
@@ -290,7 +290,7 @@ impl Frames {
                             *input = rest;
                             let ended = is_behind_end.then(|| self.end());
                             if !is_behind_end {
-                                // A start block that was written twice, with nothing behind the first, is no frame that was given up.
+                                // A doubled start block, with nothing after the first one, cuts no frame.
                                 self.cut += u64::from(self.is_too_long || !self.content.is_empty());
                             }
                             self.begin();
@@ -307,7 +307,7 @@ impl Frames {
         None
     }
 
-    /// The frame whose end block was read, when the peer sends nothing behind it.
+    /// The frame whose end block was read, if the peer sends nothing after it.
     pub(crate) fn end_if_silent(&mut self) -> Option<Frame> {
         match self.place {
             Place::BehindEnd if self.may_be_half_a_letter() => None,
@@ -322,12 +322,12 @@ impl Frames {
         }
     }
 
-    /// Passes over bytes that belong to no frame.
+    /// Skips bytes that belong to no frame.
     fn skip(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             let counts = !KEEP_ALIVE.contains(&byte);
             self.stray_bytes += usize::from(counts);
-            // From the first byte on that keeps nothing alive.
+            // From the first byte on that is no keep-alive.
             if (counts || !self.stray_head.is_empty()) && self.stray_head.len() < foreign::HEAD_BYTES {
                 self.stray_head.push(byte);
             }
@@ -337,7 +337,7 @@ impl Frames {
             self.is_told = true;
             self.stray = Some(stray);
         }
-        // Nothing behind it is read.
+        // Nothing after it is read.
         if matches!(stray, Stray::Protocol(_)) {
             self.place = Place::Foreign;
         }
@@ -353,7 +353,7 @@ impl Frames {
         self.place = Place::Inside;
     }
 
-    /// Looks whether a VT within a frame begins another one.
+    /// Checks whether a VT within a frame begins another one.
     fn look_ahead(&mut self, end: &'static [u8]) {
         self.ahead.clear();
         self.place = Place::BehindStart { end };
@@ -365,7 +365,7 @@ impl Frames {
         self.place = Place::Inside;
     }
 
-    /// Takes what stands behind a VT for content of the frame that is open, and the VT itself.
+    /// Takes a VT and the bytes after it as content of the open frame.
     fn stay(&mut self, end: &[u8]) {
         self.go_on(end);
         self.keep(&[START_BLOCK]);
@@ -386,7 +386,7 @@ impl Frames {
         }
         if !self.is_too_long && self.content.len() + content.len() > self.limit_bytes {
             self.is_too_long = true;
-            // What is here may be shorter than a head. The buffer that may be as long as the limit goes.
+            // These bytes may be shorter than a head. The buffer, which may be as long as the limit, is freed.
             let head = HEAD_BYTES.min(self.limit_bytes);
             let missing = head.saturating_sub(self.content.len());
             let parts = [self.content.get(..head).unwrap_or(&self.content), content.get(..missing).unwrap_or_default()];
@@ -398,7 +398,7 @@ impl Frames {
 
     fn end(&mut self) -> Frame {
         self.place = Place::Between;
-        // The buffer goes with the frame, so that a connection that has once had a large one does not keep its memory.
+        // The frame takes the buffer, so that a connection does not keep the memory of a large frame.
         let content = std::mem::take(&mut self.content);
         if std::mem::take(&mut self.is_too_long) { Frame::TooLong { head: content } } else { Frame::Whole(content) }
     }
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_in_pieces_of_any_size() {
+    fn frames_are_read_in_pieces_of_any_size() {
         let cases: [(&[u8], &[&[u8]]); 20] = [
             (b"\x0bMSH|a\r\x1c\r", &[b"MSH|a\r"]),
             (b"\x0bone\x1c\r\x0btwo\x1c\r", &[b"one", b"two"]),
@@ -444,7 +444,7 @@ mod tests {
             // Content.
             (b"\x0ba\x1cb\x1c\x1c\r", &[b"a\x1cb\x1c"]),
             (b"\x0ba\x0bb\0\x0bMS\x0bMSX\x0bFH\x1c\r", &[b"a\x0bb\0\x0bMS\x0bMSX\x0bFH"]),
-            // A peer that begins anew.
+            // A peer that starts over.
             (b"\x0bMSH|lost\x0bMSH|^~\\&|kept\x1c\r", &[b"MSH|^~\\&|kept"]),
             (b"\x0b\x0bMSH#^~\\&#kept\x1c\r", &[b"MSH#^~\\&#kept"]),
             (b"\x0bMSH|lost\x0bD23\rMSH|^~\\&|kept\r00011123\x1c\r", &[b"D23\rMSH|^~\\&|kept\r00011123"]),
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_without_a_cr_is_one_when_the_peer_is_silent() {
+    fn an_end_block_without_cr_ends_a_frame_when_the_peer_is_silent() {
         let (found, mut reader) = frames(100, b"\x0bone\x1c", 3);
         assert_eq!((found, reader.silence()), (vec![], Some(LONG_SILENCE)));
         assert_eq!(reader.end_if_silent(), Some(Frame::Whole(b"one".to_vec())));
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_read_to_its_end_and_not_kept() {
+    fn a_frame_that_is_too_long_is_read_to_its_end_and_not_kept() {
         let bytes = [&framed(&[b'x'; 10_000])[..], &framed(b"short")].concat();
         for piece in [1, 7, 4_000, 20_000] {
             let (found, reader) = frames(9_999, &bytes, piece);
@@ -518,7 +518,7 @@ mod tests {
     fn stray_bytes_and_frames_that_were_given_up_are_counted() {
         let (_, mut reader) = frames(100, b"abc\x0bMSH|1\x0bMSH|^~\\&|2\x1c\r\0\x02\r\nhello world", 4);
         assert_eq!((reader.take_cut(), reader.take_cut(), reader.stray_bytes()), (1, 0, 10), "keep-alive bytes do not count");
-        // A start block that is doubled has no frame before it.
+        // A doubled start block has no frame before it.
         let (_, mut reader) = frames(100, b"\x0b\x0bMSH|^~\\&|2\x1c\r", 4);
         assert_eq!(reader.take_cut(), 0);
     }
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_a_frame_and_astm_are_told_once_and_frames_behind_them_are_read() {
+    fn an_unframed_message_and_astm_are_reported_once_and_later_frames_are_read() {
         for (bytes, stray) in
             [(&b"\0MSH|^~\\&|1\rPID|1\r\x0bx\x1c\r"[..], Stray::Unframed), (b"\x05\x05\x0bx\x1c\r", Stray::Astm)]
         {
@@ -576,7 +576,7 @@ mod tests {
         }
 
         #[test]
-        fn the_pieces_do_not_matter(bytes in prop::collection::vec(prop::sample::select(b"\x0b\x1c\r\nMSHFB|^~D23\xff\xfe".to_vec()), 0..60), piece in 1..20_usize, limit in 0..20_usize) {
+        fn the_size_of_the_pieces_does_not_matter(bytes in prop::collection::vec(prop::sample::select(b"\x0b\x1c\r\nMSHFB|^~D23\xff\xfe".to_vec()), 0..60), piece in 1..20_usize, limit in 0..20_usize) {
             let (whole, one) = frames(limit, &bytes, usize::MAX);
             let (pieces, many) = frames(limit, &bytes, piece);
             prop_assert_eq!(whole, pieces);

@@ -28,34 +28,35 @@ use crate::overview::Overview;
 use crate::report::{Counters, GatewayReport, Log, count};
 use crate::spool::Spool;
 
-/// A peer that has gone without a word is noticed after this and nine more questions.
+/// A peer that has gone without a word is noticed after this time and nine more probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Answers are short. A peer that does not read them is noticed when so many bytes are on their way, and not megabytes later.
+/// Answers are short. A peer that does not read them is noticed when this many bytes are on their way, and not megabytes later.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How many questions how far messages are may be asked at a time.
+/// How many status requests may run at a time.
 const WATCHERS: usize = 4;
 
 /// How many connections may wait to be admitted.
 const ARRIVALS: usize = 64;
 
-/// How a gateway works, whatever the feed.
+/// The settings of a gateway that do not depend on the feed.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// What a peer may do.
+    /// The limits for peers.
     pub limits: Limits,
     /// How many frames are submitted at a time.
     pub submitters: usize,
     /// The longest pause between two tries when the API does not answer; the first is half a second.
     pub longest_pause: Duration,
-    /// How often there is a [`GatewayReport`] in the log.
+    /// How often the log gets a [`GatewayReport`].
     pub report_every: Duration,
     /// How long the spool keeps a message.
     pub keep: Keep,
-    /// The first pause before the API is asked how far a message is whose sender does not wait; it grows to ten times that.
+    /// The first pause before the gateway asks for the status of a message whose sender does not wait; it grows to ten times
+    /// that.
     pub look_after: Duration,
-    /// The first pause before a message is submitted again that the lake holds or has lost; it grows to 360 times that.
+    /// The first pause before the gateway resubmits a held or lost message; it grows to 360 times that.
     pub again_after: Duration,
 }
 
@@ -73,18 +74,18 @@ impl Default for Options {
     }
 }
 
-/// What tells a gateway that runs to do something else.
+/// The signals to a running gateway.
 pub struct Signals<Stop> {
-    /// New feeds, or why there are none: the text for the log.
+    /// New feeds, or the reason why there are none: the text for the log.
     pub reload: mpsc::Receiver<Result<Vec<Feed>, String>>,
     /// Resolves when the gateway has to end.
     pub stop: Stop,
-    /// Where metrics are asked for; on loopback, because nobody is asked who they are.
+    /// The port for metrics. It is on loopback, because it asks nobody for credentials.
     pub metrics: Option<TcpListener>,
 }
 
 impl<Stop> Signals<Stop> {
-    /// Signals that tell a gateway to end, and nothing else.
+    /// Signals that only end a gateway.
     pub fn stop(stop: Stop) -> Self {
         Self { reload: mpsc::channel(1).1, stop, metrics: None }
     }
@@ -177,19 +178,19 @@ pub async fn run<D: Destination>(
                     }
                 }
             },
-            // An error is a panic, which has ended that connection alone.
+            // An error is a panic, which has ended only that connection.
             Some(ended) = reception.connections.join_next_with_id() => reception.guests.remove(match &ended {
                 Ok((id, ())) => *id,
                 Err(error) => error.id(),
             }),
-            // A feed that was removed.
+            // The source of a removed feed.
             Some(_) = sources.join_next() => {}
-            // Only a panic ends one of them. Its message is in the spool and is taken again after a restart.
+            // Only a panic ends one of them. The spool still has its message, and gives it out after a restart.
             Some(_) = submitters.join_next() => {
                 log.say_seldom("panic", json!({ "detail": "a submission has panicked" }));
                 submitters.spawn(Arc::clone(&delivery).run());
             }
-            // The same; what it asked about is asked about after a restart.
+            // Only a panic ends one of them. The gateway asks for its messages after a restart.
             Some(_) = watchers.join_next() => {
                 log.say_seldom("panic", json!({ "detail": "a question for the status of messages has panicked" }));
                 watchers.spawn(Arc::clone(&delivery).watch());
@@ -206,7 +207,7 @@ pub async fn run<D: Destination>(
         while reception.connections.join_next().await.is_some() {}
         while submitters.join_next().await.is_some() {}
     });
-    // The lake is asked again after the next start.
+    // After the next start, the lake is asked again.
     watchers.shutdown().await;
     if finished.await.is_err() {
         reception.connections.shutdown().await;
@@ -222,7 +223,7 @@ fn say(log: &Log, report: &GatewayReport) {
     log.say("report", serde_json::to_value(report).unwrap_or_default());
 }
 
-/// Names certificates that have expired or will soon.
+/// Logs certificates that have expired or will soon.
 fn name_certificates(lines: &[Arc<Line>], log: &Log) {
     let now = now_ms();
     for line in lines {
@@ -232,7 +233,7 @@ fn name_certificates(lines: &[Arc<Line>], log: &Log) {
     }
 }
 
-/// Names feeds that have become silent, or are no longer.
+/// Logs feeds that have become silent, or are no longer silent.
 fn name_silent_feeds(lines: &[Arc<Line>], log: &Log) {
     let now = now_ms();
     for line in lines {
@@ -243,7 +244,7 @@ fn name_silent_feeds(lines: &[Arc<Line>], log: &Log) {
     }
 }
 
-/// Where connections are admitted or turned away.
+/// Admits connections, or turns them away.
 struct Reception {
     guests: Guests,
     connections: JoinSet<()>,
@@ -263,7 +264,7 @@ impl Reception {
             count(&counters.not_allowed);
             return self.log.say_of(&origin, "turnedAway", json!({ "reason": "the feed does not allow this address" }));
         }
-        // A connection that the gateway has opened itself takes nobody's place, and gives up its own to nobody.
+        // A connection that the gateway has opened itself takes no place, and gives none up.
         let is_guest = matches!(line.feed.endpoint, Endpoint::Listen(_));
         let admission = if is_guest { self.guests.admit(address) } else { Admission::Free };
         match admission {
@@ -284,7 +285,7 @@ impl Reception {
     }
 }
 
-/// Counts a connection as long as it is there, also when serving it panics.
+/// Counts a connection while it exists, even if serving it panics.
 struct Counted<'counters>([&'counters AtomicU64; 2]);
 
 impl<'counters> Counted<'counters> {
@@ -304,7 +305,7 @@ impl Drop for Counted<'_> {
 
 async fn connection(service: Arc<Service>, peer: Peer, stream: TcpStream, _open: Option<oneshot::Sender<()>>) {
     let _counted = Counted::new([&service.counters.connections, &peer.line.activity.connections]);
-    // ACKs are small and waited for. The connection works without any of the three options, too.
+    // ACKs are small, and somebody waits for them. The connection also works without any of the three options.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(&stream);
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);

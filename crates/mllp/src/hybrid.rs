@@ -15,7 +15,7 @@ pub(crate) const PREFIX_BYTES: usize = 4;
 const TRAILER_BYTES: usize = 8;
 const SIZE_DIGITS: usize = 5;
 const VT: u8 = 0x0b;
-/// The version of HL7 that the protocol was written down for.
+/// The version of HL7 for which the protocol was specified.
 const VERSION: &[u8] = b"23";
 
 /// Whether a frame's content begins with the type of a data block and a version.
@@ -23,16 +23,16 @@ pub(crate) fn is_prefix(content: &[u8]) -> bool {
     matches!(content, [b'D', first, second, CARRIAGE_RETURN, ..] if first.is_ascii_digit() && second.is_ascii_digit())
 }
 
-/// What a frame of the hybrid protocol says of itself.
+/// Whether size and checksum of a frame in the hybrid protocol are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hybrid {
-    /// Size and checksum fit, or there are none.
+    /// Size and checksum fit, or are absent.
     Fits,
-    /// Size or checksum are of other bytes.
+    /// Size or checksum do not fit the bytes.
     Mismatch,
 }
 
-/// Takes the hybrid protocol off a frame's content, and says what it was; `None` if it is not there.
+/// Removes the hybrid protocol from a frame's content, and says whether it fits; `None` if the frame does not use it.
 pub(crate) fn strip(content: &mut Vec<u8>) -> Option<Hybrid> {
     if !is_prefix(content) {
         return None;
@@ -51,14 +51,15 @@ pub(crate) fn strip(content: &mut Vec<u8>) -> Option<Hybrid> {
     Some(if fits { Hybrid::Fits } else { Hybrid::Mismatch })
 }
 
-/// Whether a size is that of a message, with or without what stands before it (VT and four bytes) and behind it (eight digits, FS and CR).
+/// Whether a size is that of a message, with or without the bytes before it (VT and four bytes) and after it (eight digits, FS
+/// and CR).
 fn is_size(size: usize, message: usize) -> bool {
     let [before, behind] = [[0, PREFIX_BYTES, PREFIX_BYTES + 1], [0, TRAILER_BYTES, TRAILER_BYTES + 2]];
-    // Five digits hold no more.
+    // The field has only five digits.
     before.iter().any(|before| behind.iter().any(|behind| (message + before + behind) % 100_000 == size)) || size == 99_999
 }
 
-/// Whether a checksum is the exclusive or of a message, with or without what stands before it. 999 stands for none.
+/// Whether a checksum is the exclusive or of a message, with or without the bytes before it. 999 means that there is none.
 fn is_checksum(checksum: usize, block: &[u8], message: &[u8]) -> bool {
     let sum = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum ^ byte);
     let of_message = sum(message);
@@ -66,8 +67,8 @@ fn is_checksum(checksum: usize, block: &[u8], message: &[u8]) -> bool {
     checksum == 999 || [of_message, of_block, of_block ^ VT].iter().any(|sum| usize::from(*sum) == checksum)
 }
 
-/// The content of the frame in which a peer that speaks the hybrid protocol is answered. The size counts the message and the five bytes
-/// before it, VT first; the checksum is the exclusive or of all of them.
+/// The content of a frame that answers a peer with the hybrid protocol. The size counts the message and the five bytes before it,
+/// from VT on. The checksum is the exclusive or of all of them.
 pub(crate) fn wrapped(message: &[u8]) -> Vec<u8> {
     let mut content = [b"D", VERSION, &[CARRIAGE_RETURN], message].concat();
     let size = (1 + content.len()).min(99_999);

@@ -21,11 +21,11 @@ const HEADERS: usize = 64;
 /// How long to wait when the system has no more file handles.
 const NO_HANDLES: Duration = Duration::from_millis(100);
 
-/// Answers until it is dropped, one client at a time: there is one who asks, and it asks seldom.
+/// Serves metrics until the future is dropped, one client at a time: usually one client asks, and seldom.
 pub(crate) async fn serve(listener: TcpListener, overview: Arc<Overview>) {
     loop {
         match listener.accept().await {
-            // A client that does not ask, or does not read, gets nothing.
+            // A client that sends no request in time, or does not read its answer, gets nothing.
             Ok((stream, _)) => drop(timeout(PATIENCE, answer(stream, &overview)).await),
             Err(_) => tokio::time::sleep(NO_HANDLES).await,
         }
@@ -129,7 +129,7 @@ fn text(report: &GatewayReport) -> String {
     text
 }
 
-/// The value of a label, as the text format escapes it.
+/// The value of a label, escaped as the text format requires.
 fn label(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -7,8 +7,7 @@ use domain::Charset;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Where a message came from. It is written beside each message in the spool, and stands in each line of the log that a peer brings
-/// about.
+/// The origin of a message. The spool stores it beside each message, and log lines about a peer contain it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Origin {
@@ -19,7 +18,7 @@ pub struct Origin {
     pub peer: Option<SocketAddr>,
     /// The number of the connection since the gateway's start.
     pub connection: u64,
-    /// The character set that is named for all messages of the feed, if there is one.
+    /// The character set of all messages of the feed, if its settings name one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub charset: Option<Charset>,
 }
@@ -47,7 +46,7 @@ pub(crate) struct Label {
 impl Label {
     pub(crate) fn new(origin: Origin) -> Self {
         let json = serde_json::to_vec(&origin).unwrap_or_default();
-        // An origin that is too long to be written is none.
+        // An origin that is too long to be written is left out.
         let (length, json) = u16::try_from(json.len()).map_or((0, Vec::new()), |length| (length, json));
         Self { feed: origin.feed.as_str().into(), encoded: [&length.to_le_bytes()[..], &json].concat(), origin }
     }
@@ -57,7 +56,7 @@ impl Label {
         &self.encoded
     }
 
-    /// Reads a label from the beginning of a record. Returns the number of bytes that it takes, too.
+    /// Reads a label from the beginning of a record, and returns its length in bytes as well.
     pub(crate) fn read(bytes: &[u8]) -> Option<(Origin, usize)> {
         let (length, rest) = bytes.split_first_chunk()?;
         let length = usize::from(u16::from_le_bytes(*length));

@@ -25,7 +25,7 @@ impl Overview {
         GatewayReport::of(&self.counters, &lines, &self.spool.backlog(), now_ms())
     }
 
-    /// After the feeds have changed.
+    /// Sets the feeds after a change.
     pub(crate) fn set_lines(&self, lines: Vec<Arc<Line>>) {
         *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = lines;
     }

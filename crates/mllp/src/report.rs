@@ -19,20 +19,20 @@ use crate::spool::Backlog;
 /// Repeated log events are limited to one per this interval; the next line tells how many were suppressed.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// The same for peers that speak something else than MLLP: each is named once in this interval.
+/// The same for peers that do not speak MLLP: each is logged once in this interval.
 pub(crate) const QUIET_STRANGER: Duration = Duration::from_secs(60);
 
-/// For how many events and addresses the log remembers when it last named them.
+/// For how many events and addresses the log remembers when it last logged them.
 const REMEMBERED: usize = 4096;
 
-/// Where lines of JSON go. Cheap to clone.
+/// The receiver of lines of JSON. Cheap to clone.
 #[derive(Clone)]
 pub struct Log {
     sink: Arc<dyn Fn(&str) + Send + Sync>,
     said: Arc<Mutex<HashMap<Key, Said>>>,
 }
 
-/// An event, and the address of the peer that brought it about.
+/// An event, and the address of the peer that caused it.
 type Key = (&'static str, Option<IpAddr>);
 
 struct Said {
@@ -48,12 +48,12 @@ impl fmt::Debug for Log {
 }
 
 impl Log {
-    /// A log that gives each line, without its end, to `sink`.
+    /// A log that passes each line, without its end, to `sink`.
     pub fn new(sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self { sink: Arc::new(sink), said: Arc::default() }
     }
 
-    /// Says something; `members` is a JSON object.
+    /// Logs an event; `members` is a JSON object.
     pub(crate) fn say(&self, event: &str, mut members: Value) {
         if let Some(members) = members.as_object_mut() {
             members.insert("event".to_owned(), event.into());
@@ -62,12 +62,12 @@ impl Log {
         (self.sink)(&members.to_string());
     }
 
-    /// Says something that may happen often.
+    /// Logs an event that may happen often.
     pub(crate) fn say_seldom(&self, event: &'static str, members: Value) {
         self.say_limited((event, None), QUIET, members);
     }
 
-    /// Says something that a peer may bring about as often as it likes, and names the peer.
+    /// Logs an event that a peer can cause as often as it likes, and names the peer.
     pub(crate) fn say_of(&self, origin: &Origin, event: &'static str, members: Value) {
         self.say_of_within(QUIET, origin, event, members);
     }
@@ -87,7 +87,7 @@ impl Log {
             }
             Some(said) => std::mem::replace(said, Said { at: now, held_back: 0 }).held_back,
             None => {
-                // Many addresses must not cost much memory. Forgetting one costs a line that comes early.
+                // Many addresses must not cost much memory. Forgetting one means at most one early line.
                 if said.len() >= REMEMBERED {
                     said.retain(|_, said| now.duration_since(said.at) < QUIET);
                 }
@@ -106,7 +106,7 @@ impl Log {
     }
 }
 
-/// What was counted since the gateway began.
+/// The counters since the gateway's start.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) received: AtomicU64,
@@ -138,7 +138,7 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// One line of the gateway's report: counts since the start, and how things are now.
+/// One line of the gateway's report: counters since the start, and the present state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayReport {
@@ -146,23 +146,23 @@ pub struct GatewayReport {
     pub received: u64,
     /// Messages that are kept: CA, AA, or no answer where the sender asks for none.
     pub acknowledged: u64,
-    /// Answered with another code.
+    /// Frames that were answered with another code.
     pub rejected: u64,
-    /// Begun and not ended: the peer went away, began anew, or was too slow.
+    /// Frames that began and did not end: the peer left, started over, or was too slow.
     pub cut: u64,
-    /// Delivered to the API.
+    /// Messages delivered to the API.
     pub delivered: u64,
-    /// Delivered, and the lake had them before.
+    /// Messages delivered that the lake had before.
     pub duplicates: u64,
-    /// Refused by the API for good; they are in the spool's folder `refused`.
+    /// Messages that the API refused for good; they are in the spool's folder `refused`.
     pub refused: u64,
     /// Damaged records of the spool; they are in its folder `damaged`.
     pub damaged: u64,
     /// Submissions that had no final answer.
     pub tries_again: u64,
-    /// Questions to the API how far messages are, each about many.
+    /// Status requests to the API, each about many messages.
     pub questions: u64,
-    /// Stored by the lake, as far as the spool kept them until then.
+    /// Messages that the lake has stored, if the spool kept them until then.
     pub stored: u64,
     /// How often the lake held a message, which was then submitted again.
     pub held: u64,
@@ -182,15 +182,15 @@ pub struct GatewayReport {
     pub astm: u64,
     /// Connections whose peer sent a message without a frame.
     pub unframed: u64,
-    /// Frames of the hybrid protocol whose size or checksum are of other bytes.
+    /// Frames of the hybrid protocol whose size or checksum does not fit.
     pub mismatched: u64,
-    /// Acknowledged and not delivered, now.
+    /// Messages acknowledged and not delivered, now.
     pub spooled: usize,
     /// Bytes of the spool on disk, now.
     pub spool_bytes: u64,
     /// How long the oldest of these has been waiting, in seconds.
     pub oldest_seconds: u64,
-    /// Delivered, and kept until the lake has stored them, now.
+    /// Messages delivered, and kept until the lake has stored them, now.
     pub awaited: usize,
     /// How long ago the oldest of these was received, in seconds.
     pub oldest_awaited_seconds: u64,
@@ -214,11 +214,11 @@ pub struct FeedReport {
     pub is_silent: bool,
     /// Open connections, now.
     pub connections: u64,
-    /// Acknowledged and not delivered, now.
+    /// Messages acknowledged and not delivered, now.
     pub spooled: usize,
     /// How long the oldest of these has been waiting, in seconds.
     pub oldest_seconds: u64,
-    /// Delivered, and kept until the lake has stored them, now.
+    /// Messages delivered, and kept until the lake has stored them, now.
     pub awaited: usize,
     /// Days until the feed's certificate expires, negative when it has; absent without TLS.
     #[serde(skip_serializing_if = "Option::is_none")]

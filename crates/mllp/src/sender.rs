@@ -10,10 +10,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::frame::{Frame, Frames, framed};
 use crate::hybrid;
 
-/// Answers are short.
+/// Generous: answers are short.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long a second answer may take: an application acknowledgment behind a commit acknowledgment.
+/// How long a second answer may take: an application acknowledgment after a commit acknowledgment.
 const SECOND: Duration = Duration::from_millis(300);
 
 /// A connection to a receiver.
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// Connects to `HOST:PORT`. `patience` bounds the connecting and each answer.
+    /// Connects to `HOST:PORT`. `patience` limits the connecting and each answer.
     ///
     /// # Errors
     /// When nobody answers there in time.
@@ -51,7 +51,7 @@ impl Sender {
         let mut answers = Vec::new();
         answers.extend(self.answer(Instant::now() + self.patience).await?);
         if answers.first().is_some_and(|answer| code(answer).starts_with(b"C")) {
-            // The connection may end behind the first answer.
+            // The connection may end after the first answer.
             answers.extend(self.answer(Instant::now() + SECOND).await.ok().flatten());
         }
         Ok(answers)

@@ -55,7 +55,7 @@ pub use index::{Backlog, FeedBacklog};
 pub use inspect::{Contents, Refused, Waiting, WaitsFor, inspect};
 pub use recovery::Recovery;
 
-/// The spool. Dropping it writes what is on its way to the disk, without waiting.
+/// The spool. Dropping it starts the last write to the disk, and does not wait for it.
 #[derive(Debug)]
 pub struct Spool {
     shared: Arc<Shared>,
@@ -64,7 +64,7 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens a spool of at most `max_bytes`, or creates it. Messages that an earlier gateway left there will be taken again.
+    /// Opens a spool of at most `max_bytes`, or creates it. Messages that an earlier gateway left there are delivered.
     ///
     /// `owner` names the API and the institute that messages are delivered for, so that those of one institute are never
     /// delivered for another.
@@ -113,10 +113,10 @@ impl Spool {
         Ok((Self { shared, jobs, writer: Mutex::new(Some(thread)) }, recovery))
     }
 
-    /// Queues a message for writing. The returned receiver resolves when the message is on disk, or could not be written; this call
-    /// itself waits only when the disk is far behind.
+    /// Queues a message for writing. The returned receiver resolves when the message is on disk, or could not be written. This
+    /// call itself waits only when the disk is far behind.
     ///
-    /// If the answer is an error and the process then dies, the message may be on disk all the same, and is then delivered.
+    /// If the answer is an error and the process then dies, the message may still be on disk, and is then delivered.
     pub(crate) async fn append(
         &self,
         label: &Arc<Label>,
@@ -126,7 +126,7 @@ impl Spool {
     ) -> oneshot::Receiver<Result<(), Unwritten>> {
         let (reply, answer) = oneshot::channel();
         if let Ok(room) = self.shared.room.acquire_many(kib(message.len())).await {
-            // The writer gives it back.
+            // The writer returns the permits.
             room.forget();
         }
         // Without a writer the receiver resolves to an error.
@@ -134,7 +134,7 @@ impl Spool {
         answer
     }
 
-    /// The next message to deliver. It is the caller's until [`Spool::done`] or [`Spool::put_back`].
+    /// The next message to deliver. The caller owns it until [`Spool::done`] or [`Spool::put_back`].
     pub(crate) async fn take(&self) -> Entry {
         loop {
             if let Ok(permit) = self.shared.available.acquire().await {
@@ -162,7 +162,8 @@ impl Spool {
         Ok(read)
     }
 
-    /// Marks a message as one that the API has. It stays in the spool: after a restart the lake is asked before it is submitted again.
+    /// Marks a message as submitted to the API. It stays in the spool: after a restart the lake is asked before the message is
+    /// submitted again.
     pub(crate) fn submitted(&self, entry: &Entry) {
         if let Some(in_hand) = self.shared.index().in_hand.get_mut(&entry.place) {
             in_hand.is_awaited = true;
@@ -178,8 +179,8 @@ impl Spool {
         let _ = self.jobs.send(Job::Done(entry.place));
     }
 
-    /// Writes a message that is in hand once more, behind all others, so that it does not keep its old file on the disk. Returns it at
-    /// its new place; as it was, if that cannot be done now.
+    /// Writes a message in hand once more, after all others, so that it does not keep its old file on the disk. Returns it with
+    /// its new place; unchanged, if it cannot be moved now.
     pub(crate) async fn moved(&self, entry: Entry) -> Entry {
         let Ok(Content::Message { origin, message }) = self.read(&entry).await else { return entry };
         let (reply, answer) = oneshot::channel();
@@ -191,7 +192,7 @@ impl Spool {
         Entry { waiter, put_off, failed_after, is_submitted, again, ..moved }
     }
 
-    /// Gives a message back, to be taken again after all others.
+    /// Gives a message back. It is delivered after all others.
     pub(crate) fn put_back(&self, entry: Entry) {
         let mut index = self.shared.index();
         index.in_hand.remove(&entry.place);
@@ -200,10 +201,10 @@ impl Spool {
         self.shared.available.add_permits(1);
     }
 
-    /// Writes a message that the API does not take to `refused`, with the reason beside it.
+    /// Writes a message that the API refuses to the folder `refused`, with the reason beside it.
     ///
     /// # Errors
-    /// When it cannot be written. The message stays in the spool then.
+    /// When it cannot be written. Then the message stays in the spool.
     pub(crate) async fn refuse(&self, message: Vec<u8>, reason: Reason) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
@@ -215,22 +216,22 @@ impl Spool {
         .map_err(io::Error::other)?
     }
 
-    /// How much waits in it.
+    /// The amount of messages in the spool.
     pub fn backlog(&self) -> Backlog {
         self.shared.index().backlog()
     }
 
-    /// Removes delivered messages, also from small segment files, and measures anew what is set aside.
+    /// Removes delivered messages, even from small segment files, and measures again what is set aside.
     pub(crate) fn tidy(&self) {
         let _ = self.jobs.send(Job::Tidy);
     }
 
-    /// Writes what is on its way to the disk and ends the thread that does it.
+    /// Finishes writing, and ends the thread that does it.
     pub(crate) async fn close(&self) {
         let _ = self.jobs.send(Job::Close);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
-            // An error is a panic in one of the two, and there is nothing left to wait for.
+            // An error is a panic in one of the two, and leaves nothing to wait for.
             let _ = tokio::task::spawn_blocking(move || writer.join()).await;
         }
     }

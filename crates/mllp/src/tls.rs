@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// The PEM files of a feed that speaks TLS.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The gateway's certificate, and those that link it to a root.
+    /// The gateway's certificate, and the chain that links it to a root.
     pub certificates: PathBuf,
     /// Its private key.
     pub key: PathBuf,
@@ -33,7 +33,7 @@ pub struct PeerTls {
     pub name: Option<String>,
 }
 
-/// The same, read.
+/// The connector from these files.
 #[derive(Clone)]
 pub(crate) struct Connector {
     pub(crate) connector: TlsConnector,
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Connector {
     }
 }
 
-/// A feed's files, read.
+/// The acceptor from a feed's files.
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
@@ -60,7 +60,7 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// Why TLS cannot be spoken.
+/// Why TLS is impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read, or holds no PEM of the expected kind.
@@ -68,19 +68,19 @@ pub enum TlsError {
     File {
         /// The file.
         path: PathBuf,
-        /// The cause; nothing of the file's content.
+        /// The cause, which contains nothing of the file's content.
         source: pem::Error,
     },
     /// A file of certificates holds none.
     #[error("{0} holds no certificate")]
     Empty(PathBuf),
-    /// Certificate and key do not belong together, or cannot be used.
+    /// Certificate and key do not match, or are unusable.
     #[error("the certificate and its key: {0}")]
     Certificate(tokio_rustls::rustls::Error),
-    /// The name of the peer is none that a certificate can have.
+    /// The name of the peer is not one that a certificate can have.
     #[error("`{0}` is not a server name")]
     Name(String),
-    /// The CA certificates of the clients cannot be used.
+    /// The CA certificates of the clients are unusable.
     #[error("the certificates of the clients' CA: {0}")]
     ClientCa(VerifierBuilderError),
 }

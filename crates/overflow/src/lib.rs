@@ -32,8 +32,8 @@ pub async fn payload(s3: &Client, bucket: &str, submitted: &SubmittedMessage, re
 /// The bytes that an envelope carries or points to, as they were received.
 ///
 /// # Errors
-/// [`StepError::PayloadExpired`] once the object is gone, [`StepError::InvalidInput`] for a damaged envelope or a pointer
-/// to another bucket, else those of the call.
+/// [`StepError::PayloadExpired`] if the object is gone, [`StepError::InvalidInput`] for a damaged envelope or a pointer to
+/// another bucket, else those of the call.
 pub async fn received(s3: &Client, bucket: &str, payload: &Payload) -> Result<Received, StepError> {
     match payload {
         Payload::Inline { inline, charset } => {
@@ -46,11 +46,12 @@ pub async fn received(s3: &Client, bucket: &str, payload: &Payload) -> Result<Re
     }
 }
 
-/// The canonical form of a message that came with an envelope: the form that has the envelope's id, which an earlier build may have
+/// The canonical form of a message from an envelope: the form that has the envelope's id, which an earlier build may have
 /// computed.
 ///
 /// # Errors
-/// [`StepError::InvalidInput`] if the bytes are not a message with that id. `submit` queues no such bytes, so the payload is damaged.
+/// [`StepError::InvalidInput`] if the bytes are not a message with that id. `submit` queues no such bytes, so the payload is
+/// damaged.
 pub fn message(received: &Received, id: &MessageId) -> Result<Er7, StepError> {
     let message = received
         .message_with_id(id)

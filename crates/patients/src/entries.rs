@@ -7,11 +7,11 @@ use domain::{MessageId, PatientIdentifier, Timestamp};
 
 use crate::PatientKey;
 
-/// The maximum number of identifiers of one message in the index: what one BatchWriteItem takes. A message about more patients is found
-/// by its first ones.
+/// The maximum number of identifiers of one message in the index: the limit of one BatchWriteItem. A message about more patients
+/// is found by its first ones.
 pub const MAX_ENTRIES: usize = 25;
 
-/// Stands between the parts of a key.
+/// Separates the parts of a key.
 const SEPARATOR: char = '\t';
 /// The character after [`SEPARATOR`].
 const AFTER: char = '\n';
@@ -27,8 +27,8 @@ impl EntryKey {
         Self(format!("{hash}{SEPARATOR}{received_at}{SEPARATOR}{message_id}"))
     }
 
-    /// Before and after all keys of messages of this patient that arrived at `from` or later and before `to`. Without a time, that end
-    /// is open.
+    /// A key before and a key after all keys of messages of this patient that arrived at `from` or later and before `to`. `None`
+    /// leaves an end open.
     pub(crate) fn range(hash: &str, from: Option<Timestamp>, to: Option<Timestamp>) -> (Self, Self) {
         let first = from.map_or_else(|| format!("{hash}{SEPARATOR}"), |at| format!("{hash}{SEPARATOR}{at}"));
         let last = to.map_or_else(|| format!("{hash}{AFTER}"), |at| format!("{hash}{SEPARATOR}{at}"));
@@ -48,7 +48,8 @@ impl fmt::Display for EntryKey {
     }
 }
 
-/// The hashes of identifiers, each with those of its authorities; an identifier that several authorities assigned is one entry.
+/// The hashes of the identifiers, each with the hashes of its authorities. An identifier that several authorities assigned is one
+/// entry.
 pub(crate) fn entries(key: &PatientKey, identifiers: &[PatientIdentifier]) -> BTreeMap<String, Vec<String>> {
     let mut entries: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for identifier in identifiers {

@@ -19,38 +19,38 @@ const QUERY: &str = "dynamodb:Query";
 const PATIENT_AT: &str = "patient_at";
 const UNWRITABLE: StepError = StepError::InvalidInput { what: "an entry of the index by patient" };
 
-/// So many answers in a row may leave entries out.
+/// The number of answers in a row that may leave entries out.
 const MOST_INCOMPLETE: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
 type Item = HashMap<String, AttributeValue>;
 
-/// The index by patient. Has no opinion of who may read it.
+/// The index by patient. It does not decide who may read it.
 #[derive(Clone, Debug)]
 pub struct PatientIndex {
     client: Client,
     table: String,
 }
 
-/// Whose messages are asked for, and of which time.
+/// A question: whose messages, and of which time.
 #[derive(Clone, Copy, Debug)]
 pub struct Search<'a> {
-    /// The institute that they are messages of.
+    /// The institute of the messages.
     pub source: &'a Source,
-    /// Its key.
+    /// The institute's key.
     pub key: &'a PatientKey,
-    /// The patient's identifier. With an authority, only what that authority assigned; without one, whoever assigned it.
+    /// The patient's identifier. With an authority, only that authority's identifiers match; without one, those of any authority.
     pub patient: &'a PatientIdentifier,
-    /// They arrived then or later.
+    /// The beginning of the range of arrival.
     pub from: Option<Timestamp>,
-    /// They arrived before.
+    /// The end of the range of arrival, exclusive.
     pub to: Option<Timestamp>,
 }
 
-/// Where a search has come to: arrival and id of a message.
+/// The position of a search: arrival and id of a message.
 pub type Position = (Timestamp, MessageId);
 
-/// What one request of a search has found: messages, the newest first, and where it goes on; `None` after the last entry there is.
+/// The result of one request of a search: messages, newest first, and the position to continue at; `None` after the last entry.
 pub type Found = (Vec<Position>, Option<Position>);
 
 impl PatientIndex {
@@ -59,11 +59,11 @@ impl PatientIndex {
         Self { client, table }
     }
 
-    /// Puts a message in, under each of its patients' identifiers, the first [`MAX_ENTRIES`] of them: one request for all, none if it
-    /// has none. Safe to repeat. Returns the number of entries.
+    /// Adds a message under each of its patients' identifiers, at most [`MAX_ENTRIES`]. One request writes all of them; without
+    /// identifiers there is none. Safe to repeat. Returns the number of entries.
     ///
     /// # Errors
-    /// [`StepError`] of the call; [`StepError::Throttled`] where DynamoDB leaves entries out of five answers in a row.
+    /// [`StepError`] of the call; [`StepError::Throttled`] if DynamoDB leaves entries out of five answers in a row.
     pub async fn add(
         &self,
         source: &Source,
@@ -96,8 +96,8 @@ impl PatientIndex {
         Ok(count)
     }
 
-    /// One request of a search, under the credentials of whoever asks: the next `evaluated` entries of the patient after a position.
-    /// Where an authority is asked for there may be fewer, or none, and more behind them.
+    /// One request of a search, under the caller's credentials: reads the next `evaluated` entries of the patient after a
+    /// position. With an authority, the result may have fewer messages, or none, although more follow.
     ///
     /// # Errors
     /// [`StepError`] of the call.
@@ -147,5 +147,5 @@ impl PatientIndex {
     }
 }
 
-// One request takes them all.
+// One request takes all entries.
 const _: () = assert!(MAX_ENTRIES <= 25);

@@ -15,16 +15,16 @@ use runtime::StepError;
 
 const GENERATE_MAC: &str = "kms:GenerateMac";
 
-/// How long an institute's key is kept in memory: so long hashes are made after somebody disabled the KMS key.
+/// How long an institute's key stays in memory. For this long, workers still make hashes after somebody has disabled the KMS key.
 pub const MAX_KEY_AGE: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// The maximum number of keys in memory.
 const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 
-/// Bytes of a hash that are kept: among 2^40 identifiers of an institute two are the same with a chance of 2^-49.
+/// The length of a hash in bytes. Among 2^40 identifiers of an institute, two have the same hash with a probability of 2^-49.
 const HASH_BYTES: usize = 16;
 
-/// Makes the institutes' keys with an HMAC key of KMS, and keeps them for [`MAX_KEY_AGE`].
+/// Derives the institutes' keys from an HMAC key of KMS, and keeps them for [`MAX_KEY_AGE`].
 pub struct PatientKeys {
     kms: Client,
     key_arn: String,
@@ -35,7 +35,7 @@ pub struct PatientKeys {
 pub struct PatientKey(hmac::Key);
 
 impl PatientKeys {
-    /// Keys that the KMS key `key_arn` makes.
+    /// Keys that are derived with the KMS key `key_arn`.
     pub fn new(kms: Client, key_arn: String) -> Self {
         Self { kms, key_arn, keys: Mutex::new(LruCache::new(MAX_KEYS)) }
     }
@@ -83,12 +83,12 @@ impl PatientKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    /// What tells two searches apart without the identifier: the hashes of it and of its authority.
+    /// A text for a search that does not disclose the identifier: the hashes of it and of its authority.
     pub fn hash_of(&self, identifier: &PatientIdentifier) -> Vec<String> {
         std::iter::once(self.id(identifier)).chain(self.authorities(identifier)).collect()
     }
 
-    /// The hash of an identifier, whoever assigned it: 32 hexadecimal digits.
+    /// The hash of an identifier, regardless of its authority: 32 hexadecimal digits.
     pub(crate) fn id(&self, identifier: &PatientIdentifier) -> String {
         self.hash(&["id", identifier.id()])
     }
@@ -98,7 +98,7 @@ impl PatientKey {
         identifier.authorities().iter().map(|it| self.hash(&["authority", identifier.id(), it])).collect()
     }
 
-    /// No part has a zero character (HL7 has none in a value), so no two lists of parts are the same bytes.
+    /// Hashes a list of texts. No text has a zero character (HL7 has none in a value), so different lists give different bytes.
     fn hash(&self, parts: &[&str]) -> String {
         let tag = hmac::sign(&self.0, parts.join("\0").as_bytes());
         const_hex::encode(tag.as_ref().get(..HASH_BYTES).unwrap_or_default())
@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// As KMS: always the same for the same message.
+    /// Stands in for KMS: the same message always gets the same MAC.
     fn kms() -> (PatientKeys, Rule) {
         let rule = mock!(Client::generate_mac).then_compute_output(|request| {
             let message = request.message().unwrap().as_ref().to_vec();

@@ -19,23 +19,23 @@ pub struct Decider {
     engine: Engine,
 }
 
-/// Whether a request is let through, and why.
+/// Whether a request is allowed, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it is.
+    /// Whether the request is allowed.
     pub allowed: bool,
-    /// What was asked about, `read`, if it came to that.
+    /// The action of the question, such as `read`, if there was a question.
     pub action: Option<String>,
     /// The ids of the policies that decided.
     pub policies: Vec<String>,
-    /// Why not, or what was odd. Our words, and names out of the policy folder.
+    /// The reason for a denial, or something unusual. It consists of our words and of names in the policy folder.
     pub detail: Option<String>,
-    /// What the API learns of the caller. Empty when the request is not let through.
+    /// Facts about the caller for the API. Empty if the request is denied.
     pub context: BTreeMap<String, String>,
 }
 
 impl Decider {
-    /// Decides by these policies. The constants of `providers.json` are those of `issuers`.
+    /// Decides by these policies. The constants of `providers.json` come from `issuers`.
     #[must_use]
     pub fn new(issuers: &Issuers, policies: Policies, engine: Engine) -> Self {
         let constants = issuers.iter().map(|(name, issuer)| (name.to_owned(), issuer.constants.clone())).collect();
@@ -45,7 +45,7 @@ impl Decider {
     /// Decides about a request to `route`, API Gateway's route key, with these path parameters.
     ///
     /// # Errors
-    /// When Verified Permissions gives no answer. A token, route or parameter that nobody has thought of is a denial.
+    /// When Verified Permissions gives no answer. An unknown token, route or parameter is a denial.
     pub async fn decide(&self, verified: &Verified, route: &str, path: &BTreeMap<String, String>) -> Result<Decision, StepError> {
         let Some(route) = self.policies.routes.get(route) else { return Ok(Decision::denied(None, &Unasked::NoRoute)) };
         let action = Some(route.action.id().unescaped().to_owned());
@@ -63,7 +63,7 @@ impl Decider {
         Ok(Decision { allowed: ruling.allowed, action, policies: ruling.policies, detail, context })
     }
 
-    /// Who the token is of.
+    /// The principal of the token.
     pub(crate) fn principal(&self, verified: &Verified) -> Result<Principal, Unasked> {
         let provider = self.policies.providers.get(&verified.provider).ok_or(Unasked::NoProvider)?;
         Principal::of(verified, provider, self.constants.get(&verified.provider))
@@ -76,7 +76,7 @@ impl Decision {
     }
 }
 
-/// What there is to say beside the policies' ids.
+/// Remarks beside the policies' ids.
 fn detail(ruling: &Ruling) -> Option<String> {
     let failed = ruling.failed.iter().map(|id| format!("policy {id} could not be evaluated"));
     let silent = (!ruling.allowed && ruling.policies.is_empty()).then(|| "no policy allows it".to_owned());

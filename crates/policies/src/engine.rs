@@ -9,7 +9,7 @@ use crate::question::Question;
 use crate::ruling::Ruling;
 use crate::verified_permissions;
 
-/// Who decides. Both have the same schema and policies, are asked the same, and answer the same.
+/// The engine that decides. Both engines have the same schema and policies, get the same questions, and give the same answers.
 pub enum Engine {
     /// Cedar in this process, with the policies of the folder.
     InProcess,
@@ -26,7 +26,7 @@ impl Engine {
     /// Decides.
     ///
     /// # Errors
-    /// When Verified Permissions gives no answer. Cedar in process always does.
+    /// When Verified Permissions gives no answer. Cedar in this process always gives one.
     pub(crate) async fn decide(&self, policies: &Policies, question: &Question) -> Result<Ruling, StepError> {
         match self {
             Self::InProcess => Ok(decide_here(policies, question)),

@@ -9,17 +9,17 @@ use crate::json;
 use crate::problems::{Problems, SourceFile};
 use crate::schema::Schema;
 
-/// The entities of the folder. A question takes with it those that its answer can depend on.
+/// The entities of the folder. Each question includes those that can affect its answer.
 #[derive(Default)]
 pub(crate) struct KnownEntities {
     entities: HashMap<EntityUid, Known>,
-    /// Named by a policy, so that every answer can depend on them.
+    /// The entities that a policy names, since they can affect every answer.
     by_policies: Vec<EntityUid>,
 }
 
 struct Known {
     entity: Entity,
-    /// Its parents, and what its attributes name.
+    /// Its parents, and the entities in its attributes.
     refers_to: Vec<EntityUid>,
 }
 
@@ -28,7 +28,7 @@ impl KnownEntities {
         let values: Vec<Value> = json::read(file, problems)?;
         let mut known: HashMap<EntityUid, Known> = HashMap::new();
         for (index, value) in values.into_iter().enumerate() {
-            // Looked for only when it is needed: every search begins at the file's first byte.
+            // Lazy, because every search begins at the first byte of the file.
             let place = || json::locate(&file.text, &[&index.to_string()]);
             let entity = match Entity::from_json_value(value, Some(&schema.cedar)) {
                 Ok(entity) => entity,
@@ -37,7 +37,7 @@ impl KnownEntities {
                     continue;
                 }
             };
-            // Cedar checks that an entity fits the schema when it becomes one of several.
+            // Cedar checks an entity against the schema when it becomes one of several.
             if let Err(error) = Entities::from_entities([entity.clone()], Some(&schema.cedar)) {
                 problems.cedar(file, place(), &error);
             }
@@ -59,12 +59,12 @@ impl KnownEntities {
         self
     }
 
-    /// What is known of the principal beside the token.
+    /// The entity that the folder has for the principal.
     pub(crate) fn get(&self, uid: &EntityUid) -> Option<&Entity> {
         self.entities.get(uid).map(|it| &it.entity)
     }
 
-    /// The principal, and everything known that it, the resource or a policy leads to.
+    /// The principal, and every known entity that it, the resource or a policy leads to.
     pub(crate) fn around(&self, principal: Entity, resource: &EntityUid) -> Vec<Entity> {
         if self.entities.is_empty() {
             return vec![principal];
@@ -86,7 +86,7 @@ impl KnownEntities {
     }
 }
 
-/// Everything that an entity names.
+/// Every entity that an entity names.
 fn references(entity: &Entity) -> Vec<EntityUid> {
     let (_, _, parents) = entity.clone().into_inner();
     let mut found: Vec<EntityUid> = parents.into_iter().collect();
@@ -104,7 +104,7 @@ fn named_in(value: &EvalResult, found: &mut Vec<EntityUid>) {
     }
 }
 
-/// The principal by its token and by the folder: what both have is taken from the folder.
+/// The principal, merged from the token and the folder. The folder has precedence.
 pub(crate) fn merged(token: &Entity, folder: &Entity) -> Option<Entity> {
     let mut merged = folder.to_json_value().ok()?;
     let token = token.to_json_value().ok()?;

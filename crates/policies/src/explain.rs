@@ -13,7 +13,7 @@ use crate::token::Verified;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// The issuer's name among the deployment's.
+    /// The issuer's name in the deployment.
     pub provider: String,
     /// `sub`.
     pub subject: String,
@@ -21,15 +21,15 @@ pub struct Explanation {
     pub token_use: Option<String>,
     /// The route key, if the folder knows the route.
     pub route: Option<String>,
-    /// What was asked about, `read`.
+    /// The action of the question, such as `read`.
     pub action: Option<String>,
-    /// As Cedar writes it, `Sluice::InstituteUser::"…"`.
+    /// In Cedar's notation, `Sluice::InstituteUser::"…"`.
     pub principal: Option<String>,
-    /// As Cedar writes it, if the request names one.
+    /// In Cedar's notation, if the request names one.
     pub resource: Option<String>,
     /// `allow` or `deny`.
     pub decision: &'static str,
-    /// In one sentence.
+    /// One sentence.
     pub reason: String,
     /// The policies that decided.
     pub policies: Vec<PolicySource>,
@@ -44,12 +44,12 @@ pub struct ConsideredPolicy {
     /// The policy.
     #[serde(flatten)]
     pub policy: PolicySource,
-    /// Why it did not.
+    /// Why it did not decide.
     pub why: String,
 }
 
 impl Decider {
-    /// Explains what is decided about a request with a token that has been verified.
+    /// Explains the decision about a request with a verified token.
     #[must_use]
     pub fn explain(&self, verified: &Verified, method: &str, path: &str) -> Explanation {
         let mut explanation = Explanation {
@@ -111,7 +111,7 @@ impl Decider {
         explanation
     }
 
-    /// The policies whose principal, action and resource such a request could have.
+    /// The policies that apply to the principal, action and resource types of such a request.
     fn about(&self, request: &RequestEnv) -> impl Iterator<Item = &PolicySource> {
         let schema = &self.policies.schema.cedar;
         self.policies.iter().filter(move |source| {

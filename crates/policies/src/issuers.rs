@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// The issuers of a deployment by the name that `providers.json` has for each.
+/// The issuers of a deployment, by their names in `providers.json`.
 ///
-/// As JSON: `{"institutes": {"issuer": "https://…", "audiences": ["…"], "jwksUri": "https://…", "constants": {"institute":
-/// "…"}}, …}`. `jwksUri` and `constants` may be left out. An entry whose `issuer` is empty is ignored, so that a template can
-/// write a provider that a deployment does not have.
+/// As JSON: `{"institutes": {"issuer": "https://…", "audiences": ["…"], "jwksUri": "https://…", "constants": {"institute": "…"}},
+/// …}`. `jwksUri` and `constants` are optional. An entry with an empty `issuer` is ignored, so that a template can contain a
+/// provider that a deployment does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Issuers(BTreeMap<String, Issuer>);
 
@@ -19,31 +19,31 @@ pub struct Issuers(BTreeMap<String, Issuer>);
 pub struct Issuer {
     /// The token's `iss`, letter for letter.
     pub issuer: String,
-    /// What `aud` may be (`client_id` in an access token of Cognito). Never empty.
+    /// The allowed values of `aud` (`client_id` in an access token of Cognito). Never empty.
     pub audiences: Vec<String>,
-    /// Where its keys are, if not at `<issuer>/.well-known/jwks.json`. HTTPS, or a loopback address.
+    /// The address of its keys, if that is not `<issuer>/.well-known/jwks.json`. HTTPS, or a loopback address.
     #[serde(default)]
     pub jwks_uri: String,
-    /// What `providers.json` takes from the deployment instead of from a claim.
+    /// Values that `providers.json` takes from the deployment and not from a claim.
     #[serde(default)]
     pub constants: BTreeMap<String, String>,
 }
 
-/// The setting cannot be used. Names the entry and never a value.
+/// The setting is invalid. Names the entry and never a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssuersError {
-    /// It is no JSON of this shape.
+    /// It is not JSON of this shape.
     #[error("the issuers are not a JSON object of issuers (line {line}, column {column})")]
     Shape {
-        /// From 1.
+        /// Line, from 1.
         line: usize,
-        /// From 1.
+        /// Column, from 1.
         column: usize,
     },
-    /// Two entries have one `iss`: a token could not tell which.
+    /// Two entries have one `iss`, so a token would not tell them apart.
     #[error("two issuers are the same, `{0}` and `{1}`")]
     Twice(String, String),
-    /// Any token of the issuer, whomever it is for, would do.
+    /// The issuer's tokens for any audience would be accepted.
     #[error("the issuer `{0}` has no audience")]
     NoAudience(String),
     /// Keys fetched without TLS could be anybody's.
@@ -59,7 +59,7 @@ impl Issuers {
 }
 
 impl Issuer {
-    /// Where the keys are.
+    /// The address of the keys.
     ///
     /// `cognito` replaces the address of Cognito's user pools, as an SDK's endpoint setting does.
     #[must_use]
@@ -102,7 +102,7 @@ impl FromStr for Issuers {
     }
 }
 
-/// HTTPS, or plain HTTP to this very machine.
+/// Whether an address is HTTPS, or plain HTTP to this very machine.
 pub(crate) fn is_secure(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else { return false };
     match (url.scheme(), url.host_str()) {

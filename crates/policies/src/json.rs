@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::problems::{Problems, SourceFile};
 
-/// Reads a file, or says where it cannot be read.
+/// Reads a file. Reports the place if that fails.
 pub(crate) fn read<T: DeserializeOwned>(file: &SourceFile, problems: &mut Problems) -> Option<T> {
     serde_json::from_str(&file.text)
         .map_err(|error| {
-            // serde_json writes the place into its text too.
+            // serde_json puts the place into its text too.
             let text = error.to_string();
             let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
             problems.at_line(&file.name, error.line(), error.column(), message, None);
@@ -22,7 +22,7 @@ pub(crate) fn read<T: DeserializeOwned>(file: &SourceFile, problems: &mut Proble
         .ok()
 }
 
-/// An object in which no key stands twice: in JSON the last one would silently win.
+/// An object without duplicate keys: elsewhere in JSON, the last one would silently win.
 pub(crate) struct Unique<V>(pub(crate) BTreeMap<String, V>);
 
 impl<V> Default for Unique<V> {
@@ -59,7 +59,8 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
     }
 }
 
-/// Where in valid JSON a path of keys (and indices) leads: the byte at which the last one that is there begins.
+/// The byte in valid JSON at which the last step of a path of keys (and indices) begins. If the path ends early, takes the last
+/// step that exists.
 pub(crate) fn locate(text: &str, path: &[&str]) -> usize {
     let (mut found, mut value) = (0, 0);
     for step in path {
@@ -69,7 +70,7 @@ pub(crate) fn locate(text: &str, path: &[&str]) -> usize {
     found
 }
 
-/// Where the entry of that name begins, and its value.
+/// The beginning of the entry with that name, and of its value.
 fn entry(text: &str, at: usize, name: &str) -> Option<(usize, usize)> {
     let mut at = past(text, at, &[]);
     let is_object = text.get(at..)?.starts_with('{');
@@ -92,7 +93,7 @@ fn entry(text: &str, at: usize, name: &str) -> Option<(usize, usize)> {
     None
 }
 
-/// The value that begins here, and where it ends.
+/// The value that begins here, and its end.
 fn next<T: DeserializeOwned>(text: &str, at: usize) -> Option<(T, usize)> {
     let mut values = serde_json::Deserializer::from_str(text.get(at..)?).into_iter::<T>();
     let value = values.next()?.ok()?;
@@ -104,7 +105,7 @@ fn past(text: &str, at: usize, punctuation: &[u8]) -> usize {
     at + rest.iter().take_while(|byte| byte.is_ascii_whitespace() || punctuation.contains(byte)).count()
 }
 
-/// Text that is not empty.
+/// A text that is not empty.
 pub(crate) fn text(value: &Value) -> Option<&str> {
     value.as_str().filter(|text| !text.is_empty())
 }
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_stands_twice() {
+    fn a_duplicate_key_is_refused() {
         let file = SourceFile { name: "routes.json".to_owned(), text: "{\"a\": 1,\n\"a\": 2}".to_owned() };
         let mut problems = Problems::default();
         assert!(read::<Unique<u8>>(&file, &mut problems).is_none());

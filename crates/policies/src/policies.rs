@@ -13,14 +13,14 @@ use crate::providers::{Providers, ProvidersFile};
 use crate::routes::{Routes, RoutesFile};
 use crate::schema::Schema;
 
-/// What Amazon Verified Permissions takes (its quotas, "Policy size").
+/// The limit of Amazon Verified Permissions (its quotas, "Policy size").
 const MAX_POLICY_BYTES: usize = 10_000;
 
 /// Longest `@id`. It goes into log lines.
 const MAX_ID_LENGTH: usize = 64;
 
-/// Everything in a policy folder: schema, policies, known entities, routes and providers. All of it fits together, and any
-/// of it could be put into a store of Amazon Verified Permissions.
+/// The content of a policy folder: schema, policies, known entities, routes and providers. The parts fit together, and each could
+/// be put into a store of Amazon Verified Permissions.
 pub struct Policies {
     pub(crate) schema: Schema,
     pub(crate) set: PolicySet,
@@ -30,7 +30,7 @@ pub struct Policies {
     sources: Vec<PolicySource>,
 }
 
-/// A policy as it stands in its file.
+/// A policy with its source text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicySource {
@@ -49,10 +49,10 @@ pub struct PolicySource {
 
 impl Policies {
     /// Reads a policy folder: `schema.cedarschema`, `*.cedar`, `routes.json`, `providers.json` and, if there is one,
-    /// `entities.json`. Other files in it are left alone.
+    /// `entities.json`. Ignores other files.
     ///
     /// # Errors
-    /// All that is wrong in any of the files, each with its line and column.
+    /// All mistakes in the files, each with its line and column.
     pub fn load(folder: &Path) -> Result<Self, PolicyErrors> {
         let mut problems = Problems::default();
         let cedar = cedar_files(folder, &mut problems);
@@ -91,7 +91,7 @@ impl Policies {
         self.routes.iter().map(|(key, _)| key)
     }
 
-    /// Which `token_use` is taken of each provider. Empty: its tokens have no such claim.
+    /// The allowed values of `token_use` of each provider. Empty if its tokens have no such claim.
     #[must_use]
     pub fn token_uses(&self) -> BTreeMap<String, Vec<String>> {
         self.providers.iter().map(|(name, provider)| (name.to_owned(), provider.token_use.clone())).collect()
@@ -136,7 +136,7 @@ fn required(folder: &Path, name: &str, problems: &mut Problems) -> Option<Source
     }
 }
 
-/// The policies of all files, each file read by itself so that places are places in it.
+/// The policies of all files. Each file is read by itself, so that places refer to it.
 fn read_policies(files: &[SourceFile], schema: Option<&Schema>, problems: &mut Problems) -> (PolicySet, Vec<PolicySource>) {
     let (mut set, mut sources) = (PolicySet::new(), Vec::new());
     let (mut ids, mut names) = (HashMap::new(), HashMap::new());
@@ -192,7 +192,7 @@ fn read_policies(files: &[SourceFile], schema: Option<&Schema>, problems: &mut P
     (set, sources)
 }
 
-/// The policies of a file with the byte at which each begins. A template does not count as a policy: nothing here would ever link it.
+/// The policies of a file, with the byte at which each begins. Templates are mistakes, because nothing here would ever link them.
 fn in_order(text: &str, set: &PolicySet, file: &SourceFile, problems: &mut Problems) -> Vec<(usize, cedar_policy::Policy)> {
     // Cedar names them `policy0`, `policy1` and so on in the order of the text.
     let number = |id: &PolicyId| -> usize { id.to_string().trim_start_matches("policy").parse().unwrap_or_default() };

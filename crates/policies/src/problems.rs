@@ -2,27 +2,27 @@
 
 use std::fmt;
 
-/// One thing that is wrong with a file of a policy folder.
+/// One mistake in a file of a policy folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyError {
     /// The file's name in the folder.
     pub file: String,
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// In characters, from 1.
+    /// The column in characters, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The mistake.
     pub message: String,
-    /// What to do about it.
+    /// The advice, if there is any.
     pub help: Option<String>,
 }
 
-/// All that is wrong with a policy folder, in the order of files and lines. `Display` has one line for each.
+/// All mistakes in a policy folder, in the order of files and lines. `Display` has one line for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyErrors(Vec<PolicyError>);
 
 impl PolicyErrors {
-    /// Each of them. There is at least one.
+    /// The mistakes. There is at least one.
     pub fn iter(&self) -> impl Iterator<Item = &PolicyError> {
         self.0.iter()
     }
@@ -52,12 +52,12 @@ pub(crate) struct SourceFile {
     pub(crate) text: String,
 }
 
-/// What has been found so far. Reading goes on, so that all of it is told at once.
+/// The mistakes so far. Reading goes on after one, so that all of them are reported at once.
 #[derive(Default)]
 pub(crate) struct Problems(Vec<PolicyError>);
 
 impl Problems {
-    /// Notes a problem at a byte of a file.
+    /// Records a mistake at a byte of a file.
     pub(crate) fn at(&mut self, file: &SourceFile, offset: usize, message: impl fmt::Display, help: Option<String>) {
         let before = file.text.get(..offset).unwrap_or(&file.text);
         let line = before.matches('\n').count() + 1;
@@ -65,7 +65,7 @@ impl Problems {
         self.at_line(&file.name, line, column, message, help);
     }
 
-    /// Notes a problem at a line and column, from 1.
+    /// Records a mistake at a line and column, from 1.
     pub(crate) fn at_line(&mut self, file: &str, line: usize, column: usize, message: impl fmt::Display, help: Option<String>) {
         let error = PolicyError {
             file: file.to_owned(),
@@ -79,7 +79,7 @@ impl Problems {
         }
     }
 
-    /// Notes all that one of Cedar's errors tells of, each at its own place, or at `otherwise` where Cedar has none.
+    /// Records everything in one of Cedar's errors, each at its own place, or at `otherwise` if Cedar has none.
     pub(crate) fn cedar(&mut self, file: &SourceFile, otherwise: usize, error: &dyn miette::Diagnostic) {
         let place = error.labels().and_then(|mut labels| labels.next()).map_or(otherwise, |label| label.offset());
         self.at(file, place, error, error.help().map(|help| help.to_string()));
@@ -92,7 +92,7 @@ impl Problems {
         self.0.len()
     }
 
-    /// `value`, if nothing is wrong.
+    /// Returns `value` if there are no mistakes.
     pub(crate) fn or<T>(mut self, value: Option<T>) -> Result<T, PolicyErrors> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),

@@ -9,18 +9,18 @@ use crate::json::{self, Unique};
 use crate::problems::{Problems, SourceFile};
 use crate::schema::{Kind, Schema, type_name};
 
-/// What the context of an answer holds of every caller, and what API Gateway keeps for itself.
+/// Names that every caller's context has, and one that API Gateway reserves.
 const RESERVED: [&str; 5] = ["provider", "issuer", "subject", "tokenUse", "principalId"];
 
-/// Every provider whose tokens mean something to the policies, by the name that it has among the issuers.
+/// Every provider whose tokens the policies know, by its name among the issuers.
 pub(crate) struct Providers(BTreeMap<String, Provider>);
 
-/// What of a provider's token the policies see.
+/// The part of a provider's token that the policies see.
 pub(crate) struct Provider {
-    /// Which `token_use` is taken. Empty: the provider's tokens have no such claim.
+    /// The allowed values of `token_use`. Empty if the provider's tokens have no such claim.
     pub(crate) token_use: Vec<String>,
     pub(crate) principal: EntityTypeName,
-    /// The claim that is the principal's id.
+    /// The claim with the principal's id.
     pub(crate) id: String,
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) parents: Vec<Parent>,
@@ -33,19 +33,19 @@ pub(crate) struct Attribute {
     pub(crate) kind: Kind,
 }
 
-/// Where the value of an attribute comes from.
+/// The origin of an attribute's value.
 pub(crate) enum AttributeOrigin {
-    /// The token.
+    /// A claim of the token.
     Claim(String),
-    /// The deployment, which has it for all tokens of the issuer.
+    /// A constant of the deployment for all tokens of the issuer.
     Constant(String),
 }
 
-/// What the principal is a member of.
+/// A group of the principal.
 pub(crate) enum Parent {
-    /// Everybody of the provider is.
+    /// The same for all users of the provider.
     Fixed(EntityTypeName, String),
-    /// The claim names one, or is a list of several.
+    /// The claim names one, or lists several.
     Claim(EntityTypeName, String),
 }
 
@@ -98,13 +98,13 @@ impl Providers {
         self.0.values().map(|provider| &provider.principal)
     }
 
-    /// Whether some provider's principals have an attribute of that name which can be an id.
+    /// Whether the principals of some provider have an attribute of that name that can be an id.
     pub(crate) fn has_text(&self, name: &str) -> bool {
         let mut attributes = self.0.values().flat_map(|provider| &provider.attributes);
         attributes.any(|it| it.name == name && matches!(it.kind, Kind::String | Kind::Entity(_)))
     }
 
-    /// The providers, if everything that they name is there.
+    /// The providers, if everything that they name exists.
     pub(crate) fn resolve(
         entries: ProvidersFile,
         namespace: &str,
@@ -127,7 +127,7 @@ impl Providers {
     }
 }
 
-/// What an entry is checked against, and where the problems go.
+/// The basis for checking an entry, and the list of problems.
 struct Check<'a> {
     name: &'a str,
     namespace: &'a str,

@@ -14,44 +14,44 @@ use crate::routes::{IdSource, Route};
 use crate::schema::Kind;
 use crate::token::Verified;
 
-/// Longest id of an entity that Verified Permissions takes (API reference, EntityIdentifier). It would refuse the whole request,
-/// as if we had written it wrongly, and a caller decides how long an id is.
+/// Longest id of an entity that Verified Permissions accepts (API reference, EntityIdentifier). It would reject the whole request
+/// as invalid, and the caller decides how long an id is.
 const MAX_ID_LENGTH: usize = 200;
 
-/// A question that fits the schema, with all that its answer depends on.
+/// A question that fits the schema, with everything that its answer depends on.
 pub(crate) struct Question {
     pub(crate) request: Request,
     pub(crate) principal: EntityUid,
     pub(crate) resource: EntityUid,
-    /// The principal, what the folder knows around it and the resource, and the schema's actions.
+    /// The principal, the folder's entities around it, the resource, and the schema's actions.
     pub(crate) entities: Entities,
 }
 
-/// The principal as the token says.
+/// The principal according to the token.
 pub(crate) struct Principal {
     pub(crate) entity: Entity,
-    /// The attributes that are text or an entity. An entity's id stands for it.
+    /// Its attributes that are texts or entities. An entity is represented by its id.
     pub(crate) texts: BTreeMap<String, String>,
 }
 
-/// Why the policies are not even asked. Nobody gets in.
+/// Why the policies are not asked at all. The request is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unasked {
     /// `routes.json` does not have the route.
     NoRoute,
     /// `providers.json` has no provider of that name.
     NoProvider,
-    /// The claim that is the principal's id is no text.
+    /// The claim for the principal's id is not a text.
     NoPrincipal { claim: String },
-    /// The claim of an attribute, or of the groups, is not of the schema's kind.
+    /// The claim for an attribute, or for the groups, does not have the schema's kind.
     Misfit { claim: String, kind: String },
     /// The schema does not allow the principal: it lacks an attribute, or its id is not in an enumeration.
     NoSuchPrincipal(EntityTypeName),
-    /// None of what could name the resource is there.
+    /// None of the values that could name the resource exists.
     NoResource(Vec<IdSource>),
-    /// The principal or the resource has an id that not every engine takes.
+    /// The id of the principal or the resource is not one that every engine accepts.
     BadId,
-    /// By the schema, nobody of that type does that.
+    /// According to the schema, no principal of that type performs this action.
     NotForThem { principal: String, action: String, resource: String },
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for IdSource {
 }
 
 impl Principal {
-    /// Who the token is of, by `providers.json`.
+    /// The principal of a token, by `providers.json`.
     ///
     /// # Errors
     /// [`Unasked`].
@@ -171,7 +171,7 @@ impl Question {
             action: route.action.to_string(),
             resource: route.resource.to_string(),
         })?;
-        // The folder's own have been checked: only the principal can fail this.
+        // The folder's entities were checked before, so only the principal can fail here.
         let entities = Entities::from_entities(policies.entities.around(entity, &resource), Some(schema));
         let entities = entities.map_err(|_| Unasked::NoSuchPrincipal(kind()))?;
         Ok(Self { request, principal: uid, resource, entities })
@@ -187,12 +187,12 @@ fn uid(name: &EntityTypeName, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(name.clone(), EntityId::new(id))
 }
 
-/// An empty text is a claim that the user does not have: Cognito keeps an attribute that has been emptied.
+/// Whether a claim has a value. An empty text means that it has none: Cognito keeps an attribute that somebody has emptied.
 fn is_there(value: &Value) -> bool {
     !value.is_null() && value.as_str() != Some("")
 }
 
-/// One name or a list of names. Some issuers write a list of one as the one.
+/// One name or a list of names. Some issuers write a single name without a list.
 fn names(value: &Value) -> Option<std::vec::IntoIter<&str>> {
     let values = value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
     let names: Option<Vec<&str>> = values.iter().map(Value::as_str).collect();

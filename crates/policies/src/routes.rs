@@ -10,21 +10,21 @@ use crate::problems::{Problems, SourceFile};
 use crate::providers::Providers;
 use crate::schema::{Schema, type_name};
 
-/// Methods of a route key. `ANY` is not allowed: a policy would then apply to requests that nobody has thought of.
+/// Methods of a route key. `ANY` is not allowed: a policy would then apply to methods that its author did not think of.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// Every route that is known. A request to any other is denied.
+/// All known routes. A request to any other route is denied.
 pub(crate) struct Routes(BTreeMap<String, Route>);
 
-/// What is asked of the policies for a request to a route.
+/// The question to the policies about a request to a route.
 pub(crate) struct Route {
     pub(crate) action: EntityUid,
     pub(crate) resource: EntityTypeName,
-    /// The first of them that is there is the resource's id. Not empty.
+    /// The first of these that has a value is the resource's id. Not empty.
     pub(crate) id: Vec<IdSource>,
 }
 
-/// Where the resource's id comes from.
+/// The origin of the resource's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IdSource {
     /// An attribute of the principal.
@@ -36,7 +36,7 @@ pub(crate) enum IdSource {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RoutesFile {
-    /// Of all types and actions that are named without one.
+    /// The namespace of all types and actions that are named without one.
     #[serde(default)]
     namespace: String,
     routes: Unique<RouteEntry>,
@@ -65,8 +65,8 @@ impl RoutesFile {
         &self.namespace
     }
 
-    /// The routes, if everything that they name is there. Without `providers`, which are wrong themselves then, nothing is
-    /// said of them here.
+    /// The routes, if everything that they name exists. Without `providers`, which then have mistakes of their own, references to
+    /// providers are not checked.
     pub(crate) fn resolve(
         self,
         file: &SourceFile,
@@ -159,16 +159,16 @@ impl RouteEntry {
     }
 }
 
-/// A route that a method and a path lead to.
+/// The route of a method and a path.
 pub(crate) struct Found<'a> {
     pub(crate) key: &'a str,
     pub(crate) route: &'a Route,
-    /// The parameters that a real path has values for.
+    /// The path parameters with their values, for a real path.
     pub(crate) path: BTreeMap<String, String>,
 }
 
 impl Routes {
-    /// By API Gateway's route key, letter for letter.
+    /// The route with API Gateway's route key, which must be equal character for character.
     pub(crate) fn get(&self, key: &str) -> Option<&Route> {
         self.0.get(key)
     }
@@ -177,8 +177,8 @@ impl Routes {
         self.0.iter().map(|(key, route)| (key.as_str(), route))
     }
 
-    /// By a real path, or by a route key whose parameters may have other names. As in API Gateway, a name goes before a
-    /// parameter, and a parameter before `{rest+}`.
+    /// The route of a real path, or of a route key whose parameters may have other names. As in API Gateway, a name has
+    /// precedence over a parameter, and a parameter over `{rest+}`.
     pub(crate) fn find(&self, method: &str, path: &str) -> Option<Found<'_>> {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let candidates = self.0.iter().filter_map(|(key, route)| {
@@ -190,7 +190,7 @@ impl Routes {
     }
 }
 
-/// How well a path fits a template, segment for segment (the smaller the better), and the values of its parameters.
+/// How well a path fits a template, segment by segment (smaller is better), and the values of its parameters.
 fn matches(template: &str, path: &str) -> Option<(Vec<u8>, BTreeMap<String, String>)> {
     let (mut rank, mut values) = (Vec::new(), BTreeMap::new());
     let mut segments = path.split('/');
@@ -243,7 +243,7 @@ fn parameters(key: &str) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// The key without its parameters' names: API Gateway tells routes apart by the rest.
+/// The key without the names of its parameters: API Gateway distinguishes routes by the rest.
 fn shape(key: &str) -> String {
     key.split('/').map(|segment| if parameter(segment).is_some() { "{}" } else { segment }).collect::<Vec<_>>().join("/")
 }

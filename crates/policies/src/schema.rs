@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::problems::{Problems, SourceFile};
 
-/// What Amazon Verified Permissions takes (its quotas, "Schema size").
+/// The limit of Amazon Verified Permissions (its quotas, "Schema size").
 const MAX_SCHEMA_BYTES: usize = 100_000;
 
 /// The full name of a type of the folder's namespace.
@@ -17,7 +17,7 @@ pub(crate) fn type_name(namespace: &str, name: &str) -> Option<EntityTypeName> {
     name.parse().ok()
 }
 
-/// The kinds of attribute that can be filled from a token.
+/// The kinds of attribute that a token can fill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     String,
@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 /// An attribute of an entity type.
 pub(crate) struct SchemaAttribute {
     pub(crate) required: bool,
-    /// `None`: a kind that no claim can fill.
+    /// `None` for a kind that no claim can fill.
     pub(crate) kind: Option<Kind>,
 }
 
@@ -40,9 +40,9 @@ pub(crate) struct SchemaAttribute {
 pub(crate) struct Schema {
     pub(crate) cedar: cedar_policy::Schema,
     pub(crate) validator: Validator,
-    /// In Cedar's JSON, which a policy store takes.
+    /// The schema in Cedar's JSON, which a policy store accepts.
     pub(crate) json: Value,
-    /// By entity type and name.
+    /// Attributes by entity type and name.
     attributes: BTreeMap<String, BTreeMap<String, SchemaAttribute>>,
 }
 
@@ -96,7 +96,7 @@ impl Schema {
         self.cedar.ancestors(member).is_some_and(|mut ancestors| ancestors.any(|it| it == group))
     }
 
-    /// Whether the action is ever done by one on the other.
+    /// Whether the action can apply to this principal and this resource.
     pub(crate) fn applies(&self, action: &EntityUid, principal: &EntityTypeName, resource: &EntityTypeName) -> bool {
         self.cedar.principals_for_action(action).is_some_and(|mut types| types.any(|it| it == principal))
             && self.cedar.resources_for_action(action).is_some_and(|mut types| types.any(|it| it == resource))
@@ -119,7 +119,7 @@ fn attributes(schema: &Value) -> BTreeMap<String, BTreeMap<String, SchemaAttribu
     types
 }
 
-/// What a type stands for, if it is the name of a common type. Cedar lets none of them lead back to itself.
+/// The definition of a type, if its name is that of a common type. Cedar allows no cycles among these.
 fn definition<'a>(schema: &'a Value, mut declared: &'a Value) -> &'a Value {
     while let Some(name) = declared.get("type").and_then(Value::as_str) {
         let (namespace, name) = name.rsplit_once("::").unwrap_or(("", name));

@@ -4,11 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::policies::{Policies, logical_id};
 
-/// A CloudFormation template of a policy store with the folder's schema and policies. Its output `PolicyStoreId` is what
-/// the authorizer's setting of that name takes.
+/// A CloudFormation template of a policy store with the folder's schema and policies. The authorizer's setting `PolicyStoreId`
+/// takes the output of that name.
 ///
-/// The store checks every policy against the schema again (`STRICT`). Known entities are not in it: they go with each
-/// question.
+/// The store checks every policy against the schema again (`STRICT`). It does not contain the known entities: each question
+/// includes them.
 #[must_use]
 pub fn store_template(policies: &Policies) -> Value {
     let mut resources = Map::new();

@@ -37,15 +37,15 @@ use keys::KeyCache;
 /// The longest `sub` (OpenID Connect Core 1.0 §2).
 const MAX_SUBJECT_BYTES: usize = 255;
 
-/// What API Gateway lets through in all headers together.
+/// The limit of API Gateway for all headers together.
 pub const MAX_TOKEN_BYTES: usize = 10_240;
 
-/// How far an issuer's clock may be ahead of ours (`nbf`, `iat`). `exp` has none of it.
+/// How far an issuer's clock may be ahead of ours (`nbf`, `iat`). It does not extend `exp`.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// Verifies tokens of the configured issuers and keeps their keys.
 ///
-/// One for the life of the process: the keys are what is worth keeping.
+/// Create one for the life of the process, because the keys are worth keeping.
 pub struct Verifier {
     /// By `iss`.
     providers: BTreeMap<String, Provider>,
@@ -54,20 +54,20 @@ pub struct Verifier {
     clock: Clock,
 }
 
-/// What a deployment may set. The default is for AWS, with no answer cached.
+/// The options of a deployment. The default is for AWS, with no answer cached.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the user pools' keys are, when not on AWS (`AWS_ENDPOINT_URL`). HTTPS, or a loopback address.
+    /// The address of the user pools' keys, if not on AWS (`AWS_ENDPOINT_URL`). HTTPS, or a loopback address.
     pub cognito_endpoint: Option<String>,
     /// How long an answer for a token is cached. The token must live longer.
     pub result_ttl: Duration,
     /// How long a connection to an issuer may take.
     pub connect_timeout: Duration,
-    /// How long it may take altogether to get an issuer's keys. API Gateway waits ten seconds for the authorizer.
+    /// How long it may take in all to get an issuer's keys. API Gateway waits ten seconds for the authorizer.
     pub request_timeout: Duration,
-    /// How many requests for them there may be in that time. At least one.
+    /// The most requests for the keys in that time. At least one.
     pub tries: u32,
-    /// How long a request may take before another one is sent beside it.
+    /// How long a request may take before another one is sent in parallel.
     pub patience: Duration,
 }
 
@@ -84,23 +84,23 @@ impl Default for Options {
     }
 }
 
-/// The settings cannot be used together.
+/// The settings do not fit together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifierError {
-    /// Nobody has said which of its tokens are taken.
+    /// There is no entry about which of its tokens are accepted.
     #[error("the provider `{0}` has an issuer but no entry in providers.json")]
     Undescribed(String),
     /// Keys fetched without TLS could be anybody's.
     #[error("the keys of the issuer `{0}` are not at an https address")]
     Insecure(String),
-    /// The machine has no certificates to trust, for instance.
+    /// The HTTP client could not be created, for instance because the machine has no certificates to trust.
     #[error("the HTTPS client cannot be set up")]
     Client,
 }
 
-/// A token that its issuer has signed, for one of our clients, and that is good now.
+/// A token that its issuer has signed, for one of our clients, and that is valid now.
 ///
-/// Its `Debug` says whose it is and nothing of the rest: claims are personal data.
+/// Its `Debug` shows the owner and nothing else: claims are personal data.
 #[derive(Clone)]
 pub struct Verified {
     /// The issuer's name in [`crate::Issuers`].
@@ -113,7 +113,7 @@ pub struct Verified {
     pub token_use: Option<String>,
     /// `exp`, in whole seconds since 1970.
     pub expires_at: u64,
-    /// All of the payload.
+    /// The whole payload.
     pub claims: Map<String, Value>,
 }
 
@@ -123,15 +123,14 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// Why a token is no good. Permanent for this token; its sentence goes to the log.
+/// Why a token is refused. Permanent for this token; its sentence goes to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Longer than [`MAX_TOKEN_BYTES`].
     #[error("the token is too large")]
     TooLarge,
-    /// The token is malformed: it is not three base64url parts with JSON in the first two; or a required claim is missing, is
-    /// there twice or has the wrong type (RFC 7519 §4.1); or the header has a critical extension that nobody here understands
-    /// (RFC 7515 §4.1.11).
+    /// The token is malformed: it is not three base64url parts with JSON in the first two; or a required claim is missing, occurs
+    /// twice or has the wrong type (RFC 7519 §4.1); or the header has an unknown critical extension (RFC 7515 §4.1.11).
     #[error("the token is no JSON web token, or lacks a claim that it must have")]
     Malformed,
     /// `iss` is not a configured issuer.
@@ -143,7 +142,7 @@ pub enum Refused {
     /// `kid` is missing, or none of the issuer's keys.
     #[error("the token's `kid` is not among its issuer's keys")]
     UnknownKey,
-    /// The signature is not of this text and key.
+    /// The signature does not belong to this text and key.
     #[error("the token's signature is wrong")]
     Signature,
     /// It is for somebody else (`aud`, or `client_id` in an access token of Cognito).
@@ -152,10 +151,10 @@ pub enum Refused {
     /// The token is not of a kind accepted from this provider (`token_use`, or `typ` in the header).
     #[error("tokens of this use are not taken")]
     TokenUse,
-    /// `exp` is over, or so near that an answer cached for it would outlive it.
+    /// `exp` has passed, or is so near that a cached answer would outlive the token.
     #[error("the token has expired, or is about to")]
     Expired,
-    /// `nbf` or `iat` lies ahead by more than [`CLOCK_SKEW`].
+    /// `nbf` or `iat` is more than [`CLOCK_SKEW`] in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
 }
@@ -179,21 +178,21 @@ impl Refused {
     }
 }
 
-/// Why there is no [`Verified`].
+/// Why there is no [`Verified`] token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// The token is no good.
+    /// The token is refused.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The issuer's keys could not be had, so nobody knows. Another try may.
+    /// The issuer's keys are unavailable, so nobody can decide. Another try may succeed.
     #[error("the keys of the token's issuer could not be had")]
     KeysUnavailable,
 }
 
 /// Time since 1970.
 ///
-/// Keys age by it too. The monotonic clock of a Lambda that is frozen between two invocations may stand still meanwhile, and
-/// an hour-old key would be fresh.
+/// The age of keys uses it too. The monotonic clock may stop while a Lambda is frozen between two invocations, and an hour-old
+/// key would then look fresh.
 type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// One issuer, prepared.
@@ -205,14 +204,15 @@ struct Provider {
 }
 
 impl Verifier {
-    /// Takes tokens of these issuers. Asks for no key before a token needs one.
+    /// Verifies tokens of these issuers. Requests no key before a token needs one.
     ///
-    /// `token_uses` has, for every provider, the `token_use` that is taken of it: for Cognito `id`, `access` or both. For one
-    /// whose tokens have no such claim it is empty; an access token that says so (`typ: at+jwt`, RFC 9068) is not taken then.
+    /// `token_uses` has, for every provider, the accepted values of `token_use`: for Cognito `id`, `access` or both. It is empty
+    /// for a provider whose tokens have no such claim; an access token that declares itself (`typ: at+jwt`, RFC 9068) is then
+    /// refused.
     ///
     /// # Errors
-    /// [`VerifierError`] is a fault of the settings: a provider without `token_uses`, a [`Options::cognito_endpoint`] that is
-    /// neither HTTPS nor on this machine.
+    /// [`VerifierError`] is a mistake in the settings: a provider without `token_uses`, or an [`Options::cognito_endpoint`] that
+    /// is neither HTTPS nor on this machine.
     pub fn new(issuers: &Issuers, token_uses: &BTreeMap<String, Vec<String>>, options: &Options) -> Result<Self, VerifierError> {
         Self::with_clock(issuers, token_uses, options, Arc::new(since_1970))
     }
@@ -239,18 +239,18 @@ impl Verifier {
             providers.insert(issuer.issuer.clone(), provider);
         }
         let fetcher = Fetcher::new(options).map_err(|_| VerifierError::Client)?;
-        // Part of a second is a second: an answer must not outlive its token.
+        // Part of a second counts as a second: an answer must not outlive its token.
         let result_ttl_seconds = options.result_ttl.as_secs().saturating_add(u64::from(options.result_ttl.subsec_nanos() > 0));
         Ok(Self { providers, result_ttl_seconds, fetcher, clock })
     }
 
-    /// Who has signed this token, for whom and until when.
+    /// Verifies a token: who has signed it, for whom, and until when.
     ///
-    /// Asks nobody but the token's issuer, and only when its keys are not at hand.
+    /// Sends requests only to the token's issuer, and only if its keys are not in memory.
     ///
     /// # Errors
-    /// [`VerifyError::Refused`] is for good. [`VerifyError::KeysUnavailable`] is not the token's fault: nobody gets in, and a
-    /// later try may.
+    /// [`VerifyError::Refused`] is final. [`VerifyError::KeysUnavailable`] is not the token's fault: the request is denied, and a
+    /// later try may succeed.
     pub async fn verify(&self, token: &SecretString) -> Result<Verified, VerifyError> {
         let token = token.expose_secret();
         if token.len() > MAX_TOKEN_BYTES {
@@ -319,14 +319,14 @@ impl fmt::Debug for Verifier {
 }
 
 impl Provider {
-    /// The token's `token_use`, if such tokens are taken.
+    /// The token's `token_use`, if such tokens are accepted.
     fn token_use<'a>(&self, header: &Map<String, Value>, claims: &'a Map<String, Value>) -> Result<Option<&'a str>, Refused> {
         let token_use = match claims.get("token_use") {
             None => None,
             Some(value) => Some(value.as_str().ok_or(Refused::Malformed)?),
         };
         let taken = match token_use {
-            // Any OIDC provider may be a user pool that is not called one; its access tokens are still none for us.
+            // An OIDC provider may in fact be a Cognito user pool. Its access tokens are refused all the same.
             _ if self.token_uses.is_empty() => token_use.is_none_or(|token_use| token_use == "id") && is_plain(header),
             Some(token_use) => self.token_uses.iter().any(|it| it == token_use),
             None => false,
@@ -347,8 +347,8 @@ impl Provider {
             None if token_use == Some("access") => claims.get("client_id").and_then(Value::as_str).is_some_and(ours),
             None => false,
         };
-        // The client that the token was made for, where the audiences are several (OpenID Connect Core 1.0 §2). The identity
-        // pool goes by it as well.
+        // If there are several audiences, the client for which the token was made (OpenID Connect Core 1.0 §2). The identity pool
+        // uses it as well.
         let for_us = match claims.get("azp") {
             None => true,
             Some(party) => ours(party.as_str().ok_or(Refused::Malformed)?),
@@ -357,8 +357,8 @@ impl Provider {
     }
 }
 
-/// Whether the header says no more than that it is a JWT. Logout tokens, access tokens and the like say what they are (RFC
-/// 8725 §3.11), so that they are not taken for something else.
+/// Whether the header declares nothing more than a JWT. Logout tokens, access tokens and the like declare their kind (RFC 8725
+/// §3.11), so that nobody mistakes them for another.
 fn is_plain(header: &Map<String, Value>) -> bool {
     match header.get("typ") {
         None => true,
@@ -367,7 +367,7 @@ fn is_plain(header: &Map<String, Value>) -> bool {
     }
 }
 
-/// The header's `alg`: what can be verified with a public key.
+/// The header's `alg`, if a public key can verify it.
 fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, Refused> {
     if header.contains_key("crit") {
         return Err(Refused::Malformed);
@@ -376,14 +376,14 @@ fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, Refused> {
     named.filter(|algorithm| algorithm.family() != AlgorithmFamily::Hmac).ok_or(Refused::Algorithm)
 }
 
-/// A text that must be there and say something.
+/// A required text that is not empty.
 fn required_text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<&'a str, Refused> {
     claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).ok_or(Refused::Malformed)
 }
 
 /// A NumericDate (RFC 7519 §2): seconds since 1970, perhaps with a fraction.
 fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, Refused> {
-    /// Whole seconds are exact up to here.
+    /// The last number up to which whole seconds are exact.
     const LAST: f64 = 9_007_199_254_740_991.0;
     match claims.get(name) {
         None => Ok(None),
@@ -391,8 +391,7 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, Refused>
     }
 }
 
-/// A part of the token as a JSON object whose members all have names of their own: of two with one name, another reader may
-/// take the other.
+/// A part of the token as a JSON object without duplicate names: of two members with one name, another reader may use the other.
 fn object(part: &str) -> Result<Map<String, Value>, Refused> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Malformed)?;
     let Unique(members) = serde_json::from_slice(&json).map_err(|_| Refused::Malformed)?;
@@ -400,6 +399,6 @@ fn object(part: &str) -> Result<Map<String, Value>, Refused> {
 }
 
 fn since_1970() -> Duration {
-    // Before 1970 nothing has been issued, and nothing is taken.
+    // A clock before 1970 accepts nothing, because nothing was issued yet.
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
 }

@@ -11,7 +11,7 @@ use crate::ruling::Ruling;
 
 const OPERATION: &str = "verifiedpermissions:IsAuthorized";
 
-/// Asks.
+/// Asks the policy store.
 ///
 /// # Errors
 /// When there is no answer.
@@ -30,7 +30,7 @@ pub(crate) async fn decide(client: &Client, policy_store_id: &str, question: &Qu
 
     let mut policies: Vec<String> = answer.determining_policies().iter().map(|policy| policy.policy_id().to_owned()).collect();
     policies.sort_unstable();
-    // What it says of an error can quote an attribute.
+    // The text of an error can quote an attribute, so it is dropped.
     let failed = answer.errors().iter().map(|_| "of the store".to_owned()).collect();
     Ok(Ruling { allowed: *answer.decision() == Decision::Allow, policies, failed })
 }
@@ -40,8 +40,8 @@ fn identifier(uid: &EntityUid) -> Result<EntityIdentifier, StepError> {
     builder.build().map_err(|_| StepError::InvalidInput { what: "the question" })
 }
 
-/// The entities in Cedar's JSON, without the actions, which it takes from the store's schema and from nowhere else. In the
-/// order of their names, so that one question is one text.
+/// The entities in Cedar's JSON, without the actions, which the store takes only from its own schema. Sorted by name, so that
+/// equal questions give equal texts.
 fn entities(question: &Question) -> Result<String, StepError> {
     let mut entities: Vec<_> = question.entities.iter().filter(|it| it.uid().type_name().basename() != "Action").collect();
     entities.sort_by_key(|entity| entity.uid().to_string());

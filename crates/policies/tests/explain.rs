@@ -18,7 +18,7 @@ fn the_policy_that_decided_is_shown_with_its_file_and_text() {
     let json = serde_json::to_value(&explanation).unwrap();
     let text = json["policies"][0]["text"].as_str().unwrap().to_owned();
     assert!(
-        text.starts_with("// Who has `read` reads the messages") && text.ends_with("principal.read == resource };"),
+        text.starts_with("// A user with `read` reads the messages") && text.ends_with("principal.read == resource };"),
         "{text}"
     );
     assert_eq!(
@@ -58,7 +58,7 @@ fn a_denial_shows_the_policies_about_it_and_why_they_did_not_decide() {
 }
 
 #[test]
-fn without_a_question_it_says_what_is_missing() {
+fn without_a_question_an_explanation_says_what_is_missing() {
     let staff = || json!({ "custom:read": "a" });
     for (provider, claims, method, path, reason) in [
         ("institutes", json!({ "custom:write": "a" }), "GET", "/er7", "no `principal.read`"),
@@ -78,7 +78,7 @@ fn without_a_question_it_says_what_is_missing() {
 }
 
 #[test]
-fn an_explanation_and_a_decision_are_of_one_mind() {
+fn an_explanation_agrees_with_the_decision() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let deciders = [Some("a"), None].map(|institute| decider(institute, Engine::InProcess));
     for row in common::table() {

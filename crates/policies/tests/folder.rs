@@ -45,7 +45,7 @@ fn place(folder: &Path, file: &str, text: &str) -> String {
 }
 
 #[test]
-fn sluices_own_folder_is_good() {
+fn sluices_own_policy_folder_is_valid() {
     assert_eq!(errors(&folder()), [""; 0]);
     assert_eq!(policies().iter().map(|policy| policy.file.as_str()).collect::<Vec<_>>().len(), 5);
 }
@@ -185,7 +185,7 @@ fn every_error_has_its_line_and_column() {
 }
 
 #[test]
-fn all_that_is_wrong_is_said_at_once() {
+fn all_mistakes_in_a_folder_are_reported_at_once() {
     let folder = copy();
     spoil(folder.path(), "partners.cedar", "principal has write && ", "");
     spoil(folder.path(), "lake-staff.cedar", "Sluice::LakeStaff", "Sluice::Nobody");
@@ -207,7 +207,7 @@ fn all_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_of_a_folder_is_named() {
     for file in ["schema.cedarschema", "routes.json", "providers.json"] {
         let folder = copy();
         fs::remove_file(folder.path().join(file)).unwrap();
@@ -298,7 +298,7 @@ fn readme(language: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_the_readme_shows_is_a_good_folder() {
+fn the_folder_in_the_readme_is_valid() {
     let folder = copy();
     let [providers, routes, entities] = readme("json").try_into().unwrap();
     for (name, text) in [("providers.json", providers), ("routes.json", routes), ("entities.json", entities)] {

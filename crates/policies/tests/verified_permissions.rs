@@ -198,7 +198,7 @@ async fn nobody_gets_in_without_an_answer_that_says_allow() {
 }
 
 #[tokio::test]
-async fn only_allow_is_an_allowance() {
+async fn only_the_answer_allow_lets_a_caller_in() {
     let words = ["DENY", "ALLOWED", "allow", "Allow", "", "MAYBE"].map(|word| format!(r#""decision":"{word}","#));
     for decision in words.into_iter().chain([String::new()]) {
         let body = format!(r#"{{{decision}"determiningPolicies":[],"errors":[]}}"#);
@@ -210,7 +210,7 @@ async fn only_allow_is_an_allowance() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_evaluated_is_noted_without_its_text() {
+async fn a_policy_that_could_not_be_evaluated_is_noted_without_its_text() {
     let rule = answering(
         200,
         r#"{"decision":"DENY","determiningPolicies":[],"errors":[{"errorDescription":"while evaluating policy SPX: jane"}]}"#,
@@ -237,7 +237,7 @@ async fn an_answer_that_does_not_come_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_name_that_it_does_not_take_is_denied_by_both_engines_and_not_asked_about() {
+async fn a_name_that_verified_permissions_does_not_take_is_denied_by_both_engines() {
     let rule = answering(200, r#"{"decision":"ALLOW","determiningPolicies":[],"errors":[]}"#);
     let decider = decider(Some("a"), engine(&rule, &Wire::default()));
     let staff = token("lake-staff", json!({}));

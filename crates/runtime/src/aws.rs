@@ -25,13 +25,13 @@ use aws_types::sdk_config::SharedCredentialsProvider;
 use crate::env::required_var;
 use crate::log;
 
-/// A connection that was idle for longer is not used again. Lambda freezes a worker between two invocations, and the worker does not
-/// learn what happens to its connections meanwhile: the service may close one, a NAT gateway forgets one after 350 s. The SDK's own
-/// limit is 90 s.
+/// A connection that was idle for longer is not used again. Lambda freezes a worker between two invocations, and the worker does
+/// not notice what happens to its connections meanwhile: the service may close one, and a NAT gateway forgets one after 350 s.
+/// The SDK's own limit is 90 s.
 pub const MAX_IDLE: Duration = Duration::from_secs(20);
 
-/// The configuration of all clients: three attempts, each at most `attempt` long and all together at most `operation`, over one pool of
-/// connections. `AWS_ENDPOINT_URL` sends all of them to another address.
+/// The configuration of all clients: three attempts, each at most `attempt` long and all together at most `operation`, over one
+/// pool of connections. `AWS_ENDPOINT_URL` sends all requests to another address.
 pub async fn sdk_config(attempt: Duration, operation: Duration) -> SdkConfig {
     let mut builder = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -55,16 +55,16 @@ pub fn http_client(max_idle: Duration) -> SharedHttpClient {
     Builder::new().pool_idle_timeout(max_idle).tls_provider(TLS).build_https()
 }
 
-/// The same configuration with a new connection for every request: for the second try of a call whose connection was dead. In a pool
-/// there may be more of its kind.
+/// The same configuration with a new connection for every request, for the second try of a call whose connection was dead. The
+/// pool may hold more dead connections.
 pub fn without_pool(config: &SdkConfig) -> SdkConfig {
     config.to_builder().http_client(Builder::new().pool_max_idle_per_host(0).tls_provider(TLS).build_https()).build()
 }
 
-/// What the SDK takes by default.
+/// The default of the SDK.
 const TLS: tls::Provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
 
-/// The address to use in place of AWS's own (`AWS_ENDPOINT_URL`).
+/// The address that replaces AWS's own (`AWS_ENDPOINT_URL`).
 pub fn endpoint_url() -> Option<String> {
     required_var("AWS_ENDPOINT_URL").ok()
 }

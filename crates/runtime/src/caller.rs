@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::http::header;
 use crate::{Field, HttpProblem, log_field, log_subject};
 
-/// The caller of a request, as its authorizer has verified it, and the ID token that says so.
+/// The caller of a request, as verified by the authorizer, and the ID token.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// `iss`.
@@ -25,10 +25,10 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Reads the caller of a request, and logs who it is. An empty or invalid institute gives no privilege.
+    /// Reads the caller of a request, and logs who it is. An empty or invalid institute grants nothing.
     ///
     /// # Errors
-    /// 401 without the ID token of a verified caller. An access token has no institute among its claims and cannot be exchanged.
+    /// 401 without the ID token of a verified caller. An access token names no institute and cannot be exchanged.
     pub fn of(request: &ApiGatewayV2httpRequest) -> Result<Self, HttpProblem> {
         let authorizer = request.request_context.authorizer.as_ref().ok_or_else(HttpProblem::unauthorized)?;
         let facts = Facts::of(authorizer)?;
@@ -69,7 +69,7 @@ fn institute<'a>(source: Option<&'a Source>, what: &str) -> Result<&'a Source, H
     Ok(source)
 }
 
-/// The members that the authorizer gives, and their names.
+/// The facts from the authorizer, and their names.
 struct Facts<'a> {
     names: &'static Names,
     authorizer: &'a ApiGatewayRequestAuthorizer,
@@ -95,7 +95,8 @@ impl<'a> Facts<'a> {
         let facts = Self { names, authorizer };
         let is_id_token = match facts.get(names.token_use) {
             Some(token_use) => token_use == "id",
-            // Only Cognito's tokens have the claim `token_use`. The authorizer decides which tokens of other providers it accepts.
+            // Only Cognito's tokens have the claim `token_use`. For other providers, the authorizer has already decided which
+            // tokens it accepts.
             None => authorizer.jwt.is_none(),
         };
         if is_id_token { Ok(facts) } else { Err(HttpProblem::unauthorized()) }
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_token_is_no_id_token_and_nobody_is_nobody() {
+    fn an_access_token_or_no_token_makes_no_caller() {
         for authorizer in [
             claims("access", "west"),
             claims("", "west"),
@@ -183,7 +184,7 @@ mod tests {
             json!({ "lambda": { "issuer": "i", "read": "west" } }),
             json!({ "lambda": { "issuer": ["i"], "subject": "s" } }),
             json!({ "jwt": { "claims": {} } }),
-            // Claims of a JWT authorizer are not taken for the Lambda authorizer's context, nor the other way round.
+            // Claims of a JWT authorizer do not count as the Lambda authorizer's context, nor the other way round.
             json!({ "lambda": { "iss": "i", "sub": "s", "custom:read": "west" } }),
             json!({ "jwt": { "claims": { "token_use": "id", "issuer": "i", "subject": "s" } } }),
             Value::Null,

@@ -10,7 +10,7 @@ pub fn now() -> Timestamp {
     SystemTime::now().into()
 }
 
-/// A random number in 0..1, to spread out what is tried again.
+/// A random number in 0..1, to spread retries.
 pub fn random() -> f64 {
     fastrand::f64()
 }

@@ -6,12 +6,12 @@ pub enum EnvError {
     /// Not set, or not UTF-8.
     #[error("environment variable `{0}` is not set")]
     Missing(&'static str),
-    /// Set, but not of the kind it must be.
+    /// Set, but not of the required kind.
     #[error("environment variable `{0}` is not a {1}")]
     Unreadable(&'static str, &'static str),
 }
 
-/// The value of a variable that must be set.
+/// The value of a required variable.
 ///
 /// # Errors
 /// [`EnvError::Missing`].
@@ -20,7 +20,7 @@ pub fn required_var(name: &'static str) -> Result<String, EnvError> {
     std::env::var(name).map_err(|_| EnvError::Missing(name))
 }
 
-/// The value of a variable that must be set to a `T`.
+/// The value of a required variable, parsed as `T`.
 ///
 /// # Errors
 /// [`EnvError`].

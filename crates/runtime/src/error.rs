@@ -7,14 +7,14 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use lambda_runtime::Diagnostic;
 use strum::IntoStaticStr;
 
-/// Why a step failed. A variant's name is what `ingest.asl.json` matches in Retry and Catch, and what `error` says in
-/// catalog and events.
+/// Why a step failed. `ingest.asl.json` matches a variant's name in Retry and Catch, and `error` in the catalog and in events
+/// holds it.
 ///
 /// The Lambda runtime logs `Debug` and publishes `Display`, so neither may hold message text, a token or an SDK error:
 /// operations, AWS error codes and our own words only.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, IntoStaticStr)]
 pub enum StepError {
-    /// The *caller's* credentials do not allow it. In `store` only where the token's own claims explain it; any other refusal is
+    /// The *caller's* credentials do not allow it. In `store`, only if the token's own claims explain it; any other refusal is
     /// [`StepError::Misconfigured`] there. Not retried.
     #[error("{operation} under the caller's credentials was refused: {code}")]
     Denied {
@@ -26,10 +26,10 @@ pub enum StepError {
     /// The caller's ID token has expired. Not retried.
     #[error("the caller's ID token has expired")]
     TokenExpired,
-    /// The caller's ID token itself is no good, or its seal does not fit the submission. Not retried.
+    /// The caller's ID token itself is invalid, or its seal does not fit the submission. Not retried.
     #[error("the caller's ID token was not accepted")]
     TokenInvalid,
-    /// The overflow object is gone: it is kept for 15 days. Permanent.
+    /// The overflow object is gone, because it is kept for 15 days only. Permanent.
     #[error("the message's overflow object has expired")]
     PayloadExpired,
     /// Too many requests. Retried.
@@ -55,10 +55,10 @@ pub enum StepError {
     /// Another submission took the claim over. Fails the execution; the queue message becomes visible again.
     #[error("the claim on the message was lost")]
     ClaimLost,
-    /// The step's input is not readable. Fails the execution.
+    /// The step's input is unreadable. Fails the execution.
     #[error("the step's input is not readable: {what}")]
     InvalidInput {
-        /// Which part, in our words.
+        /// The part that is unreadable, in our words.
         what: &'static str,
     },
     /// The worker has a defect. Fails the execution.
@@ -75,7 +75,7 @@ impl StepError {
         self.into()
     }
 
-    /// Sorts an SDK error of a call under the worker's own role by what to do about it.
+    /// Classifies an SDK error of a call under the worker's own role by the right reaction to it.
     pub fn from_sdk<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self {
         let SdkError::ServiceError(service) = error else { return Self::Unavailable { operation } };
         let (code, message) = (service.err().code(), service.err().message());
@@ -83,20 +83,21 @@ impl StepError {
         Self::of_refusal(operation, Refusal { status, code: code.unwrap_or("Unknown"), message: message.unwrap_or_default() })
     }
 
-    /// Sorts an SDK error of a call under the caller's credentials: a refusal is [`StepError::Denied`] here.
+    /// Classifies an SDK error of a call under the caller's credentials: a refusal is [`StepError::Denied`] here.
     pub fn from_sdk_as_caller<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self {
         Self::from_sdk(operation, error).as_caller()
     }
 
-    /// Sorts what AWS answered to a call under the worker's own role, or to one that is not signed. Every class of every call is
-    /// decided here; `docs/ERRORS.md` is written from it.
+    /// Classifies AWS's answer to a call under the worker's own role, or to an unsigned one. This function decides the class of
+    /// every error of every call; `docs/ERRORS.md` is generated from it.
     pub fn of_refusal(operation: &'static str, refusal: Refusal<'_>) -> Self {
         let Refusal { status, code, message } = refusal;
         match (operation, code) {
-            // Another submission's encryption context, or a damaged seal. A key that was replaced is an `IncorrectKeyException`.
+            // Another submission's encryption context, or a damaged seal. A replaced key gives an `IncorrectKeyException`
+            // instead.
             ("kms:Decrypt", "InvalidCiphertextException") => return Self::TokenInvalid,
             ("s3:GetObject", "NoSuchKey") => return Self::PayloadExpired,
-            // Somebody writes one of the records just now.
+            // Another request is writing one of the records at this moment.
             ("dynamodb:TransactGetItems", "TransactionCanceledException") => return Self::Unavailable { operation },
             // S3's answer to two simultaneous writes of one key.
             ("s3:PutObject", "ConditionalRequestConflict") => return Self::Unavailable { operation },
@@ -126,9 +127,9 @@ impl StepError {
         }
     }
 
-    /// What an identity pool's refusal says of the token itself; `None` if it says nothing of it. Cognito has one code for all
-    /// refusals, and only its message tells them apart. A pool that no longer knows the token's app client or provider refuses a
-    /// good token: that is the deployment's doing.
+    /// The part of an identity pool's refusal that blames the token; `None` if none does. Cognito has one code for all refusals,
+    /// and only its message tells them apart. If a pool no longer knows the token's app client or provider, it refuses a good
+    /// token: that is the deployment's fault.
     fn of_token(message: &str) -> Option<Self> {
         if message.contains("expired") {
             return Some(Self::TokenExpired);
@@ -137,7 +138,7 @@ impl StepError {
     }
 }
 
-/// What AWS answered to a call that failed, as far as its class depends on it.
+/// The parts of AWS's answer to a failed call that decide its class.
 #[derive(Clone, Copy)]
 pub struct Refusal<'a> {
     /// HTTP status.
@@ -148,8 +149,8 @@ pub struct Refusal<'a> {
     pub message: &'a str,
 }
 
-/// In the messages of an identity pool that finds fault with the token. The first three as AWS documents or returns them, the
-/// others for a user who was disabled, deleted or signed out everywhere (`ServerSideTokenCheck`).
+/// Texts in the messages of an identity pool that blame the token. AWS documents or returns the first three; the others are about
+/// a user who was disabled, deleted or signed out everywhere (`ServerSideTokenCheck`).
 const BAD_TOKEN_MESSAGES: [&str; 6] =
     ["Not a valid OpenId Connect", "verify signed token", "signature invalid", "Missing a required claim", "revoked", "disabled"];
 
@@ -165,11 +166,11 @@ const UNAVAILABLE_CODES: [&str; 10] = [
     "InternalErrorException",
     "InternalError",
     "OperationAborted",
-    // Somebody else's write at the same moment.
+    // Another write at the same moment.
     "TransactionConflictException",
     "ReplicatedWriteConflictException",
     "ConcurrentModificationException",
-    // Cognito's answer when a provider does not answer it.
+    // Cognito's answer if a provider does not answer Cognito.
     "ExternalServiceException",
 ];
 
@@ -189,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// Stands for what AWS puts into its messages: ARNs, user names, parts of the request.
+    /// Stands for the things that AWS puts into its messages: ARNs, user names, parts of the request.
     const CANARY: &str = "PATIENT DOE, eyJraWQi";
 
     type Failure = SdkError<ErrorMetadata, HttpResponse>;
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_sorted_by_what_is_to_be_done_about_it() {
+    fn an_aws_error_is_classified_by_the_right_reaction() {
         let table = [
             (400, "ThrottlingException", "Throttled", "Throttled"),
             (400, "ProvisionedThroughputExceededException", "Throttled", "Throttled"),
@@ -253,7 +254,7 @@ mod tests {
 
     #[test]
     fn only_a_tokens_own_fault_is_a_bad_token() {
-        // As Cognito words them, and as the local AWS does.
+        // The texts of Cognito, and of the local AWS.
         let table = [
             ("Invalid login token. Token expired: 1700000001 >= 1700000000", "TokenExpired"),
             ("Invalid login token. Not a valid OpenId Connect identity token.", "TokenInvalid"),
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_code_is_sorted_by_its_status() {
+    fn an_aws_error_without_a_code_is_classified_by_its_status() {
         let codeless = |status| SdkError::service_error(ErrorMetadata::builder().message(CANARY).build(), response(status));
         check(&codeless(429), "Throttled", "Throttled");
         check(&codeless(500), "Unavailable", "Unavailable");
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_tried_again() {
+    fn a_call_without_an_answer_is_tried_again() {
         for error in [
             Failure::timeout_error(CANARY),
             Failure::dispatch_failure(ConnectorError::timeout(CANARY.into())),

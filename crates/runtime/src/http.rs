@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::StepError;
 use crate::log::{Field, log_field, trace};
 
-/// An error answer: status, title and a detail that says what is wrong without quoting the request.
+/// An error answer: status, title and a detail that explains the error without quoting the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpProblem {
     /// HTTP status.
     pub status: u16,
-    /// What kind of problem: the same for every occurrence (RFC 9457 §3.1.3).
+    /// The kind of problem: the same for every occurrence (RFC 9457 §3.1.3).
     pub title: &'static str,
-    /// What is wrong with this request.
+    /// The problem of this request.
     pub detail: String,
     /// Members beside the standard ones (`messageId`).
     pub members: Vec<(&'static str, Value)>,
@@ -30,7 +30,7 @@ impl HttpProblem {
         Self { status, title, detail: detail.into(), members: Vec::new(), retry_after_seconds: None }
     }
 
-    /// As JSON (RFC 9457 §3).
+    /// The problem document (RFC 9457 §3).
     pub fn document(&self) -> Value {
         let (problem_type, title) = (problem_type(self.title), self.title);
         let mut document = json!({ "type": problem_type, "title": title, "status": self.status, "detail": self.detail });
@@ -46,8 +46,8 @@ impl HttpProblem {
     }
 }
 
-/// The URI that names a kind of problem to programs (RFC 9457 §3.1.1), from its title: `Not found` is `urn:sluice:problem:not-found`.
-/// `docs/API.md` has the table of all.
+/// The URI that names a kind of problem to programs (RFC 9457 §3.1.1), made from its title: `Not found` is
+/// `urn:sluice:problem:not-found`. `docs/API.md` has a table of them.
 pub fn problem_type(title: &str) -> String {
     format!("urn:sluice:problem:{}", title.to_ascii_lowercase().replace(' ', "-"))
 }
@@ -83,7 +83,7 @@ pub fn problem_response(problem: &HttpProblem) -> ApiGatewayV2httpResponse {
 
 fn respond(status: u16, mut headers: HeaderMap, body: Option<Body>) -> ApiGatewayV2httpResponse {
     log_field(Field::HttpStatus, status);
-    // An answer may hold a patient's data: no cache keeps it, and no browser takes it for a page.
+    // An answer may hold a patient's data: caches must not keep it, and browsers must not show it as a page.
     headers.insert("cache-control", HeaderValue::from_static("no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     if let Some(trace) = trace().and_then(|trace| HeaderValue::try_from(trace.to_string()).ok()) {
@@ -109,7 +109,7 @@ pub fn message_id(request: &ApiGatewayV2httpRequest) -> Result<MessageId, HttpPr
     Ok(message_id)
 }
 
-/// Where callers reach the API, without a slash at the end: `public_url`, or the host that they name if that is empty.
+/// The base address of the API, without a slash at the end: `public_url`, or the host of the request if that is empty.
 pub fn base_url(request: &ApiGatewayV2httpRequest, public_url: &str) -> String {
     if public_url.is_empty() {
         format!("https://{}", request.request_context.domain_name.as_deref().unwrap_or_default())
@@ -126,7 +126,7 @@ pub fn header<'a>(request: &'a ApiGatewayV2httpRequest, name: &str) -> Option<&'
 impl HttpProblem {
     /// The answer to a caller when an AWS call failed. The log names the call; the answer does not.
     ///
-    /// A token that was not accepted is the caller's fault; any other failure makes the invocation's line an error.
+    /// A token that AWS did not accept is the caller's fault; any other failure makes the invocation's line an error.
     pub fn of_step(error: &StepError) -> Self {
         log_field(Field::Detail, error);
         match error {

@@ -21,7 +21,7 @@ pub enum Field {
     MessageId,
     /// The institute.
     Source,
-    /// What the invocation came to: a word of this code base.
+    /// The outcome of the invocation: a word of this code base.
     Outcome,
     /// The HTTP status answered.
     HttpStatus,
@@ -30,7 +30,7 @@ pub enum Field {
     /// The number of messages in a batch.
     #[strum(serialize = "messageCount")]
     Messages,
-    /// The number of messages that this POST brought into the queue.
+    /// The number of messages that this POST queued.
     Accepted,
     /// The number of those that the institute had stored before.
     Duplicates,
@@ -40,7 +40,7 @@ pub enum Field {
     StoredAfterMs,
     /// SQS's receive count.
     Receives,
-    /// Which try of the message this is, from 1. Outages take none.
+    /// The number of the try, from 1. Outages do not count.
     Tries,
     /// Why a message is held.
     Reason,
@@ -54,7 +54,7 @@ pub enum Field {
     Subject,
     /// The token's `iss`.
     Issuer,
-    /// Where a request to the API came from.
+    /// The IP address of a request to the API.
     SourceIp,
     /// API Gateway's id of the request, as in its access log.
     ApiRequestId,
@@ -78,11 +78,11 @@ impl Field {
     }
 }
 
-/// The most characters of a token's `sub` in a line. Cognito writes a UUID there, a partner's provider writes what it likes.
+/// The most characters of a token's `sub` in a line. Cognito writes a UUID there; a partner's provider may write anything.
 const SUBJECT_LENGTH: usize = 128;
 
-/// The maximum number of AWS requests whose ids the line names. A batch of messages makes thousands, and a CloudWatch event holds
-/// 1 MiB.
+/// The maximum number of AWS requests whose ids the line contains. A batch of messages makes thousands, and a CloudWatch event
+/// holds 1 MiB.
 const MAX_REQUESTS: usize = 100;
 
 #[derive(Default)]
@@ -109,17 +109,17 @@ pub fn log_subject(subject: &str) {
     log_field(Field::Subject, logged_subject(subject));
 }
 
-/// What the line says of a token's `sub`.
+/// The text of the line for a token's `sub`.
 pub fn logged_subject(subject: &str) -> String {
     subject.chars().take(SUBJECT_LENGTH).collect()
 }
 
-/// The trace that this invocation is part of: that of a step's input, or of a request to the API.
+/// The trace of this invocation: that of a step's input, or of a request to the API.
 pub fn trace() -> Option<TraceParent> {
     LINE.try_with(|line| line.borrow().trace).ok().flatten()
 }
 
-/// Logs what a request to the API, or a question to its authorizer, has in common with API Gateway's access log.
+/// Logs the facts that tie a request to the API, or a question to its authorizer, to API Gateway's access log.
 pub(crate) fn log_api_request(input: &Value) {
     let facts = [
         (Field::ApiRequestId, "/requestContext/requestId"),
@@ -133,7 +133,7 @@ pub(crate) fn log_api_request(input: &Value) {
     }
 }
 
-/// Logs which message the invocation works on.
+/// Logs the message that the invocation works on.
 pub fn log_submitted(submitted: &SubmittedMessage) {
     log_field(Field::SubmissionId, submitted.submission_id);
     log_field(Field::MessageId, &submitted.message_id);
@@ -159,14 +159,14 @@ pub(crate) fn log_request(operation: &str, request_id: &str) {
     });
 }
 
-/// Whether a line has an error: of the invocation (also one that was answered with 503) or of one of a batch's messages.
+/// Whether a line contains an error, of the invocation (even if it was answered with 503) or of one message of a batch.
 pub(crate) fn has_error(line: &Map<String, Value>) -> bool {
     let error = Field::Error.name();
     let messages = line.get("messages").and_then(Value::as_array).into_iter().flatten();
     line.contains_key(error) || messages.into_iter().any(|message| message.get(error).is_some())
 }
 
-/// Runs an invocation of a trace. Returns its result and its line.
+/// Runs an invocation as part of a trace. Returns its result and its line.
 pub(crate) async fn collecting<T>(trace: Option<TraceParent>, invocation: impl Future<Output = T>) -> (T, Map<String, Value>) {
     let line = Line { trace, ..Line::default() };
     LINE.scope(RefCell::new(line), async move {

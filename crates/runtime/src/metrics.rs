@@ -15,12 +15,12 @@ use crate::env::required_var;
 use crate::log::has_error;
 
 const NAMESPACE: &str = "Sluice";
-/// The institute of all that are not listed.
+/// The institute name for all institutes that are not listed.
 const OTHER: &str = "other";
-/// CloudWatch reads no more values of one metric from one line.
+/// CloudWatch reads at most this many values of one metric from one line.
 const MOST_VALUES: usize = 100;
 
-/// What a deployment says about its numbers.
+/// The settings of a deployment for its metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Metering {
     stage: String,
@@ -33,7 +33,7 @@ enum Metric {
     Accepted,
     /// Messages that are in the lake.
     Stored,
-    /// Submissions of messages that were there.
+    /// Submissions of messages that the lake had already.
     Duplicate,
     /// Messages that are kept and not stored.
     Held,
@@ -41,7 +41,7 @@ enum Metric {
     Rejected,
     /// Tries that failed, and messages that could not even be held.
     Failed,
-    /// The size of what was submitted.
+    /// The size of submitted messages.
     Bytes,
     /// From the 202 to the lake.
     TimeToStored,
@@ -53,9 +53,9 @@ enum Metric {
     Error,
     /// Invocations that AWS told to slow down.
     Throttled,
-    /// Credentials that were at hand.
+    /// Exchanges that found credentials in the cache.
     CredentialCacheHit,
-    /// Credentials that had to be asked for.
+    /// Exchanges that had to request credentials.
     CredentialCacheMiss,
 }
 
@@ -85,14 +85,14 @@ impl Metric {
 
 static INSTITUTES: OnceLock<String> = OnceLock::new();
 
-/// Says which institutes count under their own names, separated by commas (`METRICS_INSTITUTES`). All others are one. To be called
-/// before [`crate::serve()`].
+/// Sets the institutes that count under their own names, separated by commas (`METRICS_INSTITUTES`). All others count as one.
+/// Must be called before [`crate::serve()`].
 pub fn count_institutes(names: String) {
     let _ = INSTITUTES.set(names);
 }
 
 impl Metering {
-    /// The deployment is in the function's name, `<deployment>-<stack>-<worker>`; what runs without one counts nothing.
+    /// The function's name contains the deployment: `<deployment>-<stack>-<worker>`. Without a function name nothing is counted.
     pub(crate) fn of(worker: &str) -> Option<Self> {
         let function = required_var("AWS_LAMBDA_FUNCTION_NAME").ok()?;
         let institutes = INSTITUTES.get().map_or("", String::as_str);
@@ -104,7 +104,7 @@ impl Metering {
         Self { stage, institutes }
     }
 
-    /// Adds to a line what it counts. A line that counts nothing stays as it is.
+    /// Adds the metrics of a line to it. A line without metrics stays unchanged.
     pub(crate) fn add(&self, worker: &str, line: &mut Map<String, Value>, is_cold: bool, now_millis: i64) {
         let values = values(worker, line, is_cold);
         if values.is_empty() {
@@ -144,7 +144,7 @@ fn stage_of<'a>(function: &'a str, worker: &str) -> &'a str {
     ["-pipeline", "-api", "-identity"].iter().find_map(|suffix| stack.strip_suffix(suffix)).unwrap_or(stack)
 }
 
-/// What a worker's line counts.
+/// The metrics of a worker's line.
 fn values(worker: &str, line: &Map<String, Value>, is_cold: bool) -> Vec<(Metric, Value)> {
     let text = |name: &str| line.get(name).and_then(Value::as_str);
     let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok()).filter(|number| *number > 0);
@@ -168,7 +168,7 @@ fn values(worker: &str, line: &Map<String, Value>, is_cold: bool) -> Vec<(Metric
             Some("failed") => count(Metric::Failed, Some(1)),
             _ => {}
         },
-        // Here and not where it is published: an alarm hears of it also while nothing can be published.
+        // Counted here and not in `publish`: an alarm must hear of it even while nothing can be published.
         "hold" => count(Metric::Held, (text("outcome") == Some("held")).then_some(1)),
         "dispatch" => {
             let failed = messages().filter(|message| message.get("error").is_some()).count();
@@ -204,7 +204,7 @@ mod tests {
         Metering::new("lake".to_owned(), "west, north")
     }
 
-    /// A line with its numbers, and what CloudWatch makes of them: metric, dimensions with their values, value.
+    /// A line with its metrics, and CloudWatch's reading of them: metric, dimensions with their values, value.
     fn counted(worker: &str, fields: Value, is_cold: bool) -> (Map<String, Value>, BTreeSet<String>) {
         let mut line = line(fields);
         line.insert("worker".to_owned(), worker.into());
@@ -216,7 +216,7 @@ mod tests {
                 let name = metric["Name"].as_str().unwrap();
                 for set in directive["Dimensions"].as_array().unwrap() {
                     let names = set.as_array().unwrap().iter().map(|it| it.as_str().unwrap());
-                    // The specification: a dimension's value is a text in the line's root.
+                    // By the specification, a dimension's value is a text in the root of the line.
                     let set: Vec<_> = names.map(|name| format!("{name}={}", line[name].as_str().unwrap_or_default())).collect();
                     found.insert(format!("{name} {} {}", set.join(","), line[name]));
                 }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_counts_nothing_stays_as_it_is() {
+    fn a_line_without_metrics_stays_as_it_is() {
         let (line, found) = counted("status", json!({ "outcome": "found", "source": "west" }), false);
         assert!(found.is_empty());
         assert_eq!(line.keys().collect::<Vec<_>>(), ["outcome", "source", "worker"]);

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::clock::new_submission_id;
 
-/// The trace of an input: of a step what the state machine hands on; of a request to the API its sender's, else X-Ray's, else a new one.
-/// An input of another kind has none: the messages of a batch have one each.
+/// The trace of an input. A step has the one that the state machine passes on. A request to the API has its sender's, else
+/// X-Ray's, else a new one. Any other input has none: each message of a batch has its own.
 pub(crate) fn of(input: &Value, xray: Option<&str>) -> Option<TraceParent> {
     if let Some(text) = input.get("traceparent") {
         return text.as_str()?.parse().ok();
@@ -15,7 +15,7 @@ pub(crate) fn of(input: &Value, xray: Option<&str>) -> Option<TraceParent> {
     let header = input.pointer("/headers/traceparent").and_then(Value::as_str);
     let sender = header.and_then(|text| text.parse::<TraceParent>().ok()).map(|sender| sender.child(new_submission_id()));
     let theirs = sender.or_else(|| TraceParent::from_xray(xray?, new_submission_id()).ok());
-    // The request's worker begins the trace, and not its authorizer, which is not always asked.
+    // The request's worker begins the trace and not the authorizer, because cached answers skip the authorizer.
     let begins = || (input.get("routeArn").is_none()).then(|| TraceParent::begin(new_submission_id()));
     theirs.or_else(begins)
 }

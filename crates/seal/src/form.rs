@@ -9,8 +9,8 @@ use base64::prelude::BASE64_STANDARD;
 use domain::{Source, SubmissionId};
 use runtime::StepError;
 
-/// The version in front of a token that a shared data key seals: `2.<wrapped data key>.<nonce and ciphertext>`, both in base64.
-/// Nothing stands in front of the first version, and a single character is no base64: the two cannot be mistaken for each other.
+/// The version prefix of a token that is sealed with a shared data key: `2.<wrapped data key>.<nonce and ciphertext>`, both in
+/// base64. The first version has no prefix, and a single character is not base64, so the two cannot be confused.
 pub(crate) const VERSION: &str = "2";
 
 /// Separates the parts. Not in the base64 alphabet.
@@ -25,17 +25,17 @@ pub(crate) const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// The name of the institute in KMS's encryption context.
 const SOURCE: &str = "source";
 
-/// What KMS binds a data key to.
+/// The encryption context to which KMS binds a data key.
 pub(crate) fn key_context(source: &Source) -> HashMap<String, String> {
     HashMap::from([(SOURCE.to_owned(), source.to_string())])
 }
 
-/// What KMS bound a token or a data key to that was for one submission alone: the first version.
+/// The encryption context of the first version, in which KMS bound a token or a data key to one submission.
 pub(crate) fn submission_context(submission_id: SubmissionId, source: &Source) -> HashMap<String, String> {
     HashMap::from([("submissionId".to_owned(), submission_id.to_string()), (SOURCE.to_owned(), source.to_string())])
 }
 
-/// What AES-GCM binds a token to. An institute's name has no line break, so no two pairs have the same.
+/// The data to which AES-GCM binds a token. An institute's name has no line break, so different pairs give different data.
 pub(crate) fn additional_data(submission_id: SubmissionId, source: &Source) -> Vec<u8> {
     format!("sluice token {VERSION}\n{submission_id}\n{source}").into_bytes()
 }

@@ -19,11 +19,12 @@ use crate::sealer::MAX_KEY_AGE;
 
 const OPERATION: &str = "kms:Decrypt";
 
-/// Opens tokens. Keeps each unwrapped data key for [`MAX_KEY_AGE`]: so long the worker opens tokens after somebody disabled the KMS key.
+/// Opens tokens. Keeps each unwrapped data key for [`MAX_KEY_AGE`]. For this long, the worker still opens tokens after somebody
+/// has disabled the KMS key.
 pub struct Opener {
     kms: Client,
     key_arn: String,
-    /// By institute and wrapped key: one that was moved to another institute is not found here, and KMS refuses it.
+    /// By institute and wrapped key. A key that was moved to another institute is not found here, and KMS refuses it.
     keys: Mutex<LruCache<(Source, String), Unwrapped>>,
 }
 
@@ -121,10 +122,10 @@ mod tests {
     use super::*;
     use crate::Sealer;
 
-    /// By what wraps it: a data key, as its number, and the context.
+    /// Data keys by their wrapped form: the number of the key, and its context.
     type Made = HashMap<Vec<u8>, (u8, HashMap<String, String>)>;
 
-    /// As KMS: what it encrypts is plain text and context, and it decrypts with that context alone.
+    /// Stands in for KMS: a ciphertext contains the plain text and the context, and only that context decrypts it.
     fn kms() -> (Client, Rule) {
         let made: Arc<Mutex<Made>> = Arc::default();
         let known = Arc::clone(&made);
@@ -214,7 +215,7 @@ mod tests {
             format!("2.{wrapped}.{}", BASE64_STANDARD.encode([0; 5])),
             format!("2.{wrapped}"),
             format!("2.{wrapped}.{sealed}.{sealed}"),
-            // As the first version: KMS finds no such context.
+            // Looks like the first version, but KMS does not accept its context.
             format!("{wrapped}.{sealed}"),
             wrapped.clone(),
             token.expose_secret().to_owned(),
@@ -244,7 +245,7 @@ mod tests {
         let one = submitted("lab");
         let blob = BASE64_STANDARD.encode("blob");
         let long = cipher(&[7; 32]).unwrap().encrypt(&Nonce::default(), b"a.b.c".as_slice()).unwrap();
-        // KMS sealed a short token itself, and a data key for a longer one.
+        // KMS itself sealed a short token, and a data key sealed a longer one.
         let table = [(blob.clone(), b"a.b.c".to_vec()), (format!("{blob}.{}", BASE64_STANDARD.encode(long)), vec![7; 32])];
         for (text, plaintext) in table {
             let context = submission_context(one.submission_id, &one.source);

@@ -20,7 +20,7 @@ use crate::form::{END, MAX_KEYS, VERSION, additional_data, cipher, key_context};
 
 const OPERATION: &str = "kms:GenerateDataKey";
 
-/// A data key seals no token after this time: half of the time for which the tokens under it are good.
+/// A data key seals no token after this time, which is half of the validity of the tokens.
 pub const MAX_KEY_AGE: Duration = Duration::from_secs(30 * 60);
 
 /// A data key seals at most this many tokens. Nonces of AES-GCM are random; NIST SP 800-38D (8.3) allows 2^32 under one key.
@@ -36,14 +36,14 @@ pub struct Sealer {
 struct DataKey {
     /// Overwrites the key when it is dropped.
     cipher: Aes256Gcm,
-    /// As KMS wrapped it, in base64.
+    /// The wrapped key from KMS, in base64.
     wrapped: String,
     made_at: SystemTime,
     uses: AtomicU32,
 }
 
 impl DataKey {
-    /// Whether it may seal one more token, which is counted.
+    /// Whether it may seal one more token. Counts that use.
     fn take_use(&self, now: SystemTime) -> bool {
         // A clock that was set back makes the key's age unknown.
         let is_young = now.duration_since(self.made_at).is_ok_and(|age| age < MAX_KEY_AGE);
@@ -52,7 +52,7 @@ impl DataKey {
 }
 
 impl Sealer {
-    /// Seals under data keys that the KMS key `key_arn` wraps.
+    /// Seals with data keys that the KMS key `key_arn` wraps.
     pub fn new(kms: Client, key_arn: String) -> Self {
         Self { kms, key_arn, keys: Mutex::new(LruCache::new(MAX_KEYS)) }
     }

@@ -15,38 +15,38 @@ use crate::scenario::{Outage, Scenario, Senseless, Step};
 /// The steps of an execution.
 const STEPS: [Step; 4] = [Step::Deduplicate, Step::Parse, Step::Store, Step::Publish];
 
-/// How often a state tries a throttled step again (`statemachines/ingest.asl.json`), after 1, 2, 4 seconds with full jitter.
+/// How often a state retries a throttled step (`statemachines/ingest.asl.json`), after 1, 2, 4 seconds with full jitter.
 const STATE_RETRIES: u32 = 3;
-/// How long a try takes that fails: the SDK's three attempts.
+/// How long a failing try takes: the SDK's three attempts.
 const FAILURE_SECONDS: f64 = 1.0;
-/// So long the SDK's three attempts bridge a throttle, and so long a state's four tries do.
+/// How long the SDK's three attempts bridge throttling, and then how long a state's four tries do.
 const SDK_SECONDS: f64 = 1.0;
 const STATE_SECONDS: f64 = 5.0;
 const WRITES: &str = "writes of a partition (the institute's index)";
 /// The longest delay of a message (`dispatch`).
 const MAX_DELAY_SECONDS: f64 = 900.0;
-/// A message that waited longer for a free invocation of dispatch has met `MaximumConcurrency`.
+/// A message that waited longer than this for a free invocation of dispatch has hit `MaximumConcurrency`.
 const PATIENCE_SECONDS: f64 = 10.0;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// A message is posted.
+    /// A sender posts a message.
     Post,
-    /// It is answered, and in the queue.
+    /// The API has answered, and the message is in the queue.
     Queued { message: u32, sandbox: u32 },
-    /// Its delay is over.
+    /// The delay of a message is over.
     Visible(u32),
     /// Dispatch looks at the queue.
     Poll,
     /// An execution begins a step, at its n-th try.
     Begin { execution: u32, step: u8, attempt: u8 },
-    /// And ends it.
+    /// An execution ends a step.
     End { execution: u32, step: u8, sandbox: u32, is_good: bool },
 }
 
 struct Entry {
     at: f64,
-    /// Of two events at one time, the one that was made first is first.
+    /// Orders events of the same time by their creation.
     number: u64,
     event: Event,
 }
@@ -66,7 +66,7 @@ impl PartialOrd for Entry {
 }
 
 impl Ord for Entry {
-    /// The heap gives the greatest.
+    /// The heap returns the greatest, so the order is reversed.
     fn cmp(&self, other: &Self) -> Ordering {
         other.at.total_cmp(&self.at).then(other.number.cmp(&self.number))
     }
@@ -94,7 +94,7 @@ struct Invocation {
     sandbox: u32,
 }
 
-/// A quota and when it was met.
+/// A quota, and when it was reached.
 struct Met {
     name: &'static str,
     throttles: u64,
@@ -131,7 +131,7 @@ struct Engine<'a> {
     ended_at: f64,
 }
 
-/// Runs a scenario to its end: until every message is stored, held or refused.
+/// Runs a scenario until every message is stored, held or refused.
 ///
 /// # Errors
 /// [`Senseless`], when the scenario makes no sense.
@@ -199,7 +199,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Waits until a rate allows so many, as the SDK and the state try again; `None` if that is too long for them.
+    /// Waits until a rate allows `count` more, as the SDK and the state retry; `None` if that takes too long for them.
     fn wait(
         &mut self,
         (name, within): (&'static str, f64),
@@ -214,7 +214,7 @@ impl<'a> Engine<'a> {
         seconds
     }
 
-    /// When the next message is posted: at a rate that is higher in the first minute of an hour.
+    /// Posts the next message, at a rate that is higher in the first minute of an hour.
     fn post_next(&mut self, now: f64) {
         const HOUR: f64 = 3600.0;
         const MINUTE: f64 = 60.0;
@@ -231,7 +231,7 @@ impl<'a> Engine<'a> {
                 }
                 return;
             }
-            // The process has no memory: from the change of the rate on it begins anew.
+            // The arrivals have no memory, so they can start anew when the rate changes.
             at = end;
         }
     }
@@ -336,7 +336,7 @@ impl<'a> Engine<'a> {
                 Ok(sandbox) => sandbox,
                 Err(refused) => {
                     self.refused_sandbox(refused, now);
-                    // The poller tries again by itself.
+                    // The poller retries by itself.
                     if !self.is_polling {
                         self.is_polling = true;
                         self.at(now + 1.0, Event::Poll);
@@ -360,7 +360,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// A message is taken from the queue: the first time, its wait counts.
+    /// Takes a message from the queue. Its wait counts the first time.
     fn begun(&mut self, now: f64, message: u32) {
         let Some(it) = self.messages.get_mut(message) else { return };
         let waited = now - it.posted_at;
@@ -421,7 +421,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// A message is in the lake. It may come again, when it could not be announced.
+    /// A message reaches the lake. It may do so again if it could not be announced.
     fn stored(&mut self, now: f64, execution: u32) {
         let Some(Execution { message, .. }) = self.executions.get(execution).copied() else { return };
         let Some(it) = self.messages.get_mut(message) else { return };
@@ -440,7 +440,7 @@ impl<'a> Engine<'a> {
         Some(self.messages.get(*message)?.institute)
     }
 
-    /// An execution ends: its message is stored, tried again, or held. With the last of its batch, the invocation ends.
+    /// Ends an execution: its message is stored, retried, or held. The last one of a batch ends the invocation.
     fn end(&mut self, now: f64, execution: u32, is_good: bool) {
         let Some(Execution { message, invocation }) = self.executions.remove(execution) else { return };
         let Some(it) = self.messages.get_mut(message) else { return };
@@ -508,7 +508,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// Things with numbers, which are used again.
+/// A store of numbered items, which reuses the numbers.
 #[derive(Debug)]
 struct Slab<T> {
     all: Vec<Option<T>>,

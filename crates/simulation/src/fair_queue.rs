@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
-/// The least in flight that makes a group noisy.
+/// The least number of messages in flight that makes a group noisy.
 const NOISY_MESSAGES: u32 = 30;
-/// The share of what is in flight that makes a group noisy.
+/// The share of all messages in flight that makes a group noisy.
 const NOISY_SHARE: f64 = 0.1;
 
-/// Messages are numbers, and so are groups.
+/// A fair queue. Messages and groups are numbers.
 #[derive(Debug)]
 pub(crate) struct FairQueue {
     waiting: Vec<VecDeque<u32>>,
@@ -49,7 +49,7 @@ impl FairQueue {
         own >= NOISY_MESSAGES && f64::from(own) > NOISY_SHARE * f64::from(self.all_in_flight)
     }
 
-    /// The next message, which is then in flight.
+    /// Takes the next message, which is in flight from now on.
     pub(crate) fn pop(&mut self) -> Option<u32> {
         while let Some(group) = self.quiet.pop_front() {
             if self.is_noisy(group) {
@@ -77,7 +77,7 @@ impl FairQueue {
         Some(message)
     }
 
-    /// A message of a group is not in flight any more.
+    /// A message of a group is no longer in flight.
     pub(crate) fn done(&mut self, group: u32) {
         self.all_in_flight = self.all_in_flight.saturating_sub(1);
         if let Some(own) = self.in_flight.get_mut(group as usize) {

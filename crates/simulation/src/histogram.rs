@@ -1,11 +1,11 @@
 //! Percentiles of many times in little memory: buckets that grow by 3 %.
 
 const GROWTH: f64 = 1.03;
-/// The first bucket ends at a millisecond, the last one is more than two days later.
+/// The first bucket ends at a millisecond. The last one covers more than two days.
 const FIRST: f64 = 0.001;
 const BUCKETS: usize = 640;
 
-/// Times in seconds.
+/// A histogram of times in seconds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Histogram {
     counts: Vec<u32>,
@@ -28,7 +28,7 @@ impl Histogram {
         self.count
     }
 
-    /// The time that this share does not exceed, in seconds, to 3 %; `None` of nothing.
+    /// The time that this share of values does not exceed, in seconds, to within 3 %; `None` without values.
     pub(crate) fn at(&self, share: f64) -> Option<f64> {
         let wanted = (share * self.count as f64).ceil().max(1.0) as u64;
         let mut seen = 0;

@@ -2,17 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A rate that is not exceeded for long.
+/// The limit of a token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Limit {
-    /// So many a second.
+    /// The rate per second.
     pub per_second: f64,
-    /// So many at once.
+    /// The burst.
     pub burst: f64,
 }
 
-/// The quotas on a message's way. Those of an account can be raised, those of a partition and a prefix cannot.
+/// The quotas in the path of a message. Those of an account can be raised; those of a partition and a prefix cannot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Limits {
@@ -80,7 +80,7 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Takes so many if they are there.
+    /// Takes `count` tokens if they are available.
     pub(crate) fn take(&mut self, now: f64, count: f64) -> bool {
         self.fill(now);
         let has = self.tokens >= count;
@@ -90,8 +90,8 @@ impl Bucket {
         has
     }
 
-    /// Takes so many, and says in how many seconds they are there: whoever is told to slow down comes again until then. Takes none if that
-    /// is later than `within`.
+    /// Takes `count` tokens, and returns the number of seconds until they are available; callers retry until then. Takes none
+    /// if that is longer than `within`.
     pub(crate) fn reserve(&mut self, now: f64, count: f64, within: f64) -> Option<f64> {
         self.fill(now);
         let wait = ((count - self.tokens) / self.limit.per_second).max(0.0);

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::quota::Bucket;
 use crate::scenario::Step;
 
-/// Lambda ends a sandbox that was idle for some minutes; it does not say after how many.
+/// Lambda ends a sandbox that has been idle for some minutes; AWS does not document the number.
 const IDLE_SECONDS: f64 = 600.0;
 
 /// Why there is no sandbox at the moment.
@@ -13,11 +13,11 @@ const IDLE_SECONDS: f64 = 600.0;
 pub(crate) enum Refused {
     /// All sandboxes of the account are busy.
     Concurrency,
-    /// The function gets new ones at a bounded rate.
+    /// The function gets new sandboxes only at a limited rate.
     Scaling,
 }
 
-/// One that an invocation has.
+/// A sandbox that runs an invocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sandbox {
     pub(crate) id: u32,
@@ -26,14 +26,14 @@ pub(crate) struct Sandbox {
 
 #[derive(Debug, Default)]
 struct Function {
-    /// Those that are idle, and since when; the last one that became idle is the first to be used.
+    /// The idle sandboxes, and since when. The last one that became idle is used first.
     idle: VecDeque<(u32, f64)>,
     busy: u32,
     most: u32,
     made: u32,
-    /// So many of them have met every institute: they are there since before the beginning.
+    /// The number of sandboxes from before the beginning, which have met every institute.
     warm: u32,
-    /// Whose credentials each sandbox has.
+    /// The institutes whose credentials each sandbox has.
     known: Vec<BTreeSet<u32>>,
 }
 
@@ -53,7 +53,7 @@ impl Sandboxes {
         Self { functions: functions.into(), scaling: vec![scaling; Step::ALL.len()], limit, busy: 0, most_busy: 0 }
     }
 
-    /// Gives a function idle sandboxes from the beginning on, which have met every institute.
+    /// Gives a function idle sandboxes from before the beginning, which have met every institute.
     pub(crate) fn warm(&mut self, step: Step, count: u32) {
         if let Some(function) = self.functions.get_mut(step as usize) {
             for id in 0..count {
@@ -110,7 +110,7 @@ impl Sandboxes {
         }
     }
 
-    /// The most sandboxes of a function that were busy at once, and how many were made.
+    /// The most sandboxes of a function that were busy at once, and the number created.
     pub(crate) fn most(&self, step: Step) -> (u32, u32) {
         self.functions.get(step as usize).map_or((0, 0), |it| (it.most, it.made))
     }

@@ -12,39 +12,40 @@ use crate::quota::Limits;
 #[error("{0}")]
 pub struct Senseless(String);
 
-/// What comes in, what happens meanwhile, and what the deployment is like.
+/// The load, the events during the run, and the deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
     /// Messages a second, on average.
     pub rate: f64,
-    /// From how many institutes.
+    /// The number of institutes.
     pub institutes: u32,
-    /// For so long messages come in, in seconds.
+    /// How long messages arrive, in seconds.
     pub seconds: f64,
-    /// The share of all messages that the first institute sends; the others send equally many. `None`: all do.
+    /// The first institute's share of all messages; the others send equally many. `None` if all institutes send equally many.
     pub hot_share: Option<f64>,
-    /// The share of an hour's messages that come in its first minute, beside its even share; 0 for none.
+    /// The extra share of an hour's messages that arrive in its first minute; 0 for none.
     pub burst_share: f64,
-    /// The lake takes nothing for a while.
+    /// A time in which the lake accepts nothing.
     pub outage: Option<Outage>,
-    /// Whether functions have sandboxes at the beginning, as many as the average rate needs, with the credentials of every institute.
+    /// Whether functions have sandboxes at the beginning: as many as the average rate needs, with the credentials of every
+    /// institute.
     pub is_warm: bool,
-    /// Of the random numbers.
+    /// The seed of the random numbers.
     pub seed: u64,
     /// Parameters of the deployment.
     pub deployment: Deployment,
-    /// How long things take.
+    /// Durations.
     pub times: Times,
-    /// What AWS allows.
+    /// The quotas of AWS.
     pub limits: Limits,
 }
 
-/// A time in which each try to store fails.
+/// A time in which each attempt to store fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outage {
     /// Seconds from the beginning.
     pub from: f64,
-    /// How long.
+    /// Its length in seconds.
     pub seconds: f64,
 }
 
@@ -61,7 +62,7 @@ pub struct Deployment {
     pub retry_minutes: f64,
 }
 
-/// The functions on a message's way.
+/// The functions in the path of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Answers the POST.
@@ -70,25 +71,25 @@ pub enum Step {
     Dispatch,
     /// Claims the message.
     Deduplicate,
-    /// Reads it.
+    /// Parses the message.
     Parse,
-    /// Puts it into the lake.
+    /// Stores the message in the lake.
     Store,
-    /// Announces it.
+    /// Publishes the event.
     Publish,
 }
 
 impl Step {
-    /// All of them.
+    /// All functions.
     pub const ALL: [Self; 6] = [Self::Submit, Self::Dispatch, Self::Deduplicate, Self::Parse, Self::Store, Self::Publish];
 }
 
 /// A time that varies: log-normal, by its median and its 95th percentile.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceTime {
-    /// Milliseconds, half of the time less.
+    /// The median in milliseconds.
     pub p50_ms: f64,
-    /// Milliseconds, rarely more.
+    /// The 95th percentile in milliseconds.
     pub p95_ms: f64,
 }
 
@@ -102,24 +103,24 @@ impl ServiceTime {
     }
 }
 
-/// How long things take.
+/// The durations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Times {
     /// An invocation of submit in a warm sandbox.
     pub submit: ServiceTime,
-    /// The same of the steps.
+    /// An invocation of deduplicate.
     pub deduplicate: ServiceTime,
-    /// See above.
+    /// An invocation of parse.
     pub parse: ServiceTime,
-    /// See above.
+    /// An invocation of store.
     pub store: ServiceTime,
-    /// See above.
+    /// An invocation of publish.
     pub publish: ServiceTime,
-    /// What an execution takes beside its steps, in milliseconds: its start, and Step Functions between them.
+    /// The time of an execution outside its steps, in milliseconds: its start, and Step Functions between them.
     pub execution_ms: f64,
-    /// From the queue to dispatch, in milliseconds.
+    /// The time from the queue to dispatch, in milliseconds.
     pub poll_ms: f64,
-    /// What a new sandbox takes more, in milliseconds.
+    /// The extra time of a new sandbox, in milliseconds.
     pub cold_ms: f64,
 }
 
@@ -127,7 +128,7 @@ impl Times {
     pub(crate) fn of(&self, step: Step) -> ServiceTime {
         match step {
             Step::Submit => self.submit,
-            // It waits for its executions.
+            // Dispatch itself only waits for its executions.
             Step::Dispatch => ServiceTime { p50_ms: 1.0, p95_ms: 1.0 },
             Step::Deduplicate => self.deduplicate,
             Step::Parse => self.parse,
@@ -137,7 +138,7 @@ impl Times {
     }
 }
 
-/// More messages than this are not simulated at once: each is held in memory while it waits.
+/// The most messages of one simulation: each is in memory while it waits.
 const MAX_MESSAGES: f64 = 40e6;
 
 impl Scenario {

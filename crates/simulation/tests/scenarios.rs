@@ -55,7 +55,7 @@ fn ended(scenario: &Scenario) -> Report {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_report_and_another_another() {
+fn the_same_seed_gives_the_same_report_and_another_seed_another_one() {
     let one = Scenario { hot_share: Some(0.5), is_warm: false, ..scenario(50.0, 20, 60.0) };
     assert_eq!(run(&one), run(&one));
     assert_ne!(run(&one), run(&Scenario { seed: 2, ..one }));
@@ -70,7 +70,7 @@ fn without_a_queue_a_message_takes_the_sum_of_its_times() {
 }
 
 #[test]
-fn more_than_the_invocations_can_take_waits_and_says_what_it_waits_for() {
+fn messages_beyond_the_concurrency_wait_and_the_report_names_the_limit() {
     let deployment = Deployment { maximum_concurrency: 2, batch_size: 1, ..scenario(1.0, 1, 1.0).deployment };
     // Two at a time of 0.11 s each and the poll: at most some 18 a second.
     let report = ended(&Scenario { deployment, ..scenario(36.0, 5, 120.0) });
@@ -145,7 +145,7 @@ fn an_accounts_concurrency_binds_where_it_is_ten() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_a_sentence() {
+fn a_senseless_scenario_is_refused_with_a_sentence() {
     let good = || scenario(10.0, 5, 60.0);
     let limits = good().limits;
     let nothing = Limit { per_second: 0.0, burst: 1.0 };

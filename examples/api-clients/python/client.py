@@ -19,12 +19,12 @@ WAITING = (MessageStatus.QUEUED, MessageStatus.PROCESSING)
 
 
 def accepting(media_type: str, api_url: str, token: str) -> AuthenticatedClient:
-    """A client that is answered in one media type. The generated functions read JSON, so only `fetch` may ask for another."""
+    """A client that accepts one media type. The generated functions parse JSON, so only `fetch` may ask for another."""
     return AuthenticatedClient(base_url=api_url, token=token, headers={"Accept": media_type})
 
 
 def send(client: AuthenticatedClient, message: bytes) -> str:
-    """Submits a message. One that is stored already is as good as sent."""
+    """Submits a message. A message that is stored already counts as sent."""
     answer = submit.sync(client=client, body=File(io.BytesIO(message)))
     match answer:
         case Submission():

@@ -26,7 +26,7 @@ async function send(): Promise<string> {
   const { data, error } = await api.POST("/er7", {
     headers: { "Content-Type": "application/hl7-v2" },
     body: message as unknown as string,
-    // The bytes as they are, and not their JSON.
+    // Send the bytes unchanged, and not as JSON.
     bodySerializer: (body: unknown) => body as BodyInit,
   });
   const answer = data ?? error;

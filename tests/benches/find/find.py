@@ -29,7 +29,7 @@ TYPES = [("ADT", "A01"), ("ADT", "A08"), ("ORU", "R01"), ("ORM", "O01")]
 
 
 def record(institute, n, start):
-    """What the catalog has of the nth stored message."""
+    """The catalog's record of the nth stored message."""
     at = (start + datetime.timedelta(seconds=n)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     message_id = hashlib.sha256(f"{institute} {n}".encode()).hexdigest()
     (application, facility), (kind, event) = SYSTEMS[n % 3], TYPES[n % 4]
@@ -70,7 +70,7 @@ class Deployment:
                 pass
 
     def user(self, institute):
-        """An ID token of a new user who reads for the institute."""
+        """An ID token of a new user who may read the institute's messages."""
         idp, pool = self.client("cognito-idp"), self.outputs["userPoolId"]
         email, password = f"{uuid.uuid4()}@bench.example", f"Aa1!{uuid.uuid4()}"
         idp.admin_create_user(UserPoolId=pool, Username=email, MessageAction="SUPPRESS", UserAttributes=[
@@ -82,7 +82,7 @@ class Deployment:
         return answer["AuthenticationResult"]["IdToken"]
 
     def ask(self, token, **query):
-        """Milliseconds, and the answer."""
+        """The milliseconds, and the answer."""
         url = f"{self.outputs['apiUrl']}/er7?{urllib.parse.urlencode(query)}"
         began = time.perf_counter()
         with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": token}), timeout=60) as answer:
@@ -90,7 +90,7 @@ class Deployment:
         return (time.perf_counter() - began) * 1000, body
 
     def requests(self, since, institute):
-        """The requests to DynamoDB of each invocation of fetch for the institute since then, by the worker's own lines."""
+        """The requests to DynamoDB of each invocation of fetch for the institute since a time, according to the worker's own lines."""
         function = self.outputs["stackOutputs"]["FetchFunctionName"]
         pages = self.client("logs").get_paginator("filter_log_events").paginate(
             logGroupName=f"/aws/lambda/{function}", startTime=since, filterPattern=f'"{institute}"')

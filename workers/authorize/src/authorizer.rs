@@ -21,24 +21,24 @@ pub struct Authorizer {
     decider: Decider,
 }
 
-/// What an invocation tells of itself in its one line.
+/// The fields of an invocation's one log line.
 type Line = Vec<(Field, String)>;
 
 impl Authorizer {
-    /// Takes the tokens of these issuers, as the policies' providers say, and decides by the policies.
+    /// Accepts the tokens of these issuers, as the policies' providers say, and decides by the policies.
     ///
     /// # Errors
-    /// [`VerifierError`] is a fault of the settings; an issuer that `providers.json` does not have is one.
+    /// [`VerifierError`] is a mistake in the settings, for example an issuer that `providers.json` does not have.
     pub fn new(issuers: &Issuers, policies: Policies, engine: Engine, options: &Options) -> Result<Self, VerifierError> {
         let verifier = Verifier::new(issuers, &policies.token_uses(), options)?;
         Ok(Self { verifier, decider: Decider::new(issuers, policies, engine) })
     }
 
     /// Answers an event of API Gateway: payload 2.0 with a simple response, payload 1.0 and REST APIs with an IAM policy on
-    /// exactly the method that was called. What is no such event is denied.
+    /// exactly the method that was called. Any other event is denied.
     ///
     /// # Errors
-    /// When nobody could decide: the issuer's keys, or Verified Permissions, are not to be had. API Gateway then answers 500
+    /// When nobody could decide, because the issuer's keys or Verified Permissions are unavailable. API Gateway then answers 500
     /// and caches nothing.
     pub async fn answer(&self, event: Value) -> Result<Value, StepError> {
         let request = AuthorizerRequest::read(&event);
@@ -79,7 +79,7 @@ impl Authorizer {
     }
 }
 
-/// What a decision leaves in the log: who, what, and by which policies. Of the claims only `sub`, and never the token.
+/// The log fields of a decision: who, what, and by which policies. Of the claims they contain only `sub`, and never the token.
 fn line(verified: &Verified, route: &str, decision: &Decision) -> Line {
     let mut line = whose(verified, route);
     line.push((Field::Outcome, if decision.allowed { "allowed" } else { "denied" }.to_owned()));

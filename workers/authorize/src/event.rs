@@ -7,18 +7,18 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-/// A request that API Gateway asks the authorizer about.
+/// A request about which API Gateway asks the authorizer.
 pub(crate) struct AuthorizerRequest {
     /// The route key, or why there is none.
     pub(crate) route: Result<String, &'static str>,
-    /// The path parameters as the API's worker gets them.
+    /// The path parameters, as the API's worker gets them.
     pub(crate) path: BTreeMap<String, String>,
     /// The token, or why there is none.
     pub(crate) token: Result<SecretString, &'static str>,
     form: Form,
 }
 
-/// How API Gateway wants to be answered.
+/// The form of the answer that API Gateway expects.
 enum Form {
     /// An HTTP API with payload 2.0 and simple responses.
     Simple,
@@ -49,7 +49,7 @@ impl AuthorizerRequest {
         Self { route, path, token: token(event), form }
     }
 
-    /// The answer. `principal` is the caller's subject, if somebody could be told.
+    /// The answer. `principal` is the caller's subject, if it is known.
     pub(crate) fn answer(&self, allowed: bool, principal: Option<&str>, context: &BTreeMap<String, String>) -> Value {
         match &self.form {
             Form::Simple => json!({ "isAuthorized": allowed, "context": context }),
@@ -69,8 +69,8 @@ impl AuthorizerRequest {
     }
 }
 
-/// Whether a method's ARN (`arn:…:<api>/<stage>/<method>/<path>`) means only itself in an IAM policy. With a wildcard in the
-/// path that the caller wrote, the answer, cached for the token, would be about other paths too.
+/// Whether a method's ARN (`arn:…:<api>/<stage>/<method>/<path>`) matches only itself in an IAM policy. The caller chooses the
+/// path. With a wildcard in it, the answer, cached for the token, would apply to other paths too.
 fn is_exact(arn: &str) -> bool {
     let path = arn.splitn(3, '/').nth(2);
     path.is_some_and(|path| !path.contains(['*', '?', '$']))
@@ -97,7 +97,7 @@ fn token(event: &Value) -> Result<SecretString, &'static str> {
 fn header_values<'a>(event: &'a Value, headers: &str) -> Vec<&'a str> {
     let headers = event.get(headers).and_then(Value::as_object).into_iter().flatten();
     let values = headers.filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).map(|(_, value)| value);
-    // What is no text is a value all the same, and no token.
+    // A value that is not a text counts as well, but is not a token.
     let each = |value: &'a Value| value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
     values.filter(|value| !value.is_null()).flat_map(each).map(|value| value.as_str().unwrap_or_default()).collect()
 }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn no_token_and_several_tokens_are_none() {
+    fn a_request_with_several_tokens_has_none() {
         for event in [
             json!({ "headers": { "authorization": "a.b.c", "Authorization": "a.b.c" } }),
             json!({ "headers": { "authorization": "a.b.c,d.e.f" } }),

@@ -7,14 +7,14 @@ use lambda_runtime::Error;
 use policies::token::Options;
 use policies::{Engine, Issuers, Policies};
 
-/// The function has nine seconds for the whole of it, and the issuer's keys may have to be fetched before.
+/// The function has nine seconds in all, and may have to fetch the issuer's keys first.
 const ATTEMPT: Duration = Duration::from_secs(2);
 const OPERATION: Duration = Duration::from_secs(4);
-/// How long the keys may take where somebody else is asked afterwards.
+/// How long fetching the keys may take if Verified Permissions has to be asked afterwards.
 const KEYS_BEFORE_OPERATION: Duration = Duration::from_millis(4500);
 
-/// How long after the look at the clock an answer may still be given out. API Gateway begins to count when it has the answer,
-/// and waits ten seconds for it.
+/// How long after the check of the time an answer may still be used. API Gateway's cache counts from the arrival of the answer,
+/// for which it waits up to ten seconds.
 fn remembered_for(result_ttl: Duration) -> Duration {
     if result_ttl.is_zero() { result_ttl } else { result_ttl + Duration::from_secs(10) }
 }

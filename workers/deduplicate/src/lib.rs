@@ -39,7 +39,7 @@ fn claim_answer(claim: Claim, now: Timestamp) -> ClaimAnswer {
         Claim::AlreadyMine(stored) => ClaimAnswer::Stored { stored },
         Claim::InProgress { lease_until } => {
             let left_ms = lease_until.as_millis().saturating_sub(now.as_millis());
-            // Rounded up, so that the lease has lapsed once the time is over.
+            // Rounded up, so that the lease has lapsed when the time is over.
             ClaimAnswer::InProgress { retry_after_seconds: u64::try_from(left_ms).unwrap_or(0) / 1000 + 1 }
         }
     }

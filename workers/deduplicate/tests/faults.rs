@@ -120,7 +120,7 @@ async fn somebody_elses_lease_is_waited_for_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_none_costs_no_call() {
+async fn an_invalid_request_costs_no_call() {
     let rule = always(|| answered(200, &json!({})));
     for event in [json!(null), json!({ "action": "SECRET" }), json!({ "action": "claim", "source": "../SECRET" })] {
         let answer = ask(&rule, RetryConfig::disabled(), event).await;

@@ -6,8 +6,8 @@ use aws_sdk_sfn::operation::start_sync_execution::StartSyncExecutionOutput;
 use domain::TraceParent;
 use runtime::StepError;
 
-/// Two clients of Step Functions, neither of which retries: the queue does, because a second execution would run after the first one, or
-/// beside it.
+/// Two clients of Step Functions. Neither retries; the queue does that, because a retry by the SDK would run a second execution
+/// after the first one, or beside it.
 #[derive(Debug)]
 pub struct Executions {
     /// For the first try.
@@ -21,11 +21,11 @@ pub struct Executions {
 impl Executions {
     /// Runs one execution to its end.
     ///
-    /// A connection that died while the worker was frozen costs no try: the call is made once more, over a new connection. If
-    /// an execution runs already, the second one has the same submission and so the same claim: each step has the effect of once.
+    /// If a connection died while the worker was frozen, that uses up no try: the call is repeated over a new connection. If an
+    /// execution runs already, the second one has the same submission and so the same claim: each step takes effect once.
     ///
     /// # Errors
-    /// [`StepError`] of the call. An execution that failed is no error here.
+    /// [`StepError`] of the call. A failed execution is no error here.
     pub async fn start(
         &self,
         name: &str,

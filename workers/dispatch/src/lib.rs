@@ -34,26 +34,26 @@ pub struct Dispatch {
     pub sqs: aws_sdk_sqs::Client,
     /// The queue that the batches come from.
     pub queue_url: String,
-    /// The queue for what is no envelope.
+    /// The queue for bodies that are not envelopes.
     pub dead_letter_queue_url: String,
     /// The delay after the first failure.
     pub retry_base: Duration,
-    /// How long after its arrival a message is tried again that fails for an outage or the deployment.
+    /// How long after its arrival a message is retried that fails because of an outage or the deployment.
     pub retry_time: Duration,
     /// The queue's `maxReceiveCount`.
     pub max_receives: u32,
 }
 
-/// What happens next to a queue message.
+/// The next action for a queue message.
 #[derive(Debug)]
 enum Next {
     /// SQS deletes it.
     Delete,
     /// It becomes visible again, after this long.
     Again(Duration),
-    /// This takes its place in the queue, after this long.
+    /// This body replaces it in the queue, after this long.
     Anew(String, Duration),
-    /// It goes to the dead-letter queue, as it is.
+    /// It goes to the dead-letter queue, unchanged.
     DeadLetter,
 }
 
@@ -89,7 +89,7 @@ impl Dispatch {
             async |body: &str, delay| self.send(&self.queue_url, body, attributes, Some(group.clone()), trace, delay).await;
         let again = match next {
             Next::Delete => return Ok(None),
-            // After its last receive SQS would move the message away. Waiting alone must not make a dead letter.
+            // After its last receive, SQS would move the message to the dead-letter queue. Waiting alone must not do that.
             Next::Again(delay) if receives >= self.max_receives => (!send(&body, delay).await).then_some(delay),
             Next::Again(delay) => Some(delay),
             Next::Anew(body, delay) => (!send(&body, delay).await).then_some(delay),
@@ -116,7 +116,7 @@ impl Dispatch {
             Ok(output) => {
                 let next = match output.outcome.as_str() {
                     "in-progress" => Next::Again(self.wait(output.retry_after_seconds, receives)),
-                    // Neither stored nor held.
+                    // The message is neither stored nor held.
                     "failed" => Next::DeadLetter,
                     _ => Next::Delete,
                 };
@@ -140,21 +140,21 @@ impl Dispatch {
         lease_left_seconds.map_or(delay, |seconds| delay.min(Duration::from_secs(seconds)))
     }
 
-    /// What happens to a message whose execution failed.
+    /// The next action for a message whose execution failed.
     fn after(&self, error: &str, envelope: Envelope, receives: u32) -> Next {
         let later = retry::jittered(self.retry_base, receives, runtime::random());
-        // There is nothing else to do for a message than to hold it, so that is tried until it succeeds.
+        // Holding the message is the only thing left to do, so it is retried until it succeeds.
         if envelope.hold.is_some() {
             return Next::Again(later);
         }
         let failure = retry::Failure::of(error);
         if failure == retry::Failure::Deployment {
-            // Of the whole line, since a metric filter does not look into its list of messages.
+            // In the line itself, since a metric filter does not look into its list of messages.
             log_field(Field::Failure, "deployment");
         }
         match failure {
             retry::Failure::Outage | retry::Failure::Deployment => {
-                // A message that waited for hours in the queue has its tries too.
+                // A message that waited in the queue for hours gets its tries too.
                 let is_over = runtime::now() > envelope.received_at.plus(self.retry_time) && receives >= retry::MAX_TRIES;
                 if is_over { hold(envelope, error) } else { Next::Again(later) }
             }
@@ -168,7 +168,7 @@ impl Dispatch {
         }
     }
 
-    /// Sends a message to a queue, with the attributes of the one that it takes the place of. Says whether that was done.
+    /// Sends a message to a queue, with the attributes of the one that it replaces. Says whether that succeeded.
     async fn send(
         &self,
         queue_url: &str,
@@ -199,10 +199,10 @@ impl Dispatch {
     /// Runs one execution to its end.
     async fn run(&self, envelope: &Envelope, receives: u32) -> Result<ExecutionOutput, Failure> {
         let input = serde_json::to_string(envelope).map_err(|_| Failure::named("InvalidInput"))?;
-        // With the message id, because a submission may bring many messages. At most 80 characters.
+        // The name includes the message id, because a submission may bring many messages. At most 80 characters.
         let name = format!("{}-{}-{}-{receives}", envelope.submission_id, envelope.message_id.prefix(12), envelope.tries);
         let execution = self.executions.start(&name, input, envelope.traceparent).await?;
-        // StartSyncExecution answers 200 also for a failed execution.
+        // StartSyncExecution also answers 200 for a failed execution.
         match execution.status {
             SyncExecutionStatus::Succeeded => {
                 let output = execution.output.as_deref().unwrap_or_default();
@@ -235,19 +235,19 @@ fn hold(envelope: Envelope, error: &str) -> Next {
     anew(&Envelope { hold: Some(hold), ..envelope }, Duration::ZERO)
 }
 
-/// A new queue message for the envelope as it is now.
+/// A new queue message for the present envelope.
 fn anew(envelope: &Envelope, delay: Duration) -> Next {
     serde_json::to_string(envelope).map_or(Next::Again(delay), |body| Next::Anew(body, delay))
 }
 
-/// An attribute as SQS takes it back. `None` for a kind that SQS does not have yet.
+/// An attribute in the form in which SQS accepts it. `None` for a kind that SQS does not have yet.
 fn attribute(it: &SqsMessageAttribute) -> Option<MessageAttributeValue> {
     let builder = MessageAttributeValue::builder().data_type(it.data_type.clone()?);
     let builder = builder.set_string_value(it.string_value.clone());
     builder.set_binary_value(it.binary_value.as_ref().map(|it| Blob::new(it.0.clone()))).build().ok()
 }
 
-/// Why an execution has no outcome.
+/// The reason why an execution has no outcome.
 #[derive(Debug)]
 struct Failure {
     name: String,

@@ -11,7 +11,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let sdk = runtime::sdk_config(Duration::from_secs(4), Duration::from_secs(12)).await;
-    // StartSyncExecution answers when the execution has ended. The queue repeats it, not the SDK.
+    // StartSyncExecution answers when the execution has ended. The queue retries it, not the SDK.
     let pooled = runtime::sdk_config(Duration::from_secs(125), Duration::from_secs(125)).await;
     let [client, unpooled] = [&pooled, &runtime::without_pool(&pooled)].map(|config| {
         runtime::client!(aws_sdk_sfn, config, |sfn| {

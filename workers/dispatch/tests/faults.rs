@@ -159,7 +159,7 @@ impl Aws {
 }
 
 #[tokio::test]
-async fn only_the_messages_that_are_not_done_are_named() {
+async fn only_unfinished_messages_are_named_to_sqs() {
     let names = ["stored", "outage", "held", "timed-out", "throttled", "unavailable", "misconfigured", "in-progress"];
     let aws = Aws::new();
     let mut batch: Vec<Value> = names.iter().map(|name| message(name, 1)).collect();
@@ -295,14 +295,14 @@ async fn a_message_that_cannot_be_sent_stays_where_it_is() {
 }
 
 #[tokio::test]
-async fn what_is_no_envelope_or_cannot_be_held_is_a_dead_letter_as_it_was() {
+async fn an_invalid_envelope_and_one_that_cannot_be_held_become_dead_letters_unchanged() {
     let unknown_version = message("stored", 1)["body"].as_str().unwrap().replace(r#""v":1"#, r#""v":2"#);
     let abandoned = envelope("abandoned", runtime::now()).to_string();
     for body in ["", "SECRET", "{}", &unknown_version, &abandoned] {
         let aws = Aws::new();
         let mut bad = record("bad", 1, body);
         bad["messageAttributes"] = json!({ "test": { "stringValue": "1", "dataType": "String" } });
-        assert!(aws.batch(&[bad, message("stored", 1)]).await.unwrap().is_empty(), "its neighbour is unharmed");
+        assert!(aws.batch(&[bad, message("stored", 1)]).await.unwrap().is_empty(), "its neighbor is unharmed");
         let sent = aws.sent.lock().unwrap();
         let text = sent[0].1.as_str().map_or_else(|| sent[0].1.to_string(), str::to_owned);
         let same = serde_json::from_str::<Value>(&text).ok() == serde_json::from_str(body).ok();
@@ -363,7 +363,7 @@ async fn a_message_without_a_receive_count_counts_as_received_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_batch_starts_nothing() {
+async fn an_event_that_is_no_batch_starts_nothing() {
     let aws = Aws::new();
     assert_eq!(aws.batch(&[json!("SECRET")]).await, Err(StepError::InvalidInput { what: "an SQS event" }));
     assert_eq!((aws.start.num_calls(), aws.batch(&[]).await), (0, Ok(vec![])));

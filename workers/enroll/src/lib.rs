@@ -21,8 +21,8 @@ use serde_json::Value;
 use strum::EnumString;
 use uuid::Uuid;
 
-/// The trigger source of a confirmed sign-up. Cognito calls the same trigger after a forgotten password was replaced. Then it must do
-/// nothing: it would give rights back to accounts that lost them.
+/// The trigger source of a confirmed sign-up. Cognito also calls the trigger after a user has replaced a forgotten password. Then
+/// it must do nothing: it would return rights to accounts that lost them.
 const CONFIRMED_SIGN_UP: &str = "PostConfirmation_ConfirmSignUp";
 
 const READ: &str = "custom:read";
@@ -32,9 +32,9 @@ const WRITE: &str = "custom:write";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
 #[strum(serialize_all = "lowercase")]
 pub enum Mode {
-    /// The rule in the enrollment table for the domain of the user's address.
+    /// By the rule in the enrollment table for the domain of the user's address.
     Domains,
-    /// The user founds one.
+    /// The user founds an institute.
     Found,
 }
 
@@ -68,7 +68,7 @@ struct UserAttributes {
     sub: String,
     email: Option<String>,
     email_verified: Option<String>,
-    /// JSON. Only users of a federated provider have it.
+    /// JSON, which only users of a federated provider have.
     identities: Option<String>,
 }
 
@@ -97,7 +97,7 @@ impl Enrollment {
     /// Handles the trigger: sets the user's rights and returns the event unchanged.
     ///
     /// # Errors
-    /// [`StepError`] of a call. Cognito shows its sentence to the user. The account is confirmed all the same.
+    /// [`StepError`] of a call. Cognito shows its sentence to the user. The account stays confirmed.
     pub async fn confirmed(&self, event: Value) -> Result<Value, StepError> {
         let given: Event = runtime::input("a post-confirmation event", event.clone())?;
         let outcome = if given.trigger_source == CONFIRMED_SIGN_UP { self.enroll(given.try_into()?).await? } else { "ignored" };
@@ -145,8 +145,8 @@ impl Enrollment {
         Ok(institutes.filter_map(AttributeType::value).any(|value| !value.is_empty()))
     }
 
-    /// The rule for the user's address, if it gives a right. A rule with a provider is for that provider's users, a rule without one for
-    /// the pool's own: a provider may assert any address.
+    /// The rule for the user's address, if it gives a right. A rule with a provider applies to that provider's users, and a rule
+    /// without one to the pool's own: a provider may assert any address.
     async fn rule(&self, user: &NewUser) -> Result<Option<DomainRule>, StepError> {
         let Some(Ok(domain)) = user.email.as_deref().map(EmailDomain::of_address) else { return Ok(None) };
         let found = self
@@ -164,7 +164,7 @@ impl Enrollment {
         Ok(rule.filter(|rule| rule.provider == user.provider && (rule.read || rule.write)))
     }
 
-    /// Sets attributes of the user to the institute.
+    /// Sets these attributes of the user to the institute.
     async fn give(&self, user: &NewUser, institute: &Source, attributes: &[&str]) -> Result<(), StepError> {
         log_field(Field::Source, institute);
         let mut request = self.users.admin_update_user_attributes().user_pool_id(&user.pool).username(&user.name);
@@ -176,7 +176,7 @@ impl Enrollment {
         updated.map(drop).map_err(|error| StepError::from_sdk("cognito-idp:AdminUpdateUserAttributes", &error))
     }
 
-    /// Writes into the enrollment table that the user waits for an operator, unless it says so already.
+    /// Adds the user to the pending list in the enrollment table, unless the user is on it.
     async fn wait_for_operator(&self, user: NewUser) -> Result<(), StepError> {
         let NewUser { sub, name, email, provider, .. } = user;
         let entry = Pending { sub, username: name, email, provider, since: runtime::now() };
@@ -196,7 +196,7 @@ impl Enrollment {
         }
     }
 
-    /// The institute that the user founds: the same for every call, also for simultaneous ones.
+    /// The institute that the user founds: the same for every call, even for simultaneous ones.
     async fn found(&self, user: &NewUser) -> Result<Source, StepError> {
         let updated = self
             .entries

@@ -5,7 +5,7 @@ use std::time::Duration;
 use enroll::Enrollment;
 use lambda_runtime::Error;
 
-/// Cognito waits five seconds for the whole of it, and then calls again.
+/// Cognito waits five seconds in all, and then calls again.
 const ATTEMPT: Duration = Duration::from_millis(1500);
 const OPERATION: Duration = Duration::from_secs(4);
 

@@ -226,7 +226,7 @@ async fn an_institute_that_is_set_stays() {
 }
 
 #[tokio::test]
-async fn only_a_confirmed_sign_up_is_one() {
+async fn only_a_confirmed_sign_up_enrolls_a_user() {
     for source in ["PostConfirmation_ConfirmForgotPassword", "PostAuthentication_Authentication", ""] {
         let mut event = event(&proved());
         event["triggerSource"] = json!(source);
@@ -236,7 +236,7 @@ async fn only_a_confirmed_sign_up_is_one() {
 }
 
 #[tokio::test]
-async fn who_founds_gets_the_institute_that_the_table_has() {
+async fn a_founder_gets_the_institute_that_the_table_has() {
     const FIRST: &str = "0b9e6a3c-2f3d-4a51-8f2e-0d7c1b2a3f44";
     let (user, founded) = (user_with(&[]), has_founded(FIRST));
     let gives = gives(vec![("custom:read", FIRST.to_owned()), ("custom:write", FIRST.to_owned())]);
@@ -248,7 +248,7 @@ async fn who_founds_gets_the_institute_that_the_table_has() {
 }
 
 #[tokio::test]
-async fn who_waits_already_is_left_waiting() {
+async fn a_user_who_waits_already_is_left_waiting() {
     let there = mock!(Entries::put_item)
         .then_http_response(|| answer(400, "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"));
     run(Mode::Domains, &[&user_with(&[])], &[&no_rule(), &there], event(&proved())).await.unwrap();
@@ -294,7 +294,7 @@ async fn a_call_that_fails_fails_the_sign_up_and_nothing_comes_after_it() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_named_and_not_quoted() {
+async fn an_unreadable_event_is_named_and_not_quoted() {
     let damaged = mock!(Entries::get_item).then_output(|| GetItemOutput::builder().item("name", S(ADDRESS.into())).build());
     let mut linked = sent_by("one");
     linked["identities"] = json!(r#"[{"providerName":"one"},{"providerName":"other"}]"#);

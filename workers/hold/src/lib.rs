@@ -32,14 +32,14 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Answers one [`HoldRequest`]. Safe to repeat: the copy is put again, and the record names the version of the last time.
+    /// Answers one [`HoldRequest`]. Safe to repeat: the copy is put again, and the record names the last version.
     ///
-    /// The copy is put first. If the claim was lost meanwhile, it stays as a version that no record names.
+    /// The copy is put first. If the claim was lost meanwhile, the copy stays as a version that no record names.
     ///
     /// # Errors
-    /// [`StepError::PayloadExpired`] and [`StepError::InvalidInput`] if there is nothing to hold; [`StepError::ClaimLost`] if another
-    /// submission works on the message by now; [`StepError::Throttled`] and [`StepError::Unavailable`] may be retried; the rest is a
-    /// fault of the deployment.
+    /// [`StepError::PayloadExpired`] and [`StepError::InvalidInput`] if there is nothing to hold; [`StepError::ClaimLost`] if
+    /// another submission works on the message by now; [`StepError::Throttled`] and [`StepError::Unavailable`] may be retried;
+    /// the rest is a fault of the deployment.
     pub async fn answer(&self, event: Value) -> Result<HoldAnswer, StepError> {
         const OPERATION: &str = "s3:PutObject";
         let request: HoldRequest = runtime::input("a hold request", event)?;
@@ -89,7 +89,7 @@ impl Keeper {
         Ok(answer)
     }
 
-    /// The bytes as they were received, in base64. What an envelope holds is kept as it stands there.
+    /// The bytes as they were received, in base64. The text in an envelope is kept unchanged.
     async fn payload(&self, payload: Payload) -> Result<(String, Charset), StepError> {
         match payload {
             Payload::Inline { inline, charset } => Ok((inline, charset)),

@@ -37,16 +37,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_hl7_is_an_answer_and_not_an_error() {
+    fn a_message_that_is_not_hl7_is_an_answer_and_not_an_error() {
         let parsed = parse(&Er7::canonical("I'm just a random number: 4711").unwrap());
         assert_eq!(parsed.state, State::Error);
         assert_eq!(parsed.error.unwrap().code, "no-msh");
     }
 
-    /// What Step Functions carries from state to state, in bytes.
+    /// The limit of Step Functions for the data between states, in bytes.
     const MAX_STATE_BYTES: usize = 256 * 1024;
 
-    /// A message of the largest size that travels in the envelope, with a summary of which each member is as long as it may be.
+    /// A message of the largest size that an envelope carries, with a summary of which each member has its greatest length.
     fn largest() -> (Received, Parsed) {
         let of = |length: usize| {
             let text = "🏥".repeat(length);
@@ -74,7 +74,7 @@ mod tests {
             message_id: Er7::canonical("MSH").unwrap().message_id(),
             source: "x".repeat(64).parse().unwrap(),
         };
-        // API Gateway takes headers of 10,240 bytes in all. Sealed with a data key, the token is a third longer, and the key's.
+        // API Gateway accepts 10,240 bytes of headers. Sealing makes the token a third longer, and adds the wrapped data key.
         let token = "x".repeat(16 * 1024);
         let received_at = Timestamp::from_millis(0).unwrap();
         let envelope = Envelope {
@@ -94,7 +94,7 @@ mod tests {
         };
         let request = StoreRequest { submitted, received_at, token, payload: envelope.payload.clone(), parsed };
         for bytes in [serde_json::to_vec(&envelope).unwrap().len(), serde_json::to_vec(&request).unwrap().len()] {
-            // Some is left for what a later build adds.
+            // The rest is a reserve for members that later builds add.
             assert!((128 * 1024..MAX_STATE_BYTES - 32 * 1024).contains(&bytes), "{bytes}");
         }
     }

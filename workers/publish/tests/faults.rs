@@ -197,7 +197,7 @@ async fn a_worker_that_may_not_publish_is_a_fault_of_the_deployment() {
 }
 
 #[tokio::test]
-async fn what_is_no_outcome_is_not_announced() {
+async fn an_invalid_outcome_is_not_announced() {
     let (rule, _) = taken();
     for event in [json!(null), json!({ "type": "SECRET" }), json!({ "type": "stored" })] {
         let published = publish(&rule, RetryConfig::disabled(), event).await;

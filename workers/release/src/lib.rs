@@ -30,10 +30,10 @@ use crate::request::Batch;
 /// How many messages are released at once. Each may be 4 MiB, and is held in memory a few times.
 const CONCURRENCY: usize = 8;
 
-/// After this time no further message of a batch is begun: API Gateway waits for 30 seconds.
+/// After this time no further message of a batch is started: API Gateway waits for 30 seconds.
 const MAX_TIME: Duration = Duration::from_secs(18);
 
-/// How many queries look for held messages. Of many that are on their way already, each may find none.
+/// The most queries for held messages. Each may find none, if many messages are on their way already.
 const MAX_QUERIES: usize = 10;
 
 /// The clients and settings of the worker.
@@ -53,11 +53,11 @@ pub struct Releaser {
     pub sqs: aws_sdk_sqs::Client,
     /// The queue of the pipeline.
     pub queue_url: String,
-    /// Where callers reach the API, if not at the host they name; empty otherwise.
+    /// The base address of the API, if it differs from the host of the request; empty otherwise.
     pub public_url: String,
 }
 
-/// Who releases: the same for all messages of a request.
+/// The facts of a release, the same for all messages of a request.
 struct Releasing {
     submission_id: SubmissionId,
     now: Timestamp,
@@ -106,7 +106,7 @@ impl Releaser {
         Ok(("queued", body))
     }
 
-    /// Releases a page of the held messages. What could not be done in time is left for the next page.
+    /// Releases a page of the held messages. Messages for which there was no time stay for the next page.
     async fn release_batch(&self, request: &ApiGatewayV2httpRequest) -> Result<(&'static str, Value), HttpProblem> {
         let began = Instant::now();
         let caller = Caller::of(request)?;
@@ -130,7 +130,7 @@ impl Releaser {
                     break;
                 }
                 Some(Ok(())) => released.push(json!({ "messageId": message_id, "submissionId": releasing.submission_id })),
-                // Somebody else has just released it.
+                // Another request has just released it.
                 Some(Err(problem)) if problem.status == 409 => {}
                 Some(Err(problem)) => {
                     log_message(&[
@@ -178,14 +178,14 @@ impl Releaser {
         Ok(Releasing { submission_id, now: runtime::now(), source, releaser, token })
     }
 
-    /// Releases one message. The record says `queued` first, so that of several callers one queues it. If it cannot be queued, the
-    /// record says `held` again; if this process dies in between, the message can be released again after a while.
+    /// Releases one message. The record says `queued` first, so that only one of several callers queues the message. If it cannot
+    /// be queued, the record says `held` again; if this process dies in between, the message can be released again after a while.
     async fn release(&self, releasing: &Releasing, message_id: &MessageId) -> Result<(), HttpProblem> {
         let submitted = releasing.submitted(message_id);
         let held = match self.catalog.release(&submitted, &releasing.releaser, releasing.now).await {
             Ok(Released::Queued(held)) => held,
             Err(error) => {
-                // Unlike a refusal, this can be a release that was recorded and whose answer was lost.
+                // Unlike a refusal, this may be a recorded release whose answer was lost.
                 if matches!(error, StepError::Unavailable { .. }) {
                     self.take_back(&submitted, None).await;
                 }
@@ -206,7 +206,7 @@ impl Releaser {
         Err(problem)
     }
 
-    /// If not even that can be recorded, the release counts as lost after a while.
+    /// Takes a release back. If not even that can be recorded, the release counts as lost after a while.
     async fn take_back(&self, submitted: &SubmittedMessage, fault: Option<Problem>) {
         if let Err(error) = self.catalog.take_release_back(submitted, fault).await {
             log_field(Field::Detail, &error);
@@ -226,7 +226,7 @@ impl Releaser {
             issuer: releasing.releaser.issuer.clone(),
             token: releasing.token.clone(),
             payload,
-            // The trace of the submission goes on. A copy of an earlier build has none.
+            // The trace of the submission continues. A copy of an earlier build has none.
             traceparent: copy.traceparent.or_else(runtime::trace),
             release: Some(Release {
                 submission_id: copy.submission_id,
@@ -247,7 +247,7 @@ impl Releaser {
         Ok(())
     }
 
-    /// The held copy, and the bytes in it, if they are the message.
+    /// The held copy, and its bytes, if they are the message.
     async fn copy(&self, submitted: &SubmittedMessage, held: &HeldFacts) -> Result<(HeldCopy, Received), Failure> {
         const OPERATION: &str = "s3:GetObject";
         let get = self.s3.get_object().bucket(&self.held_bucket).key(&held.held_key);
@@ -272,7 +272,7 @@ impl Releasing {
 
 /// Why a message could not be queued.
 enum Failure {
-    /// The held copy is not there any more.
+    /// The held copy no longer exists.
     Gone,
     /// The held copy is not the message.
     Damaged,
@@ -287,7 +287,7 @@ impl From<StepError> for Failure {
 }
 
 impl Failure {
-    /// What the caller is answered, and what is entered in the record.
+    /// The answer to the caller, and the entry in the record.
     fn told(&self) -> (HttpProblem, Option<Problem>) {
         let (problem, code) = match self {
             Self::Step(error) => return (HttpProblem::of_step(error), None),

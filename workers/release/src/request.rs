@@ -19,7 +19,7 @@ pub(crate) struct Batch {
     pub limit: usize,
 }
 
-/// The body. A misspelled member is an error: it must not release everything.
+/// The body. A misspelled member is an error, because it must not release everything.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -31,7 +31,7 @@ struct Body {
 }
 
 impl Batch {
-    /// Reads the body; none means all that is held. 400 names the member and never its value.
+    /// Reads the body; without one, all held messages are meant. 400 names the member and never its value.
     pub(crate) fn of(request: &ApiGatewayV2httpRequest) -> Result<Self, HttpProblem> {
         let body = request.body.as_deref().unwrap_or_default();
         let bytes = match request.is_base64_encoded {
@@ -61,7 +61,7 @@ impl Batch {
     }
 }
 
-/// The text for a position. It gives no right: only messages of the caller's institute are looked at.
+/// The text for a position. It gives no right: only messages of the caller's institute are considered.
 pub(crate) fn cursor(position: &HeldPosition) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(json!(position).to_string())
 }

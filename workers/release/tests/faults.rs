@@ -225,7 +225,7 @@ async fn a_copy_that_is_not_the_message_is_not_queued() {
 }
 
 #[tokio::test]
-async fn what_is_not_held_is_not_read() {
+async fn a_message_that_is_not_held_is_not_read() {
     let refused = |body: Value| mock!(aws_sdk_dynamodb::Client::update_item).then_http_response(move || answered(400, &body));
     let not_held = json!({ "__type": "ConditionalCheckFailedException", "message": "SECRET", "Item": item("queued") });
     let unknown = json!({ "__type": "ConditionalCheckFailedException", "message": "SECRET" });
@@ -245,7 +245,7 @@ async fn what_is_not_held_is_not_read() {
 }
 
 #[tokio::test]
-async fn who_may_not_write_and_what_is_no_id_cost_no_call() {
+async fn a_caller_without_the_right_and_an_invalid_id_cost_no_call() {
     let aws = Aws::healthy();
     assert_eq!(aws.ask(request(Some(message_id().as_str()), "")).await.0, 403);
     assert_eq!(aws.ask(request(None, "")).await.0, 403);

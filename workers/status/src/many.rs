@@ -23,7 +23,7 @@ struct Question {
     message_ids: Vec<Value>,
 }
 
-/// Answers for each id, in the order asked, with what `GET /er7/{messageId}/status` says, or with `unknown`.
+/// For each id, in the order of the request, the answer of `GET /er7/{messageId}/status`, or `unknown`.
 pub(crate) async fn statuses(catalog: &Catalog, request: &ApiGatewayV2httpRequest) -> Result<Answer, HttpProblem> {
     let institutes = institutes(request)?;
     let asked = question(request)?;
@@ -31,7 +31,7 @@ pub(crate) async fn statuses(catalog: &Catalog, request: &ApiGatewayV2httpReques
     let mut found: HashMap<MessageId, Record> = HashMap::new();
     for source in &institutes {
         log_field(Field::Source, source);
-        // Each once: DynamoDB refuses a key that is asked for twice.
+        // Each id once: DynamoDB refuses a request with a duplicate key.
         let missing: BTreeSet<&MessageId> = asked.iter().filter(|id| !found.contains_key(*id)).collect();
         let records = catalog.get_many(source, missing).await.map_err(|error| HttpProblem::of_step(&error))?;
         found.extend(records.into_iter().map(|record| (record.message_id.clone(), record)));

@@ -27,7 +27,9 @@ impl Refusal {
         match self {
             Self::Unreceivable(error @ Unreceivable::Undecodable(_)) => undecodable(error.to_string()),
             Self::Unreceivable(error @ Unreceivable::Empty(_)) => HttpProblem::new(400, BAD_REQUEST, error.to_string()),
-            Self::NotUtf8 => undecodable("the gateway reads text/plain as UTF-8, which this is not: send it as application/hl7-v2 and name its charset"),
+            Self::NotUtf8 => undecodable(
+                "the gateway reads text/plain as UTF-8, which this is not: send it as application/hl7-v2 and name its charset",
+            ),
             Self::UnknownCoding => {
                 HttpProblem::new(415, "Unsupported content coding", format!("expected a Content-Encoding of {ACCEPTED}, or none"))
             }

@@ -20,10 +20,11 @@ const QUERY: &str = "dynamodb:Query";
 /// The index of an institute's records by `received_at` (`infra/core.yaml`).
 const INDEX: &str = "by-received-at";
 
-/// What the reader's role lets a session see of a record (`SummaryReaderRole` in `infra/pipeline.yaml`), as an expression.
+/// The attributes of a record that the reader's role lets a session see (`SummaryReaderRole` in `infra/pipeline.yaml`), as an
+/// expression.
 const PROJECTION: &str = "#source, message_id, received_at, #status, #state, summary.messageType, summary.triggerEvent";
 
-/// After so many records, or so much time, the answer is the counts so far.
+/// After this many records, or this much time, the answer has the counts so far.
 const MAX_RECORDS: usize = 10_000;
 const MAX_TIME: Duration = Duration::from_secs(10);
 
@@ -42,7 +43,7 @@ pub struct CatalogCounter {
     table: String,
 }
 
-/// What messages are counted by. The newest hour comes first.
+/// The criteria by which messages are counted. The newest hour comes first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Cell {
     hour: Reverse<Timestamp>,
@@ -71,17 +72,17 @@ impl<'a> Count<'a> {
     }
 }
 
-/// What was counted.
+/// The result of counting.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counted {
     cells: BTreeMap<Cell, u32>,
     /// The number of records read.
     pub(crate) records: usize,
-    /// What was received before this is not counted yet. `None` if everything is.
+    /// Records received before this time are not counted yet. `None` if all are.
     pub(crate) next: Option<Timestamp>,
 }
 
-/// The attributes of a record that are counted by.
+/// The attributes of a record that decide its cell.
 #[derive(Deserialize)]
 struct Counting {
     received_at: Timestamp,
@@ -98,12 +99,12 @@ struct Type {
 }
 
 impl CatalogCounter {
-    /// Counts what is in the catalog in `table`.
+    /// Counts records of the catalog in `table`.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// Counts the records of `source` in the range, newest first, until all are counted or the bounds are reached.
+    /// Counts the records of `source` in the range, newest first, until all are counted or a limit is reached.
     pub(crate) async fn count(&self, session: &Credentials, source: &Source, range: &Range) -> Result<Counted, StepError> {
         let began = Instant::now();
         let (mut counted, mut last, mut start) = (Counted::default(), Vec::new(), None);
@@ -120,7 +121,7 @@ impl CatalogCounter {
             }
             let is_much = counted.records >= MAX_RECORDS || began.elapsed() > MAX_TIME;
             if let (true, false, Some(newest)) = (is_much, counted.cells.is_empty(), last.first()) {
-                // There may be more of that millisecond: all of it is left for the next request, whose range ends behind it.
+                // More records may have that millisecond: all of them are left to the next request, whose range ends after it.
                 counted.next = Some(newest.received_at.plus(Duration::from_millis(1)));
                 return Ok(counted);
             }
@@ -167,7 +168,7 @@ impl CatalogCounter {
 }
 
 impl Counted {
-    /// Takes a record in. Those of the last millisecond stay in `last` until one of another millisecond comes.
+    /// Adds a record. Records of the last millisecond stay in `last` until one of another millisecond comes.
     fn add(&mut self, record: Counting, last: &mut Vec<Counting>) {
         if last.first().is_some_and(|it| it.received_at != record.received_at) {
             self.settle(last);
@@ -181,7 +182,7 @@ impl Counted {
         }
     }
 
-    /// The cells as they are answered.
+    /// The cells of the answer.
     pub(crate) fn counts(&self) -> Vec<Count<'_>> {
         self.cells.iter().map(|(cell, count)| Count::of(cell, *count)).collect()
     }
@@ -198,7 +199,8 @@ impl Counting {
 }
 
 impl Type {
-    /// `ADT^A01` or `ADT`. `None` for what is no code: MSH-9 is the sender's text, and an overview is not the place for one.
+    /// `ADT^A01` or `ADT`. `None` for a text that is no code: MSH-9 is the sender's text, and a free text does not belong into an
+    /// overview.
     fn code(&self) -> Option<String> {
         let code = |text: &Option<String>| text.clone().filter(|it| is_code(it));
         let message_type = code(&self.message_type)?;
@@ -267,7 +269,7 @@ mod tests {
             let start = request.exclusive_start_key().map_or(0, |key| key["n"].as_n().unwrap().parse().unwrap());
             let last = Timestamp::range_end(request.expression_attribute_values().unwrap()[":last"].as_s().unwrap()).unwrap();
             let number = |n: usize| i64::try_from(n).unwrap();
-            // What is after `last` is not in the range.
+            // Records after `last` are outside the range.
             let first = usize::try_from((NEWEST - last.as_millis()).max(0)).unwrap().max(start);
             let records = (first..(first + size).min(pages * size)).map(|n| {
                 let at = Timestamp::from_millis(NEWEST - number(n)).unwrap().to_string();
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_session_is_refused_is_the_deployments_fault() {
+    async fn a_refusal_of_the_session_is_the_deployments_fault() {
         let refused = |status: u16, code: &str| {
             let body = json!({ "__type": code, "message": "SECRET" }).to_string();
             mock!(Client::query).then_http_response(move || HttpResponse::new(status.try_into().unwrap(), body.clone().into()))

@@ -11,7 +11,7 @@ use summary::{CatalogCounter, InstituteSessions};
 async fn main() -> Result<(), Error> {
     let sdk = runtime::sdk_config(Duration::from_secs(3), Duration::from_secs(6)).await;
     let sessions = InstituteSessions::new(client!(aws_sdk_sts, &sdk), runtime::required_var("READER_ROLE_ARN")?);
-    // Each institute's credentials are given with its calls.
+    // Each call brings its institute's credentials.
     let dynamodb = client!(aws_sdk_dynamodb, &sdk, |dynamodb| dynamodb.identity_cache(IdentityCache::no_cache()));
     let counter = CatalogCounter::new(dynamodb, runtime::required_var("CATALOG_TABLE")?);
 

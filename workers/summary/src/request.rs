@@ -9,7 +9,7 @@ use runtime::HttpProblem;
 /// The range if only its end is given.
 const DEFAULT_RANGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// When the counted messages were first received: `from` or later, and before `to`.
+/// The time range in which the counted messages were first received: `from` or later, and before `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) from: Timestamp,
@@ -18,8 +18,8 @@ pub(crate) struct Range {
 
 /// The institute in the path. 401 if IAM has not authorized the request, 400 if the path names no institute.
 ///
-/// IAM has judged the path as API Gateway received it; the parameter is what API Gateway made of it. Both must be the same letters: an
-/// institute's name needs no escape, and a path with escapes, dots or more slashes is none of an institute.
+/// IAM has judged the path as API Gateway received it, and the parameter is API Gateway's reading of it. Both must be the same
+/// characters: an institute's name needs no escape, and a path with escapes, dots or more slashes is not an institute's.
 pub(crate) fn institute(request: &ApiGatewayV2httpRequest) -> Result<Source, HttpProblem> {
     let authorizer = request.request_context.authorizer.as_ref();
     if authorizer.and_then(|it| it.iam.as_ref()).is_none() {
@@ -38,7 +38,7 @@ fn invalid_institute(detail: String) -> HttpProblem {
     HttpProblem::new(400, "Invalid institute", detail)
 }
 
-/// The range of time in the query. Without `to` it ends now, without `from` it is 24 hours long. 400 names what is wrong and never
+/// The time range in the query. Without `to` it ends now, without `from` it is 24 hours long. 400 names the mistake and never
 /// quotes it.
 pub(crate) fn range(request: &ApiGatewayV2httpRequest, now: Timestamp) -> Result<Range, HttpProblem> {
     let invalid = |detail: &str| HttpProblem::new(400, "Invalid query", detail);

@@ -13,10 +13,10 @@ use runtime::StepError;
 
 const ASSUME_ROLE: &str = "sts:AssumeRole";
 
-/// The shortest that STS gives.
+/// The shortest session of STS.
 const SESSION: Duration = Duration::from_secs(15 * 60);
 
-/// A session with less left is not used: a request may take half a minute.
+/// A session with less time left is not used: a request may take half a minute.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The maximum number of institutes whose sessions a warm worker keeps.
@@ -31,12 +31,12 @@ pub struct InstituteSessions {
 }
 
 impl InstituteSessions {
-    /// Sessions of the role `role_arn`, whose policies go by the session tag `read`.
+    /// Sessions of the role `role_arn`, whose policies depend on the session tag `read`.
     pub fn new(client: Client, role_arn: String) -> Self {
         Self { client, role_arn, kept: Mutex::new(LruCache::new(MOST)) }
     }
 
-    /// Credentials that read what the institute `source` may read, and nothing of any other.
+    /// Credentials that read the messages of the institute `source` and of no other.
     pub(crate) async fn of(&self, source: &Source) -> Result<Credentials, StepError> {
         if let Some(kept) = self.kept(source, SystemTime::now()) {
             return Ok(kept);

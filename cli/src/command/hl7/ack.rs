@@ -49,13 +49,13 @@ pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
     })
 }
 
-/// A message's acknowledgments in their order, in its character set; nothing if it is to have none.
+/// The acknowledgments of a message, in order and in its character set; empty if it gets none.
 fn single(run: &Run<'_>, answers: &[Answer]) -> Vec<u8> {
     let Some(answer) = answers.first() else { return Vec::new() };
     let mut printed = Vec::new();
     for code in answer.codes() {
         let (charset, bytes) = hl7::acknowledge_in(&answer.header, &answer.ack(code), None);
-        // What a terminal shows is UTF-8.
+        // A terminal shows UTF-8.
         let text = run.is_terminal.then(|| charset.decode(&bytes).ok()).flatten();
         printed.extend(text.map_or(bytes, String::into_bytes));
     }
@@ -68,23 +68,23 @@ fn batch(body: &Body, answers: &[Answer]) -> Vec<u8> {
     hl7::acknowledge_batch(body, &SubmissionId::from(Ulid::generate()).control_id(), &time, acks)
 }
 
-/// What is said of a message.
+/// How a message is answered.
 struct Answer {
     header: AckHeader,
     verdict: Verdict,
-    /// The one code that is asked for, if any, and whether the message has it in any case.
+    /// The code that `--code` asks for, adapted to the verdict.
     code: Option<AckCode>,
     always: bool,
     control_id: String,
     time: String,
     read: Result<hl7::Message, Unreceivable>,
-    /// Why it is not taken, unless that shows.
+    /// The reason for a refusal, where the verdict alone does not show it.
     text: String,
 }
 
 impl Answer {
-    /// What the API says of it too: a message that it cannot decode is refused, and one whose MSH cannot be read is taken with a
-    /// warning.
+    /// Judges a message as the API does: the API refuses a message that it cannot decode, and accepts one with an unreadable MSH
+    /// with a warning.
     fn of(args: &Args, message: &Piece<'_>) -> Self {
         let header = message.header();
         let read = message.read();
@@ -118,7 +118,7 @@ impl Answer {
         self.read.as_ref().err()
     }
 
-    /// Those that the message is to have.
+    /// The codes of the acknowledgments that the message gets.
     fn codes(&self) -> Vec<AckCode> {
         let asked_for = self.header.answers(self.verdict);
         match self.code {

@@ -47,7 +47,7 @@ fn read(run: &mut Run<'_>, args: &Args, file: &str, source: impl BufRead) -> Res
         };
         number += 1;
         match hl7::read_json(&document).map_err(|error| in_file(error, first_line)) {
-            // What a terminal shows is UTF-8.
+            // A terminal shows UTF-8.
             Ok(message) if run.is_terminal => run.put(message.as_str().as_bytes())?,
             Ok(message) => match encode(&message, args) {
                 Some(bytes) => run.put(&bytes)?,
@@ -73,8 +73,9 @@ fn in_file(error: NotARendition, first_line: usize) -> NotARendition {
     }
 }
 
-/// JSON objects one after the other: a line each, or in many lines of which only the first and the last begin with a brace, as
-/// `json --pretty` writes them. So one that is broken costs only itself, and none is waited for longer than it takes to come.
+/// Reads JSON objects that follow each other: one per line, or spread over lines of which only the first and the last begin with
+/// a brace, as `json --pretty` writes them. A broken object spoils no other one, and each object is returned as soon as its last
+/// line is there.
 struct Documents<R> {
     source: R,
     /// The number of the line that was read last, from 1.
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_lines_or_many_lines() {
+    fn renditions_on_one_line_or_on_several_are_read() {
         expect("", &[]);
         expect("\n \r\n", &[]);
         expect("{\"a\":1}\n{\"b\":2}", &[(1, "{\"a\":1}"), (2, "{\"b\":2}")]);
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_costs_only_itself() {
+    fn a_broken_rendition_costs_only_itself() {
         expect("{\"a\":\n{\"b\":2}\n", &[(1, "{\"a\":"), (2, "{\"b\":2}")]);
         expect("junk\n{\"b\":2}\n{", &[(1, "junk"), (2, "{\"b\":2}"), (3, "{")]);
         expect("{\n  \"a\": 1,\n{\n}\n", &[(1, "{\n  \"a\": 1,"), (3, "{\n}")]);

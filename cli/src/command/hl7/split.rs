@@ -67,8 +67,8 @@ pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
     })
 }
 
-/// Number and control id. The number makes it one of a kind, and has as many digits as the last one, so that the names are in
-/// the order of the messages.
+/// Number and control id of the message. The number makes the name unique. It has as many digits as the last number, so that the
+/// names sort in the order of the messages.
 fn file_name(body: &Body, message: &Piece<'_>) -> String {
     let digits = body.count().to_string().len();
     let number = format!("{:0digits$}", message.number());
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_stays_a_name() {
+    fn a_control_id_becomes_a_safe_file_name() {
         let ids = ["4711", "../../x", "", "A/B\\C:D", "é\u{1b}[2J", &"9".repeat(200), "4711", "..", "x y", "10"];
         let messages = ids.map(|id| format!("MSH|^~\\&|||||||ADT^A01|{id}|P|2.5\r"));
         let body = Body::of(messages.concat().into_bytes(), None);

@@ -36,7 +36,7 @@ pub(super) fn run(run: &mut Run<'_>, input: &Input) -> Result<()> {
                     *count += 1;
                 }
             }
-            // Of those that are only counted, nobody knows how grave they are.
+            // A finding that was only counted may be an error.
             run.failed |= report.worst() == Some(Severity::Error) || report.more > 0;
             if run.output.is_json() {
                 run.json_line(&Line { which: Which { file, message: message.number() }, report })?;

@@ -84,11 +84,11 @@ struct Tls {
     client_ca: Option<PathBuf>,
 }
 
-/// When a message has its application acknowledgment.
+/// When the gateway sends the application acknowledgment.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum When {
-    /// When it is in safe keeping: on the gateway's disk.
+    /// As soon as the message is on the gateway's disk.
     #[default]
     Safe,
     /// When the lake has stored or refused it.
@@ -211,7 +211,7 @@ fn feeds(bytes: &[u8], folder: &Path) -> Result<Vec<Feed>> {
         Ok(())
     };
     for listen in file.listen {
-        // Without `peers` everybody may connect, so that an empty list would say the opposite of what it looks like.
+        // A feed without `peers` lets everybody connect. An empty list looks like the opposite, so it is a mistake.
         if let Some(peers) = listen.peers.as_ref().filter(|it| it.get_ref().is_empty()) {
             return Err(anyhow!(
                 "{}: nobody may connect; leave `peers` out to allow every address",
@@ -304,7 +304,7 @@ silent_after = "2h 30m"
     }
 
     #[test]
-    fn the_config_file_in_the_manual_is_one() {
+    fn the_config_file_in_the_manual_is_valid() {
         let page = include_str!("../../../../docs/MLLP.md");
         let (_, block) = page.split_once("```toml\n").unwrap();
         let (block, _) = block.split_once("```").unwrap();

@@ -142,7 +142,7 @@ pub(in crate::command) fn spool_folder(named: Option<&Path>) -> Result<PathBuf> 
     }
 }
 
-/// Whoever reaches the port gets the metrics, so it is on loopback.
+/// The metrics need no sign-in, so their port must be on loopback.
 fn loopback(address: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = address.parse().map_err(|_| "not an address and a port, such as 127.0.0.1:9090".to_owned())?;
     if address.ip().is_loopback() {

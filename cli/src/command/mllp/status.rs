@@ -30,9 +30,9 @@ impl Args {
 /// What waits for one feed.
 #[derive(Default)]
 struct Row {
-    /// For the API.
+    /// Messages that wait for the API.
     messages: usize,
-    /// For the lake: the API has them.
+    /// Messages that the API has and the lake has not stored yet.
     awaited: usize,
     bytes: usize,
     oldest_ms: Option<u64>,

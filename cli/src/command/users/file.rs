@@ -49,12 +49,12 @@ impl<'a> ImportedRow<'a> {
     }
 }
 
-/// How many rows come to this action.
+/// The number of rows with this action.
 pub(in crate::command) fn of(reports: &[ImportedRow<'_>], action: &str) -> usize {
     reports.iter().filter(|report| report.action == action).count()
 }
 
-/// Makes and changes users as a file says, after it has shown what would be done.
+/// Creates and changes users as a file says, after it has shown the changes.
 pub(super) async fn import(directory: &Directory, args: Import, output: &Output) -> Result<ExitCode> {
     let file = std::fs::read(&args.file).with_context(|| format!("reading {}", args.file.display()))?;
     let step = output.reporter.step("reading the users");
@@ -101,7 +101,7 @@ pub(super) async fn import(directory: &Directory, args: Import, output: &Output)
     Ok(if bad == 0 { ExitCode::Success } else { ExitCode::Failed })
 }
 
-/// Does what is to do, a few rows at a time, and notes what fails.
+/// Applies the rows, a few at a time, and notes the failures in them.
 pub(in crate::command) async fn apply(
     directory: &Directory,
     rows: &[Row],

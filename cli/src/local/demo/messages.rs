@@ -15,7 +15,7 @@ pub(super) struct Messages {
     pub(super) result: String,
     pub(super) vaccination: String,
     pub(super) lab_report: String,
-    /// MSH-18 says ISO 8859-1, and its text can be said in it.
+    /// Declares ISO 8859-1 in MSH-18, and has only characters of that set.
     pub(super) transfer: String,
     pub(super) no_hl7: String,
 }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn no_place_is_left_unfilled_and_segments_end_with_cr() {
+    fn every_placeholder_is_filled_and_segments_end_with_cr() {
         let messages = Messages::of_run(Timestamp::from_millisecond(1_795_245_667_120).unwrap());
         for message in all(&messages) {
             assert!(!message.contains(['{', '}', '\n']), "{message}");

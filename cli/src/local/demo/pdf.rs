@@ -1,9 +1,9 @@
 //! A PDF as a laboratory sends one: a page of text, and images that make it large.
 
-/// With base64 around it, a message with this is over 96 KiB and takes the way through the overflow bucket.
+/// In base64, this makes a message larger than 96 KiB, so that it goes through the overflow bucket.
 const IMAGE_BYTES: usize = 96 * 1024;
 
-/// A valid PDF 1.4 of one page, with an embedded grey image.
+/// A valid PDF 1.4 of one page, with an embedded gray image.
 pub(super) fn report() -> Vec<u8> {
     let text = "BT /F1 18 Tf 72 760 Td (Laboratory report) Tj 0 -28 Td /F1 11 Tf \
                 (Synthetic: no person in it exists.) Tj ET q 256 0 0 256 72 440 cm /I1 Do Q";
@@ -46,7 +46,7 @@ fn stream(dictionary: &str, content: &[u8]) -> Vec<u8> {
     object
 }
 
-/// Grey that looks like a scan and does not repeat itself.
+/// Gray that looks like a scan and does not repeat itself.
 fn noise(index: usize) -> u8 {
     let mixed = (index as u32).wrapping_mul(2_654_435_761);
     (mixed >> 24) as u8

@@ -4,7 +4,7 @@ use domain::{Charset, HeldCopy, MessageId, Received};
 
 use crate::operator::records::Key;
 
-/// What an object should hold.
+/// The expected content of an object.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content {
     /// The canonical form.

@@ -20,18 +20,18 @@ use client::aws::Aws;
 use client::error::explain;
 use client::outputs::Outputs;
 
-/// The most events that are kept, some 512 MB. Beyond it an audit has to be of a shorter time.
+/// The most events that are kept, some 512 MB. An audit with more needs a shorter period.
 const MAX_EVENTS: usize = 32_000_000;
 
-/// The progress is shown after so many events.
+/// How many events pass between two reports of progress.
 const SHOWN: usize = 10_000;
 
-/// The published events of a time.
+/// The events that were published in a period.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    /// What was published.
+    /// A hash of each event.
     published: HashSet<u64>,
-    /// Since when the log tells, in milliseconds since 1970.
+    /// The start of the log, in milliseconds since 1970.
     since_ms: i64,
 }
 
@@ -60,7 +60,7 @@ impl Events {
         let group = log_group(outputs, "Publish")?;
         let since_ms = kept_since(&client, &group, now).await?.max(from.map_or(0, Timestamp::as_millis));
         let mut events = Self { published: HashSet::new(), since_ms };
-        // The log of one institute is found by its name.
+        // CloudWatch finds the lines of one institute by its name.
         let text = if let [source] = sources { source.as_str() } else { "" };
         lines::each(&client, &group, text, Period { from: since_ms, to: None }, |line| {
             events.add(line);
@@ -129,7 +129,7 @@ impl Dispatched {
         Ok(Self { client, group, asked: AtomicUsize::new(0) })
     }
 
-    /// Whether an execution of the submission ended so. Its line comes within minutes of the end.
+    /// Whether an execution of the submission had this outcome. Its line comes within minutes of its end.
     pub(super) async fn has(
         &self,
         submission_id: &str,
@@ -163,7 +163,8 @@ fn number(submission_id: &str, message_id: &MessageId, outcome: &str) -> u64 {
     hasher.finish()
 }
 
-/// Since when the log group has lines, in milliseconds since 1970: it was made once, and forgets after a time.
+/// The time from which the log group has lines, in milliseconds since 1970: its creation, or the limit of its retention if that
+/// is later.
 async fn kept_since(client: &Client, group: &str, now: Timestamp) -> Result<i64> {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let mut groups = client.describe_log_groups().log_group_name_prefix(group).into_paginator().items().send();
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_a_try_that_failed_tells_of_no_event() {
+    fn a_log_line_of_a_failed_try_is_no_event() {
         let id: MessageId = "0".repeat(64).parse().unwrap();
         let line =
             |more: &str| format!(r#"{{"worker":"publish","submissionId":"s","messageId":"{id}","outcome":"stored"{more}}}"#);

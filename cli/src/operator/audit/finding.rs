@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr};
 
-/// What is wrong. The names are part of the contract: programs match on them.
+/// The kinds of findings. The names are part of the contract: programs match on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
@@ -47,7 +47,7 @@ impl Kind {
         matches!(self, Self::TagsChanged | Self::EventMissing)
     }
 
-    /// What to do about it.
+    /// The advice for the operator.
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of the finding.
     pub kind: Kind,
     /// The institute.
     pub source: Option<Source>,
@@ -109,7 +109,7 @@ impl Finding {
     }
 }
 
-/// What an audit looked at.
+/// The extent of an audit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Checked {
@@ -129,7 +129,7 @@ pub struct Checked {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// What was looked at.
+    /// The extent of the audit.
     pub checked: Checked,
     /// How many findings there are of each kind.
     pub findings: BTreeMap<Kind, u64>,

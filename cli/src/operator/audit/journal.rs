@@ -13,21 +13,20 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::{Checked, Finding};
 
-/// Where an audit goes on.
+/// Where an audit resumes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Checkpoint {
-    /// What is gone through.
     pub(super) phase: Phase,
     /// How many institutes of the selection are done in this phase.
     pub(super) scope: usize,
-    /// After which record or object.
+    /// The last record or object that is done.
     pub(super) after: Option<Vec<String>>,
-    /// What has been looked at.
+    /// The extent of the audit so far.
     pub(super) checked: Checked,
 }
 
-/// What an audit goes through, in this order.
+/// The phases of an audit, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Phase {
@@ -45,20 +44,20 @@ pub(super) enum Phase {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Line {
-    /// What is audited: another audit may not go on with this file.
+    /// The audit that the file belongs to; no other one may resume from it.
     Audit(String),
     Finding(Box<Finding>),
     Checkpoint(Checkpoint),
 }
 
-/// The file, or nothing.
+/// The file of the audit; without one, it does nothing.
 #[derive(Debug)]
 pub(super) struct Journal {
     file: Option<File>,
 }
 
 impl Journal {
-    /// Begins a file, or goes on with the one that is there. Gives what it says.
+    /// Opens or creates the file, and returns its content.
     pub(super) fn open(path: Option<&Path>, audit: &str) -> Result<(Self, Checkpoint, Vec<Finding>)> {
         let Some(path) = path else { return Ok((Self { file: None }, Checkpoint::default(), Vec::new())) };
         let context = || format!("the audit's file `{}`", path.display());
@@ -100,7 +99,7 @@ impl Journal {
         Ok((journal, checkpoint, findings))
     }
 
-    /// Adds what a page has shown, and where the next one begins.
+    /// Appends the findings of a page, and where the next page begins.
     pub(super) fn page(&mut self, findings: &[Finding], checkpoint: &Checkpoint) -> Result<()> {
         if self.file.is_some() {
             for finding in findings {

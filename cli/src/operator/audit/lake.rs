@@ -53,7 +53,7 @@ impl Objects {
         Self { client: aws.s3() }
     }
 
-    /// What is wrong with an object of a stored message.
+    /// The findings about an object of a stored message.
     pub(super) async fn check(
         &self,
         message: &Key,
@@ -71,7 +71,7 @@ impl Objects {
         if self.tags(object).await? != expected_tags(&message.0, state) {
             findings.push(finding(Kind::TagsChanged));
         }
-        // Readers by key, as Athena is one, get the current version.
+        // Readers by key, such as Athena, get the current version.
         let current = Object { version_id: None, ..object };
         let head = self.client.head_object().bucket(object.bucket).key(object.key).send().await;
         let covered = match head {
@@ -87,7 +87,7 @@ impl Objects {
         Ok(findings)
     }
 
-    /// What is wrong with the copy of a held message.
+    /// The findings about the copy of a held message.
     pub(super) async fn check_held(&self, message: &Key, object: Object<'_>, quick: bool) -> Result<Option<Finding>> {
         let finding = |kind| Finding::of(kind, message).at(object.bucket, object.key, object.version_id);
         if self.size_bytes(object).await?.is_none() {

@@ -15,7 +15,7 @@ use client::aws::Aws;
 use client::error::explain;
 use client::outputs::Outputs;
 
-/// What came of a repair.
+/// The result of a repair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Repaired {
@@ -76,7 +76,7 @@ async fn publish(aws: &Aws, outputs: &Outputs, finding: &Finding, record: &Recor
     Ok(true)
 }
 
-/// What a record says of its end, as `publish` is told it.
+/// The outcome in a record, in the form that `publish` takes.
 pub(crate) fn outcome_of(record: &Record) -> Option<Outcome> {
     let submission_id = record.claim_submission?;
     let submitted = SubmittedMessage { submission_id, message_id: record.message_id.clone(), source: record.source.clone() };

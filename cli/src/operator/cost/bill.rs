@@ -9,16 +9,16 @@ use super::prices::Prices;
 /// The units of the indexes for search (`SearchIndexes`): a stored record is written once to the one by control id, and once for each
 /// identifier of its patient, of which this is one, to the one by patient.
 const SEARCH_UNITS: f64 = 2.0;
-/// The bytes of both.
+/// The bytes of both index entries.
 const SEARCH_BYTES: f64 = 900.0;
 
 /// The month of a bill.
 const DAYS: f64 = 30.0;
 const SECONDS_A_DAY: f64 = 86_400.0;
 
-/// What a request of SQS and of SNS holds at one price.
+/// The bytes that a request of SQS or SNS holds at one price.
 const CHUNK_BYTES: f64 = 65_536.0;
-/// The same of an HTTP API.
+/// The bytes that a request of an HTTP API holds at one price.
 const API_CHUNK_BYTES: f64 = 524_288.0;
 /// A unit of DynamoDB's writes.
 const UNIT_BYTES: f64 = 1024.0;
@@ -37,7 +37,7 @@ const KEY_SECONDS: f64 = 1_800.0;
 /// A process of store keeps an institute's key of patients' hashes for so long (`patients::MAX_KEY_AGE`).
 const PATIENT_KEY_SECONDS: f64 = 43_200.0;
 
-/// What the state machine logs of an execution at level ALL: five events for each of four tasks, two for each of two choices, two for
+/// The bytes that the state machine logs for an execution at level ALL: five events for each of four tasks, two for each of two choices, two for
 /// the execution, of some 400 bytes each ("Logging in CloudWatch Logs", Step Functions developer guide). The local AWS writes no such log.
 const EXECUTION_LOG_BYTES: f64 = (4.0 * 5.0 + 2.0 * 2.0 + 2.0) * 400.0;
 
@@ -47,7 +47,7 @@ const TRANSITIONS: f64 = 6.0;
 /// Keys of KMS: one for data, one for tokens, one for hashes of patients.
 const KEYS: f64 = 3.0;
 
-/// What comes in.
+/// The load of a bill.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Load {
@@ -72,15 +72,15 @@ pub(crate) struct Variant {
     pub(crate) is_arm: bool,
 }
 
-/// A month.
+/// The bill of a month.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Bill {
-    /// What the messages cost, part by part.
+    /// The cost of the messages, part by part.
     pub(crate) parts: Vec<BillItem>,
     /// The sum of the parts.
     pub(crate) month: f64,
-    /// What a million messages cost without what is there anyway.
+    /// The cost of a million messages, without the fixed costs.
     pub(crate) per_million: f64,
 }
 
@@ -90,9 +90,9 @@ pub(crate) struct Bill {
 pub(crate) struct BillItem {
     /// The price's name.
     pub(crate) price: &'static str,
-    /// What it buys.
+    /// The service or unit that it pays for.
     pub(crate) what: &'static str,
-    /// How many, of one message; 0 for what is there anyway.
+    /// The quantity for one message; 0 for a fixed cost.
     pub(crate) per_message: f64,
     /// How many in the month.
     pub(crate) quantity: f64,
@@ -169,8 +169,8 @@ impl Bill {
         Ok(Self { month: parts.iter().map(|part| part.month).sum(), parts, per_million })
     }
 
-    /// What Google's HL7v2 store takes by its list price: one standard request a message, and its bytes. The index that it keeps is not
-    /// in it, and neither are deduplication, a user's own rights or events.
+    /// The list price of a million messages in Google's HL7v2 store: one standard request a message, and its bytes. The figure
+    /// leaves out the store's index, and the store does not give deduplication, a user's own rights or events for it.
     ///
     /// # Errors
     /// When a price is missing.
@@ -179,7 +179,7 @@ impl Bill {
     }
 }
 
-/// What one message needs.
+/// The quantity of each price for one message.
 fn per_message(load: Load, variant: Variant, measured: &Measured, case: &Case) -> Vec<(&'static str, &'static str, f64)> {
     let size = load.size_bytes as f64;
     let batch = f64::from(load.batch);
@@ -192,7 +192,7 @@ fn per_message(load: Load, variant: Variant, measured: &Measured, case: &Case) -
         .sum();
     let steps: f64 = ["deduplicate", "parse", "store", "publish"].into_iter().map(ms).sum();
     let envelope = ENVELOPE_BYTES + if load.size_bytes <= MAX_INLINE_BYTES { size * 4.0 / 3.0 } else { 0.0 };
-    // So many requests, each of whose bytes count in steps.
+    // The bytes of each request are charged in chunks.
     let chunks =
         |requests: f64| if requests > 0.0 { requests * (envelope / requests.min(1.0) / CHUNK_BYTES).ceil() } else { 0.0 };
     let takes = invocations("dispatch");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn kms_is_asked_for_a_message_in_fifty_where_messages_are_many_and_never_more_than_thrice() {
+    fn kms_gets_a_request_for_one_message_in_fifty_under_load_and_never_more_than_three_for_one() {
         let kms = |load: Load| load.kms_requests(20.0, 60.0);
         assert!(kms(load(1e6, 1)) <= 0.02, "{}", kms(load(1e6, 1)));
         assert!(kms(load(1e5, 20)) <= 0.02, "{}", kms(load(1e5, 20)));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_of_a_stored_message_passes_so_many_states() {
+    fn the_bill_knows_how_many_states_an_execution_passes() {
         let definition: serde_json::Value =
             serde_json::from_str(include_str!("../../../../statemachines/ingest.asl.json")).unwrap();
         let (mut name, mut passed) = (definition["StartAt"].as_str().unwrap(), 0.0);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Measured {
-    /// When.
+    /// The time of the measurement.
     pub(crate) measured_at: String,
     /// The memory of each worker, in MB.
     pub(crate) memory_mb: BTreeMap<String, f64>,
@@ -29,7 +29,7 @@ pub(crate) struct Measured {
 pub(crate) struct Case {
     /// How many messages a request has.
     pub(crate) messages: u32,
-    /// The size of each.
+    /// The size of each message.
     pub(crate) size_bytes: u64,
     /// `first` of an institute's user, or `warm`.
     pub(crate) state: String,
@@ -41,9 +41,9 @@ pub(crate) struct Case {
     pub(crate) log_bytes: BTreeMap<String, f64>,
     /// The record of a stored message, as DynamoDB counts it.
     pub(crate) item_bytes: f64,
-    /// How many objects of the lake it has.
+    /// The number of objects of one message in the lake.
     pub(crate) objects: f64,
-    /// The bytes of these.
+    /// The size of these objects in bytes.
     pub(crate) object_bytes: f64,
 }
 
@@ -51,44 +51,45 @@ pub(crate) struct Case {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Invocations {
-    /// How many, less than one where a batch shares them.
+    /// The number of invocations; less than one where a batch shares them.
     pub(crate) count: f64,
-    /// Their time together.
+    /// The sum of their times.
     pub(crate) ms: f64,
-    /// Half of them took less.
+    /// The median time.
     pub(crate) p50_ms: f64,
-    /// One in twenty took more.
+    /// The time that one in twenty exceeds.
     pub(crate) p95_ms: f64,
 }
 
-/// A minute at a fixed rate on the local AWS: what the simulation is held against.
+/// A minute at a fixed rate on the local AWS, which the simulation is compared with.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LocalRun {
     /// Messages a second, of one institute.
     pub(crate) rate: f64,
-    /// For so long.
+    /// The length of the run.
     pub(crate) seconds: f64,
     /// `MaximumConcurrency` of the local system.
     pub(crate) maximum_concurrency: u32,
     /// Its `DispatchBatchSize`.
     pub(crate) batch_size: u32,
-    /// By worker, meanwhile.
+    /// The invocations during the run, by worker.
     pub(crate) invocations: BTreeMap<String, Invocations>,
-    /// What an execution took beside its steps while nothing else went on, in milliseconds.
+    /// The time of an execution without its steps, on an idle system, in milliseconds.
     pub(crate) execution_ms: f64,
-    /// From the 202 to dispatch while nothing else went on, in milliseconds.
+    /// The time from the 202 to `dispatch`, on an idle system, in milliseconds.
     pub(crate) poll_ms: f64,
-    /// From POST to the lake, in seconds.
+    /// The median time from POST to the lake, in seconds.
     pub(crate) p50_seconds: f64,
-    /// The same, one in a hundred more.
+    /// The time from POST to the lake that one message in a hundred exceeds, in seconds.
     pub(crate) p99_seconds: f64,
     /// Stored messages a second.
     pub(crate) stored_per_second: f64,
 }
 
 impl Case {
-    /// All requests of an operation, whichever worker makes them: `s3:PutObject`. An operation's name may be the beginning of others'.
+    /// All requests of an operation, whichever worker makes them: `s3:PutObject`. Compares whole names, since one name may be the
+    /// beginning of another.
     pub(crate) fn requests(&self, operation: &str) -> f64 {
         let made = self.requests.iter().filter(|(name, _)| name.split(' ').nth(1).is_some_and(|it| it.starts_with(operation)));
         made.map(|(_, count)| count).sum()
@@ -96,7 +97,7 @@ impl Case {
 }
 
 impl Measured {
-    /// What came with this build.
+    /// The measurement that this build contains.
     ///
     /// # Errors
     /// Never, as a test shows.
@@ -104,7 +105,7 @@ impl Measured {
         Self::read(include_str!("../../../data/measured.json"))
     }
 
-    /// What stands in a file, or what came with this build.
+    /// The measurement in a file, or else the one that this build contains.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -118,17 +119,17 @@ impl Measured {
     /// Reads a file that the benchmark wrote.
     ///
     /// # Errors
-    /// With the place where it is wrong.
+    /// With the place of the mistake in the file.
     pub(crate) fn read(json: &str) -> Result<Self> {
         let measured: Self = serde_json::from_str(json).context("the file of measured requests cannot be read")?;
         ensure!(!measured.cases.is_empty(), "nothing was measured");
         Ok(measured)
     }
 
-    /// The smallest measured message that is not smaller than asked for, in a request of so many.
+    /// The smallest measured message that is at least this large, in requests of this many messages.
     ///
     /// # Errors
-    /// When only smaller ones were measured.
+    /// When only smaller messages were measured.
     pub(crate) fn warm(&self, messages: u32, size_bytes: u64) -> Result<&Case> {
         let cases =
             self.cases.iter().filter(|case| case.state == "warm" && case.messages == messages && case.size_bytes >= size_bytes);

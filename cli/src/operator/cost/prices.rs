@@ -13,14 +13,14 @@ pub(crate) struct Prices {
     pub(crate) region: String,
     /// When the prices were read, `2025-06-01`.
     pub(crate) as_of: String,
-    /// What the prices are in.
+    /// The currency of the prices.
     pub(crate) currency: String,
-    /// What else a reader should know.
+    /// Remarks for readers.
     pub(crate) note: String,
     prices: BTreeMap<String, Price>,
 }
 
-/// So much for so many.
+/// `usd` for `per` units.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Price {
@@ -42,7 +42,7 @@ impl Prices {
     /// Reads a price file.
     ///
     /// # Errors
-    /// With the place where it is wrong, or the price that makes no sense.
+    /// With the place of the mistake, or the price that makes no sense.
     pub(crate) fn read(json: &str) -> Result<Self> {
         let prices: Self = serde_json::from_str(json).context("the price file cannot be read")?;
         for (name, price) in &prices.prices {
@@ -53,7 +53,7 @@ impl Prices {
         Ok(prices)
     }
 
-    /// The price of one.
+    /// The price of one unit.
     ///
     /// # Errors
     /// When the file has no such price.

@@ -12,8 +12,8 @@ use crate::output::Step;
 use client::aws::Aws;
 use client::error::explain;
 
-/// The bucket that the stacks take code and state machine from. Keys hold the hash of the content, so what is there
-/// is right.
+/// The bucket that the stacks take code and state machine from. A key holds the hash of the content, so an object that exists has
+/// the right content.
 #[derive(Debug)]
 pub(super) struct ArtifactStore {
     client: Client,
@@ -52,8 +52,8 @@ impl ArtifactStore {
         format!("https://s3.{region}.amazonaws.com{suffix}/{}/{key}", self.bucket)
     }
 
-    /// Removes what no stack refers to any more and was uploaded before that moment (in seconds since 1970), and counts it. Whoever
-    /// deploys it again uploads it again.
+    /// Removes objects that no stack refers to any more and that were uploaded before that moment (in seconds since 1970).
+    /// Returns their number. A later deployment of the same code uploads it again.
     pub(super) async fn remove_unused(&self, used: &BTreeSet<String>, before: i64) -> Result<usize> {
         let listing = || explain(format!("listing the bucket `{}`", self.bucket));
         let mut pages = self.client.list_objects_v2().bucket(&self.bucket).into_paginator().send();

@@ -14,7 +14,7 @@ use client::aws::Aws;
 use client::error::explain;
 use client::wait::within;
 
-/// KMS has the key deleted after a while, in which it can be brought back; this is the shortest one.
+/// KMS deletes a key after a waiting period, in which the deletion can be cancelled. This is the shortest period.
 const KEY_DELETION_DAYS: i32 = 7;
 
 const TABLE_DEADLINE: Duration = Duration::from_secs(10 * 60);
@@ -43,7 +43,7 @@ pub async fn destroy(aws: &Aws, stack: &str, with: With, reporter: &Reporter) ->
     for template in TEMPLATES.iter().rev() {
         let name = format!("{stack}-{template}");
         match *template {
-            // Once more, now that nothing new comes in.
+            // Look again, now that no new messages arrive.
             "pipeline" => refuse_to_lose_messages(aws, &stacks, stack, with).await?,
             "core" => empty_buckets(aws, &outputs, reporter).await?,
             _ => {}
@@ -103,7 +103,7 @@ async fn refuse_to_lose_messages(aws: &Aws, stacks: &Stacks, stack: &str, with: 
     Ok(())
 }
 
-/// CloudFormation deletes empty buckets only.
+/// Empties the buckets first: CloudFormation deletes only empty ones.
 async fn empty_buckets(aws: &Aws, outputs: &BTreeMap<String, String>, reporter: &Reporter) -> Result<()> {
     for name in ["OverflowBucketName", "ArtifactBucketName"].into_iter().filter_map(|output| outputs.get(output)) {
         let step = reporter.step(format!("emptying the bucket {name}"));
@@ -113,7 +113,7 @@ async fn empty_buckets(aws: &Aws, outputs: &BTreeMap<String, String>, reporter: 
     Ok(())
 }
 
-/// What goes with a deployment only when it is said.
+/// What [`destroy`] deletes on request only.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct With {
     /// The accounts of the users.
@@ -122,7 +122,7 @@ pub struct With {
     pub data: bool,
 }
 
-/// Something that outlives its deployment.
+/// A resource that outlives its deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// Which resource was kept.
@@ -131,18 +131,18 @@ pub struct Kept {
     pub name: String,
 }
 
-/// What outlives a deployment.
+/// The kinds of resources that outlive a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The bucket that holds the messages.
     LakeBucket,
     /// The bucket that holds accepted messages that could not be stored.
     HeldBucket,
-    /// What is known about them.
+    /// The table with the records of the messages.
     CatalogTable,
-    /// Hashes of whom they are about.
+    /// The index by patient, which holds hashes of identifiers.
     PatientTable,
-    /// What all of them are encrypted under.
+    /// A key that encrypts the others.
     Key,
 }
 
@@ -223,7 +223,7 @@ impl Kept {
                     loop {
                         match client.delete_table().table_name(&self.name).send().await {
                             Err(error) if error.code() == Some("ResourceNotFoundException") => return Ok(()),
-                            // Until the change of its protection is through.
+                            // DynamoDB answers so until the change of the table's protection is complete.
                             Err(error) if error.code() == Some("ResourceInUseException") => {}
                             Err(error) => return Err(explain(format!("deleting the {}", self.kind.name()))(error)),
                             Ok(_) => {}

@@ -12,8 +12,8 @@ pub(super) struct Declared {
     pub(super) has_default: bool,
 }
 
-/// Gives each declared parameter what the operator chose, or else what an earlier stack or the upload gave under its
-/// name. A parameter with neither is left out: it has its default, or at an update the value it had.
+/// Gives each declared parameter the operator's value, or else the value that an earlier stack or the upload has under its name.
+/// Leaves out a parameter with neither: a new stack takes the default, and an update the value that it had.
 pub(super) fn fill(
     template: &str,
     declared: &[Declared],
@@ -40,8 +40,8 @@ pub(super) fn fill(
     )
 }
 
-/// The names in a section of the text of a template, and the type of each. CloudFormation reads a large template only out of a
-/// bucket, which the first deployment makes.
+/// The names in a section of a template's text, and the type of each. CloudFormation could tell them, but it reads a large
+/// template only from a bucket, and the first deployment creates that bucket.
 pub(super) fn types_in(template: &str, body: &str, section: &str) -> Result<Vec<(String, String)>> {
     fn text(node: &Yaml<'_>) -> Option<String> {
         match node {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_chose_goes_first() {
+    fn the_operators_choice_of_a_parameter_has_precedence() {
         let declared = [parameter("LakeBucketName", false), parameter("IdTokenMinutes", true)];
         let found = values(&[("LakeBucketName", "lake")]);
         let chosen = values(&[("IdTokenMinutes", "5"), ("LakeBucketName", "other"), ("ForAnotherTemplate", "x")]);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_nothing_fills_is_named() {
+    fn a_parameter_without_a_value_is_named() {
         let declared = [parameter("LakeBucketName", false)];
         let error = fill("identity", &declared, &values(&[]), &values(&[])).unwrap_err().to_string();
         assert!(error.contains("infra/identity.yaml") && error.contains("`LakeBucketName`"), "{error}");

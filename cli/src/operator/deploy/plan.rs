@@ -10,25 +10,25 @@ use super::{Options, Sources, Template, keys, parameters, source, start};
 use crate::output::Reporter;
 use client::aws::Aws;
 
-/// What would become of one stack.
+/// The planned change of one stack.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// The stack's name.
     pub stack: String,
-    /// What becomes of it as a whole.
+    /// The change of the stack as a whole.
     pub change: Change,
-    /// What happens to its resources.
+    /// The changes of its resources.
     pub resources: Vec<Planned>,
-    /// Whether its termination protection is off, so that a deployment switches it on.
+    /// Whether its termination protection is off, and the deployment would switch it on.
     pub protects: bool,
-    /// Why more cannot be said before the stacks before it are deployed.
+    /// Why the plan cannot say more before the earlier stacks are deployed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
 }
 
-/// Tells what [`super::deploy`] would do, stack by stack, from the outputs that the stacks have now. A large template is uploaded
-/// for CloudFormation to read; nothing else is changed.
+/// Shows what [`super::deploy`] would do, stack by stack, with the outputs that the stacks have now. Uploads a large template for
+/// CloudFormation to read, and changes nothing else.
 ///
 /// # Errors
 /// When a parameter is unknown or AWS refuses a call.
@@ -53,7 +53,7 @@ pub async fn plan(aws: &Aws, sources: &Sources, options: &Options, reporter: &Re
                 let input = Input { template: &read_from, declared: &declared, values: &values };
                 (stacks.plan(&stack, input, &step).await?, None)
             }
-            // An output that comes with the new version of an earlier stack.
+            // The missing value is an output of a newer version of an earlier stack.
             Err(missing) => (None, Some(missing.to_string())),
         };
         let change = if planned.is_some() || unknown.is_some() { Change::Updated } else { Change::Unchanged };
@@ -67,7 +67,7 @@ pub async fn plan(aws: &Aws, sources: &Sources, options: &Options, reporter: &Re
 }
 
 impl Plan {
-    /// Of a stack that is not there: all of its template, also what conditions leave out.
+    /// The plan for a stack that does not exist yet: every resource of its template, including those that conditions leave out.
     fn created(stack: String, template: &Template) -> Result<Self> {
         let added = parameters::types_in(template.name, &template.body, "Resources")?;
         let resources = added.into_iter().map(|(resource, kind)| Planned {

@@ -20,18 +20,18 @@ use client::aws::Aws;
 use client::error::explain;
 use client::wait::within;
 
-/// The slowest thing in our stacks takes minutes; this is for what hangs.
+/// The slowest resource of our stacks takes minutes; the limit is for one that hangs.
 const DEADLINE: Duration = Duration::from_secs(45 * 60);
 
-/// What became of a stack.
+/// The change of a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Change {
-    /// It was not there.
+    /// The stack did not exist.
     Created,
-    /// It was there, and something in it has changed.
+    /// The stack existed, and something in it has changed.
     Updated,
-    /// It was as it should be.
+    /// The stack needed no change.
     Unchanged,
 }
 
@@ -70,7 +70,7 @@ impl TemplateSource {
     }
 }
 
-/// What a stack is made from.
+/// The template, the parameters and the options of a stack.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Input<'a> {
     pub(super) template: &'a TemplateSource,
@@ -110,7 +110,7 @@ impl Stacks {
         }
     }
 
-    /// The same for a deployment that CloudFormation makes under this role, with these tags.
+    /// The same, but CloudFormation works under this role and sets these tags.
     pub(super) fn under(self, role_arn: Option<String>, tags: BTreeMap<String, String>) -> Self {
         Self { role_arn, tags, ..self }
     }
@@ -165,8 +165,8 @@ impl Stacks {
         Ok(None)
     }
 
-    /// Brings a stack to this template and these parameters, and gives its outputs. An update that replaces or deletes
-    /// what holds data is refused, unless that is allowed.
+    /// Brings a stack to this template and these parameters, and gives its outputs. Refuses an update that replaces or deletes
+    /// resources with data, unless that is allowed.
     pub(super) async fn deploy(
         &self,
         name: &str,
@@ -224,15 +224,15 @@ impl Stacks {
         Ok(Change::Updated)
     }
 
-    /// What [`Stacks::deploy`] would do to a stack that is there; nothing, when it is as it should be.
+    /// The changes that [`Stacks::deploy`] would make to an existing stack; `None` if it needs none.
     pub(super) async fn plan(&self, stack: &Stack, input: Input<'_>, step: &Step) -> Result<Option<Vec<Planned>>> {
         let Some(set) = self.change_set(stack, input, &operation_token(), step).await? else { return Ok(None) };
         self.drop_change_set(&set.id).await?;
         Ok(Some(set.planned))
     }
 
-    /// The given values, and for a declared parameter without one the value it has: what an operator chose once must not be
-    /// lost because another one did not repeat it.
+    /// The given values. A declared parameter without one keeps the value that it has: an operator's choice must not be lost
+    /// because the next command did not repeat it.
     fn parameters_of(&self, stack: Option<&Stack>, input: Input<'_>) -> Vec<Parameter> {
         let Input { declared, values, .. } = input;
         let given = values.iter().map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
@@ -261,14 +261,14 @@ impl Stacks {
         Ok(true)
     }
 
-    /// Waits for an operation of somebody else, and clears away what no update can start from. Gives the stack to be
-    /// updated, or nothing when it is to be created.
+    /// Waits for somebody else's operation, and removes a stack that no update can start from. Gives the stack to update, or
+    /// `None` if it is to be created.
     async fn make_ready(&self, name: &str, step: &Step) -> Result<Option<Stack>> {
         let Some(stack) = self.settled(name, step).await? else { return Ok(None) };
         match stack.stack_status() {
             _ if is_left_over(&stack) => {
                 step.note(format!("{name} is left over from a failed creation: deleting it first"));
-                // It protects no account: nobody had the outputs that a user signs in by.
+                // This protects no account: nobody got the outputs that users sign in with.
                 self.lift_protection(name, step).await?;
                 self.delete(name, step).await?;
                 Ok(None)
@@ -302,7 +302,7 @@ impl Stacks {
         }
     }
 
-    /// The stack, once nothing happens to it any more.
+    /// The stack, once no operation runs on it.
     pub(super) async fn settled(&self, name: &str, step: &Step) -> Result<Option<Stack>> {
         within(DEADLINE, &format!("waiting for what already happens to the stack `{name}`"), async {
             loop {
@@ -319,7 +319,7 @@ impl Stacks {
     }
 }
 
-/// The tags that a stack has, and over them ours. CloudFormation would take away what an update does not repeat.
+/// The stack's present tags with ours on top. CloudFormation removes a tag that an update does not repeat.
 fn tagged<'a>(had: impl Iterator<Item = &'a Tag>, ours: &BTreeMap<String, String>) -> Vec<Tag> {
     let had = had.filter_map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned())));
     let mut tags: BTreeMap<String, String> = had.collect();
@@ -327,8 +327,8 @@ fn tagged<'a>(had: impl Iterator<Item = &'a Tag>, ours: &BTreeMap<String, String
     tags.into_iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 
-/// Whether a stack is what is left of a failed creation. It never worked, so nothing is lost with it; retained resources stay in any
-/// case.
+/// Whether a stack is the rest of a failed creation. It never worked, so deleting it loses nothing; retained resources stay in
+/// any case.
 pub(super) fn is_left_over(stack: &Stack) -> bool {
     matches!(
         stack.stack_status(),
@@ -346,7 +346,7 @@ fn in_progress(status: &StackStatus) -> bool {
     status.as_str().ends_with("_IN_PROGRESS") && *status != StackStatus::ReviewInProgress
 }
 
-/// Marks the events of one operation.
+/// A token that marks the events of one operation.
 fn operation_token() -> String {
     let now = jiff::Timestamp::now().as_nanosecond();
     format!("sluice-{now}-{}", std::process::id())
@@ -357,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stack_keeps_its_tags_and_ours_go_first() {
+    fn a_stack_keeps_its_tags_and_ours_have_precedence() {
         let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
         let had = [tag("owner", "lab"), tag("stage", "test")];
         let ours = BTreeMap::from([("stage".to_owned(), "live".to_owned()), ("cost".to_owned(), "4711".to_owned())]);

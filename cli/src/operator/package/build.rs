@@ -17,7 +17,7 @@ use crate::output::Step;
 use client::error::Environment;
 use client::wait::within;
 
-/// The target of a build for another processor has to be installed.
+/// Checks that the target for another processor is installed.
 pub(super) async fn check_installed(target: &str) -> Result<()> {
     let output = within(Duration::from_secs(30), "rustc --print target-libdir", async {
         Command::new("rustc")
@@ -59,12 +59,12 @@ pub(super) async fn build(
         .kill_on_drop(true);
     match profile {
         Profile::Release => command.arg("--release"),
-        // As the tests build them: see crates/workspace-hack.
+        // With the features that the tests build them with: see crates/workspace-hack.
         Profile::Dev => command.args(["--package", "workspace-hack", "--features", "workspace-hack/tests"]),
     };
     if let Some(target) = target {
         command.args(["--target", target]);
-        // Debian's cross linker, where it is installed and nothing else is asked for.
+        // Use Debian's cross linker where it is installed and the user names no other one.
         let (variable, linker) = ("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
         if target == Architecture::Arm64.target() && std::env::var_os(variable).is_none() && on_path(linker) {
             command.env(variable, linker);

@@ -18,7 +18,7 @@ const AMAZON_LINUX_2023: Version = Version(2, 34);
 struct Version(u32, u32);
 
 impl Version {
-    /// Reads `GLIBC_2.34`; private and other names have no order and are not ours to judge.
+    /// Reads `GLIBC_2.34`. Private and other version names have no order, and are not judged here.
     fn parse(name: &str) -> Option<Self> {
         let mut numbers = name.strip_prefix("GLIBC_")?.split('.').map(str::parse);
         Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?))
@@ -31,7 +31,7 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// Refuses a binary that would not start, and names what stands in its way.
+/// Refuses a binary that would not start, and names the versions that it lacks.
 pub(super) fn check(worker: &str, binary: &Path) -> Result<()> {
     let data = std::fs::read(binary).with_context(|| format!("reading {}", binary.display()))?;
     let too_new = newer_than(&data, AMAZON_LINUX_2023).with_context(|| format!("reading the symbols of {}", binary.display()))?;
@@ -48,7 +48,7 @@ pub(super) fn check(worker: &str, binary: &Path) -> Result<()> {
 
 /// The symbols that need a version after `limit`, newest first.
 ///
-/// A version that only weak references name is marked weak by the linker, and does not keep a binary from starting.
+/// The linker marks a version as weak if only weak references name it. Such a version does not keep a binary from starting.
 fn newer_than(data: &[u8], limit: Version) -> object::Result<Vec<(String, Version)>> {
     let header = FileHeader64::<Endianness>::parse(data)?;
     let endian = header.endian()?;

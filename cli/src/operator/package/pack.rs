@@ -13,13 +13,13 @@ use super::policy_files::PolicyFiles;
 use super::purpose::Profile;
 use super::worker::Worker;
 
-/// Where a zip is made, and what is in it besides the binary.
+/// Where to make a zip, and its content besides the binary.
 pub(super) struct Contents {
     pub(super) folder: PathBuf,
     pub(super) beside: PolicyFiles,
 }
 
-/// What a zip was made from. While the binary has this size and time, the zip is its zip.
+/// The inputs of a zip. While the binary has this size and time, the zip is up to date.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Note {
     format: u32,
@@ -30,10 +30,10 @@ struct Note {
     sha256: String,
 }
 
-/// Raise it when the zip of the same binary would come out otherwise.
+/// The version of the packing. Raise it when the same binary would give another zip.
 const FORMAT: u32 = 2;
 
-/// The zip of a binary, made anew only when the binary or the policies changed.
+/// The zip of a binary. Makes it only when the binary or the policies changed.
 pub(super) fn pack(worker: &Worker, binary: &Path, contents: &Contents, profile: Profile) -> Result<Package> {
     let Contents { folder, beside } = contents;
     let policies = beside.hash();
@@ -56,7 +56,7 @@ pub(super) fn pack(worker: &Worker, binary: &Path, contents: &Contents, profile:
                 Profile::Dev => without_debug_symbols(binary)?,
                 Profile::Release => std::fs::read(binary)?,
             };
-            // A zip for this machine is unpacked right away: quickly made is better than small.
+            // The local AWS unpacks the zip right away, so speed matters more than size.
             let level = if profile == Profile::Dev { 1 } else { 9 };
             let packed = zip_files(&bytes, beside, level)?;
             let note = Note {
@@ -93,7 +93,7 @@ fn zip_files(binary: &[u8], policies: &PolicyFiles, level: i64) -> Result<Vec<u8
     Ok(writer.finish()?.into_inner())
 }
 
-/// The binary as `strip` leaves it, or as it is where there is no `strip`: a dev binary is mostly line tables.
+/// The binary without debug symbols if `strip` is installed, else unchanged. Most of a dev binary is line tables.
 fn without_debug_symbols(binary: &Path) -> Result<Vec<u8>> {
     let stripped = binary.with_extension("stripped");
     let done = std::process::Command::new("strip")
@@ -111,7 +111,7 @@ fn without_debug_symbols(binary: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a file that another process sees either not at all or whole.
+/// Writes a file so that other processes see all of it or nothing.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(format!(".{}", std::process::id()));

@@ -25,7 +25,7 @@ impl PolicyFiles {
         let entries = std::fs::read_dir(folder).with_context(|| format!("reading the policies in {}", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
-            // What the authorizer reads, and nothing else that happens to lie there.
+            // Only the files that the authorizer reads, whatever else lies in the folder.
             let is_read = |name: &&str| name.ends_with(".cedar") || FILES.contains(name);
             if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(is_read) {
                 files.insert(name.to_owned(), std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
@@ -34,7 +34,7 @@ impl PolicyFiles {
         Ok(Self(files))
     }
 
-    /// Names these files; empty for none.
+    /// A hash over names and contents; empty without files.
     pub(super) fn hash(&self) -> String {
         let mut hash = Sha256::new();
         for part in self.0.iter().flat_map(|(name, content)| [name.as_bytes(), content]) {
@@ -44,12 +44,12 @@ impl PolicyFiles {
         if self.0.is_empty() { String::new() } else { const_hex::encode(hash.finalize()) }
     }
 
-    /// The same, short enough for the name of a folder.
+    /// The hash, cut to fit into a folder's name.
     pub(super) fn short_hash(&self) -> String {
         self.hash().chars().take(12).collect()
     }
 
-    /// Name and content of each.
+    /// The name and the content of each file.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.iter().map(|(name, content)| (name.as_str(), content.as_slice()))
     }

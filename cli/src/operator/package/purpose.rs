@@ -25,13 +25,13 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// The one of this machine.
+    /// The architecture of this machine.
     #[must_use]
     pub fn host() -> Self {
         if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::X86_64 }
     }
 
-    /// The name CloudFormation has for it.
+    /// Its name in CloudFormation.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Architecture {
         }
     }
 
-    /// The target to name to cargo; none where the compiler makes it anyway.
+    /// The target to name to cargo; `None` if it is the compiler's own.
     pub(super) fn cross_target(self) -> Option<&'static str> {
         let native = self == Self::host() && cfg!(all(target_os = "linux", target_env = "gnu"));
         (!native).then(|| self.target())

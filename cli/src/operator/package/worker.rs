@@ -33,7 +33,7 @@ impl Worker {
         Ok(workers)
     }
 
-    /// What the names of its resources begin with in the templates: `Submit` for `submit`.
+    /// The prefix of its resources in the templates: `Submit` for `submit`.
     #[must_use]
     pub fn logical_name(&self) -> String {
         let mut letters = self.name.chars();

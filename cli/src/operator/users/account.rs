@@ -11,14 +11,14 @@ use serde::Serialize;
 
 use crate::output::one_line;
 
-/// A user, as Cognito has them. An attribute that is not there is an empty text.
+/// A user, as Cognito knows them. A missing attribute is an empty text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Account {
     /// The `sub`, or `<provider>_<id>` for a user of an identity provider.
     pub(crate) username: String,
     pub(crate) email: String,
-    /// Whether Cognito, or the operator who made the account, says that the address is the user's. A provider's need not be.
+    /// Whether Cognito, or the operator who created the account, vouches for the address. A provider's need not be.
     pub(crate) email_verified: bool,
     pub(crate) name: String,
     /// `custom:read`.
@@ -27,12 +27,12 @@ pub(crate) struct Account {
     pub(crate) write: String,
     pub(crate) groups: BTreeSet<String>,
     pub(crate) enabled: bool,
-    /// As Cognito says it: `CONFIRMED`, `FORCE_CHANGE_PASSWORD`, `EXTERNAL_PROVIDER`, …
+    /// Cognito's status: `CONFIRMED`, `FORCE_CHANGE_PASSWORD`, `EXTERNAL_PROVIDER`, …
     pub(crate) status: String,
 }
 
 impl Account {
-    /// A user who is not there yet.
+    /// A user who does not exist yet.
     pub(crate) fn absent() -> Self {
         Self {
             username: String::new(),
@@ -74,8 +74,8 @@ impl Account {
         self.status == UserStatusType::ExternalProvider.as_str()
     }
 
-    /// Why the account may not get any right, if so: anybody can sign up with another person's address and a password of
-    /// their own. When that person then enters the code from the mail, the other one has the rights too.
+    /// Why the account may not get any right; `None` if it may. Anybody can sign up with another person's address and a password
+    /// of their own. When that person then enters the code from the mail, both of them would have the rights.
     pub(crate) fn doubt(&self) -> Option<String> {
         let made_by_operator = self.status == UserStatusType::ForceChangePassword.as_str();
         let what = if self.status == UserStatusType::Unconfirmed.as_str() {
@@ -92,12 +92,12 @@ impl Account {
         ))
     }
 
-    /// Why these changes may not be made, if so. Taking a right away always may.
+    /// Why these changes are not allowed; `None` if they are. Removing a right is always allowed.
     pub(crate) fn refusal(&self, changes: &[Change]) -> Option<String> {
         if changes.iter().any(Change::gives) { self.doubt() } else { None }
     }
 
-    /// What has to change for the user to be as wished.
+    /// The changes that make the user as wished.
     pub(crate) fn changes(&self, wish: &Wish) -> Vec<Change> {
         let mut changes = Vec::new();
         let read = wish.read.as_ref().map(Right::as_str);
@@ -124,7 +124,7 @@ impl Account {
     }
 }
 
-/// A text that a user may have chosen.
+/// A text that a user may have chosen, made safe to print.
 pub(super) fn clean(text: &str) -> String {
     one_line(text).trim_start().to_owned()
 }
@@ -160,7 +160,7 @@ impl FromStr for Right {
     }
 }
 
-/// How a user is to be. What is `None` stays as it is.
+/// The wanted state of a user. `None` leaves a value as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
     pub(crate) name: Option<String>,
@@ -180,7 +180,7 @@ pub(crate) enum Attribute {
 }
 
 impl Attribute {
-    /// What Cognito calls it.
+    /// Its name in Cognito.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -190,7 +190,7 @@ impl Attribute {
     }
 }
 
-/// One difference between a user as they are and as they are to be.
+/// One difference between the present and the wanted state of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "camelCase")]
 pub(crate) enum Change {
@@ -202,12 +202,12 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// Whether it says who somebody is.
+    /// Whether the change says who somebody is.
     pub(super) fn is_personal(&self) -> bool {
         matches!(self, Self::Attribute { attribute: Attribute::Name, .. })
     }
 
-    /// Whether the user may do more afterwards.
+    /// Whether the change lets the user do more.
     fn gives(&self) -> bool {
         match self {
             Self::Attribute { attribute: Attribute::Read | Attribute::Write, to, .. } => !to.is_empty(),
@@ -233,7 +233,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// The attributes that change, as Cognito is told of them.
+/// The attributes that change, in Cognito's form.
 pub(super) fn attributes_of(changes: &[Change]) -> Result<Vec<AttributeType>> {
     let values = changes.iter().filter_map(|change| match change {
         Change::Attribute { attribute, to, .. } => Some((attribute.name(), to.as_str())),
@@ -242,7 +242,7 @@ pub(super) fn attributes_of(changes: &[Change]) -> Result<Vec<AttributeType>> {
     values.map(|(name, value)| attribute(name, value)).collect()
 }
 
-/// An attribute as Cognito is told of it.
+/// An attribute in Cognito's form.
 pub(super) fn attribute(name: &str, value: &str) -> Result<AttributeType> {
     Ok(AttributeType::builder().name(name).value(value).build()?)
 }
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_differs_changes() {
+    fn only_attributes_that_differ_are_changed() {
         let account = Account {
             name: "Jane".to_owned(),
             read: "a".to_owned(),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use domain::enrollment::EmailDomain;
 use serde::Serialize;
 
-/// An e-mail address in lower case, since the user pool does not tell cases apart.
+/// An e-mail address in lower case, since the user pool ignores case.
 ///
 /// Narrower than RFC 5321: no quoted local part, no address literal, ASCII only, and no longer than a user name of Cognito.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

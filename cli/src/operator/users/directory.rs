@@ -18,16 +18,16 @@ use client::aws::Aws;
 use client::error::explain;
 use client::outputs::Outputs;
 
-/// Cognito's limit on changes of users is 25 a second for all of an account, so being told to wait is part of an import. No
-/// more attempts than this: an exhausted daily mail quota gives the same error, and every further row would wait for nothing.
+/// Cognito allows 25 changes of users a second in an account, so an import has to expect throttling. The attempts are limited,
+/// because an exhausted daily mail quota gives the same error, and every further row would wait for nothing.
 const ATTEMPTS: u32 = 5;
 
-/// How a new user gets to know the first password, which holds for one sign-in.
+/// How a new user learns the first password, which is good for one sign-in.
 #[derive(Debug, Default)]
 pub(crate) struct Invitation {
-    /// Whether Cognito does not write to the user.
+    /// Whether Cognito sends no e-mail to the user.
     pub(crate) suppressed: bool,
-    /// The password; Cognito makes one up otherwise.
+    /// The password; without one, Cognito generates it.
     pub(crate) temporary_password: Option<SecretString>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Invitation {
 pub(crate) struct Directory {
     client: Client,
     pool: String,
-    /// Where changes are noted; `None` in tests of Cognito alone.
+    /// Where changes are recorded; `None` in tests of Cognito alone.
     journal: Option<Journal>,
 }
 
@@ -54,7 +54,7 @@ impl Directory {
 
     /// All users with their groups, by address.
     ///
-    /// A group is asked for its users, and not a user for the groups: there are fewer groups.
+    /// Asks for the users of each group, and not for the groups of each user: there are fewer groups.
     pub(crate) async fn accounts(&self) -> Result<Vec<Account>> {
         let mut accounts = self.users(None).await?;
         let mut members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -84,7 +84,7 @@ impl Directory {
         Ok(groups)
     }
 
-    /// Refuses groups that are not there, before anything is done.
+    /// Refuses groups that do not exist, before anything changes.
     pub(crate) async fn require_groups<'a>(&self, wanted: impl IntoIterator<Item = &'a String>) -> Result<()> {
         let mut wanted = wanted.into_iter().peekable();
         if wanted.peek().is_some() {
@@ -103,7 +103,7 @@ impl Directory {
         }
         let mut found = BTreeMap::new();
         if let Ok(address) = user.parse::<Address>() {
-            // The pool finds its own users by address; one of an identity provider is found in the list only.
+            // Cognito finds the pool's own users by address; users of an identity provider are only in the list.
             let own = self.get(address.as_str()).await?;
             let listed = self.users(Some(format!("email = \"{address}\""))).await?;
             found.extend(own.into_iter().chain(listed).map(|account| (account.username.clone(), account)));
@@ -144,7 +144,6 @@ impl Directory {
         Ok(account)
     }
 
-    /// Makes a user.
     pub(crate) async fn create(&self, address: &Address, wish: &Wish, invitation: &Invitation) -> Result<()> {
         let changes = Account::absent().changes(wish);
         // The operator vouches for the address. Unverified, it could not be used to recover the account.
@@ -177,8 +176,7 @@ impl Directory {
         self.make(username, &rest).await.with_context(|| format!("`{address}` was created, but some of its settings failed"))
     }
 
-    /// Changes a user. Each change can be made twice with the effect of once. Refuses to give rights to an account that
-    /// may be a stranger's.
+    /// Changes a user. A repeated change has no further effect. Refuses to give rights to an account that may be a stranger's.
     pub(crate) async fn apply(&self, account: &Account, changes: &[Change]) -> Result<()> {
         if let Some(reason) = account.refusal(changes) {
             let user = if account.email.is_empty() { &account.username } else { &account.email };
@@ -188,7 +186,7 @@ impl Directory {
         self.note(&account.username, "changed", changes).await
     }
 
-    /// Notes what was done to whom. A person's name or address is not noted.
+    /// Records the changes of a user, without a person's name or address.
     async fn note(&self, username: &str, outcome: &str, changes: &[Change]) -> Result<()> {
         let Some(journal) = &self.journal else { return Ok(()) };
         let subject = if username.contains('@') { "" } else { username };
@@ -232,7 +230,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Ends every session of a user: the refresh tokens are dead, and an ID token is no longer exchanged for credentials.
+    /// Ends every session of a user: refresh tokens become invalid, and an ID token is no longer exchanged for credentials.
     pub(crate) async fn sign_out(&self, username: &str) -> Result<()> {
         let done = self.client.admin_user_global_sign_out().user_pool_id(&self.pool).username(username).send().await;
         done.map_err(explain(format!("signing `{username}` out")))?;
@@ -260,7 +258,7 @@ impl Directory {
     }
 }
 
-/// Why a group cannot be joined.
+/// The error about a group that does not exist.
 pub(crate) fn no_group(group: &str, groups: &BTreeSet<String>) -> String {
     let there = groups.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let there = if there.is_empty() { "no groups".to_owned() } else { there };

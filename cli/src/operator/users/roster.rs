@@ -37,14 +37,14 @@ enum Column {
 /// A row of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// The line it stands in; the first of the file is 1.
+    /// Its line in the file, from 1.
     pub(crate) line: usize,
-    /// What stands for an address there, for a person to find the row by.
+    /// The text in the column of the address, for a person to find the row by.
     pub(crate) email: String,
     pub(crate) todo: Todo,
 }
 
-/// What a row comes to.
+/// What to do for a row.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Todo {
     Create { address: Address, wish: Wish },
@@ -53,12 +53,12 @@ pub(crate) enum Todo {
     Refused(String),
 }
 
-/// Compares a file with the users that are there. The rows come in the order of the file.
+/// Compares a file with the present users. The result has the order of the file.
 ///
-/// Of two rows for one address neither counts: which of them is meant is not ours to guess.
+/// If two rows have one address, neither counts: this function does not guess which one is meant.
 ///
 /// # Errors
-/// When the header is not one; what is wrong with a row is in its [`Todo`].
+/// When the header is invalid. Mistakes of a row are in its [`Todo`].
 pub(crate) fn plan(file: &[u8], accounts: &[Account], groups: &BTreeSet<String>) -> Result<Vec<Row>> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let lines = file.split(|byte| *byte == b'\n').zip(1..).map(|(line, number)| (line.trim_ascii_end(), number));
@@ -108,8 +108,8 @@ pub(crate) fn plan(file: &[u8], accounts: &[Account], groups: &BTreeSet<String>)
     Ok(rows.collect())
 }
 
-/// Users as a file that [`plan`] finds nothing to do for. Those of identity providers are left out: [`plan`] would have
-/// to make accounts of the pool's own for them elsewhere.
+/// Writes users as a file for which [`plan`] finds nothing to do. Leaves out users of identity providers: elsewhere, [`plan`]
+/// would make accounts of the pool's own for them.
 ///
 /// # Errors
 /// Never, as writing to memory does not fail; the CSV writer cannot know.
@@ -133,8 +133,8 @@ pub(crate) fn export(accounts: &[Account]) -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-/// A cell as a spreadsheet shows it and does not run it: users choose their names, and `=` begins a formula.
-/// The apostrophe is what spreadsheets mark a text with. [`unguarded`] is the inverse.
+/// Guards a cell, so that a spreadsheet shows it and does not run it: users choose their names, and `=` begins a formula.
+/// Spreadsheets take a leading apostrophe as the mark of a text. [`unguarded`] is the inverse.
 pub(crate) fn guarded(cell: &str) -> String {
     if cell.starts_with(begins_formula) { format!("'{cell}") } else { cell.to_owned() }
 }
@@ -143,18 +143,18 @@ fn unguarded(cell: &str) -> &str {
     cell.strip_prefix('\'').filter(|rest| rest.starts_with(begins_formula)).unwrap_or(cell)
 }
 
-/// The apostrophe itself is one of them, so that a name which begins with one keeps it.
+/// Includes the apostrophe, so that a name that begins with one keeps it.
 fn begins_formula(first: char) -> bool {
     matches!(first, '=' | '+' | '-' | '@' | '\'')
 }
 
-/// The first line: which column holds what.
+/// The first line, which says which column holds what.
 struct Header {
     columns: Vec<Column>,
     delimiter: u8,
 }
 
-/// A row by itself.
+/// A row, read without regard to the others.
 struct Entry {
     line: usize,
     email: String,
@@ -165,7 +165,7 @@ struct Entry {
 impl Header {
     fn read(line: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(line).context("the file is not UTF-8: save it as \"CSV UTF-8\"")?;
-        // Spreadsheets write semicolons where the comma is the decimal sign.
+        // Spreadsheets separate cells by semicolons where the comma is the decimal sign.
         let delimiter = if text.contains(';') && !text.contains(',') { b';' } else { b',' };
         let mut columns = Vec::new();
         for cell in &fields(line, delimiter)? {
@@ -186,14 +186,14 @@ impl Header {
         let mut entry = Entry { line: number, email: String::new(), address: Err(String::new()), wish: Err(String::new()) };
         let wish = self.wish(line, &mut entry);
         match wish {
-            // Without an address the row is refused for what hides it.
+            // If the address is invalid, the refusal gives the reason that hides it.
             Err(reason) if entry.address.is_err() => entry.address = Err(format!("{reason:#}")),
             wish => entry.wish = wish.map_err(|reason| format!("{reason:#}")),
         }
         entry
     }
 
-    /// Reads a row and notes its address as soon as it is known, since a bad row can be the double of a good one.
+    /// Reads a row. Notes its address as soon as it is known, since a bad row can have the address of a good one.
     fn wish(&self, line: &[u8], entry: &mut Entry) -> Result<Wish> {
         let record = fields(line, self.delimiter)?;
         let (found, expected) = (record.len(), self.columns.len());
@@ -259,7 +259,7 @@ mod tests {
         Account { status: "EXTERNAL_PROVIDER".to_owned(), ..account(email, "", "") }
     }
 
-    /// A line each: its number, the address, and what is to do.
+    /// One line for each row: its number, the address and the action.
     fn planned(file: impl AsRef<[u8]>, accounts: &[Account]) -> Vec<String> {
         let groups = BTreeSet::from(["staff".to_owned(), "admins".to_owned()]);
         let rows = plan(file.as_ref(), accounts, &groups).unwrap();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_what_the_user_is_to_have() {
+    fn a_row_describes_the_wanted_state_of_a_user() {
         let accounts = [account("jane@a.example", "a", "a"), account("Joe@a.example", "a", ""), federated("ann@a.example")];
         let file = "email,read,write,groups,enabled\njane@a.example,a,,,\njoe@A.example,a,,,true\nnew@a.example,,a,staff  admins,\n\
                     ann@a.example,a,a,,\n";
@@ -295,7 +295,7 @@ mod tests {
                 "5 ann@a.example: an identity provider signs this user in: use `sluice users set`",
             ]
         );
-        // A column that is not there changes nothing.
+        // A missing column changes nothing.
         assert_eq!(planned("READ, Email\na,jane@a.example\n", &accounts), ["2 jane@a.example: nothing"]);
     }
 
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_row_is_one_bad_row() {
+    fn a_bad_row_spoils_no_other_row() {
         let file = "email,name,read,write,groups\n\
                     jane@a.example,Jane,a\n\
                     jane@@a.example,Jane,a,a,\n\
@@ -414,7 +414,7 @@ mod tests {
         }
         let todo: Vec<_> = planned(&file, &accounts).iter().map(|row| row.split(": ").nth(1).unwrap().to_owned()).collect();
         assert_eq!(todo, vec!["nothing"; accounts.len()]);
-        // Elsewhere, the same users are made of it.
+        // In another deployment, the file creates the same users.
         let groups = BTreeSet::from(["staff".to_owned(), "admins".to_owned()]);
         for (row, account) in plan(&file, &[], &groups).unwrap().iter().zip(&accounts) {
             let Todo::Create { wish, .. } = &row.todo else { panic!("{row:?}") };

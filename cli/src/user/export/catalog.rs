@@ -20,7 +20,7 @@ const INDEX: &str = "by-received-at";
 /// Credentials with less left are exchanged anew before the next page.
 const LEAST_LEFT: Duration = Duration::from_secs(10 * 60);
 
-/// Which messages.
+/// The messages to export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Selection {
     /// Received then or later.
@@ -41,14 +41,14 @@ pub(crate) struct Position {
     message_id: String,
 }
 
-/// A user's own way to catalog and lake.
+/// A user's direct access to catalog and lake.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     client: &'a Client,
     table: String,
     /// The institute that the user reads from.
     pub(crate) institute: String,
-    /// Where the API is, which tells deployments apart.
+    /// The address of the API, which tells deployments apart.
     pub(crate) api_url: String,
     clients: Option<Clients>,
 }
@@ -61,10 +61,10 @@ struct Clients {
 }
 
 impl<'a> Reader<'a> {
-    /// The catalog and the lake of whoever is signed in.
+    /// Catalog and lake of the signed-in user.
     ///
     /// # Errors
-    /// When it is one of the lake's staff, somebody who reads nothing, or the session does not know the table.
+    /// When the user is one of the lake's staff or may read nothing, or the session does not know the table.
     pub(crate) async fn open(client: &'a Client) -> Result<Self> {
         let session = client.session().await?;
         if client.is_staff() {
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
         Ok(Self { client, table, institute, api_url: session.deployment.api_url, clients: None })
     }
 
-    /// Clients whose credentials last for a while, under a token that is renewed by the session.
+    /// Clients whose credentials last for a while; the session renews the token.
     async fn clients(&mut self) -> Result<Clients> {
         let lasts = |clients: &&Clients| clients.expires_at.is_none_or(|at| at > SystemTime::now() + LEAST_LEFT);
         if let Some(clients) = self.clients.as_ref().filter(lasts) {
@@ -102,7 +102,8 @@ impl<'a> Reader<'a> {
         Ok(self.clients().await?.s3)
     }
 
-    /// The next records, oldest first, at most `limit` of them before the selection; and where they end, if there are more.
+    /// The next records, oldest first, at most `limit` of them before the selection; and the position after them, if there are
+    /// more.
     ///
     /// # Errors
     /// When DynamoDB refuses or does not answer, or the sign-in cannot be renewed.
@@ -116,7 +117,7 @@ impl<'a> Reader<'a> {
         let text = |text: &str| S(text.to_owned());
         let mut values = HashMap::from([(":source".to_owned(), text(&self.institute)), (":stored".to_owned(), text("stored"))]);
         values.insert(":to".to_owned(), text(&selection.to));
-        // DynamoDB takes one condition on the sort key; texts of times sort as the times do.
+        // DynamoDB takes one condition on the sort key. The order of the texts is the order of the times.
         let from = selection.from.as_deref().unwrap_or("0000");
         values.insert(":from".to_owned(), text(from));
         let mut filter = "#status = :stored".to_owned();

@@ -32,7 +32,7 @@ impl Format {
         }
     }
 
-    /// The format that the name of a file asks for.
+    /// The format that a file's extension names.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         match extension.as_str() {
@@ -88,7 +88,7 @@ impl Format {
         }
     }
 
-    /// Puts parts together, in order.
+    /// Joins parts, in order.
     ///
     /// # Errors
     /// When a part cannot be read, or the whole not be written.
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_text_are_put_together() {
+    fn parts_of_csv_and_ndjson_are_joined() {
         let csv = String::from_utf8(parts(Format::Csv, Table::Observations)).unwrap();
         let mut reader = csv::Reader::from_reader(csv.as_bytes());
         let headers = reader.headers().unwrap().clone();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_asks_for_a_format() {
+    fn the_extension_of_a_file_chooses_its_format() {
         for (name, format) in [("a.CSV", Some(Format::Csv)), ("a.b/c.jsonl", Some(Format::Ndjson))] {
             assert_eq!(Format::of(Path::new(name)), format);
         }

@@ -15,43 +15,43 @@ use crate::error::Misused;
 use client::private_file;
 use client::session::private_folder;
 
-/// The file that says how far an export is.
+/// The file with the progress of an export.
 const CHECKPOINT: &str = ".sluice-export.json";
 
-/// What is asked for. A part belongs to one request.
+/// The request. A part belongs to one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Request {
     /// The API, which tells deployments apart.
     pub(crate) api_url: String,
     pub(crate) institute: String,
-    /// As the person wrote it: `2h` is another time an hour later, and the same request.
+    /// The arguments as the person wrote them. An hour later `2h` means another time, and still the same request.
     pub(crate) words: Vec<String>,
 }
 
-/// How far it is.
+/// The progress of an export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
     v: u8,
     request: Request,
-    /// With the times that the request meant when it began.
+    /// The selection, with the times that the request meant when it began.
     pub(crate) selection: Selection,
     /// The last record that is in a part; `None` at the beginning.
     pub(crate) position: Option<Position>,
-    /// The parts that are whole, by their paths below the folder.
+    /// The complete parts, by their paths below the folder.
     parts: Vec<PathBuf>,
-    /// How many messages are in them.
+    /// The number of messages in them.
     pub(crate) messages: u64,
-    /// How many rows.
+    /// The number of rows in them.
     pub(crate) rows: u64,
     /// The ids of messages that could not be read.
     pub(crate) failed: Vec<String>,
 }
 
-/// Where to.
+/// The target of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     Stdout,
-    /// A file, which is there when it is whole.
+    /// A file, which appears when it is complete.
     File(PathBuf),
     /// A folder of files, by the day on which the messages arrived.
     Folder(PathBuf),
@@ -67,15 +67,15 @@ pub(crate) struct Parts {
     /// Parts that the checkpoint does not know yet.
     written: Vec<PathBuf>,
     has_header: bool,
-    /// A Parquet file ends with what is in it, so on stdout it stays open.
+    /// A Parquet file ends with its index, so on stdout it stays open.
     stdout: Option<ParquetFile<std::io::Stdout>>,
 }
 
 impl Parts {
-    /// Begins an export, or takes up the one that was broken off.
+    /// Begins an export, or resumes an interrupted one.
     ///
     /// # Errors
-    /// When the target is there, or holds the parts of another request.
+    /// When the target exists, or holds the parts of another request.
     pub(crate) fn open(
         target: Target,
         format: Format,
@@ -179,10 +179,10 @@ impl Parts {
         Ok(self.stdout.insert(file))
     }
 
-    /// Everything up to here is in whole parts.
+    /// Records that everything up to here is in complete parts.
     ///
     /// # Errors
-    /// When that cannot be noted.
+    /// When the checkpoint cannot be written.
     pub(crate) fn keep_up_to(&mut self, position: Option<Position>, messages: u64, rows: u64, failed: Vec<String>) -> Result<()> {
         let checkpoint = &mut self.checkpoint;
         checkpoint.position = position;
@@ -198,7 +198,7 @@ impl Parts {
         private_file::write(&folder.join(CHECKPOINT), &serde_json::to_vec(&self.checkpoint)?)
     }
 
-    /// Makes the whole of the parts.
+    /// Joins the parts into the result.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -237,7 +237,7 @@ impl Parts {
     }
 }
 
-/// A file that its owner alone can read.
+/// Creates a file that only its owner can read.
 fn create(path: &Path) -> Result<File> {
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.flush()?;
@@ -269,14 +269,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_broken_off_goes_on_behind_its_last_whole_part() {
+    fn an_interrupted_export_resumes_after_its_last_complete_part() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.er7");
         let open = |request, to: &str| Parts::open(Target::File(path.clone()), Format::Er7, raw(), request, selection(to));
         let mut parts = open(request("x"), "1").unwrap();
         parts.write("2026-11-28", &rows("MSH|one")).unwrap();
         parts.keep_up_to(None, 1, 1, Vec::new()).unwrap();
-        // This part is written, and the program ends before that is noted.
+        // The program writes this part, and ends before the checkpoint knows it.
         parts.write("2026-11-28", &rows("MSH|two")).unwrap();
         drop(parts);
         assert!(!path.exists());

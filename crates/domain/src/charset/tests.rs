@@ -47,7 +47,7 @@ fn msh_18_names_the_character_set() {
 }
 
 #[test]
-fn a_set_is_known_by_the_names_that_senders_give_it() {
+fn a_character_set_is_known_by_the_names_that_senders_give_it() {
     for (names, charset) in [
         (
             &["8859", "8859-1", "ISO 8859-1", "ISO8859/1", "ISO_IR 100", "iso ir 100", "ISO 2022 IR 100", "ANSI"][..],
@@ -128,7 +128,7 @@ fn a_refusal_names_what_would_help() {
 }
 
 #[test]
-fn utf_16_is_known_by_its_mark_and_by_its_zero_bytes() {
+fn utf_16_is_recognized_by_its_mark_and_by_its_zero_bytes() {
     let text = message("UNICODE UTF-16", "Zoë 李 😀");
     for (charset, mark) in [(UTF_16LE, &b"\xff\xfe"[..]), (UTF_16BE, b"\xfe\xff")] {
         let bytes = Charset(charset).encode(&text).unwrap();
@@ -159,7 +159,7 @@ fn utf_16_is_known_by_its_mark_and_by_its_zero_bytes() {
 }
 
 #[test]
-fn what_could_be_read_byte_by_byte_is_not_utf_16() {
+fn a_message_that_can_be_read_byte_by_byte_is_not_utf_16() {
     let text = message("UNICODE UTF-16", "DOE");
     assert_eq!(Charset::of_message(text.as_bytes()), Ok(Charset::UTF_8));
     let latin_1 = Charset::for_label("iso-8859-1").unwrap().encode(&message("UTF-16", "M\u{fc}ller")).unwrap();
@@ -167,7 +167,7 @@ fn what_could_be_read_byte_by_byte_is_not_utf_16() {
 }
 
 #[test]
-fn a_delimiter_within_a_character_is_none() {
+fn a_delimiter_byte_within_a_character_is_no_delimiter() {
     // The second byte of each of these is `|` in that set; in ISO-2022-JP it is the second of `8|`.
     for (value, label, facility) in [
         ("~ISO IR87", "iso-2022-jp", "厚生病院"),
@@ -187,7 +187,7 @@ fn a_delimiter_within_a_character_is_none() {
 }
 
 #[test]
-fn a_set_that_is_switched_to_and_not_known_is_refused() {
+fn a_switch_to_an_unknown_character_set_is_refused() {
     assert_eq!(Charset::for_hl7("ISO IR159"), None);
     let text = message("~ISO IR159", "\u{1b}$(D0!\u{1b}(B");
     let offset = text.find('\u{1b}').unwrap();
@@ -197,14 +197,14 @@ fn a_set_that_is_switched_to_and_not_known_is_refused() {
 }
 
 #[test]
-fn without_msh_18_it_is_utf_8() {
+fn a_message_without_msh_18_is_utf_8() {
     for text in ["", "MSH", "MSH|", "MSH|^~\\&|A", "PID|1", "\r\n\u{b}MSH|^~\\&|A", &message("", "X"), &message("\"\"", "X")] {
         assert_eq!(Charset::of_message(text.as_bytes()), Ok(Charset::UTF_8), "{text}");
     }
 }
 
 #[test]
-fn what_cannot_be_decoded_has_an_offset() {
+fn undecodable_bytes_have_an_offset() {
     let offset = |label: &str, bytes: &[u8]| Charset::for_label(label).unwrap().decode(bytes).unwrap_err().offset();
     assert_eq!(offset("utf-8", b"MSH|\xff"), 4);
     assert_eq!(offset("us-ascii", b"MSH|\xfc"), 4);
@@ -221,7 +221,7 @@ fn what_cannot_be_decoded_has_an_offset() {
 }
 
 #[test]
-fn a_charset_that_the_bytes_contradict_is_known() {
+fn a_charset_that_the_bytes_contradict_is_recognized() {
     let text = message("", "DOE");
     let wide = Charset(UTF_16LE).encode(&text).unwrap();
     let big_endian = Charset(UTF_16BE).encode(&text).unwrap();
@@ -247,7 +247,7 @@ fn a_charset_that_the_bytes_contradict_is_known() {
 }
 
 #[test]
-fn a_name_reads_back_as_the_set() {
+fn the_name_of_a_character_set_reads_back() {
     let utf_16 = ["UTF-16LE", "UTF-16BE"];
     for name in TABLE.iter().map(|(_, charset, _)| *charset).chain(utf_16) {
         let charset = Charset::for_label(name).unwrap();
@@ -259,7 +259,7 @@ fn a_name_reads_back_as_the_set() {
 }
 
 #[test]
-fn what_a_set_has_not_is_not_encoded() {
+fn a_character_outside_a_set_is_not_encoded() {
     assert_eq!(Charset::for_hl7("8859/1").unwrap().encode("李"), None);
     assert_eq!(Charset::for_hl7("8859/1").unwrap().encode("ü"), Some(vec![0xfc]));
     assert_eq!(Charset::for_label("shift_jis").unwrap().encode("\u{a5}"), None, "not a backslash");

@@ -11,9 +11,9 @@ use crate::delimiters::Delimiters;
 /// batch may acknowledge thousands of them.
 const MAX_BYTES_IN_BATCH: usize = 100;
 
-/// The acknowledgment of a batch, in UTF-8: those of its messages in their order, at most one for each, under headers and trailers that
-/// mirror those of the batch. BHS-12 and FHS-12 name what they answer, and what is wrong with the batch itself is the comment of the last
-/// trailer. Without headers, and with nothing to say, it is empty.
+/// The acknowledgment of a batch, in UTF-8. It has the acknowledgments of the messages in their order, at most one for each,
+/// under headers and trailers that mirror those of the batch. BHS-12 and FHS-12 name the header that they answer, and the comment
+/// of the last trailer names the problems of the batch itself. Without headers, and with nothing to say, it is empty.
 ///
 /// `acks` has an entry for each of the messages of `body`.
 pub fn acknowledge_batch<'a>(
@@ -48,7 +48,7 @@ pub fn acknowledge_batch<'a>(
     text.into_bytes()
 }
 
-/// Most problems of a batch that its acknowledgment tells of. A body may have thousands.
+/// The most problems of a batch that its acknowledgment names. A body may have thousands.
 const MOST_PROBLEMS: usize = 10;
 
 /// The headers and trailers around a batch's acknowledgments.
@@ -98,7 +98,7 @@ impl Enclosing<'_> {
         self.last = Some((self.text.len() - 1, delimiters));
     }
 
-    /// Puts what is wrong with the batch into the last trailer, BTS-2 or FTS-2.
+    /// Puts the problems of the batch into the last trailer, BTS-2 or FTS-2.
     fn comment(&mut self, problems: &[BatchProblem]) {
         let Some((end, delimiters)) = self.last.filter(|_| !problems.is_empty()) else { return };
         let mut said: Vec<String> = problems.iter().take(MOST_PROBLEMS).map(ToString::to_string).collect();

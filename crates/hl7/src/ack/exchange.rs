@@ -7,7 +7,7 @@ use crate::body::segments_of;
 use crate::delimiters::Delimiters;
 use crate::dictionary::{Dictionary, Node};
 
-/// What became of a message, as its sender is to be told.
+/// The outcome of a message, as its sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The receiver keeps the message: CA, AA.
@@ -66,7 +66,7 @@ impl When {
     }
 }
 
-/// What MSH-15 and MSH-16 ask for.
+/// The acknowledgments that MSH-15 and MSH-16 ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Neither field holds a code of table 0155: one application acknowledgment (HL7 2.5.1 §2.9.2).
@@ -103,7 +103,7 @@ impl Mode {
     }
 }
 
-/// What a message is to its receiver.
+/// The role of a message for its receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Exchange {
     /// It tells something: every message that is none of the following.
@@ -117,10 +117,10 @@ pub(super) enum Exchange {
     Acknowledgment,
 }
 
-/// What a response repeats of a query.
+/// The parts of a query that a response repeats.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
-    /// The message type is one that Sluice takes, and its event is a query.
+    /// Sluice takes the message type, and the event makes it a query.
     pub(super) is_event: bool,
     /// QPD, QRD and QRF as they stand, without their ends.
     pub(super) segments: Vec<(&'static str, String)>,
@@ -145,7 +145,7 @@ const QUERY_TYPES: [&str; 21] = [
     "SRM", "VQQ", "VXQ",
 ];
 
-/// Events that ask, under a message type that usually tells: `ADT^A19` for `QRY^A19`, seen with HL7 2.1 and 2.2.
+/// Events that make a query of a message whose type usually tells: `ADT^A19` for `QRY^A19`, seen with HL7 2.1 and 2.2.
 const QUERY_EVENTS: [(&str, &str); 1] = [("ADT", "A19")];
 
 /// Longest QPD, QRD or QRF that a response repeats, in bytes.
@@ -155,7 +155,7 @@ const MAX_QUERY_BYTES: usize = 4096;
 const MOST_SEGMENTS: usize = 16;
 
 impl Exchange {
-    /// Of a message with this MSH-9.1 and MSH-9.2.
+    /// The role of a message with this MSH-9.1 and MSH-9.2.
     pub(super) fn of(kind: &str, event: &str, version: &str, message: &[u8], charset: Charset) -> Self {
         if matches!(kind, "ACK" | "MCF") {
             return Self::Acknowledgment;
@@ -174,16 +174,16 @@ impl Exchange {
         let carries_msa = behind_msh()
             .find(|segment| !matches!(name(segment).as_slice(), b"SFT" | b"UAC" | b"ARV" | b"NTE"))
             .is_some_and(|segment| name(segment) == b"MSA");
-        // Some senders of results add an MSA that the structure of theirs has no place for. They wait for an answer all the same.
+        // Some senders of results add an MSA that the structure does not have. They wait for an answer all the same.
         if carries_msa && !is_known_without_msa(kind, event, version) { Self::Response } else { Self::Notice }
     }
 
-    /// CA, CE or CR, if the message is to have it.
+    /// CA, CE or CR, if the message gets it.
     pub(super) fn commit(&self, mode: Mode, verdict: Verdict) -> Option<AckCode> {
         (*self != Self::Acknowledgment && mode.asks_for_commit(verdict)).then(|| verdict.commit())
     }
 
-    /// AA, AE or AR, if the message is to have it. A query that is kept is rejected as a query.
+    /// AA, AE or AR, if the message gets it. A query that is kept gets a rejection, because nobody answers it.
     pub(super) fn application(&self, mode: Mode, verdict: Verdict) -> Option<AckCode> {
         let verdict = match (self, verdict) {
             (Self::Acknowledgment | Self::Response, _) => return None,
@@ -251,7 +251,7 @@ fn response_to<'a>(kind: &str, event: &'a str) -> Option<(&'static str, &'a str,
 }
 
 impl<'a> Response<'a> {
-    /// The response to a query, if its structure in that version needs nothing that is not at hand.
+    /// The response to a query, if its structure in that version requires nothing that is missing here.
     pub(super) fn to(query: &Query, kind: &str, event: &'a str, version: &str) -> Option<Self> {
         let (kind, event, shared) = response_to(kind, event)?;
         let dictionary = Dictionary::of(version);
@@ -281,9 +281,8 @@ fn name(segment: &[u8]) -> Vec<u8> {
     segment.iter().copied().filter(|byte| *byte != 0).take(3).collect()
 }
 
-/// MSA-4 (HL7 2.5.1 §2.10.1): the number that is expected next where MSH-13 numbers the messages. A message that is not taken is
-/// expected again. 0 and -1 ask for it, and whatever the next message has will do, which is written -1. `None` where MSH-13 is no
-/// number.
+/// MSA-4 (HL7 2.5.1 §2.10.1): the number that is expected next, if MSH-13 numbers the messages. A refused message is expected
+/// again. 0 and -1 in MSH-13 ask for the number; any number may follow, which is written -1. `None` if MSH-13 is no number.
 pub(super) fn expected_sequence_number(msh_13: &str, is_success: bool) -> Option<i64> {
     match msh_13.trim().parse::<i64>().ok()? {
         i64::MIN..=0 => Some(-1),
@@ -411,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn an_msa_that_the_standard_has_no_place_for_makes_no_response_of_a_result() {
+    fn an_msa_outside_the_structure_does_not_turn_a_result_into_a_response() {
         let result = |behind: &str| AckHeader::of(format!("MSH|^~\\&|A|B|C|D|1||ORU^R01|7|P|2.2|||AL|AL\r{behind}\r").as_bytes());
         assert_eq!(answers(&result("MSA|AA|1\rPID|1"), Verdict::Accepted), "CA AA");
         assert_eq!(answers(&result("PID|1\rMSA|AA|1"), Verdict::Accepted), "CA AA");
@@ -463,7 +462,7 @@ mod tests {
             rejected("SRM^S03^SRM_S01", "2.4", "ARQ|1"),
             msh("SRR^S03^SRR_S01", "2.4") + &format!("MSA|AR|7|{detail}\r{old_err}")
         );
-        // Data that nobody has would be required, the segment that the response repeats is missing, or the query is a site's own.
+        // The response would require data that nobody has, the segment that it repeats is missing, or the query is a site's own.
         for (kind, version, behind, expected) in [
             ("QRY^A19", "2.4", "QRD|20260101|R|I|4", "ACK^A19^ACK"),
             ("QBP^Q22^QBP_Q21", "2.5", "RCP|I", "ACK^Q22^ACK"),
@@ -500,7 +499,8 @@ mod tests {
         assert!(responses > 100, "{responses}");
     }
 
-    /// What has a segment that defines a query, and no MSA. Up to 2.2 a deferred response has no MSA either.
+    /// A query is a structure with a segment that defines a query, and without MSA. Up to 2.2 a deferred response has no MSA
+    /// either.
     #[test]
     fn every_query_of_the_standard_is_known() {
         for version in Dictionary::versions() {
@@ -543,7 +543,7 @@ mod tests {
     }
 
     proptest! {
-        /// Two of this kind would always stop.
+        /// So two systems of this kind always stop.
         #[test]
         fn no_answer_is_ever_answered(
             kind in "(ACK|ADT|ORU|QBP|QRY|RSP|SRM|[A-Z]{3})(\\^(A01|R30|Q22|Q02|S01|[A-Z][0-9]{2}))?",

@@ -8,36 +8,37 @@ use crate::body::first_segment;
 use crate::delimiters::{Delimiters, msh};
 use crate::steering;
 
-/// What an acknowledgment takes over from the message: its delimiters, sender and receiver, control id, version; and which
-/// acknowledgments the message is to have.
+/// The parts of a message that its acknowledgment repeats: delimiters, sender and receiver, control id, version; and the
+/// acknowledgments that the message gets.
 ///
-/// There is one of every message, so that a sender gets an answer whatever it sent: what cannot be read is empty, without
-/// MSH the delimiters are `|^~\&` and the version is 2.5.1.
+/// Every message has one, so a sender gets an answer whatever it sent. Unreadable parts are empty; without MSH the delimiters are
+/// `|^~\&` and the version is 2.5.1.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AckHeader {
     pub(super) charset: Charset,
-    /// UTF-16 with a byte order mark before the message.
+    /// The message is in UTF-16 and begins with a byte order mark.
     pub(super) has_mark: bool,
-    /// The truncation character only from HL7 2.7 on, which brought it.
+    /// With the truncation character only from HL7 2.7 on, which introduced it.
     pub(super) delimiters: Delimiters,
-    /// From MSH-3 on, as they stand.
+    /// The fields from MSH-3 on, as they stand.
     pub(super) fields: Vec<String>,
     pub(super) exchange: Exchange,
 }
 
-/// Longest field that an acknowledgment repeats, in bytes of UTF-8; a longer one is left out, and so is one with control characters,
-/// which could end a frame. MSH-10 has at most 199 characters (HL7 2.7), and MSH-3 227 (HL7 2.5.1).
+/// Longest field that an acknowledgment repeats, in bytes of UTF-8. Longer fields are left out, and so are fields with control
+/// characters, which could end a frame. MSH-10 has at most 199 characters (HL7 2.7), and MSH-3 227 (HL7 2.5.1).
 const MAX_BYTES: usize = 250;
 
 impl AckHeader {
-    /// Of a message as it was received, MLLP framing or not, in the character set that it says it is in.
+    /// Reads the header of a message as it was received, with or without MLLP framing, in the character set that the message
+    /// declares.
     pub fn of(message: &[u8]) -> Self {
         Self::of_received(message, Charset::of_message(message).unwrap_or(Charset::UTF_8))
     }
 
     /// The same in a character set that the sender named elsewhere.
     pub fn of_received(message: &[u8], charset: Charset) -> Self {
-        // Only the header is decoded: the rest may be large, or not decodable.
+        // Only the header is decoded: the rest may be large, or undecodable.
         let header = first_segment(message, charset);
         let text = charset
             .decode(header)
@@ -49,13 +50,14 @@ impl AckHeader {
         read
     }
 
-    /// Of the text of a header segment.
+    /// Reads the text of a header segment.
     pub(super) fn of_text(text: &str, charset: Charset) -> Self {
         let unknown =
             Self { charset, has_mark: false, delimiters: Delimiters::USUAL, fields: Vec::new(), exchange: Exchange::Notice };
         let Ok(message) = Er7::canonical(text) else { return unknown };
         let Some(msh) = msh(&message) else { return unknown };
-        // Seen in the wild: a header that has lost its MSH-1. By itself it would make `^` the field separator, and have no fields.
+        // Seen in practice: a header that has lost its MSH-1. By itself it would make `^` the field separator, and have no
+        // fields.
         let repaired = msh.strip_prefix("MSH^~\\&|").map(|rest| format!("MSH|^~\\&|{rest}"));
         let msh = repaired.as_deref().unwrap_or(msh);
         let Some(delimiters) = Delimiters::guess(msh) else { return unknown };
@@ -74,37 +76,37 @@ impl AckHeader {
         self.field(10)
     }
 
-    /// What the message is in.
+    /// The character set of the message.
     pub fn charset(&self) -> Charset {
         self.charset
     }
 
-    /// The commit acknowledgment (CA, CE, CR) that the message is to have: only in enhanced mode, and only where MSH-15 asks for it
-    /// (HL7 2.5.1 §2.9.3, table 0155). `None` for an ACK.
+    /// The commit acknowledgment (CA, CE, CR) that the message gets: only in enhanced mode, and only if MSH-15 asks for it (HL7
+    /// 2.5.1 §2.9.3, table 0155). `None` for an ACK.
     pub fn commit(&self, kept: Verdict) -> Option<AckCode> {
         self.exchange.commit(self.mode(), kept)
     }
 
-    /// The application acknowledgment (AA, AE, AR) that the message is to have: in original mode always (HL7 2.5.1 §2.9.2), in
-    /// enhanced mode where MSH-16 asks for it (§2.9.3). `None` for an ACK and for a response.
+    /// The application acknowledgment (AA, AE, AR) that the message gets: always in original mode (HL7 2.5.1 §2.9.2), and in
+    /// enhanced mode if MSH-16 asks for it (§2.9.3). `None` for an ACK and for a response.
     ///
-    /// A query that is accepted, which means kept, is answered with AR: its sender waits for data that the lake does not give.
+    /// A query that is accepted, which means kept, gets AR: its sender waits for data that the lake does not give.
     pub fn application(&self, outcome: Verdict) -> Option<AckCode> {
         self.exchange.application(self.mode(), outcome)
     }
 
-    /// All acknowledgments that the message is to have, in their order, where the verdict is final.
+    /// All acknowledgments that the message gets, in order, once the verdict is final.
     pub fn answers(&self, verdict: Verdict) -> impl Iterator<Item = AckCode> {
         self.commit(verdict).into_iter().chain(self.application(verdict))
     }
 
-    /// The one acknowledgment of a message whose sender can be given no more than one: the application acknowledgment, which says
+    /// The one acknowledgment of a message whose sender can receive no more than one: the application acknowledgment, which says
     /// more, else the commit acknowledgment.
     pub fn only_answer(&self, verdict: Verdict) -> Option<AckCode> {
         self.application(verdict).or_else(|| self.commit(verdict))
     }
 
-    /// The same in a batch, where a refusal is told whether or not it is wanted: there is no HTTP status that could tell of it.
+    /// The same in a batch. It includes a refusal that the message does not ask for, because no HTTP status tells of it.
     pub fn answer_in_batch(&self, verdict: Verdict) -> Option<AckCode> {
         let refusal = || Some(verdict.commit()).filter(|it| !it.is_success() && self.exchange != Exchange::Acknowledgment);
         self.only_answer(verdict).or_else(refusal)
@@ -120,7 +122,7 @@ impl AckHeader {
         self.exchange == Exchange::Acknowledgment
     }
 
-    /// The same header of a sender in original mode, which has one application acknowledgment of each message.
+    /// The same header for a sender in original mode, who gets one application acknowledgment for each message.
     #[must_use]
     pub fn in_original_mode(mut self) -> Self {
         for number in [15, 16] {
@@ -135,7 +137,7 @@ impl AckHeader {
         Mode::of(self.component(15, 0), self.component(16, 0))
     }
 
-    /// The same header without the fields of more bytes.
+    /// The same header without the fields that have more bytes.
     pub(super) fn within(mut self, max_bytes: usize) -> Self {
         self.fields.iter_mut().filter(|field| field.len() > max_bytes).for_each(String::clear);
         self
@@ -150,19 +152,19 @@ impl AckHeader {
         steering::part(self.field(field), index + 1, &self.delimiters)
     }
 
-    /// HL7 2.x of MSH-12, 2.5.1 if it does not say. `HL7 2.3` and `2,3` are read as `2.3`.
+    /// The minor version and the text of MSH-12; HL7 2.5.1 if it names none. `HL7 2.3` and `2,3` are read as `2.3`.
     pub(super) fn minor_version(&self) -> (u32, String) {
         let version = steering::version(self.field(12), &self.delimiters).unwrap_or_else(|| "2.5.1".to_owned());
         let minor = version.strip_prefix("2.").and_then(|it| it.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok());
         (minor.unwrap_or(5), version)
     }
 
-    /// MSA-4, where the message is numbered.
+    /// MSA-4, if the message is numbered.
     pub(super) fn expected_sequence_number(&self, code: AckCode) -> String {
         expected_sequence_number(self.field(13), code.is_success()).map(|it| it.to_string()).unwrap_or_default()
     }
 
-    /// The character set and MSH-18 of an answer in `asked`, if all of the header can be said in it.
+    /// The character set and MSH-18 of an answer in `asked`, if that set has all characters of the header.
     pub(super) fn answer_charset(&self, asked: Option<Charset>) -> (Charset, &str) {
         match asked {
             None => (self.charset, self.field(18)),
@@ -180,7 +182,7 @@ impl std::fmt::Debug for AckHeader {
     }
 }
 
-/// Whether a message begins with the byte order mark of UTF-16, behind MLLP's start block or not.
+/// Whether a message begins with the byte order mark of UTF-16, after MLLP's start block or without it.
 fn has_utf_16_mark(message: &[u8]) -> bool {
     let starts = [Some(message), message.strip_prefix(b"\x0b"), message.strip_prefix(b"\x0b\0"), message.strip_prefix(b"\0\x0b")];
     starts.into_iter().flatten().any(|it| it.starts_with(b"\xff\xfe") || it.starts_with(b"\xfe\xff"))

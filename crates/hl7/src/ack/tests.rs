@@ -46,7 +46,7 @@ fn a_refusal_has_an_err_segment_of_the_messages_version() {
 }
 
 #[test]
-fn delimiters_are_the_messages() {
+fn an_acknowledgment_has_the_delimiters_of_the_message() {
     assert_eq!(
         text("MSH$%*!@$A$B$C$D$1$$ADT%A01$77$P$2.6", &REFUSED),
         "MSH$%*!@$C$D$A$B$20261121172300+0000$$ACK%A01%ACK$S1$P$2.6\rMSA$CE$77$byte 9 | is none\r\
@@ -130,7 +130,7 @@ fn versions_as_senders_write_them_have_an_answer_in_their_shape() {
 }
 
 #[test]
-fn whatever_was_sent_has_an_answer() {
+fn any_bytes_get_an_answer() {
     let unknown = "MSH|^~\\&|||||20261121172300+0000||ACK|S1|P|2.5.1\rMSA|CA\r";
     for message in ["", "hello", "MSH", "MSH|", "PID|1", "MSHABC|"] {
         assert_eq!(text(message, &ACCEPTED), unknown, "{message:?}");
@@ -185,7 +185,7 @@ fn a_batch_is_answered_by_a_batch() {
 }
 
 #[test]
-fn a_refusal_in_a_batch_is_told_whether_or_not_it_is_wanted_and_so_is_a_batch_that_is_not_whole() {
+fn a_batch_is_always_told_of_refusals_and_of_missing_parts() {
     let of = |body: &str, ack: &Ack<'_>| {
         let body = Body::of(body.to_owned(), None);
         let verdict = if ack.code.is_success() { Verdict::Accepted } else { Verdict::Error };
@@ -205,7 +205,7 @@ fn a_refusal_in_a_batch_is_told_whether_or_not_it_is_wanted_and_so_is_a_batch_th
 }
 
 #[test]
-fn where_msh_2_is_not_readable_the_control_id_is_found_all_the_same() {
+fn the_control_id_is_found_even_if_msh_2_is_unreadable() {
     assert_eq!(
         text("MSH|^~\\&amp;|LAB|HOSP|||1||ADT^A01|7|P|2.5", &ACCEPTED),
         "MSH|^~\\&|||LAB|HOSP|20261121172300+0000||ACK^A01^ACK|S1|P|2.5\rMSA|CA|7\r"
@@ -213,7 +213,7 @@ fn where_msh_2_is_not_readable_the_control_id_is_found_all_the_same() {
 }
 
 #[test]
-fn what_could_end_a_frame_is_not_repeated() {
+fn a_field_that_could_end_a_frame_is_not_repeated() {
     assert!(text("MSH|^~\\&|A\u{1c}|B|||1||ADT^A01|7\u{b}|P|2.5", &ACCEPTED).ends_with("\rMSA|CA\r"));
 }
 

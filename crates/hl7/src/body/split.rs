@@ -5,46 +5,46 @@ use std::ops::Range;
 use domain::Charset;
 use serde::Serialize;
 
-/// What a part of a body is.
+/// The kind of a part of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartKind {
-    /// FHS.
+    /// An FHS segment.
     FileHeader,
-    /// BHS.
+    /// A BHS segment.
     BatchHeader,
-    /// From MSH up to the next part. Lines that follow no MSH are a message of their own, so that nothing is lost.
+    /// A message: from MSH up to the next part. Lines that follow no MSH are a message of their own, so that nothing is lost.
     Message,
-    /// BTS.
+    /// A BTS segment.
     BatchTrailer,
-    /// FTS.
+    /// An FTS segment.
     FileTrailer,
 }
 
 /// One part of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What it is.
+    /// Its kind.
     pub kind: PartKind,
-    /// Where it is, in bytes.
+    /// Its place, in bytes.
     pub range: Range<usize>,
 }
 
-/// A body taken apart.
+/// The parts of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     parts: Vec<Part>,
 }
 
-/// Something is wrong with a batch, and not with a message of it: perhaps it was cut short.
+/// A problem of a batch itself, and not of one of its messages. Perhaps the batch was cut short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchProblem {
     /// `bts-count`, `fts-count`, `no-bts` or `no-fts`.
     pub code: &'static str,
-    /// BTS-1 or FTS-1.
+    /// The count in BTS-1 or FTS-1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub declared: Option<u64>,
-    /// Messages of the batch, or batches of the file.
+    /// The number of messages of the batch, or of batches of the file.
     pub found: u64,
 }
 
@@ -58,27 +58,27 @@ impl std::fmt::Display for BatchProblem {
 }
 
 impl Split {
-    /// Parts whose places are known.
+    /// A body whose parts are known already.
     pub(crate) fn of_parts(parts: Vec<Part>) -> Self {
         Self { parts }
     }
 
-    /// Everything, in order.
+    /// All parts, in order.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
-    /// Where the messages are.
+    /// The places of the messages.
     pub fn messages(&self) -> impl Iterator<Item = Range<usize>> {
         self.parts.iter().filter(|part| part.kind == PartKind::Message).map(|part| part.range.clone())
     }
 
-    /// Whether it is more than a message: it has a header or trailer, or more than one message.
+    /// Whether it is a batch: it has a header or trailer, or more than one message.
     pub fn is_batch(&self) -> bool {
         !matches!(self.parts.as_slice(), [Part { kind: PartKind::Message, .. }] | [])
     }
 
-    /// Compares BTS-1 and FTS-1 with what is there, and headers with trailers. An empty count says nothing.
+    /// Compares BTS-1 and FTS-1 with the real counts, and headers with trailers. An empty count is no problem.
     pub fn problems(&self, body: &[u8], charset: Charset) -> Vec<BatchProblem> {
         let mut count = Count::default();
         for part in &self.parts {
@@ -104,21 +104,21 @@ impl Split {
     }
 }
 
-/// What has been seen of a body.
+/// The counts while walking through a body.
 #[derive(Default)]
 struct Count {
-    /// Whether there was a header, and no end yet.
+    /// Whether a file header is open.
     in_file: bool,
     in_batch: bool,
-    /// Of the batch, of the file.
+    /// The messages of the batch, and of the file.
     messages: u64,
     batches: u64,
     problems: Vec<BatchProblem>,
 }
 
 impl Count {
-    /// A batch ends with its trailer, which may have a count, or without one. BHS and BTS may be left out (HL7 2.5.1 §2.10.3.1): then the
-    /// messages are a batch all the same.
+    /// A batch ends with its trailer, which may have a count, or without a trailer. BHS and BTS may be left out (HL7 2.5.1
+    /// §2.10.3.1), and the messages are a batch all the same.
     fn end_batch(&mut self, trailer: Option<Option<u64>>) {
         let found = std::mem::take(&mut self.messages);
         let had_header = std::mem::take(&mut self.in_batch);
@@ -155,21 +155,20 @@ fn declared(body: &[u8], range: &Range<usize>, charset: Charset) -> Option<u64> 
     after_name.take_while(|&it| it != field && it.is_ascii() && !it.is_ascii_control()).collect::<String>().trim().parse().ok()
 }
 
-/// Takes a body apart where a line begins with a header, a trailer or an MSH. Linear in the body.
+/// Splits a body where a line begins with a header, a trailer or an MSH. Linear in the body.
 ///
-/// A segment is its name and the field separator behind it (HL7 2.5.1 §2.5.4), and here that separator must be one that is in use: of
-/// the open message (MSH-1), of the open batch (BHS-1) or file (FHS-1); or `|` where no MSH is open. So `BTS-Shunt` and `FHS: 148/min` in
-/// a text are text.
+/// A segment is its name followed by a field separator (HL7 2.5.1 §2.5.4). Here the separator must be in use already: by the open
+/// message (MSH-1), the open batch (BHS-1) or the open file (FHS-1); or be `|` if no MSH is open. So `BTS-Shunt` and
+/// `FHS: 148/min` in a text are text.
 ///
-/// - Where no message is open, MSH with any separator begins one. Behind a CR, which ends a segment whatever follows, a header or MSH
-///   with a separator of its own begins a part if three encoding characters or more and that separator follow. Blanks before it are passed
-///   over.
-/// - Behind a LF, which may be content of a field, an MSH, BHS or FHS in an open message must be followed by an encoding character too,
-///   and a trailer by a count or by nothing. Behind MLLP's end block it is as behind a CR.
-/// - A trailer ends what a header began. In the open message of a body without a header it is content of that message.
+/// - If no message is open, MSH with any separator begins one. After a CR, which always ends a segment, a header or MSH with a new
+///   separator begins a part if at least three encoding characters and that separator follow. Blanks before it are ignored.
+/// - After an LF, which may be content of a field, an MSH, BHS or FHS in an open message also needs an encoding character after
+///   its separator, and a trailer a count or nothing. After MLLP's end block, the rule for CR applies.
+/// - A trailer ends the batch or file that a header began. In a body without a header, it is content of the open message.
 ///
-/// Nothing is lost: what stands between two parts belongs to the one before. Lines that belong to no part are a message of their own.
-/// Only blank lines are in no part. Headers without messages are an empty batch.
+/// Nothing is lost: text between two parts belongs to the earlier one. Lines that belong to no part are a message of their own. Only
+/// blank lines are in no part. Headers without messages are an empty batch.
 pub fn split(body: &[u8], charset: Charset) -> Split {
     let text = Text { body, unit: charset.unit_bytes(), is_big_endian: is_big_endian(body, charset), charset };
     let mut parts: Vec<Part> = Vec::new();
@@ -182,7 +181,7 @@ pub fn split(body: &[u8], charset: Charset) -> Split {
         let is_blank = is_blank(bytes) || open.message.is_none() && is_blank(without_marks(bytes));
         let mark = if is_blank { None } else { text.mark(&range) };
         let begun = mark.filter(|mark| open.begins(mark, behind_cr, &parts, &text));
-        // Blank lines change nothing, but a CR or the end of a frame among them ends the segment before them.
+        // Blank lines change nothing, unless there is a CR or the end of a frame among them: that ends the segment before them.
         behind_cr = ends_with_cr || ends_frame(bytes) || is_blank && behind_cr;
         let last_is_message = parts.last().is_some_and(|part| part.kind == PartKind::Message);
         match begun {
@@ -205,7 +204,7 @@ pub fn split(body: &[u8], charset: Charset) -> Split {
     Split { parts }
 }
 
-/// The field separators that are in use, as they stand in the body; empty for a message without MSH.
+/// The field separators in use, as bytes of the body; empty for a message without MSH.
 #[derive(Default)]
 struct Open<'a> {
     file: Option<&'a [u8]>,
@@ -218,16 +217,16 @@ struct Open<'a> {
 struct Mark<'a> {
     kind: PartKind,
     separator: &'a [u8],
-    /// Where the separator ends.
+    /// The offset behind the separator.
     behind: usize,
-    /// MLLP's end block stands before the name.
+    /// MLLP's end block precedes the name.
     is_behind_frame: bool,
-    /// Blanks stand before the name.
+    /// Blanks precede the name.
     is_indented: bool,
 }
 
 impl<'a> Open<'a> {
-    /// Whether the line is what it looks like, and not content of the open message.
+    /// Whether the line begins a part, and is no content of the open message.
     fn begins(&self, mark: &Mark<'_>, behind_cr: bool, parts: &[Part], text: &Text<'_>) -> bool {
         let in_use = [self.message, self.batch, self.file];
         let is_usual = self.message.is_none_or(<[u8]>::is_empty) && text.ascii(mark.separator) == Some(b'|');
@@ -243,7 +242,7 @@ impl<'a> Open<'a> {
                 if is_known { !is_content_possible || encoding > 0 } else { !is_content_possible && encoding >= 3 }
             }
             PartKind::BatchTrailer | PartKind::FileTrailer => {
-                // Behind a trailer nothing is open that this could be content of.
+                // After a trailer no message is open whose content this could be.
                 let follows_a_trailer = self.message.is_none()
                     && parts.last().is_some_and(|it| matches!(it.kind, PartKind::BatchTrailer | PartKind::FileTrailer));
                 let ends_something = match mark.kind {
@@ -268,7 +267,7 @@ impl<'a> Open<'a> {
     }
 }
 
-/// Behind byte order marks and MLLP's framing, in any number.
+/// The line without leading byte order marks and MLLP framing, in any number.
 fn without_marks(line: &[u8]) -> &[u8] {
     line.get(framing(line, Charset::UTF_8)..).unwrap_or_default()
 }
@@ -278,16 +277,16 @@ fn ends_frame(line: &[u8]) -> bool {
     line.iter().rev().find(|byte| !matches!(byte, 0 | b'\r' | b'\n')) == Some(&0x1c)
 }
 
-/// Nothing but line ends, blanks and framing, in UTF-16 or not.
+/// Whether there are only line ends, blanks and framing, in UTF-16 or not.
 fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' ' | b'\t' | 0x0b | 0x1c))
 }
 
-/// Bytes of which only the characters of ASCII are known.
+/// Bytes in which only ASCII characters are known.
 #[derive(Clone, Copy)]
 struct Text<'a> {
     body: &'a [u8],
-    /// How many bytes a character of ASCII has.
+    /// The number of bytes of an ASCII character.
     unit: usize,
     is_big_endian: bool,
     charset: Charset,
@@ -296,7 +295,7 @@ struct Text<'a> {
 /// A line with its end.
 struct Line {
     range: Range<usize>,
-    /// A CR without LF, which is the end of a segment.
+    /// It ends with a CR without LF, which ends a segment.
     ends_with_cr: bool,
 }
 
@@ -323,12 +322,12 @@ impl<'a> Text<'a> {
         })
     }
 
-    /// The character at an offset, if it is of ASCII.
+    /// The character at an offset, if it is ASCII.
     fn ascii_at(self, at: usize) -> Option<u8> {
         self.ascii(self.body.get(at..at.checked_add(self.unit)?)?)
     }
 
-    /// A character, if it is of ASCII.
+    /// A character, if it is ASCII.
     fn ascii(self, character: &[u8]) -> Option<u8> {
         let byte = match *character {
             [byte] => byte,
@@ -341,12 +340,12 @@ impl<'a> Text<'a> {
         Some(byte).filter(u8::is_ascii)
     }
 
-    /// The characters of ASCII from an offset on, up to another one.
+    /// The ASCII characters from an offset up to another one.
     fn characters(self, from: usize) -> impl Iterator<Item = u8> {
         (from..).step_by(self.unit).map_while(move |at| self.ascii_at(at))
     }
 
-    /// The line as the beginning of a part, with MLLP framing and blanks before it or not.
+    /// Reads the line as the beginning of a part, with or without MLLP framing and blanks before it.
     fn mark(self, line: &Range<usize>) -> Option<Mark<'a>> {
         let mut start = line.start;
         let mut is_indented = false;
@@ -368,7 +367,7 @@ impl<'a> Text<'a> {
             _ => return None,
         };
         let at = start + 3 * self.unit;
-        // Seen in the wild: an MSH that has lost its MSH-1.
+        // Seen in practice: an MSH that has lost its MSH-1.
         let has_lost_its_own = kind == PartKind::Message && self.characters(at).take(5).eq(*b"^~\\&|");
         if has_lost_its_own {
             let usual = self.separator(at + 4 * self.unit)?;
@@ -395,14 +394,14 @@ impl<'a> Text<'a> {
         rest.get(..bytes).filter(|_| separates)
     }
 
-    /// How many different encoding characters (MSH-2, BHS-2, FHS-2) stand behind the separator, from none to five. Less than they are, if
-    /// nothing but the end of the line or the separator may follow them, and does not.
+    /// The number of different encoding characters (MSH-2, BHS-2, FHS-2) after the separator, from none to five. At most one if
+    /// neither the separator nor the end of the line follows them.
     fn encoding_characters(self, mark: &Mark<'_>) -> usize {
         let separator = self.ascii(mark.separator);
         let mut found: Vec<u8> = Vec::with_capacity(5);
         for character in self.characters(mark.behind).take(7) {
             if Some(character) == separator || matches!(character, b'\r' | b'\n') {
-                // MSH-2 may be empty; what follows then is another field of MSH all the same.
+                // MSH-2 may be empty. The separator after it then counts, because it begins another field of MSH.
                 return found.len().max(usize::from(Some(character) == separator));
             }
             if !character.is_ascii_punctuation() {
@@ -423,8 +422,8 @@ impl<'a> Text<'a> {
         behind.next().is_some_and(|(at, it)| at >= self.body.len() || it == separator || matches!(it, Some(b'\r' | b'\n')))
     }
 
-    /// Whether a segment of a message with that field separator begins at an offset: a name (HL7 2.5.1 §2.5.2), which is
-    /// not that of a header, and the separator.
+    /// Whether a segment of a message with that field separator begins at an offset: with a name (HL7 2.5.1 §2.5.2) that is not
+    /// that of a header, and the separator.
     fn begins_segment(self, at: usize, separator: &[u8]) -> bool {
         let character = |n: usize| self.ascii_at(at + n * self.unit);
         let is_letter = |n| character(n).is_some_and(|it| it.is_ascii_uppercase());
@@ -435,14 +434,15 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Whether the first character of UTF-16 says so, behind MLLP's framing.
+/// Whether the first UTF-16 character, after MLLP's framing, is big-endian.
 fn is_big_endian(body: &[u8], charset: Charset) -> bool {
     let begun = body.get(framing(body, charset)..).unwrap_or_default();
     charset.unit_bytes() == 2
         && (body.starts_with(b"\xfe\xff") || (begun.first() == Some(&0) && begun.get(1).is_some_and(|&it| it != 0)))
 }
 
-/// How many bytes of framing a line begins with: byte order mark, MLLP's start block, and the end block of the frame before.
+/// The number of framing bytes at the beginning of a line: byte order mark, MLLP's start block, and the end block of the frame
+/// before.
 pub(crate) fn framing(line: &[u8], charset: Charset) -> usize {
     let unit = charset.unit_bytes();
     let mut skip = 0;
@@ -463,8 +463,8 @@ pub(crate) fn first_segment(message: &[u8], charset: Charset) -> &[u8] {
     segments_of(message, charset).next().unwrap_or_default()
 }
 
-/// The segments of a message, with their ends. Line ends that are content of a segment are part of it, as [`domain::Er7::canonical`] has
-/// them. Read one by one: whoever needs the first few reads no more. Linear.
+/// The segments of a message, with their line ends. Line ends that are content of a segment belong to it, as in
+/// [`domain::Er7::canonical`]. Lazy: a caller who needs the first few reads no more. Linear.
 pub(crate) fn segments_of(message: &[u8], charset: Charset) -> impl Iterator<Item = &[u8]> {
     let text = Text { body: message, unit: charset.unit_bytes(), is_big_endian: is_big_endian(message, charset), charset };
     let is_blank = |line: &Line| is_blank(message.get(line.range.clone()).unwrap_or_default());

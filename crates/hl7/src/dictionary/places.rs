@@ -11,7 +11,7 @@ use super::structure::{Item, Node, Structure};
 /// A structure prepared for walks. Place 0 is the beginning of a message.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// The root, the groups, and each option of a choice.
+    /// The lists of items: the root, the groups, and each option of a choice.
     lists: Vec<Vec<Entry>>,
     /// For each list, the ids that it has at any depth: bit n stands for n, n + 128 and so on.
     within: Vec<u128>,
@@ -20,14 +20,13 @@ pub(crate) struct Places {
     ids: Vec<&'static str>,
 }
 
-/// A place that is ahead of another.
+/// A place that a walk can reach from another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// Which place.
     pub(crate) place: usize,
-    /// How many of the levels that the earlier place is in stay open, less one.
+    /// One less than the number of levels of the earlier place that stay open.
     pub(crate) depth: usize,
-    /// How many demanded items lie between the two.
+    /// The number of required items between the two places.
     pub(crate) skipped: usize,
 }
 
@@ -35,15 +34,16 @@ pub(crate) struct Reach {
 struct Place {
     /// Index into `ids`; `ids.len()` for any segment.
     id: u16,
-    /// From the root to the place: which list, and which entry of it. The beginning has no entry.
+    /// The way from the root to the place: which list, and which entry in it. The beginning has no entry.
     way: Vec<(usize, Option<usize>)>,
-    /// The places that may follow without anything missing in between, as id and place: sorted by id, of one id the nearest first.
+    /// The places that may follow without a missing item in between, as id and place, sorted by id; with the same id, the nearest
+    /// first.
     follow: Vec<(u16, u16)>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// The segment that is missing when the entry is. `None`: the entry may be left out, or nothing in it must be there.
+    /// The segment that is missing if the entry is. `None` if the entry is optional, or contains nothing required.
     demanded: Option<&'static str>,
     repeats: bool,
     node: EntryNode,
@@ -52,7 +52,7 @@ struct Entry {
 #[derive(Debug)]
 enum EntryNode {
     Place(usize),
-    /// The list of a group, or a list for each option of a choice.
+    /// The list of a group, or one list for each option of a choice.
     Lists(Vec<usize>),
 }
 
@@ -61,7 +61,7 @@ fn bit(id: usize) -> u128 {
     1 << (id % 128)
 }
 
-/// The segment that is missing when an item is.
+/// The segment that is missing if an item is.
 fn demanded(item: &Item) -> Option<&'static str> {
     if !item.required {
         return None;
@@ -70,13 +70,13 @@ fn demanded(item: &Item) -> Option<&'static str> {
         Node::Segment(id) => Some(id),
         Node::Any => None,
         Node::Group { items, .. } => items.iter().find_map(demanded),
-        // Where one option may be empty, nothing has to be there.
+        // If one option may be empty, nothing is required.
         Node::Choice(options) => options.iter().map(demanded).collect::<Option<Vec<_>>>()?.first().copied(),
     }
 }
 
 impl Places {
-    /// Of a structure. `None` if it has more places than any structure of HL7.
+    /// Prepares a structure. `None` if it has more places than any structure of HL7.
     pub(super) fn of(structure: &Structure) -> Option<Self> {
         let mut ids = Vec::new();
         let mut items: Vec<&Item> = structure.items.iter().collect();
@@ -144,7 +144,7 @@ impl Places {
         self.ids.binary_search(&id).is_ok()
     }
 
-    /// The places of a segment that may follow a place without anything missing in between, those of any segment last.
+    /// The places of a segment that may follow a place without a missing item in between; places that take any segment come last.
     pub(crate) fn following(&self, place: usize, id: &str) -> impl Iterator<Item = usize> {
         let follow = self.places.get(place).map(|it| it.follow.as_slice()).unwrap_or_default();
         let of = |id: usize| {
@@ -155,8 +155,8 @@ impl Places {
         own.into_iter().flatten().chain(of(self.ids.len())).map(|it| usize::from(it.1))
     }
 
-    /// Adds the places of a segment that are ahead of a place and leave out at most `most` demanded items, the nearest first; with `any`,
-    /// the places of any segment. `most` falls to the fewest that one of them leaves out.
+    /// Adds the places of a segment that are ahead of a place and skip at most `most` required items, the nearest first; with
+    /// `any`, the places that take any segment. Lowers `most` to the fewest items that one of them skips.
     pub(crate) fn reachable(&self, place: usize, id: &str, any: bool, most: &Cell<usize>, found: &mut Vec<(usize, Reach)>) {
         let wanted = if any { self.ids.len() } else { self.ids.binary_search(&id).unwrap_or(usize::MAX) };
         self.ahead(place, bit(wanted), most, |reach| {
@@ -167,8 +167,8 @@ impl Places {
         });
     }
 
-    /// Calls `found` with each place ahead of one that leaves out at most so many demanded items. Lists without any of the `ids`, as
-    /// `within` has them, are passed over.
+    /// Calls `found` with each place ahead of a place that skips at most `most` required items. Ignores lists that, by `within`,
+    /// contain none of the `ids`.
     fn ahead(&self, place: usize, ids: u128, most: &Cell<usize>, mut found: impl FnMut(Reach)) {
         let Some(way) = self.places.get(place).map(|it| &it.way) else { return };
         let mut closing = 0;
@@ -213,14 +213,14 @@ impl Places {
         }
     }
 
-    /// What must stand behind a place within the levels below a depth, the innermost first.
+    /// The required items after a place within the levels below a depth, the innermost first.
     pub(crate) fn demanded_behind(&self, place: usize, depth: usize) -> impl Iterator<Item = &'static str> {
         let way = self.places.get(place).map(|it| it.way.as_slice()).unwrap_or_default();
         let levels = way.iter().skip(depth).rev().filter_map(|(list, at)| Some((self.lists.get(*list)?, at)));
         levels.flat_map(|(entries, at)| entries.iter().skip(at.map_or(0, |it| it + 1)).filter_map(|it| it.demanded))
     }
 
-    /// What must stand between a place and one ahead of it, but for what closes the levels below their common one.
+    /// The required items between a place and one ahead of it, without those that close the levels below their common one.
     pub(crate) fn demanded_before(&self, place: usize, reach: Reach) -> Vec<&'static str> {
         let way = |place: usize| self.places.get(place).map(|it| it.way.as_slice()).unwrap_or_default();
         let before = way(place).get(reach.depth).and_then(|it| it.1).map_or(0, |it| it + 1);

@@ -3,43 +3,43 @@
 /// The abstract syntax of a message (HL7 2.8.2 §2.12).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Structure {
-    /// As MSH-9.3 names it: `ADT_A01`.
+    /// Its name in MSH-9.3: `ADT_A01`.
     pub id: &'static str,
-    /// In their order.
+    /// Its items, in order.
     pub items: Vec<Item>,
 }
 
 /// A segment or a group at its place.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Item {
-    /// What stands there.
+    /// The segment or group.
     pub node: Node,
-    /// Whether it must stand there, within its group.
+    /// Whether it is required within its group.
     pub required: bool,
-    /// Whether it may stand there more than once.
+    /// Whether it may repeat.
     pub repeats: bool,
 }
 
-/// What stands at a place of a structure.
+/// The node at a place of a structure.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Node {
     /// The segment with this id.
     Segment(&'static str),
-    /// One segment, whatever it is.
+    /// Any one segment.
     Any,
-    /// Items that stand there together, in their order.
+    /// A group of items, in order.
     Group {
         /// `PATIENT_RESULT`.
         name: &'static str,
-        /// In their order.
+        /// Its items, in order.
         items: Vec<Item>,
     },
-    /// One of these.
+    /// One of these items.
     Choice(Vec<Item>),
 }
 
 impl Structure {
-    /// From the text of the data: `MSH SFT* PATIENT(PID PD1?)? <OBR|RXO>+`. `None` if it is none.
+    /// Parses the text of the data: `MSH SFT* PATIENT(PID PD1?)? <OBR|RXO>+`. `None` if it is invalid.
     pub(super) fn parse(id: &'static str, text: &'static str) -> Option<Self> {
         let mut rest = text;
         let items = items(&mut rest, ' ')?;
@@ -47,7 +47,7 @@ impl Structure {
     }
 }
 
-/// Items with a separator between them, up to the first thing that is none.
+/// Parses items with a separator between them, up to the first text that is no item.
 fn items(rest: &mut &'static str, separator: char) -> Option<Vec<Item>> {
     let mut items = vec![item(rest)?];
     while let Some(next) = rest.strip_prefix(separator) {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_structure_from_its_text() {
+    fn a_structure_is_parsed_from_its_text() {
         let found = Structure::parse("X", "MSH SFT* PATIENT(PID PD1?)? <OBR|RXO>+ ANY").unwrap();
         let patient = vec![segment("PID", true, false), segment("PD1", false, false)];
         let expected = vec![
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_structure_is_none() {
+    fn an_invalid_structure_is_refused() {
         for text in ["", "MSH ", "A(B", "A(B))", "<A|B", "A??", "A()", "<>", "A,B"] {
             assert_eq!(Structure::parse("X", text), None, "{text}");
         }

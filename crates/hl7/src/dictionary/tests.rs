@@ -90,7 +90,7 @@ fn a_place_has_its_data_type_table_usage_and_repetitions() {
 }
 
 #[test]
-fn what_the_sources_have_wrong_is_put_right() {
+fn mistakes_of_the_sources_are_corrected() {
     let pv1 = Dictionary::of("2.3").segment("PV1").unwrap();
     assert!([7, 8, 15, 17].into_iter().all(|it| pv1.field(it).unwrap().repetitions.is_none()));
     for version in ["2.5", "2.5.1", "2.6", "2.8.2"] {
@@ -122,7 +122,7 @@ fn a_structure_is_found_by_its_name_and_by_the_event() {
 }
 
 #[test]
-fn versions_as_senders_write_them() {
+fn versions_are_read_as_senders_write_them() {
     let expected = [
         ("2.5.1", "2.5.1"),
         (" 2.3 ", "2.3"),
@@ -147,7 +147,7 @@ fn versions_as_senders_write_them() {
 }
 
 #[test]
-fn all_of_the_data_is_read() {
+fn all_data_of_the_dictionary_is_read() {
     for (index, version) in Dictionary::versions().enumerate() {
         let dictionary = Dictionary::of(version);
         let reader = Reader::of(index);
@@ -178,7 +178,7 @@ fn all_of_the_data_is_read() {
     }
 }
 
-/// What is neither a data type nor open: CM, which older versions leave undefined, NUL and a withdrawn position.
+/// Neither a data type nor open: CM, which older versions leave undefined, NUL and a withdrawn position.
 #[test]
 fn nearly_every_place_has_a_data_type() {
     for version in Dictionary::versions() {
@@ -189,7 +189,7 @@ fn nearly_every_place_has_a_data_type() {
 }
 
 #[test]
-fn names_need_no_escapes() {
+fn names_of_the_dictionary_need_no_escapes() {
     for version in Dictionary::versions() {
         let dictionary = Dictionary::of(version);
         let names = elements(dictionary).map(|it| it.name).chain(dictionary.segments().map(|it| it.name));

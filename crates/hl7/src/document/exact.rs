@@ -82,7 +82,7 @@ impl Reader<'_> {
         if is_msh && position <= 2 {
             self.rest.expect(b",\"repetitions\":[[{\"position\":1,\"value\":")?;
             let value = self.rest.text()?;
-            // MSH-1 is the delimiter that MSH-2 brings with it.
+            // MSH-1 is a delimiter, which is written together with MSH-2.
             match (*at, position) {
                 (0, 1) => *at = 1,
                 (1, 2) => {
@@ -105,7 +105,7 @@ impl Reader<'_> {
         self.rest.expect(b"}")
     }
 
-    /// A repetition, behind its bracket.
+    /// Reads a repetition, after its bracket.
     fn components(&mut self) -> Option<()> {
         let mut at = 0;
         let mut listed = false;
@@ -116,7 +116,7 @@ impl Reader<'_> {
             let began = self.out.text.len();
             self.value(began)?;
             if self.rest.has(b",\"subcomponents\":[") {
-                // The first of them is the value of the component, too.
+                // The first of them repeats the value of the component.
                 self.out.text.truncate(began);
                 self.subcomponents()?;
             }
@@ -139,7 +139,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A value, if there is one, and what stood for it in the message. `began` is where the message ends before it.
+    /// Reads a value, if there is one, and its original text in the message. `began` is the end of the message before the value.
     fn value(&mut self, began: usize) -> Option<()> {
         if !self.rest.has(b",\"value\":") {
             return Some(());
@@ -158,7 +158,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// The beginning of the object of a field, component or subcomponent.
+    /// Reads the beginning of the object of a field, component or subcomponent.
     fn position(&mut self) -> Option<usize> {
         self.rest.expect(b"{\"position\":")?;
         let position = self.rest.number()?;
@@ -167,11 +167,11 @@ impl Reader<'_> {
     }
 }
 
-/// What has not been read yet.
+/// The text that has not been read yet.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    /// Whether this comes next; then it is behind.
+    /// Whether this comes next; if so, reads past it.
     #[inline(always)]
     fn has<const N: usize>(&mut self, json: &[u8; N]) -> bool {
         // An array is compared in a few instructions, a slice by a call.
@@ -180,13 +180,13 @@ impl<'a> Rest<'a> {
         behind.is_some()
     }
 
-    /// `None` if something else comes next.
+    /// Reads past this; `None` if something else comes next.
     #[inline(always)]
     fn expect<const N: usize>(&mut self, json: &[u8; N]) -> Option<()> {
         self.has(json).then_some(())
     }
 
-    /// The comma before each object of a list but the first.
+    /// Reads the comma before each object of a list but the first.
     #[inline]
     fn comma(&mut self, listed: &mut bool) -> Option<()> {
         if std::mem::replace(listed, true) { self.expect(b",") } else { Some(()) }
@@ -196,14 +196,15 @@ impl<'a> Rest<'a> {
         if self.has(b",\"name\":\"") { self.skip() } else { Some(()) }
     }
 
-    /// Passes over the rest of a text without escape sequences, whose opening quote is behind, and its closing quote.
+    /// Skips the rest of a text without escape sequences, after its opening quote, and its closing quote.
     fn skip(&mut self) -> Option<()> {
         let end = self.0.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..b' '))?;
         self.0 = self.0.get(end..)?.strip_prefix('"')?;
         Some(())
     }
 
-    /// A text of nothing but such bytes, of which the quote must be none. `None`, and nothing read, if others come.
+    /// Reads a text that consists of such bytes alone; the quote must not be one of them. `None`, and nothing read, if others
+    /// come.
     #[inline]
     fn run(&mut self, is_plain: impl Fn(u8) -> bool) -> Option<&'a str> {
         let text = self.0.strip_prefix('"')?;
@@ -213,7 +214,7 @@ impl<'a> Rest<'a> {
         Some(text)
     }
 
-    /// A text, decoded.
+    /// Reads and decodes a text.
     fn text(&mut self) -> Option<Cow<'a, str>> {
         if let Some(text) = self.run(|byte| !matches!(byte, b'"' | b'\\' | 0..b' ')) {
             return Some(Cow::Borrowed(text));
@@ -230,12 +231,12 @@ impl<'a> Rest<'a> {
         characters.next().filter(|_| characters.next().is_none())
     }
 
-    /// `Some(None)` if another member comes next.
+    /// Reads a member with an optional character. `Some(None)` if another member comes next.
     fn optional_character<const N: usize>(&mut self, member: &[u8; N]) -> Option<Option<char>> {
         if self.has(member) { self.character().map(Some) } else { Some(None) }
     }
 
-    /// A whole number from 1 on. Larger positions than there can be delimiters are left to the other reader.
+    /// Reads a whole number from 1 on. Positions that need more delimiters than a message can have are left to the other reader.
     fn number(&mut self) -> Option<usize> {
         let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
         let (number, behind) = self.0.split_at_checked(digits).filter(|_| digits < 10)?;

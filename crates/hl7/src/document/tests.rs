@@ -17,7 +17,7 @@ fn agree(json: &[u8]) -> bool {
 }
 
 #[test]
-fn what_was_written_is_read_without_a_tree() {
+fn a_rendition_as_written_is_read_without_a_tree() {
     for text in [
         "MSH|^~\\&|A|B||\"q\"|2026||ADT^A01^ADT_A01|1\"|P|2.5\rPID|1||7^^^A&B&C~8||DOE^JANE||||\rZ\"1|a\\.br\\b|\"\"|\u{e9}\u{1}",
         "MSH$%*!@#$A$$$$$$ADT%A01$1$P$2.8\rPID$%%x@@y*%\rNTE$1$$a!F!b!X0D!c!.br!d",
@@ -33,7 +33,7 @@ fn what_was_written_is_read_without_a_tree() {
 }
 
 #[test]
-fn what_was_edited_is_left_to_the_tolerant_reader() {
+fn an_edited_rendition_is_left_to_the_tolerant_reader() {
     let json = json("MSH|^~\\&|A\rPID|1||7^8");
     for (from, to) in [
         ("\"segments\":[", "\"segments\": ["),

@@ -21,7 +21,7 @@ fn segments(text: &str) -> Value {
 }
 
 #[test]
-fn a_message_as_json() {
+fn a_message_is_written_as_json() {
     let message =
         Er7::canonical("MSH|^~\\&|APP||||||ADT^A01|7|P|2.5.1\rPID|1||7^^^A&B~8||DOE^JANE\rZZZ\rZ01|\rPV1|||x^^").unwrap();
     let expected = concat!(
@@ -96,7 +96,7 @@ fn an_observation_has_the_names_of_the_type_that_obx_2_begins_with() {
 }
 
 #[test]
-fn what_varies_elsewhere_has_no_names_of_the_type_that_its_second_field_names() {
+fn only_obx_takes_the_type_of_a_varying_field_from_its_second_field() {
     for (message_type, segment) in [("RDY^K15", "RDT|a^b|CWE"), ("MFN^M02", "MFE|MAD|CWE||a^b")] {
         let fields = segments(&format!("MSH|^~\\&|||||||{message_type}|7|P|2.5.1\r{segment}"))[1]["fields"].clone();
         let varying = fields.as_array().unwrap().iter().find(|it| it["repetitions"][0][0]["value"] == "a").unwrap();
@@ -105,7 +105,7 @@ fn what_varies_elsewhere_has_no_names_of_the_type_that_its_second_field_names() 
 }
 
 #[test]
-fn null_is_not_absent() {
+fn hl7s_null_is_not_an_absent_value() {
     let fields = segments("MSH|^~\\&|\rZZ1|\"\"||x")[1]["fields"].clone();
     assert_eq!(fields[0], json!({ "position": 1, "repetitions": [[{ "position": 1, "value": "\"\"" }]] }));
     assert_eq!(fields[1]["position"], 3);
@@ -130,7 +130,7 @@ fn names_are_those_of_the_messages_version() {
 }
 
 #[test]
-fn what_is_no_rendition_is_refused_without_being_quoted() {
+fn an_invalid_rendition_is_refused_without_being_quoted() {
     let document = |segments: &str| format!(r#"{{"delimiters":{{"field":"|","component":"^"}},"segments":{segments}}}"#);
     let table = [
         ("SECRET".to_owned(), NotARendition::Unreadable { line: 1, column: 1 }),
@@ -200,7 +200,7 @@ proptest! {
     }
 
     #[test]
-    fn so_does_one_with_any_delimiters(delimiters in "[!-/:-@\\[-`{-~\u{a7}]{1,6}", body in "[!-~\r]{0,80}") {
+    fn any_message_with_any_delimiters_comes_back_from_its_rendition(delimiters in "[!-/:-@\\[-`{-~\u{a7}]{1,6}", body in "[!-~\r]{0,80}") {
         let message = Er7::canonical(&format!("MSH{delimiters}{body}")).unwrap();
         if Delimiters::of(&message).is_ok() {
             prop_assert_eq!(read_json(&json(&message)), Ok(message));

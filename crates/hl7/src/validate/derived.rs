@@ -6,13 +6,13 @@ use proptest::test_runner::{Config, TestRunner};
 use super::{Code, validate};
 use crate::dictionary::{Dictionary, Item, Node};
 
-/// Decides what a derivation leaves open.
+/// Makes the choices that a structure leaves open.
 trait Choose {
     /// A number below `end`.
     fn below(&mut self, end: usize) -> usize;
 }
 
-/// As few segments as possible, or each that may stand there, repeated and with the n-th option of a choice.
+/// As few segments as possible, or every possible one, repeated and with the n-th option of each choice.
 struct Always {
     full: bool,
     option: usize,
@@ -30,7 +30,7 @@ impl Choose for Always {
     }
 }
 
-/// By numbers that proptest finds, over and over.
+/// Chooses by numbers that proptest finds, cyclically.
 struct By<'a> {
     numbers: std::iter::Cycle<std::slice::Iter<'a, u8>>,
 }
@@ -41,10 +41,10 @@ impl Choose for By<'_> {
     }
 }
 
-/// The segments of a message of a structure.
+/// Derives the segments of a message from a structure.
 fn derive(items: &[Item], any: &[&'static str], choose: &mut impl Choose, most: usize, segments: &mut Vec<&'static str>) {
     for item in items {
-        // None, one or two: with those of required items always one.
+        // None, one or two; at least one if the item is required.
         let times = match (item.required, item.repeats) {
             (true, false) => 1,
             (true, true) => 1 + choose.below(2),
@@ -68,7 +68,7 @@ fn derive(items: &[Item], any: &[&'static str], choose: &mut impl Choose, most: 
     }
 }
 
-/// What `validate` says of the order of a derived message.
+/// The findings of `validate` about the order of a derived message.
 fn misfits(dictionary: &Dictionary, name: &str, choose: &mut impl Choose) -> Vec<String> {
     let structure = dictionary.structure(name).unwrap();
     let mut any: Vec<_> = dictionary.segments().map(|it| it.id).filter(|it| !matches!(*it, "ADD" | "DSC" | "MSH")).collect();

@@ -7,7 +7,7 @@ use domain::Summary;
 
 /// The MSH segment of a message with readable delimiters.
 pub(super) struct Header<'a> {
-    /// From the field separator on: "", MSH-2, MSH-3 ...
+    /// The parts from the field separator on: "", MSH-2, MSH-3 ...
     fields: Vec<&'a str>,
     delimiters: &'a Delimiters,
     summary: Summary,
@@ -15,7 +15,7 @@ pub(super) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// `number` is that of the segment.
+    /// `number` is the index of the segment.
     pub(super) fn of(msh: &'a str, number: usize, delimiters: &'a Delimiters, summary: Summary) -> Self {
         let fields = msh.get(3..).unwrap_or_default().split(delimiters.field).take(14).collect();
         let location = Location { segment: Some("MSH"), number, occurrence: Some(1), ..Location::default() };
@@ -31,7 +31,7 @@ impl<'a> Header<'a> {
         Dictionary::of(self.summary.hl7_version.as_deref().unwrap_or_default())
     }
 
-    /// The structure of MSH-9, with its name: by MSH-9.3, else by type and event, else by the type alone, as an ACK has it.
+    /// The structure of MSH-9, with its name: by MSH-9.3, else by type and event, else by the type alone, as for an ACK.
     pub(super) fn structure(&self) -> Option<(&'static str, &'static Places)> {
         let Summary { message_type, trigger_event, message_structure, .. } = &self.summary;
         let both = message_type.as_ref().zip(trigger_event.as_ref()).map(|(code, event)| format!("{code}_{event}"));
@@ -39,12 +39,12 @@ impl<'a> Header<'a> {
         names.into_iter().flatten().find_map(|name| self.dictionary().places(name))
     }
 
-    /// Whether the message begins within another one: it has a continuation pointer in MSH-14 (HL7 2.5.1 §2.10.2).
+    /// Whether the message continues another one: it has a continuation pointer in MSH-14 (HL7 2.5.1 §2.10.2).
     pub(super) fn continues(&self) -> bool {
         !matches!(self.field(14).trim(), "" | "\"\"")
     }
 
-    /// Reports what is wrong with MSH-1, MSH-2, MSH-9, MSH-12 and MSH-14 as a whole.
+    /// Reports the problems of MSH-1, MSH-2, MSH-9, MSH-12 and MSH-14 as a whole.
     pub(super) fn report(&self, structure: Option<&'static str>, report: &mut Report) {
         self.delimiters(report);
         self.version(report);
@@ -56,7 +56,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// HL7 2.5.1 §2.15.9.1-2, and §2.5.5.2 of 2.7 for the truncation character.
+    /// Checks the delimiters: HL7 2.5.1 §2.15.9.1-2, and HL7 2.7 §2.5.5.2 for the truncation character.
     fn delimiters(&self, report: &mut Report) {
         let encoding: Vec<char> = self.field(2).chars().take(10).collect();
         let is_repeated =

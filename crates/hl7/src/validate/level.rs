@@ -3,7 +3,7 @@
 use super::report::{Code, Location};
 use crate::delimiters::Delimiters;
 
-/// What a text is a part of.
+/// The level of a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
     Repetition,
@@ -12,7 +12,7 @@ pub(super) enum Level {
 }
 
 impl Level {
-    /// Between the parts of a text of this level.
+    /// The delimiter between the parts of a text of this level.
     pub(super) fn delimiter(self, delimiters: &Delimiters) -> Option<char> {
         match self {
             Self::Repetition => delimiters.component,

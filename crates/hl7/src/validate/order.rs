@@ -8,30 +8,30 @@ use crate::dictionary::{Places, Reach};
 /// The last segment of a message with each id, found when it is needed.
 type Last<'a> = LazyCell<HashMap<&'static str, usize>, Box<dyn FnOnce() -> HashMap<&'static str, usize> + 'a>>;
 
-/// Where a message is in its structure.
+/// The position of a message in its structure.
 pub(super) struct Order<'a> {
     places: &'a Places,
     /// The places where the latest segment may stand, the most likely first. Never empty.
     current: Vec<usize>,
-    /// Scratch: the places of the next one, and in which step each place was last found.
+    /// Scratch: the places of the next segment, and the step in which each place was last found.
     next: Vec<usize>,
     found: Vec<u64>,
     step: u64,
     last: Last<'a>,
-    /// Segments that have no place from here on. Emptied by each step.
+    /// Segments that have no place from here on. Each successful step empties it.
     stuck: HashMap<&'static str, Step>,
-    /// Segments that came before their place. They are not missing there.
+    /// Segments that came before their place. They do not count as missing there.
     early: Vec<&'static str>,
-    /// How many places were looked at.
+    /// The number of places visited.
     pub(super) work: u64,
 }
 
-/// What became of a segment.
+/// The result for a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It has its place. These should have stood before it.
+    /// It has a place. These segments are missing before it.
     Placed {
-        /// Segments, each the first of what is missing.
+        /// The first segment of each missing item.
         missing: Vec<&'static str>,
     },
     /// The structure has it, but not here.
@@ -57,7 +57,7 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// The next segment, which has this number.
+    /// Takes the next segment, which has this number.
     pub(super) fn step(&mut self, id: &'static str, number: usize) -> Step {
         if !self.stuck.is_empty()
             && let Some(known) = self.stuck.get(id)
@@ -84,8 +84,8 @@ impl<'a> Order<'a> {
         Step::Placed { missing: Vec::new() }
     }
 
-    /// A segment that may not stand behind the last one. Of the places it may have, it takes those that leave out the fewest segments
-    /// that must be there.
+    /// Takes a segment that may not follow the last one. Among its possible places, it takes those that skip the fewest required
+    /// segments.
     fn leave_out(&mut self, id: &'static str, number: usize) -> Step {
         let candidates = self.nearest(id, false).or_else(|| self.nearest(id, true));
         let Some((from, reach)) = candidates.as_ref().and_then(|it| it.first()).copied() else {
@@ -94,7 +94,7 @@ impl<'a> Order<'a> {
             return step;
         };
         let mut jumped = self.places.demanded_before(from, reach);
-        // It came too early, if what it jumps over is still to come: they are not missing, and it is misplaced.
+        // It came too early if the skipped segments are still to come: then it is misplaced, and they are not missing.
         if jumped.iter().any(|it| self.last.get(it).is_some_and(|last| *last > number)) {
             if !self.early.contains(&id) {
                 self.early.push(id);
@@ -107,7 +107,7 @@ impl<'a> Order<'a> {
         self.current = candidates.into_iter().flatten().map(|(_, it)| it.place).collect();
         self.current.sort_unstable();
         self.current.dedup();
-        // The one that was reported goes first.
+        // The one that was reported comes first.
         if let Some(at) = self.current.iter().position(|it| *it == reach.place) {
             self.current.swap(0, at);
         }
@@ -115,7 +115,7 @@ impl<'a> Order<'a> {
         Step::Placed { missing }
     }
 
-    /// The places of a segment that leave out the fewest, each with the place it is ahead of. `None` if it has none.
+    /// The places of a segment that skip the fewest items, each with the place it is ahead of. `None` if there are none.
     fn nearest(&mut self, id: &str, any: bool) -> Option<Vec<(usize, Reach)>> {
         let mut all: Vec<(usize, Reach)> = Vec::new();
         let fewest = Cell::new(usize::MAX);
@@ -128,7 +128,7 @@ impl<'a> Order<'a> {
         Some(all)
     }
 
-    /// What should have followed the last segment.
+    /// The segments that are missing after the last one.
     pub(super) fn finish(&self) -> Vec<&'static str> {
         let missing = self.current.iter().map(|place| {
             let demanded = self.places.demanded_behind(*place, 0);
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::Dictionary;
 
-    /// The segments with what is wrong with them: `!` misplaced, `?` unexpected, and `-X` for a missing X.
+    /// The segments with their findings: `!` misplaced, `?` unexpected, and `-X` for a missing X.
     fn follow(version: &str, structure: &str, segments: &str) -> String {
         let (_, places) = Dictionary::of(version).places(structure).unwrap();
         let id = |text: &str| Dictionary::of("2.8.2").segment(text).unwrap().id;
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_where_it_should_have_stood() {
+    fn a_missing_segment_is_named_where_it_should_have_stood() {
         assert_eq!(follow("2.5.1", "ADT_A01", "MSH PID PV1"), "MSH -EVN PID PV1");
         assert_eq!(follow("2.5.1", "ADT_A01", "MSH EVN PID"), "MSH EVN PID -PV1");
         assert_eq!(follow("2.5.1", "ORU_R01", "MSH PID ORC OBX OBX"), "MSH PID ORC -OBR OBX OBX");

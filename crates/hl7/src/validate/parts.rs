@@ -7,11 +7,11 @@ use super::value;
 use crate::delimiters::Delimiters;
 use crate::dictionary::{DataType, Element, Usage};
 
-/// The value that deletes what the receiver has (HL7 2.5.1 §2.5.3).
+/// The value that tells the receiver to delete its own (HL7 2.5.1 §2.5.3).
 const NULL: &str = "\"\"";
 
 impl Walk<'_> {
-    /// A text of one data type: a repetition, a component or a subcomponent.
+    /// Checks a text of one data type: a repetition, a component or a subcomponent.
     pub(super) fn typed(&mut self, element: &Element, text: &str, data_type: &DataType, level: Level) {
         self.work += 1;
         if text == NULL {
@@ -20,7 +20,7 @@ impl Walk<'_> {
         if data_type.components.is_empty() {
             self.primitive(element, text, data_type, level);
         } else if level == Level::Subcomponent {
-            // No delimiter is left for its components, so that it has the first alone.
+            // There is no delimiter left for its components, so it has only the first one.
             if let Some((first, of_first)) = data_type.component(1).and_then(|it| Some((it, it.data_type.as_deref()?))) {
                 self.typed(first, text, of_first, level);
             }
@@ -49,7 +49,7 @@ impl Walk<'_> {
             } else if part.usage == Usage::Withdrawn {
                 continue;
             } else if data_type.id == "TS" && position == 1 {
-                // A text until 2.4, and a time for all that (HL7 2.3 §2.8.43).
+                // TS is a text until 2.4, but holds a time all the same (HL7 2.3 §2.8.43).
                 self.form(text, "DTM");
             } else if let Some(of_part) = part.data_type.as_deref() {
                 self.typed(part, text, of_part, level.next());

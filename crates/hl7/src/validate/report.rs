@@ -11,13 +11,13 @@ pub const MOST_FINDINGS: usize = 500;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The version it was checked by, `2.5.1`: that of MSH-12, or the nearest there is. `None` if MSH is not readable.
+    /// The version that it was checked against, `2.5.1`: that of MSH-12, or the nearest one. `None` if MSH is unreadable.
     pub version: Option<&'static str>,
-    /// The structure it was checked by, `ADT_A01`. `None` if the version has none for MSH-9.
+    /// The structure that it was checked against, `ADT_A01`. `None` if the version has none for MSH-9.
     pub structure: Option<&'static str>,
-    /// In the order of the message, at most [`MOST_FINDINGS`].
+    /// The findings in the order of the message, at most [`MOST_FINDINGS`].
     pub findings: Vec<Finding>,
-    /// How many more there are.
+    /// The number of further findings.
     pub more: usize,
 }
 
@@ -44,22 +44,22 @@ pub struct Finding {
     pub severity: Severity,
     /// The kind of departure.
     pub code: Code,
-    /// The place; `None` if there is no one place.
+    /// The place; `None` if there is no single place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
     /// A sentence that repeats nothing of the message.
     pub detail: String,
 }
 
-/// How grave a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// The standard leaves it to the site.
+    /// The standard leaves the choice to the site.
     Info,
-    /// A receiver has to pass over something.
+    /// A receiver has to ignore something.
     Warning,
-    /// Against a rule of the standard.
+    /// The message breaks a rule of the standard.
     Error,
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// What a finding is about.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
@@ -77,19 +77,19 @@ pub enum Code {
     NoMsh,
     /// MSH-1 and MSH-2 cannot be used as delimiters. Nothing else was checked.
     MshDelimiters,
-    /// MSH-2 breaks a rule: it lacks the escape character, has a character twice, or a fifth one below 2.7.
+    /// MSH-2 breaks a rule: it lacks the escape character, has a character twice, or a fifth one before 2.7.
     WrongDelimiters,
     /// MSH-1 and MSH-2 are not the characters that the standard recommends.
     UnusualDelimiters,
     /// MSH-12 is no version of HL7 2.
     UnknownVersion,
-    /// MSH-12 is a version that the dictionary does not have; the nearest was taken.
+    /// MSH-12 is a version without a dictionary; the nearest one was used.
     NearestVersion,
     /// The message is a piece of a larger one (MSH-14, DSC). What it lacks may stand in another piece.
     Continuation,
     /// MSH-9 names no structure that the version has. The order of the segments was not checked.
     UnknownStructure,
-    /// MSH-9.3 is the event's name, where the structure has another.
+    /// MSH-9.3 has the name of the event, and the structure has another name.
     WrongStructure,
     /// A line does not begin with a segment id and a field separator.
     NotASegment,
@@ -105,15 +105,15 @@ pub enum Code {
     MissingField,
     /// A required component of a field with content is empty.
     MissingComponent,
-    /// A field repeats that does not, or more often than it may.
+    /// A field repeats that may not, or more often than it may.
     TooManyRepetitions,
-    /// Content past the last field of the segment.
+    /// There is content after the last field of the segment.
     ExtraField,
-    /// Content past the last component of the data type.
+    /// There is content after the last component of the data type.
     ExtraComponent,
-    /// Content past the last subcomponent of the data type.
+    /// There is content after the last subcomponent of the data type.
     ExtraSubcomponent,
-    /// Content in a field that the version has withdrawn.
+    /// There is content in a field that the version has withdrawn.
     WithdrawnField,
     /// The text is not a value of its data type.
     WrongFormat,
@@ -128,7 +128,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// How grave a finding of this code is.
+    /// The severity of a finding with this code.
     pub fn severity(self) -> Severity {
         match self {
             Self::NoMsh | Self::MshDelimiters | Self::NotASegment | Self::MissingSegment | Self::MissingField => Severity::Error,
@@ -153,24 +153,24 @@ impl fmt::Display for Code {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Location {
-    /// The id, if the version has it: a line that is no segment may begin with anything.
+    /// The id, if the version has it: a line that is no segment may contain anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segment: Option<&'static str>,
-    /// Which segment of the message it is.
+    /// The index of the segment in the message.
     pub number: usize,
-    /// Which of those with its id.
+    /// The index among the segments with its id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub occurrence: Option<usize>,
-    /// `None`: the whole segment.
+    /// `None` for the whole segment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<usize>,
-    /// `None`: the whole field.
+    /// `None` for the whole field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repetition: Option<usize>,
-    /// `None`: the whole repetition.
+    /// `None` for the whole repetition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub component: Option<usize>,
-    /// `None`: the whole component.
+    /// `None` for the whole component.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subcomponent: Option<usize>,
 }

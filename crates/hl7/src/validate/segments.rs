@@ -9,22 +9,21 @@ use crate::delimiters::Delimiters;
 use crate::dictionary::{DataType, Dictionary, Element, SegmentDefinition, Usage};
 use crate::steering;
 
-/// A message on its way from the first segment to the last.
+/// A walk through a message from the first segment to the last.
 pub(super) struct Walk<'a> {
     pub(super) message: &'a Delimiters,
     pub(super) dictionary: &'static Dictionary,
     pub(super) report: Report,
-    /// The place that is being looked at.
     pub(super) place: Location,
-    /// How many segments there were with each id of the dictionary.
+    /// The number of segments so far with each id of the dictionary.
     occurrences: HashMap<&'static str, usize>,
-    /// Whether the message begins within another one (MSH-14).
+    /// Whether the message continues another one (MSH-14).
     continues: bool,
     /// The last segment, if it is a DSC.
     dsc: Option<Dsc>,
     /// Scratch: a value with its escapes decoded.
     pub(super) unescaped: String,
-    /// How many parts of the message were looked at.
+    /// The number of parts of the message visited.
     pub(super) work: u64,
 }
 
@@ -33,7 +32,7 @@ struct Dsc {
     place: Location,
     /// Whether it announces another message.
     announces: bool,
-    /// Whether the structure has it here. It may end any message.
+    /// Whether the structure has it here. A DSC may end any message.
     has_place: bool,
 }
 
@@ -56,14 +55,14 @@ impl<'a> Walk<'a> {
         self.report.add(code, Some(self.place), detail);
     }
 
-    /// `before` is the segment that came instead; `None`, the end of the message.
+    /// Reports a missing segment. `before` is the segment in its place; `None` at the end of the message.
     fn missing_segment(&mut self, missing: &'static str, before: Option<Location>) {
         let name = self.dictionary.segment(missing).map_or("", |it| it.name);
         let place = if before.is_some() { "before this segment" } else { "at the end" };
         self.report.add(Code::MissingSegment, before, || format!("{missing} ({name}) is missing {place}"));
     }
 
-    /// The next segment. With `is_continued` an ADD follows, which has the rest of its last field and what stands behind that
+    /// Checks the next segment. With `is_continued`, an ADD follows with the rest of its last field and the fields after that
     /// (HL7 2.5.1 §2.10.2.1).
     pub(super) fn segment(&mut self, text: &str, number: usize, order: Option<&mut Order<'_>>, is_continued: bool) {
         self.work += 1;
@@ -90,7 +89,7 @@ impl<'a> Walk<'a> {
                 let announces = fields.clone().next().is_some_and(|it| self.has_content(it));
                 let has_place = order.is_some_and(|order| match order.step(definition.id, number) {
                     Step::Placed { missing } => {
-                        // Where another message follows, it may have what is missing.
+                        // If another message follows, it may have the missing segments.
                         let missing = missing.into_iter().filter(|_| !announces);
                         missing.for_each(|it| self.missing_segment(it, Some(self.place)));
                         true
@@ -110,7 +109,8 @@ impl<'a> Walk<'a> {
         self.fields(definition, fields, is_continued);
     }
 
-    /// ADD continues the segment before it: in the message that MSH-14 names, the last of that one (HL7 2.5.1 §2.10.2).
+    /// Checks an ADD, which continues the segment before it; as the first segment, it continues the last one of the message that
+    /// MSH-14 names (HL7 2.5.1 §2.10.2).
     fn addendum(&mut self) {
         let behind_msh = self.occurrences.keys().all(|it| matches!(*it, "MSH" | "ADD"));
         if behind_msh && !self.continues {
@@ -118,7 +118,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The end of the message.
+    /// Checks the end of the message.
     pub(super) fn end(&mut self, order: Option<&Order<'_>>) {
         if let Some(Dsc { place, announces: true, .. }) = self.dsc {
             let detail = || "the message continues in another: what it lacks may stand there".to_owned();
@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
     }
 
     fn fields<'t>(&mut self, definition: &'static SegmentDefinition, texts: impl Iterator<Item = &'t str>, is_continued: bool) {
-        // MSH-1 is the separator itself, and MSH-2 the delimiters, which separate nothing there.
+        // MSH-1 is the separator itself. MSH-2 holds the delimiters, which separate nothing there.
         let names_delimiters = matches!(definition.id, "MSH" | "BHS" | "FHS");
         let first = if names_delimiters { 2 } else { 1 };
         let last = definition.fields.len();
@@ -175,7 +175,7 @@ impl<'a> Walk<'a> {
                         self.find(Code::MissingValueType, || "OBX-2 does not say which data type this is".to_owned());
                     }
                 }
-                // Any number of parameters or columns, of types that a query profile names.
+                // Any number of parameters or columns, whose types a query profile names.
                 _ if definition.is_open() && position >= last => {
                     if position == last && !self.has_content(text) {
                         self.missing_field(field);
@@ -233,7 +233,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// A letter, and two letters or digits (HL7 2.5.1 §2.5.2).
+/// Whether it is a letter and two letters or digits (HL7 2.5.1 §2.5.2).
 fn is_segment_id(id: &str) -> bool {
     id.len() == 3
         && id.starts_with(|it: char| it.is_ascii_uppercase())

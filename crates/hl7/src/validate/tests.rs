@@ -39,7 +39,7 @@ fn nothing_is_found_in_a_message_of_the_standard() {
 }
 
 #[test]
-fn a_report_as_json() {
+fn a_validation_report_is_written_as_json() {
     let text = format!("{MSH}{PID}OBR|1|||A\rOBX|1|NM|A||5~x||||||F\r");
     let expected = concat!(
         r#"{"version":"2.5.1","structure":"ORU_R01","findings":[{"severity":"error","code":"wrong-format","location":"#,
@@ -51,14 +51,14 @@ fn a_report_as_json() {
 }
 
 #[test]
-fn a_message_without_a_readable_msh() {
+fn a_message_without_a_readable_msh_has_one_finding() {
     assert_eq!(findings("PID|1"), ["no-msh segment 1"]);
     assert_eq!(findings("\rMSH|ABC|"), ["msh-delimiters segment 1"]);
     assert_eq!(report("PID|1").version, None);
 }
 
 #[test]
-fn the_version_and_the_structure_of_msh() {
+fn the_version_and_the_structure_of_msh_are_checked() {
     let msh = |nine: &str, twelve: &str| findings(&format!("MSH|^~\\&|||||20260101||{nine}|1|P|{twelve}\rMSA|AA|1"));
     assert_eq!(msh("ACK", "2.5.1"), ["missing-component MSH-9.2", "missing-component MSH-9.3"]);
     assert_eq!(msh("ACK", "2.4"), Vec::<String>::new());
@@ -74,7 +74,7 @@ fn the_version_and_the_structure_of_msh() {
 }
 
 #[test]
-fn segments_that_are_none_unknown_missing_unexpected_or_misplaced() {
+fn invalid_unknown_missing_unexpected_and_misplaced_segments_are_found() {
     let text =
         format!("{MSH}PID|1||7||DOE\rno segment|\rpid|1\rXYZ|1\rZAB|1\r|\rOBX|1|ST|A||b||||||F\rOBX|2|ST|A||b||||||F\rRXA\r");
     let found: Vec<_> = findings(&text).into_iter().filter(|it| !it.starts_with("missing-field")).collect();
@@ -92,7 +92,7 @@ fn segments_that_are_none_unknown_missing_unexpected_or_misplaced() {
 }
 
 #[test]
-fn fields_and_components_that_are_missing() {
+fn missing_fields_and_components_are_found() {
     assert_eq!(of_segment("PID|1||7||DOE"), Vec::<String>::new());
     assert_eq!(of_segment("PID|1||~^&"), ["missing-field PID-3", "missing-field PID-5"]);
     assert_eq!(of_segment("PID|1||\"\"||\"\""), Vec::<String>::new());
@@ -103,7 +103,7 @@ fn fields_and_components_that_are_missing() {
 }
 
 #[test]
-fn more_than_the_version_has() {
+fn parts_that_the_version_does_not_have_are_found() {
     assert_eq!(of_segment("PID|1||7||DOE||||||||||||||||||||||||||||||||||"), Vec::<String>::new());
     let long = format!("PID|1||7||DOE{}||x|y", "|".repeat(34));
     assert_eq!(of_segment(&long), ["extra-field PID-41"]);
@@ -117,7 +117,7 @@ fn more_than_the_version_has() {
 }
 
 #[test]
-fn values_that_have_not_the_form_of_their_data_type() {
+fn values_without_the_form_of_their_data_type_are_found() {
     assert_eq!(of_segment("PID|x||7||DOE||19701301"), ["wrong-format PID-1", "wrong-format PID-7.1"]);
     assert_eq!(of_segment("PID|1||7^^^^^^1970-01-01||DOE||19700101\"\""), ["wrong-format PID-3.7", "wrong-format PID-7.1"]);
     let old = "MSH|^~\\&|||||1 Jan 1970||ACK|1|P|2.3\rMSA|AA|1";
@@ -127,7 +127,7 @@ fn values_that_have_not_the_form_of_their_data_type() {
 }
 
 #[test]
-fn an_observation_is_of_the_type_it_names() {
+fn an_observation_is_checked_by_the_type_that_it_names() {
     assert_eq!(of_segment("OBX|1|NM|A||5~<6||||||F"), ["wrong-format OBX-5[2]"]);
     assert_eq!(of_segment("OBX|1|CE|A||a^b^c^d^e^f^g||||||F"), ["extra-component OBX-5.7"]);
     assert_eq!(of_segment("OBX|1|TS|A||x||||||F"), ["wrong-format OBX-5.1"]);
@@ -137,7 +137,7 @@ fn an_observation_is_of_the_type_it_names() {
 }
 
 #[test]
-fn codes_that_their_table_does_not_have() {
+fn codes_that_their_table_does_not_have_are_found() {
     assert_eq!(of_segment("OBX|1|ST|A||b||||||9"), ["not-in-table OBX-11"]);
     assert_eq!(of_segment("PID|1||7||DOE|||9"), ["not-suggested PID-8"]);
     assert_eq!(of_segment("PID|1||7||DOE^^^^^^9"), ["not-in-table PID-5.7"]);
@@ -147,7 +147,7 @@ fn codes_that_their_table_does_not_have() {
 }
 
 #[test]
-fn msh_2_is_spoken_of_where_it_is_not_as_usual() {
+fn an_unusual_msh_2_is_reported() {
     let ack = |delimiters: &str, version: &str| {
         let component = delimiters.chars().nth(1).unwrap();
         let nine = format!("ACK{component}A01{component}ACK");
@@ -219,13 +219,13 @@ fn a_message_in_pieces_lacks_nothing_that_may_stand_in_another() {
 }
 
 #[test]
-fn findings_past_the_most_are_counted() {
+fn findings_beyond_the_maximum_are_counted() {
     let found = report(&format!("{MSH}{PID}OBR|1|||A\rOBX|1|NM|A||{}||||||F", "x~".repeat(2000)));
     assert_eq!((found.findings.len(), found.more), (MOST_FINDINGS, 1500));
 }
 
 #[test]
-fn the_work_is_in_proportion_to_the_length() {
+fn the_work_of_a_validation_is_linear_in_the_length() {
     let size = 1 << 16;
     let fill = |pattern: &str| pattern.repeat(size / pattern.len());
     let hostile = ["|", "~", "^", "&", "a", "a|", "a~", "a^", "a&", "~^&", "\\", "^~", "&^", "\u{e9}&"];
@@ -239,7 +239,7 @@ fn the_work_is_in_proportion_to_the_length() {
 }
 
 #[test]
-fn the_work_for_segments_is_in_proportion_to_their_number() {
+fn the_work_for_segments_is_linear_in_their_number() {
     let lines = 1 << 14;
     for line in ["\r", "PID\r", "OBX\r", "OBX\rPV1\r", "ZZZ\r", "ORC\rOBX\r", "XXX\r", "a\r"] {
         let message = Er7::canonical(&format!("{MSH}{}OBX|1", line.repeat(lines))).unwrap();
@@ -282,7 +282,7 @@ proptest! {
 
     /// Whatever is wrong with them, values stay out of the report.
     #[test]
-    fn a_report_has_nothing_of_the_message(body in prop::collection::vec("[|^~&]{0,3}(qjx|PID|OBX|NM|XYZ|\\r|1)[|^~&]{0,3}", 0..60)) {
+    fn a_validation_report_has_nothing_of_the_message(body in prop::collection::vec("[|^~&]{0,3}(qjx|PID|OBX|NM|XYZ|\\r|1)[|^~&]{0,3}", 0..60)) {
         let body = body.concat();
         for msh in [MSH.to_owned(), format!("MSH|^~\\&|qjx|||qjx|qjx||qjx^qjx^qjx|qjx|qjx|qjx\r{MSH}")] {
             let found = report(&format!("{msh}{body}"));

@@ -1,6 +1,6 @@
 //! Whether a text is a value of a primitive data type (HL7 2.8.2 §2A.3).
 
-/// False only for the types that have a form: NM, SI, DT, TM and DTM.
+/// Whether a text has the form of its data type. Only NM, SI, DT, TM and DTM have one; for other types the answer is always true.
 pub(super) fn is_well_formed(data_type: &str, text: &str) -> bool {
     match data_type {
         "NM" => is_number(text),
@@ -19,14 +19,14 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit())
 }
 
-/// `-12.5`, `+3`, `.5` and `3.`.
+/// `-12.5`, `+3`, `.5` or `3.`.
 fn is_number(text: &str) -> bool {
     let text = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     is_digits(whole) && (fraction.is_empty() || is_digits(fraction)) || whole.is_empty() && is_digits(fraction)
 }
 
-/// `YYYY[MM[DD]]`, a day that the calendar has.
+/// `YYYY[MM[DD]]` with a real day of the calendar.
 fn is_date(text: &str) -> bool {
     if !is_digits(text) || !matches!(text.len(), 4 | 6 | 8) {
         return false;
@@ -54,7 +54,7 @@ fn is_time(text: &str) -> bool {
         && fraction.is_none_or(|it| time.len() == 6 && is_digits(it) && it.len() <= 4)
 }
 
-/// With or without `+ZZZZ` or `-ZZZZ` behind it, the distance from UTC in hours and minutes.
+/// Checks a value with or without a trailing `+ZZZZ` or `-ZZZZ`, the offset from UTC in hours and minutes.
 fn zoned(text: &str, check: impl Fn(&str) -> bool) -> bool {
     let Some(at) = text.find(['+', '-']) else { return check(text) };
     text.split_at_checked(at).is_some_and(|(local, zone)| {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_and_what_is_none() {
+    fn valid_and_invalid_values_are_told_apart() {
         let cases: [(&str, &[&str], &[&str]); 6] = [
             ("NM", &["0", "-12.5", "+3", ".5", "3.", "007"], &["", "-", ".", "1,5", "1e3", "<5", "5 ", "--1", "1.2.3", "٣"]),
             ("SI", &["0", "1", "9999"], &["", "10000", "-1", "1.0", "a"]),

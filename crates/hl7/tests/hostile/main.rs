@@ -94,7 +94,7 @@ fn a_message_is_read_in_a_few_times_its_size() {
 }
 
 #[test]
-fn what_can_be_read_comes_back() {
+fn every_readable_message_comes_back_from_its_rendition() {
     let _alone = alone();
     for name in inputs::NAMES {
         let Some(message) = received(inputs::input(name, MAX / 16)) else { continue };
@@ -126,7 +126,7 @@ fn a_message_is_held_against_its_version_in_the_memory_of_a_report() {
 }
 
 #[test]
-fn two_hundred_thousand_segments() {
+fn two_hundred_thousand_segments_come_back_from_their_rendition() {
     let _alone = alone();
     let text = format!("MSH|^~\\&|||||||ORU^R01|1|P|2.5.1\r{}", "OBX|1|NM|x^y\r".repeat(200_000));
     let message = Er7::canonical(&text).unwrap();
@@ -136,7 +136,7 @@ fn two_hundred_thousand_segments() {
 }
 
 #[test]
-fn what_surrounds_a_message_is_cut_in_one_go() {
+fn framing_and_blanks_around_a_message_are_cut_in_linear_time() {
     let _alone = alone();
     let message = Er7::canonical("MSH|^~\\&|A").unwrap();
     for filling in ["\r", "\n", "\r\n", "\u{1c}", " \u{1c}", "\u{1c}\r", " \r", "\t \u{1c} \r\n"] {
@@ -154,7 +154,7 @@ fn what_surrounds_a_message_is_cut_in_one_go() {
 }
 
 #[test]
-fn line_ends_that_may_be_content_are_read_in_one_go() {
+fn line_ends_that_may_be_content_are_read_in_linear_time() {
     let _alone = alone();
     let begin = "MSH|^~\\&|A\rOBX|1|TX|c||one";
     for filling in

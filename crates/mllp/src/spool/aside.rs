@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::disk::Disk;
 
-/// Why the API refuses a message, in words of the gateway and of the API; nothing of the message.
+/// Why the API refuses a message, in words of the gateway and of the API. It contains nothing of the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Reason {
@@ -25,8 +25,8 @@ pub(crate) struct Reason {
     pub(crate) refused_at: String,
 }
 
-/// Writes a message and the reason, and returns how many bytes those are. Both files are named by the digest of the message, so
-/// the same message is there once.
+/// Writes a message and the reason, and returns the number of bytes. The digest of the message names both files, so the same
+/// message exists once.
 pub(super) fn refuse(disk: &dyn Disk, folder: &Path, message: &[u8], reason: &Reason) -> io::Result<u64> {
     let name: String = Sha256::digest(message).iter().map(|byte| format!("{byte:02x}")).collect();
     let mut reason = serde_json::to_vec_pretty(reason)?;
@@ -37,7 +37,7 @@ pub(super) fn refuse(disk: &dyn Disk, folder: &Path, message: &[u8], reason: &Re
     Ok(u64::try_from(message.len() + reason.len()).unwrap_or(u64::MAX))
 }
 
-/// Writes damaged bytes of a segment file. Returns whether they are new, and not set aside before.
+/// Writes damaged bytes of a segment file. Returns whether they are new, and were not set aside before.
 pub(super) fn damaged(disk: &dyn Disk, folder: &Path, segment: u64, offset: usize, content: &[u8]) -> io::Result<bool> {
     let name = format!("{segment:017}-{offset}.bin");
     if disk.list(folder)?.iter().any(|(known, _)| known.as_os_str() == name.as_str()) {
@@ -48,7 +48,7 @@ pub(super) fn damaged(disk: &dyn Disk, folder: &Path, segment: u64, offset: usiz
     Ok(true)
 }
 
-/// Writes a file that is there whole or not at all, and that only its owner may read.
+/// Writes a file completely or not at all. Only its owner may read it.
 pub(super) fn write(disk: &dyn Disk, folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let unfinished = folder.join(format!(".{name}.{:x}", fastrand::u64(..)));
     let file = disk.create(&unfinished)?;
@@ -69,7 +69,7 @@ pub(super) fn clean(disk: &dyn Disk, folder: &Path) {
     }
 }
 
-/// How many bytes are set aside. A folder that cannot be read counts as empty.
+/// The number of bytes that are set aside. An unreadable folder counts as empty.
 pub(super) fn bytes(disk: &dyn Disk, spool: &Path) -> u64 {
     let folders = ["refused", "damaged"].into_iter().filter_map(|folder| disk.list(&spool.join(folder)).ok());
     folders.flatten().map(|(_, bytes)| bytes).sum()

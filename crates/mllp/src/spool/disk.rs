@@ -9,54 +9,54 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What the spool asks of a file system. Each error is that of the system.
+/// The spool's view of a file system. Each error is that of the system.
 pub(super) trait Disk: Debug + Send + Sync {
-    /// Makes a folder that only its owner can read, with those above it, and makes their names last.
+    /// Creates a folder that only its owner can read, with its parents, and makes their names durable.
     fn make_folder(&self, folder: &Path) -> io::Result<()>;
 
-    /// Locks a file until what this returns is dropped; `None` if another process has it locked.
+    /// Locks a file until the result is dropped; `None` if another process has locked it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>>;
 
-    /// Makes a file that only its owner can read, and that is not there yet.
+    /// Creates a new file that only its owner can read.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Opens a file.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file to write at its end, and makes it if it is not there.
+    /// Opens a file to write at its end, and creates it if necessary.
     fn append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// All of a file.
+    /// Reads a whole file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// Gives a file another name; a file that had that name is gone.
+    /// Renames a file, and replaces a file with the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// The names in a folder, and the bytes of each file.
+    /// Lists the names in a folder, with the size of each file in bytes.
     fn list(&self, folder: &Path) -> io::Result<Vec<(OsString, u64)>>;
 
-    /// Makes the names in a folder last.
+    /// Makes the names in a folder durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 }
 
 /// An open file.
 pub(super) trait DiskFile: Debug + Send + Sync {
-    /// Writes behind what was written before.
+    /// Writes at the end.
     fn write_all(&self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Reads from a place.
+    /// Reads at an offset.
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Cuts it off.
+    /// Truncates the file.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
 
-    /// Makes its content last, and all else that is known of it.
+    /// Makes content and metadata durable.
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Makes its content last (`fdatasync`).
+    /// Makes the content durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
 }
 
@@ -64,7 +64,7 @@ pub(super) trait DiskFile: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct OsDisk;
 
-/// How files are opened that only their owner may read.
+/// The options for files that only their owner may read.
 fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -80,7 +80,7 @@ impl Disk for OsDisk {
             self.sync_folder(&above(folder))?;
         }
         if missing.is_empty() {
-            // Whoever made it may have had no time to. The folder above may be closed to this user.
+            // The process that created it may have died before its sync. This user may have no access to the folder above.
             let _ = self.sync_folder(&above(folder));
         }
         Ok(())
@@ -123,7 +123,7 @@ impl Disk for OsDisk {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
-            // It may be removed meanwhile.
+            // Another task may remove it meanwhile.
             let bytes = entry.metadata().map(|metadata| metadata.len()).unwrap_or_default();
             names.push((entry.file_name(), bytes));
         }

@@ -9,7 +9,7 @@ pub enum SpoolError {
     /// Another gateway uses it.
     #[error("{0} is in use by another gateway")]
     Locked(PathBuf),
-    /// It holds messages that were acknowledged for somebody else.
+    /// It holds messages that were acknowledged for another owner.
     #[error(
         "{0} holds messages that another gateway has acknowledged and not delivered: let that one deliver them, or use another spool"
     )]
@@ -17,7 +17,7 @@ pub enum SpoolError {
     /// A call to the file system failed.
     #[error("{action} {path}")]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum SpoolError {
 /// Why a message was not written. It was not acknowledged, so its sender still has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unwritten {
-    /// The spool has as much as it may have.
+    /// The spool has reached its limit.
     #[error("the gateway's spool is full")]
     Full,
     /// The disk is full, or fails.

@@ -13,7 +13,7 @@ pub(super) fn done_path(segments: &Path, segment: u64) -> PathBuf {
     segments.join(format!("{segment:017}.done"))
 }
 
-/// What is not removed now is removed at the next start.
+/// If this fails, the next start removes the file.
 pub(super) fn remove_segment(disk: &dyn Disk, segments: &Path, segment: u64) {
     if disk.remove(&log_path(segments, segment)).is_ok() {
         let _ = disk.remove(&done_path(segments, segment));

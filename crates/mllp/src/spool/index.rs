@@ -9,17 +9,17 @@ use super::disk::DiskFile;
 use super::record::Place;
 use crate::destination::Ending;
 
-/// Receives what became of each message of a frame.
+/// Receives the outcome of each message of a frame.
 pub(crate) type Waiter = oneshot::Sender<Vec<Ending>>;
 
-/// How much is in the spool.
+/// The amount of messages in the spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
     /// Messages that are not delivered.
     pub messages: usize,
-    /// On disk, with what is refused or damaged.
+    /// Bytes on disk, including refused and damaged messages.
     pub bytes: u64,
-    /// When the oldest that is not delivered was received, in milliseconds since 1970.
+    /// When the oldest undelivered message was received, in milliseconds since 1970.
     pub oldest_ms: Option<u64>,
     /// Messages that are delivered and kept until the lake has stored them.
     pub awaited: usize,
@@ -29,7 +29,7 @@ pub struct Backlog {
     pub feeds: BTreeMap<Arc<str>, FeedBacklog>,
 }
 
-/// How much of one feed is in the spool.
+/// The amount of messages of one feed in the spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedBacklog {
     /// Messages that are not delivered.
@@ -49,9 +49,9 @@ pub(crate) struct Entry {
     pub(crate) received_ms: u64,
     /// The number of its feed; see [`Index::feed`].
     pub(super) feed: u32,
-    /// Set while its sender waits for what becomes of it.
+    /// Set while its sender waits for the outcome.
     pub(crate) waiter: Option<Waiter>,
-    /// How often it was put off while other messages were delivered.
+    /// How often it was postponed while other messages were delivered.
     pub(crate) put_off: u32,
     /// How many messages had been delivered when it last failed.
     pub(crate) failed_after: Option<u64>,
@@ -61,7 +61,7 @@ pub(crate) struct Entry {
     pub(crate) again: u32,
 }
 
-/// A message that somebody has taken and not done.
+/// A message that was taken and is not done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InHand {
     pub(super) received_ms: u64,
@@ -77,12 +77,12 @@ pub(super) struct Index {
     pub(super) waited: VecDeque<Entry>,
     pub(super) others: VecDeque<Entry>,
     others_turn: bool,
-    /// Taken and not done.
+    /// Messages that were taken and are not done.
     pub(super) in_hand: BTreeMap<Place, InHand>,
     /// Names of feeds; an entry has the number of its own.
     feeds: Vec<Arc<str>>,
     pub(super) segments: BTreeMap<u64, Segment>,
-    /// In `refused` and `damaged`.
+    /// The bytes in `refused` and `damaged`.
     pub(super) aside_bytes: u64,
 }
 
@@ -101,7 +101,7 @@ impl Entry {
 
 #[cfg(test)]
 impl Entry {
-    /// Some message.
+    /// A message for tests.
     pub(crate) fn of_test(nth: usize) -> Self {
         Self::new(Place { segment: 1, offset: u32::try_from(nth).unwrap() }, 1, 1, 0, None)
     }

@@ -13,7 +13,7 @@ use super::record;
 use super::shared::origin;
 use crate::origin::Origin;
 
-/// What is in a spool.
+/// The content of a spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Messages that are acknowledged and not known to be stored, the oldest first.
@@ -24,13 +24,13 @@ pub struct Contents {
     pub damaged: Vec<PathBuf>,
 }
 
-/// What a message waits for.
+/// The step that a message waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitsFor {
-    /// That the API takes it.
+    /// The API has to accept it.
     Api,
-    /// That the lake stores it: the API has it.
+    /// The lake has to store it; the API has it.
     Lake,
 }
 
@@ -54,9 +54,9 @@ pub struct Waiting {
     pub received_ms: u64,
     /// Its length in bytes.
     pub bytes: usize,
-    /// What it waits for.
+    /// The step that it waits for.
     pub waits_for: WaitsFor,
-    /// Where it came from.
+    /// Its origin.
     #[serde(flatten)]
     pub origin: Origin,
 }
@@ -78,11 +78,11 @@ pub fn inspect(folder: &Path) -> io::Result<Contents> {
     let segments = folder.join("segments");
     let mut waiting = Vec::new();
     for segment in segment_numbers(&OsDisk, &segments)? {
-        // The marks first: what is delivered meanwhile counts as waiting, and never the other way round.
+        // Read the marks first: a message that is delivered meanwhile counts as waiting, and never the other way round.
         let marks = Marks::read(segment, &std::fs::read(done_path(&segments, segment)).unwrap_or_default());
         let bytes = match std::fs::read(log_path(&segments, segment)) {
             Ok(bytes) => bytes,
-            // All of it was delivered meanwhile.
+            // All of its messages were delivered meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };

@@ -2,17 +2,18 @@
 
 use super::record::Place;
 
-/// What a mark says of a message.
+/// The meaning of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// The API has it. A version that does not know this mark takes it for a damaged one, and submits the message once more.
+    /// The API has the message. A version that does not know this mark takes it for a damaged one, and submits the message once
+    /// more.
     Submitted,
-    /// It is stored, or set aside: nothing is left to do.
+    /// The message is stored, or set aside: nothing is left to do.
     Done,
 }
 
 impl Mark {
-    /// What the checksum of the mark covers beside the place.
+    /// Additional input for the checksum of the mark.
     fn salt(self) -> &'static [u8] {
         match self {
             Self::Submitted => b"submitted",
@@ -21,7 +22,7 @@ impl Mark {
     }
 }
 
-/// A mark in a `.done` file: where the record begins, and a checksum of that, the segment and what the mark says.
+/// A mark in a `.done` file: the offset of the record, and a checksum of the offset, the segment and the mark's meaning.
 pub(super) fn mark(place: Place, what: Mark) -> [u8; 8] {
     let offset = place.offset.to_le_bytes();
     let checksum = crc32fast::hash(&[&place.segment.to_le_bytes()[..], &offset, what.salt()].concat()).to_le_bytes();
@@ -32,7 +33,7 @@ pub(super) fn mark(place: Place, what: Mark) -> [u8; 8] {
     mark
 }
 
-/// Where the records begin of which the marks of a segment say something, in order.
+/// The offsets of the marked records of a segment, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     submitted: Vec<u32>,
@@ -40,7 +41,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Reads the marks of a segment. One that is damaged is none: its message is sent once more.
+    /// Reads the marks of a segment. Ignores a damaged mark, so its message is sent once more.
     pub(super) fn read(segment: u64, bytes: &[u8]) -> Self {
         let mut marks = Self::default();
         let (found, _) = bytes.as_chunks::<8>();
@@ -58,12 +59,12 @@ impl Marks {
         marks
     }
 
-    /// Whether nothing is left to do with the record that begins there.
+    /// Whether nothing is left to do for the record at that offset.
     pub(super) fn is_done(&self, offset: u32) -> bool {
         self.done.binary_search(&offset).is_ok()
     }
 
-    /// Whether the API has it.
+    /// Whether the API has the record at that offset.
     pub(super) fn is_submitted(&self, offset: u32) -> bool {
         self.submitted.binary_search(&offset).is_ok()
     }

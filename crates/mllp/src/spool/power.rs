@@ -17,7 +17,7 @@ use super::disk::{Disk, DiskFile};
 use super::*;
 use crate::origin::Origin;
 
-/// What a disk writes at once, or not.
+/// The unit that a disk writes completely or not at all.
 const SECTOR: usize = 512;
 const FOLDER: &str = "/var/lib/sluice/spool";
 const MAX: u64 = 48 * 1024;
@@ -25,14 +25,14 @@ const MAX: u64 = 48 * 1024;
 #[derive(Clone, Debug)]
 struct ModelDisk(Arc<Mutex<Model>>);
 
-/// How a disk is bad.
+/// The faults of a disk.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     /// One call in so many fails; 0 for none.
     one_in: u32,
-    /// Bytes that all files may have together; 0 for no limit.
+    /// The total size of all files in bytes; 0 for no limit.
     capacity: usize,
-    /// `fdatasync` and `fsync` say that they have, and have not.
+    /// `fdatasync` and `fsync` report success without doing anything.
     files_lie: bool,
     /// The same of folders.
     folders_lie: bool,
@@ -46,22 +46,22 @@ struct Model {
     calls_left: u64,
     is_off: bool,
     files: Vec<File>,
-    /// As processes see them.
+    /// The names that processes see.
     names: BTreeMap<PathBuf, usize>,
     folders: BTreeSet<PathBuf>,
-    /// As they are after a power failure.
+    /// The names after a power failure.
     lasting_names: BTreeMap<PathBuf, usize>,
     lasting_folders: BTreeSet<PathBuf>,
-    /// What was changed and not synced, with its folder.
+    /// Changes that are not synced, with their folder.
     changes: Vec<(PathBuf, Change)>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct File {
-    /// As processes see it.
+    /// The content that processes see.
     bytes: Vec<u8>,
     lasting: Vec<u8>,
-    /// Written and not synced.
+    /// Writes that are not synced.
     writes: Vec<(usize, Vec<u8>)>,
 }
 
@@ -74,8 +74,8 @@ enum Change {
 }
 
 impl File {
-    /// What is there of it after a power failure: any of the sectors that were not synced. The others are zeros, or what was there before
-    /// the file was.
+    /// Its content after a power failure: any of the sectors that were not synced may be there. The others are zeros, or have the
+    /// content from before the file.
     fn after_power_failure(&self, rng: &mut Rng) -> Vec<u8> {
         let mut bytes = self.lasting.clone();
         for (offset, written) in &self.writes {
@@ -92,7 +92,7 @@ impl File {
                 at = end;
             }
         }
-        // Its length may be known though its content is not.
+        // Its length may have been written though its content was not.
         if bytes.len() < self.bytes.len() && rng.bool() {
             bytes.resize(self.bytes.len(), 0);
         }
@@ -118,7 +118,7 @@ impl Model {
         self.changes.push((path.parent().unwrap().to_owned(), change));
     }
 
-    /// Whether there is power for another change. The last one may be done in part.
+    /// Whether there is power for another change. The last change may happen in part.
     fn begin(&mut self) -> io::Result<()> {
         if self.is_off {
             return Err(io::Error::other("no power"));
@@ -130,7 +130,7 @@ impl Model {
         Ok(())
     }
 
-    /// The end of a change.
+    /// Ends a change.
     fn end(&mut self) -> io::Result<()> {
         if self.is_off { Err(io::Error::other("no power")) } else { Ok(()) }
     }
@@ -165,7 +165,7 @@ impl Model {
         let fails = self.fails();
         let (rng, found) = (&mut self.rng, &mut self.files[file]);
         if fails {
-            // The system takes what it could not write for written.
+            // The system counts pages that it could not write as written.
             found.lasting = found.after_power_failure(rng);
             found.writes.clear();
             return Err(io::Error::other("the disk fails"));
@@ -199,7 +199,7 @@ impl ModelDisk {
         self.0.lock().unwrap()
     }
 
-    /// The same disk after a power failure, which works for so many calls and with these faults.
+    /// The same disk after a power failure. It now works for this many calls, with these faults.
     fn after_power_failure(&self, calls: u64, faults: Faults) -> Self {
         let mut before = self.model();
         before.is_off = true;
@@ -210,7 +210,7 @@ impl ModelDisk {
                 apply(&mut names, &mut folders, change);
             }
         }
-        // A folder that is gone is gone with all that is in it.
+        // A removed folder takes everything in it along.
         folders = folders.iter().filter(|folder| folder.ancestors().all(|above| folders.contains(above))).cloned().collect();
         names.retain(|path, _| folders.contains(path.parent().unwrap()));
         let files = before.files.iter().map(|file| file.after_power_failure(&mut rng));
@@ -341,7 +341,7 @@ impl DiskFile for OpenFile {
         let used: usize = model.files.iter().map(|file| file.bytes.len()).sum();
         let capacity = if model.faults.capacity == 0 { usize::MAX } else { model.faults.capacity };
         let fails = model.fails() || used + bytes.len() > capacity;
-        // A write that fails may have written a part.
+        // A failed write may have written a part.
         let length = if fails { model.rng.usize(0..=bytes.len()).min(capacity.saturating_sub(used)) } else { bytes.len() };
         let file = &mut model.files[self.file];
         let at = file.bytes.len();
@@ -365,7 +365,7 @@ impl DiskFile for OpenFile {
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut model = self.disk.model();
         model.begin()?;
-        // Not synced: the old length may come back. So nothing of it changes what lasts.
+        // Without a sync, the old length may come back. So this changes nothing durable.
         model.files[self.file].bytes.truncate(usize::try_from(bytes).unwrap());
         model.end()
     }
@@ -379,13 +379,13 @@ impl DiskFile for OpenFile {
     }
 }
 
-/// What a spool was given, over all its lives.
+/// The messages that a spool got over all its lives.
 #[derive(Default)]
 struct Given {
     next: usize,
-    /// Acknowledged, and not done.
+    /// Messages acknowledged and not done.
     kept: BTreeSet<Vec<u8>>,
-    /// Set aside.
+    /// Messages that were set aside.
     refused: BTreeSet<Vec<u8>>,
 }
 
@@ -393,7 +393,7 @@ fn open(disk: &ModelDisk, now_ms: u64) -> Result<(Spool, Recovery), SpoolError> 
     Spool::open_on(Arc::new(disk.clone()), Path::new(FOLDER), "west", MAX, now_ms)
 }
 
-/// Opens the spool on a disk that works, and says what is missing of what was given.
+/// Opens the spool on a working disk, and returns what is missing of the given messages.
 async fn missing(disk: &ModelDisk, given: &Given) -> Vec<String> {
     let mut there = BTreeSet::new();
     let (spool, recovery) = match open(disk, 0) {
@@ -416,10 +416,10 @@ async fn missing(disk: &ModelDisk, given: &Given) -> Vec<String> {
     kept.chain(refused).map(|text| text.chars().take(40).collect()).collect()
 }
 
-/// One life of a spool, until its power fails.
+/// One life of a spool, which ends with a power failure.
 async fn live(disk: &ModelDisk, rng: &mut Rng, given: &mut Given) {
     let label = Arc::new(Label::new(Origin { feed: "adt".to_owned(), ..Origin::default() }));
-    // The clock may be anywhere: before what it was, too.
+    // The clock may show any time, even an earlier one.
     let now_ms = [0, 1, 1_700_000_000_000, 4_000_000_000_000][rng.usize(0..4)];
     let Ok((spool, _)) = open(disk, now_ms) else { return };
     let mut in_hand = Vec::new();
@@ -474,7 +474,7 @@ async fn live(disk: &ModelDisk, rng: &mut Rng, given: &mut Given) {
     spool.close().await;
 }
 
-/// Lives of a spool whose power fails at the end of each, and what was lost.
+/// Lets a spool live several lives, each with a power failure at its end, and returns what was lost.
 async fn lives(seed: u64, faults: Faults) -> Vec<String> {
     let mut rng = Rng::with_seed(seed);
     let (mut disk, mut given) = (ModelDisk::new(seed), Given::default());
@@ -491,18 +491,18 @@ async fn lives(seed: u64, faults: Faults) -> Vec<String> {
     Vec::new()
 }
 
-/// How often each kind of trouble is tried.
+/// The number of runs for each kind of fault.
 const SEEDS: u64 = 100;
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_power_failure_at_any_moment_and_with_any_clock() {
+async fn acknowledged_messages_survive_a_power_failure_at_any_moment_and_with_any_clock() {
     for seed in 0..SEEDS {
         assert_eq!(lives(seed, Faults::default()).await, [] as [String; 0], "seed {seed}");
     }
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_when_the_disk_was_full_and_its_fsync_failed() {
+async fn acknowledged_messages_survive_a_full_disk_and_a_failed_fsync() {
     for seed in 0..SEEDS {
         let faults = Faults { one_in: 20, ..Faults::default() };
         assert_eq!(lives(seed, faults).await, [] as [String; 0], "seed {seed}");
@@ -512,7 +512,7 @@ async fn what_was_acknowledged_is_there_when_the_disk_was_full_and_its_fsync_fai
 }
 
 #[tokio::test]
-async fn the_model_finds_out_a_disk_that_only_says_that_it_syncs() {
+async fn the_model_detects_a_disk_that_only_claims_to_sync() {
     for faults in [Faults { files_lie: true, ..Faults::default() }, Faults { folders_lie: true, ..Faults::default() }] {
         let mut lost = false;
         for seed in 0..SEEDS {

@@ -14,25 +14,25 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-/// Where a message lies.
+/// The place of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     /// The number of the segment file.
     pub(super) segment: u64,
-    /// Where in it the record begins, in bytes.
+    /// The offset of the record in it, in bytes.
     pub(super) offset: u32,
 }
 
 const MAGIC: [u8; 4] = *b"SLR2";
-/// The magic of records without an origin.
+/// The magic bytes of records without an origin.
 const MAGIC_1: [u8; 4] = *b"SLR1";
-/// The beginning of both.
+/// The common beginning of both.
 const MAGIC_START: [u8; 3] = *b"SLR";
 
-/// Bytes before the message.
+/// The number of bytes before the message.
 pub(super) const HEADER_BYTES: usize = 24;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// Whether the content begins with the origin.
@@ -54,7 +54,7 @@ impl Header {
         Some(Self { has_origin: true, length, received_ms, checksum: checksum.finalize() })
     }
 
-    /// Its bytes.
+    /// Appends its bytes to `out`.
     pub(super) fn write(self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(if self.has_origin { &MAGIC } else { &MAGIC_1 });
@@ -89,16 +89,16 @@ impl Header {
     }
 }
 
-/// What is in a segment file.
+/// The content of a segment file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
-    /// Where each record begins, and its header.
+    /// The offset and the header of each record.
     pub(super) records: Vec<(u32, Header)>,
-    /// Bytes that are no record, or a record whose message is damaged.
+    /// Bytes that belong to no record, or to a record with a damaged message.
     pub(super) damaged: Vec<Range<usize>>,
 }
 
-/// The content of a record that begins at some place of a segment file.
+/// The content of a record at an offset of a segment file.
 pub(super) fn content<'bytes>(segment: &'bytes [u8], offset: u32, header: &Header) -> &'bytes [u8] {
     let content = || {
         let from = usize::try_from(offset).ok()?.checked_add(HEADER_BYTES)?;
@@ -107,7 +107,7 @@ pub(super) fn content<'bytes>(segment: &'bytes [u8], offset: u32, header: &Heade
     content().unwrap_or_default()
 }
 
-/// Finds all records in the bytes of a segment file, whatever stands between them.
+/// Finds all records in the bytes of a segment file, whatever is between them.
 pub(super) fn scan(bytes: &[u8]) -> Scan {
     let mut found = Scan::default();
     let magic = memmem::Finder::new(&MAGIC_START);
@@ -136,7 +136,7 @@ pub(super) fn scan(bytes: &[u8]) -> Scan {
         }
     }
     found.damaged.extend(damage_from.map(|from| from..bytes.len()));
-    // Blocks that a power failure has left unwritten are zeros, and hold nothing.
+    // Blocks that a power failure left unwritten are zeros and hold nothing.
     found.damaged.retain(|range| bytes.get(range.clone()).is_some_and(|bytes| bytes.iter().any(|&byte| byte != 0)));
     found
 }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_written_to_the_end_is_set_apart() {
+    fn a_record_that_was_not_written_to_its_end_is_set_apart() {
         let bytes = segment(&[b"one".to_vec(), b"two".to_vec()]);
         let one = bytes.len() / 2;
         for cut in one + 1..bytes.len() {

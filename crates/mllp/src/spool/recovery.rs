@@ -10,17 +10,17 @@ use super::marks::Marks;
 use super::record::{self, Place};
 use super::shared::{Shared, origin};
 
-/// What was found when the spool was opened.
+/// The findings when the spool was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Messages that are not delivered, or not known to be stored.
+    /// Messages that are not delivered, or whose storing is not confirmed.
     pub messages: usize,
-    /// Parts of segment files that hold no readable message; they are in `damaged`.
+    /// Parts of segment files without a readable message; they are now in `damaged`.
     pub damaged: usize,
 }
 
 impl Shared {
-    /// Reads all segments. Returns the highest segment number in use, too.
+    /// Reads all segments. Also returns the highest segment number in use.
     pub(super) fn recover(&self) -> Result<(Recovery, u64), SpoolError> {
         let segments = self.segments();
         for folder in ["refused", "damaged"] {
@@ -40,7 +40,7 @@ impl Shared {
         let (path, done) = (log_path(&self.segments(), segment), done_path(&self.segments(), segment));
         let file = match self.disk.open(&path) {
             Ok(file) => file,
-            // The process died between removing the segment and removing its marks.
+            // The process died after it removed the segment and before it removed its marks.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return self.disk.remove(&done).map_err(failed("removing", &done));
             }

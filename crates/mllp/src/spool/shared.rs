@@ -13,15 +13,15 @@ use super::index::Index;
 use super::record::{HEADER_BYTES, Header, Place};
 use crate::origin::{Label, Origin};
 
-/// How much may wait for the disk at a time, in KiB: the spool's share of the memory.
+/// How much may wait for the disk at a time, in KiB. This limits the memory of the spool.
 pub(super) const WAITING_KIB: u32 = 64 * 1024;
 
-/// A record that was read again.
+/// A record that was read back.
 #[derive(Debug)]
 pub(crate) enum Content {
     /// The message and its origin, as they were written.
     Message { origin: Origin, message: Vec<u8> },
-    /// The bytes on disk are not those that were written. They are in `damaged` now, and no longer in the spool.
+    /// The bytes on disk are not those that were written. They are now in `damaged`, and no longer in the spool.
     Damaged,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) folder: PathBuf,
     pub(super) index: Mutex<Index>,
-    /// How many entries there are to take.
+    /// The number of entries to take.
     pub(super) available: Semaphore,
     /// How much more may wait for the disk, in KiB.
     pub(super) room: Semaphore,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// The lock is held for a moment only, and nothing in that moment can leave the index half changed.
+    /// The lock is held only for a moment, and nothing in it can leave the index half changed.
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,7 +73,7 @@ pub(super) fn origin(header: &Header, content: &[u8]) -> (Origin, usize) {
     read.unwrap_or_default()
 }
 
-/// How much of [`WAITING_KIB`] a message takes.
+/// The share of [`WAITING_KIB`] that a message takes.
 pub(super) fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(WAITING_KIB).min(WAITING_KIB)
 }

@@ -147,7 +147,7 @@ async fn a_record_that_is_damaged_while_it_waits_is_not_delivered() {
 }
 
 #[tokio::test]
-async fn only_the_owner_can_read_any_of_it() {
+async fn only_the_owner_can_read_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(&folder);
     append(&spool, b"one").await.unwrap();
@@ -322,7 +322,7 @@ async fn foreign_files_in_the_spool_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_spool_tells_from_outside_what_waits_in_it_and_for_which_feed() {
+async fn another_process_can_see_what_waits_in_a_spool_and_for_which_feed() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(&folder);
     for message in [&b"one"[..], b"two", b"three"] {
@@ -343,7 +343,7 @@ async fn a_spool_tells_from_outside_what_waits_in_it_and_for_which_feed() {
 }
 
 #[tokio::test]
-async fn what_is_submitted_and_not_stored_is_known_after_a_restart() {
+async fn submitted_messages_that_are_not_stored_are_known_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(&folder);
     for message in [&b"one"[..], b"two", b"three"] {

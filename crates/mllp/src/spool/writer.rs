@@ -16,10 +16,10 @@ use super::record::{HEADER_BYTES, Header, Place};
 use super::shared::{Shared, kib};
 use crate::origin::Label;
 
-/// The size at which a segment file is closed and another begun; less for a small spool.
+/// The size at which the writer closes a segment file and begins another; less for a small spool.
 const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 
-/// A wholly delivered segment file of this size is removed at once, a smaller one at the next `Job::Tidy`.
+/// A fully delivered segment file of at least this size is removed at once, a smaller one at the next `Job::Tidy`.
 const SMALL_SEGMENT_BYTES: u64 = 1024 * 1024;
 
 /// At most this many messages share one `fdatasync`.
@@ -39,19 +39,18 @@ pub(super) enum Job {
         waiter: Option<Waiter>,
         reply: oneshot::Sender<Result<(), Unwritten>>,
     },
-    /// Write a message of the spool once more, and reply with where it is when that is on disk. It stays in the hand of who asks.
+    /// Write a message of the spool once more, and reply with its new place when that is on disk. The caller keeps it in hand.
     Move { label: Arc<Label>, message: Vec<u8>, received_ms: u64, reply: oneshot::Sender<Result<Entry, Unwritten>> },
     /// The API has a message.
     Submitted(Place),
     /// A message is stored, or set aside.
     Done(Place),
-    /// Remove what is delivered, also from small segments.
+    /// Remove delivered messages, even from small segments.
     Tidy,
-    /// Write what is on its way and end.
+    /// Finish writing and end.
     Close,
 }
 
-/// The thread that writes.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     segment_bytes: u64,
@@ -59,24 +58,24 @@ pub(super) struct Writer {
     next_segment: u64,
     active: Option<Active>,
     buffer: Vec<u8>,
-    /// Written to the buffer or the file, and not known to be on disk.
+    /// Entries that are in the buffer or the file, and not known to be on disk.
     unsynced: Vec<(Entry, Reply)>,
-    /// Marks that are not yet written, by segment: of messages that are submitted, and of those that are done.
+    /// Marks that are not written yet, by segment: of submitted messages, and of done ones.
     submitted: BTreeMap<u64, Vec<u8>>,
     marks: BTreeMap<u64, Vec<u8>>,
 }
 
-/// Who is told that a message is on disk.
+/// The recipient of the news that a message is on disk.
 enum Reply {
-    /// Who received it. It is to be delivered.
+    /// The task that received it. The message is to be delivered.
     New(oneshot::Sender<Result<(), Unwritten>>),
-    /// Who has it in hand already, at another place.
+    /// The task that already has it in hand, at another place.
     Moved(oneshot::Sender<Result<Entry, Unwritten>>),
 }
 
 impl Reply {
     fn refuse(self, error: Unwritten) {
-        // Whoever asked may have gone.
+        // The recipient may have gone.
         match self {
             Self::New(reply) => drop(reply.send(Err(error))),
             Self::Moved(reply) => drop(reply.send(Err(error))),
@@ -88,9 +87,9 @@ impl Reply {
 struct Active {
     number: u64,
     file: Arc<dyn DiskFile>,
-    /// Where the next record goes.
+    /// The offset of the next record.
     end: u64,
-    /// How much is known to be on disk.
+    /// The offset up to which everything is known to be on disk.
     synced: u64,
 }
 
@@ -110,7 +109,7 @@ impl Writer {
         }
     }
 
-    /// Does what it is told until it is told to end, or nobody is left to tell it anything.
+    /// Runs jobs until `Job::Close`, or until nobody can send another one.
     pub(super) fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
         while let Some(first) = jobs.blocking_recv() {
             let mut next = Some(first);
@@ -147,7 +146,7 @@ impl Writer {
             return reply.refuse(Unwritten::Disk);
         };
         let bytes = u64::try_from(HEADER_BYTES + label.encoded().len() + message.len()).unwrap_or(u64::MAX);
-        // What is moved frees its old file in the end, so it may have a little more than there is.
+        // A move frees the old file in the end, so it may exceed the limit a little.
         let more = if matches!(reply, Reply::Moved(_)) { self.max_bytes / 8 } else { 0 };
         if self.is_full_with(bytes, more) {
             // Sync first: marking messages as delivered may remove the segment file, which must not hold anything unsynced.
@@ -193,7 +192,7 @@ impl Writer {
         }
     }
 
-    /// Where the next record goes, in a new segment if there is none.
+    /// The place of the next record, in a new segment if there is none.
     fn place(&mut self) -> io::Result<Place> {
         if self.active.is_none() {
             let number = self.next_segment;
@@ -221,7 +220,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for the disk, then replies to everybody whose message is on it.
+    /// Waits for the disk, then replies for every message that is on it.
     fn sync(&mut self) {
         if self.unsynced.is_empty() {
             return;
@@ -245,7 +244,7 @@ impl Writer {
                 Reply::Moved(reply) => {
                     let in_hand = InHand { received_ms: entry.received_ms, feed: entry.feed, is_awaited: true };
                     index.in_hand.insert(entry.place, in_hand);
-                    // Nobody who asks goes before the answer, but with the gateway.
+                    // The recipient waits for the answer unless the gateway itself is gone.
                     let _ = reply.send(Ok(entry));
                 }
             }
@@ -271,7 +270,7 @@ impl Writer {
         self.seal();
     }
 
-    /// Closes the segment for writing, and removes it if all of it is delivered.
+    /// Closes the segment for writing, and removes it if all its messages are delivered.
     fn seal(&mut self) {
         if let Some(active) = self.active.take() {
             let mut index = self.shared.index();
@@ -308,7 +307,7 @@ impl Writer {
         self.write_mark(number, marks);
     }
 
-    /// A mark that is not written costs no more than a message that is sent twice after the next start.
+    /// Writes a mark. If that fails, the worst result is a message that is sent twice after the next start.
     fn write_mark(&self, number: u64, marks: &[u8]) {
         let path = done_path(&self.shared.segments(), number);
         let _ = self.shared.disk.append(&path).and_then(|file| file.write_all(marks));

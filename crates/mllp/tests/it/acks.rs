@@ -123,7 +123,7 @@ async fn without_an_outcome_in_time_the_message_is_accepted_with_a_note() {
 }
 
 #[tokio::test]
-async fn whoever_waits_when_the_gateway_stops_is_told_that_the_message_is_kept() {
+async fn a_sender_who_waits_when_the_gateway_stops_is_told_that_the_message_is_kept() {
     let gateway = stored_mode().start().await;
     gateway.stub.set(|state| state.is_down = true);
     let mut peer = gateway.connect().await;
@@ -143,7 +143,7 @@ async fn whoever_waits_when_the_gateway_stops_is_told_that_the_message_is_kept()
 }
 
 #[tokio::test]
-async fn what_can_never_be_stored_is_refused_at_once() {
+async fn a_message_that_can_never_be_stored_is_refused_at_once() {
     let code = "AE";
     for setup in [Setup::default(), stored_mode()] {
         let gateway = setup.limits(|limits| limits.frame_bytes = 10_000).start().await;
@@ -295,7 +295,7 @@ async fn a_batch_is_one_submission_and_has_one_answer() {
 }
 
 #[tokio::test]
-async fn what_the_api_refuses_is_set_aside_with_the_reason_and_the_rest_goes_on() {
+async fn a_message_that_the_api_refuses_is_set_aside_with_the_reason_and_the_others_go_on() {
     let gateway = Gateway::start().await;
     let refused = Receipt::Refused { status: 413, detail: "the message is too large".to_owned() };
     gateway.stub.set(|state| state.answers = vec![("BAD", refused)]);

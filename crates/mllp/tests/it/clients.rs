@@ -72,7 +72,7 @@ fn done(command: &mut Command) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_of_others_get_their_answers() {
+async fn clients_of_other_vendors_get_their_answers() {
     let gateway = Gateway::start().await;
     let tools = tokio::task::spawn_blocking(Tools::install).await.unwrap();
     let (host, port) = (gateway.address.ip().to_string(), gateway.address.port().to_string());

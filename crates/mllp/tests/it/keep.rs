@@ -156,7 +156,7 @@ async fn a_message_that_stays_does_not_keep_the_others_on_the_disk() {
 }
 
 #[tokio::test]
-async fn until_queued_is_until_the_api_has_it() {
+async fn with_until_queued_a_message_stays_until_the_api_has_it() {
     let mut setup = Setup::default();
     setup.options.keep = Keep::UntilQueued;
     let gateway = setup.start().await;

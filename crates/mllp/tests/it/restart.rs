@@ -6,7 +6,7 @@ use crate::support::{Gateway, Setup, adt};
 use sluice_mllp::{Spool, Standing};
 
 #[tokio::test]
-async fn what_was_acknowledged_is_delivered_after_a_restart() {
+async fn acknowledged_messages_are_delivered_after_a_restart() {
     let gateway = Gateway::start().await;
     gateway.stub.set(|state| state.is_down = true);
     let mut peer = gateway.connect().await;

@@ -17,7 +17,7 @@ use super::key_set::KeySet;
 /// The largest answer that is read. A key of 4,096 bits is about 800 bytes.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// How long after a request that failed, the next one begins.
+/// The pause between the failure of a request and the next one.
 const PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) struct Fetcher {
@@ -35,18 +35,18 @@ impl Fetcher {
             .timeout(options.request_timeout)
             .redirect(Policy::none())
             .no_proxy()
-            // The next request is half an hour away, and a connection does not survive a frozen sandbox.
+            // The next request is half an hour away, and no connection survives a frozen sandbox.
             .pool_max_idle_per_host(0)
             .build()?;
         Ok(Self { client, within: options.request_timeout, tries: options.tries, patience: options.patience })
     }
 
-    /// Nothing unless the answer is a set with at least one usable key: a set without any would only lock everybody out.
+    /// `None` unless the answer is a set with at least one usable key: a set without any would only lock everybody out.
     pub(super) async fn keys(&self, url: &str) -> Option<KeySet> {
         timeout(self.within, self.first(url)).await.ok().flatten()
     }
 
-    /// The first good answer. Requests that are still under way end with it.
+    /// The first good answer. It ends requests that are still under way.
     async fn first(&self, url: &str) -> Option<KeySet> {
         let mut tries = JoinSet::new();
         let mut begun = 0;

@@ -14,12 +14,12 @@ pub(super) struct KeySet(Vec<Key>);
 pub(super) struct Key {
     kid: String,
     pub(super) key: DecodingKey,
-    /// All that this very key may be used with. Never HMAC.
+    /// All algorithms that this key may be used with. Never HMAC.
     pub(super) algorithms: Vec<Algorithm>,
 }
 
 impl KeySet {
-    /// Nothing if it is no key set at all. Keys that cannot be used are left out (RFC 7517 §5).
+    /// `None` if it is not a key set. Leaves unusable keys out (RFC 7517 §5).
     pub(super) fn read(json: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Document {
@@ -34,7 +34,7 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// Names need not be unique over the kinds of keys (RFC 7517 §4.5).
+    /// The keys with this name. Keys of different kinds may have the same name (RFC 7517 §4.5).
     pub(super) fn named(&self, kid: &str) -> impl Iterator<Item = &Key> {
         self.0.iter().filter(move |key| key.kid == kid)
     }
@@ -60,7 +60,7 @@ impl Key {
     fn read(jwk: Jwk) -> Option<Self> {
         let verifies = jwk.usage.as_ref().is_none_or(|usage| usage == "sig")
             && jwk.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-        // With its private half published, anybody signs with it.
+        // If its private half is published, anybody can sign with it.
         if !verifies || jwk.d.is_some() {
             return None;
         }
@@ -82,7 +82,8 @@ impl Key {
     }
 }
 
-/// 2,048 to 8,192 bits (RFC 7518 §3.3; what aws-lc takes) and an odd exponent above 1, with which anything would be signed.
+/// A key of 2,048 to 8,192 bits (RFC 7518 §3.3; the limits of aws-lc) with an odd exponent above 1. With the exponent 1, any
+/// signature would be valid.
 fn rsa(n: String, e: String) -> Option<DecodingKey> {
     let number = |text: &str| -> Option<Vec<u8>> { Some(decode(text)?.into_iter().skip_while(|byte| *byte == 0).collect()) };
     let (n, e) = (number(&n)?, number(&e)?);

@@ -14,20 +14,20 @@ use super::fetch::Fetcher;
 use super::key_set::KeySet;
 use super::{Clock, Refused, VerifyError};
 
-/// How long keys serve.
+/// How long keys are used.
 pub(super) const FRESH: Duration = Duration::from_secs(60 * 60);
-/// How old they are when they are asked for again.
+/// The age at which keys are requested again.
 pub(super) const REFRESH_AFTER: Duration = Duration::from_secs(30 * 60);
-/// The distance between two requests while there are keys, whatever `kid` arrives.
+/// The interval between two requests while there are keys, whatever `kid` arrives.
 pub(super) const ASK_EVERY: Duration = Duration::from_secs(30);
-/// The distance to a request that failed while there are none.
+/// The interval after a failed request while there are none.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// The keys of one issuer and when they were asked for.
+/// The keys of one issuer, and the time of the request for them.
 pub(super) struct KeyCache {
     url: String,
     state: Mutex<State>,
-    /// Held by whoever makes the request.
+    /// Held by the task that makes the request.
     flight: tokio::sync::Mutex<()>,
 }
 
@@ -42,7 +42,7 @@ struct Held {
     since: Duration,
 }
 
-/// The last request. It counts from its beginning; one that failed counts from its end.
+/// The last request. Its time is its beginning, or its end if it failed.
 struct KeyRequest {
     at: Duration,
     outcome: LastFetch,
@@ -59,7 +59,7 @@ enum LastFetch {
 enum Next {
     Use(Arc<KeySet>),
     Refuse(VerifyError),
-    /// The issuer should be asked, or is being asked. `meanwhile` is what serves until then, if it does.
+    /// The issuer should be asked, or is being asked. `meanwhile` are keys that can be used until then.
     Ask {
         meanwhile: Option<Arc<KeySet>>,
     },
@@ -70,7 +70,7 @@ impl KeyCache {
         Self { url, state: Mutex::default(), flight: tokio::sync::Mutex::default() }
     }
 
-    /// Keys that are fresh and have this one.
+    /// Fresh keys that include this one.
     pub(super) async fn with(&self, kid: &str, fetcher: &Fetcher, clock: &Clock) -> Result<Arc<KeySet>, VerifyError> {
         let _flight = match self.next(kid, clock()) {
             Next::Use(keys) => return Ok(keys),
@@ -82,7 +82,7 @@ impl KeyCache {
             },
         };
         self.bury();
-        // Somebody else may have asked while this one waited.
+        // Another task may have asked while this one waited.
         if let Next::Ask { .. } = self.next(kid, clock()) {
             self.ask(fetcher, clock).await;
         }
@@ -114,7 +114,7 @@ impl KeyCache {
             (false, true) => Next::Ask { meanwhile: None },
             (false, false) => match outcome {
                 Some(LastFetch::Pending) => Next::Ask { meanwhile: None },
-                // It may be a new key that could not be asked for. The refusal would be cached, and a later try may do better.
+                // It may be a new key that could not be requested. A refusal would be cached, although a later try may succeed.
                 Some(LastFetch::Failed) => Next::Refuse(VerifyError::KeysUnavailable),
                 Some(LastFetch::Fetched) | None => Next::Refuse(Refused::UnknownKey.into()),
             },
@@ -138,8 +138,8 @@ impl KeyCache {
         }
     }
 
-    /// A request on its way while nobody holds the flight is one whose caller gave up. It counts as failed: giving up must
-    /// not make the next request free.
+    /// If a request is pending while nobody holds the flight, its caller gave up. It counts as failed: giving up must not allow
+    /// the next request at once.
     fn bury(&self) {
         if let Some(request) = self.state().last_request.as_mut().filter(|request| request.outcome == LastFetch::Pending) {
             request.outcome = LastFetch::Failed;
@@ -151,7 +151,7 @@ impl KeyCache {
     }
 }
 
-/// A clock that was set back has told nothing about an age; asking again is the safe answer.
+/// The time since a moment. If the clock was set back, the age is unknown, and it is safe to ask again.
 fn elapsed(since: Duration, now: Duration) -> Duration {
     now.checked_sub(since).unwrap_or(Duration::MAX)
 }

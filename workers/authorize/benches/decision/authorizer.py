@@ -1,9 +1,9 @@
-"""The same decision in Python, as a Lambda authorizer of PyJWT and cedarpy would take it, to compare with.
+"""The same decision in Python, as a Lambda authorizer with PyJWT and cedarpy would make it, for comparison.
 
     authorizer.py prepare FOLDER              keys, their JWKS and a token of each provider
     authorizer.py measure FOLDER CALLS WARM   times of decisions, in microseconds, as JSON
 
-Everything that can be done before the first request is: keys, policies, schema and routes are parsed once.
+All possible work is done before the first request: keys, policies, schema and routes are parsed once.
 """
 
 import json

@@ -255,7 +255,7 @@ async fn an_event_of_no_known_shape_is_denied() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_good_is_refused_and_says_why() {
+async fn an_invalid_token_is_refused_with_the_reason() {
     let world = World::new().await;
     let (theirs, mine) = (world.token(json!({ "custom:read": "b" })), world.token(json!({})));
     let forged = format!("{}.{}", theirs.rsplit_once('.').unwrap().0, mine.rsplit_once('.').unwrap().1);
@@ -277,7 +277,7 @@ async fn a_token_that_is_no_good_is_refused_and_says_why() {
 }
 
 #[tokio::test]
-async fn without_the_issuers_keys_nobody_knows_and_api_gateway_caches_nothing() {
+async fn without_the_issuers_keys_the_call_fails_and_api_gateway_caches_nothing() {
     let world = World::new().await;
     let broken = World { authorizer: authorizer(&serve("<html>".to_owned()).await), key: world.key.clone() };
     for event in [http("GET /er7", &broken.token(json!({}))), rest("GET /er7/{messageId}", &broken.token(json!({})))] {

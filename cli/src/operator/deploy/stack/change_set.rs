@@ -11,7 +11,7 @@ use crate::output::Step;
 use client::error::explain;
 use client::wait::within;
 
-/// The types of resources that hold what nobody can make again.
+/// The types of resources whose content nobody can recreate.
 const HOLDS_DATA: [&str; 6] = [
     "AWS::Cognito::UserPool",
     "AWS::DynamoDB::Table",
@@ -21,24 +21,24 @@ const HOLDS_DATA: [&str; 6] = [
     "AWS::SQS::Queue",
 ];
 
-/// What happens to one resource of a stack.
+/// The planned change of one resource of a stack.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Planned {
-    /// What is done to it.
+    /// The action.
     pub action: Action,
     /// Its name in the template.
     pub resource: String,
-    /// Its type, `AWS::SQS::Queue` for one.
+    /// Its type, such as `AWS::SQS::Queue`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What AWS calls it; absent while it does not exist.
+    /// Its physical id in AWS; absent while it does not exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The properties and attributes that change, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
-    /// Whether the old resource stays in the account, outside the stack, when the stack gives it up.
+    /// Whether the old resource stays in the account, outside the stack, when the stack drops it.
     pub kept: bool,
 }
 
@@ -46,15 +46,15 @@ pub struct Planned {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
-    /// It is created.
+    /// The update creates it.
     Add,
-    /// It is changed in place.
+    /// The update changes it in place.
     Modify,
-    /// A new one is created and takes its place.
+    /// A new resource takes its place.
     Replace,
-    /// Only the update itself shows whether a new one takes its place.
+    /// The update itself decides whether a new resource takes its place.
     MayReplace,
-    /// The stack gives it up.
+    /// The stack drops it.
     Delete,
 }
 
@@ -78,7 +78,7 @@ fn holds_data(kind: &str) -> bool {
 }
 
 impl Planned {
-    /// Whether data goes with it, or out of the deployment's reach.
+    /// Whether the change deletes data, or puts it out of the deployment's reach.
     #[must_use]
     pub fn loses_data(&self) -> bool {
         holds_data(&self.kind) && matches!(self.action, Action::Replace | Action::MayReplace | Action::Delete)
@@ -91,7 +91,7 @@ impl Planned {
         format!("{} {} ({}){changes}", self.action.name(), self.resource, self.kind)
     }
 
-    /// What becomes of the data, for a resource that [loses it](Self::loses_data).
+    /// The fate of the data of a resource that [loses it](Self::loses_data).
     #[must_use]
     pub fn warning(&self) -> String {
         let Self { resource, kind, .. } = self;
@@ -137,14 +137,14 @@ impl Planned {
     }
 }
 
-/// A change set that waits for its execution, and what it would do.
+/// A change set that waits for its execution, and its changes.
 pub(super) struct ChangeSet {
     pub(super) id: String,
     pub(super) planned: Vec<Planned>,
 }
 
 impl Stacks {
-    /// Asks what would become of a stack. Nothing, when it is as it should be already.
+    /// Creates a change set for a stack. `None` if the stack needs no change.
     pub(super) async fn change_set(
         &self,
         stack: &Stack,
@@ -210,7 +210,7 @@ impl Stacks {
     }
 }
 
-/// Whether that is why a change set failed. CloudFormation has no code for it.
+/// Whether a change set failed because it changes nothing. CloudFormation has no code for that.
 fn changes_nothing(reason: &str) -> bool {
     reason.contains("didn't contain changes") || reason.contains("No updates are to be performed")
 }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_data_is_neither_replaced_nor_deleted_unsaid() {
+    fn a_resource_with_data_is_neither_replaced_nor_deleted_unnoticed() {
         let modify = |kind, replacement| change(kind, ChangeAction::Modify, Some(replacement));
         for kind in HOLDS_DATA {
             assert!(modify(kind, Replacement::True).loses_data(), "{kind}");

@@ -19,13 +19,13 @@ impl Stacks {
             let mut failures = Vec::new();
             loop {
                 let stack = self.find(stack_id).await?;
-                // After the status, so that the events of an ended operation are all there.
+                // Read the events after the status, so that all events of an ended operation are there.
                 for event in self.new_events(stack_id, token, &mut seen).await? {
                     show(&event, step, &mut failures);
                 }
                 match stack.as_ref().and_then(Stack::stack_status) {
                     Some(status) if in_progress(status) => {}
-                    // A change set begins a moment after it was told to: until then the stack is as the operation before left it.
+                    // A change set starts a moment after the call. Until then the stack has the status of the operation before.
                     Some(StackStatus::CreateComplete | StackStatus::UpdateComplete | StackStatus::UpdateRollbackComplete)
                         if seen.is_empty() => {}
                     None | Some(StackStatus::CreateComplete | StackStatus::UpdateComplete) => return Ok(()),
@@ -72,7 +72,7 @@ fn show(event: &StackEvent, step: &Step, failures: &mut Vec<String>) {
     step.at(format!("{resource} {status}"));
     if status.ends_with("_FAILED") && kind != "AWS::CloudFormation::Stack" {
         step.note(format!("{resource} ({kind}) {status}: {reason}"));
-        // Resources that were under way when another one failed are not why.
+        // CloudFormation cancels resources under way when another one fails; they are not the reason.
         if !reason.contains("cancelled") {
             failures.push(format!("{resource} ({kind}): {reason}"));
         }

@@ -17,8 +17,8 @@ use client::wait::within;
 const TABLE_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 impl Stacks {
-    /// Switches the termination protection of a stack on, so that nobody deletes it by a slip of the console. Says whether it was off.
-    /// Not when the stack is created: a creation that failed is deleted by the next one.
+    /// Switches the termination protection of a stack on, so that nobody deletes it by mistake in the console. Says whether it
+    /// was off. A new stack gets no protection yet, because the next deployment must be able to delete a failed creation.
     pub(super) async fn guard(&self, stack: &Stack) -> Result<bool> {
         if is_guarded(stack) {
             return Ok(false);
@@ -45,8 +45,8 @@ impl Stacks {
         Ok(self.find(name).await?.is_some_and(|stack| stack.parameters().iter().any(is_protection)))
     }
 
-    /// Switches the parameter `DeletionProtection` of a stack off, where it is on. What a stack that takes no update protects
-    /// is changed past the stack. For a stack that is deleted next: a user pool loses settings on the way.
+    /// Switches the parameter `DeletionProtection` of a stack off, where it is on. If a stack takes no update, its resources are
+    /// changed directly. Only for a stack that is about to be deleted: a user pool loses settings on the way.
     pub(in super::super) async fn lift_protection(&self, name: &str, step: &Step) -> Result<()> {
         let Some(stack) = self.settled(name, step).await? else { return Ok(()) };
         if !stack.parameters().iter().any(is_protection) {
@@ -77,7 +77,7 @@ impl Stacks {
         self.follow(stack.stack_id().unwrap_or(name), &token, step).await
     }
 
-    /// Makes what is left of a stack's user pool and table deletable.
+    /// Lifts the protection from the remaining user pool and table of a stack.
     async fn unprotect_resources(&self, name: &str) -> Result<()> {
         let answer = self.client.describe_stack_resources().stack_name(name).send().await;
         let answer = answer.map_err(explain(format!("listing the resources of the stack `{name}`")))?;
@@ -95,7 +95,7 @@ impl Stacks {
     }
 
     async fn unprotect_user_pool(&self, pool: &str) -> Result<()> {
-        // UpdateUserPool sets what it is not told to the default, by which anybody may sign up.
+        // UpdateUserPool resets what the call leaves out, and by default anybody may sign up.
         let nobody_signs_up = AdminCreateUserConfigType::builder().allow_admin_create_user_only(true).build();
         let update = self
             .user_pools
@@ -118,7 +118,7 @@ impl Stacks {
         }
         let update = self.tables.update_table().table_name(table).deletion_protection_enabled(false);
         update.send().await.map_err(explain(format!("lifting the deletion protection of the table `{table}`")))?;
-        // A table that is being changed cannot be deleted.
+        // DynamoDB does not delete a table while it changes it.
         within(TABLE_DEADLINE, &format!("the change of the table `{table}`"), async {
             loop {
                 let answer = self.tables.describe_table().table_name(table).send().await;

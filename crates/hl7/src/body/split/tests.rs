@@ -25,7 +25,7 @@ fn problems(body: &str) -> Vec<(&'static str, Option<u64>, u64)> {
 }
 
 #[test]
-fn bodies_are_taken_apart() {
+fn bodies_are_split_into_parts() {
     let table = [
         (MSH.to_owned(), "M"),
         (MSH.repeat(3), "MMM"),
@@ -108,7 +108,7 @@ fn a_text_that_looks_like_a_header_or_trailer_tears_no_message() {
 }
 
 #[test]
-fn the_first_segment_has_the_line_ends_that_are_content_of_it() {
+fn the_first_segment_keeps_the_line_ends_of_its_content() {
     let of = |text: &str| String::from_utf8(first_segment(text.as_bytes(), Charset::UTF_8).to_vec()).unwrap();
     assert_eq!(of("\r\n\u{b}MSH|^~\\&|A\nPID|1\n"), "\u{b}MSH|^~\\&|A\n");
     assert_eq!(of("MSH|^~\\&|A\nB|C\n\nD|E\n\nPID|1\n"), "MSH|^~\\&|A\nB|C\n\nD|E\n");
@@ -132,7 +132,7 @@ fn framing_between_messages_changes_none_of_them() {
 }
 
 #[test]
-fn utf_16_is_taken_apart_too() {
+fn utf_16_bodies_are_split_too() {
     for label in ["utf-16le", "utf-16be"] {
         let charset = Charset::for_label(label).unwrap();
         let bytes = charset.encode(&format!("BHS|\r\n{}{}BTS|2\r\n", MSH.replace('\r', "\r\n"), MSH.replace('A', "李"))).unwrap();
@@ -145,7 +145,7 @@ fn utf_16_is_taken_apart_too() {
 }
 
 #[test]
-fn counts_are_compared() {
+fn the_counts_of_trailers_are_compared() {
     assert_eq!(problems(&format!("FHS|\rBHS|\r{MSH}{MSH}BTS|2\rFTS|1\r")), []);
     assert_eq!(problems(&format!("BHS|\r{MSH}BTS|\r")), []);
     assert_eq!(problems(&format!("BHS|\r{MSH}BTS| 3 |x\r")), [("bts-count", Some(3), 1)]);
@@ -160,7 +160,7 @@ fn counts_are_compared() {
 
 proptest! {
     #[test]
-    fn nothing_is_lost_and_the_order_stays(pieces in prop::collection::vec("(MSH\\|A|MSH\\|\\^|FHS\\||BHS\\||BTS\\|1|FTS|PID|x|\u{b}|\u{1c}| |\u{e9})(\r|\n|\r\n|)", 0..12)) {
+    fn splitting_loses_nothing_and_keeps_the_order(pieces in prop::collection::vec("(MSH\\|A|MSH\\|\\^|FHS\\||BHS\\||BTS\\|1|FTS|PID|x|\u{b}|\u{1c}| |\u{e9})(\r|\n|\r\n|)", 0..12)) {
         let body = pieces.concat();
         let split = split(body.as_bytes(), Charset::UTF_8);
         let mut end = 0;
@@ -173,7 +173,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_taken_apart(body in prop::collection::vec(any::<u8>(), 0..80), wide: bool) {
+    fn any_bytes_are_split(body in prop::collection::vec(any::<u8>(), 0..80), wide: bool) {
         let charset = Charset::for_label(if wide { "utf-16le" } else { "utf-8" }).unwrap();
         let split = split(&body, charset);
         prop_assert!(split.messages().all(|range| range.end <= body.len()));

@@ -85,7 +85,7 @@ async fn a_large_answer_is_not_read() {
 }
 
 #[tokio::test]
-async fn whoever_sends_without_end_is_left() {
+async fn an_issuer_that_sends_without_end_is_left() {
     let issuer = Issuer::answering(Answer::Endless).await;
     let world = World::of(&issuer, &once());
     assert_eq!(world.outcome(&Signer::rsa("1").token(&claims())).await, Err(VerifyError::KeysUnavailable));

@@ -14,7 +14,7 @@ fn down() -> Answer {
 }
 
 #[tokio::test]
-async fn the_first_token_asks_and_the_next_do_not() {
+async fn only_the_first_token_asks_for_the_keys() {
     let signer = Signer::rsa("1");
     let issuer = Issuer::with(&[&signer]).await;
     let world = World::of(&issuer, &once());
@@ -44,7 +44,7 @@ async fn a_new_key_is_found_when_a_token_names_it() {
 }
 
 #[tokio::test]
-async fn keys_of_any_name_make_no_traffic() {
+async fn unknown_key_names_make_no_traffic() {
     let (signer, stranger) = (Signer::rsa("1"), Signer::stranger("1"));
     let issuer = Issuer::with(&[&signer]).await;
     let world = World::of(&issuer, &once());
@@ -146,7 +146,7 @@ async fn after_a_failure_the_issuer_has_five_seconds_of_peace() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_asks_once() {
+async fn a_clock_that_is_set_back_causes_one_request() {
     let signer = Signer::rsa("1");
     let issuer = Issuer::with(&[&signer]).await;
     let world = World::of(&issuer, &once());
@@ -161,7 +161,7 @@ async fn a_clock_that_is_set_back_asks_once() {
 }
 
 #[tokio::test]
-async fn a_hundred_at_once_make_one_request() {
+async fn a_hundred_tokens_at_once_make_one_request() {
     let (signer, stranger) = (Signer::rsa("1"), Signer::stranger("1"));
     let keys = Answer::keys(&[signer.jwk()]).bytes();
     let issuer = Issuer::answering(Answer::AtTheGate(keys)).await;
@@ -180,7 +180,7 @@ async fn a_hundred_at_once_make_one_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_on_several_threads_make_one_request() {
+async fn a_hundred_tokens_on_several_threads_make_one_request() {
     let signer = Signer::rsa("1");
     let issuer = Issuer::with(&[&signer]).await;
     let world = Arc::new(World::of(&issuer, &once()));
@@ -194,7 +194,7 @@ async fn a_hundred_on_several_threads_make_one_request() {
 }
 
 #[tokio::test]
-async fn a_hundred_at_once_make_one_request_that_fails() {
+async fn a_hundred_tokens_at_once_make_one_request_that_fails() {
     let signer = Signer::rsa("1");
     let issuer = Issuer::answering(Answer::AtTheGate(down().bytes())).await;
     let world = World::of(&issuer, &once());
@@ -207,7 +207,7 @@ async fn a_hundred_at_once_make_one_request_that_fails() {
 }
 
 #[tokio::test]
-async fn while_one_asks_again_the_others_go_on() {
+async fn while_one_caller_refreshes_the_keys_the_others_go_on() {
     let signer = Signer::rsa("1");
     let issuer = Issuer::with(&[&signer]).await;
     let world = World::of(&issuer, &once());

@@ -93,7 +93,7 @@ async fn an_issuer_cannot_share_a_secret() {
 }
 
 #[tokio::test]
-async fn a_key_is_used_for_what_it_is_and_says() {
+async fn a_key_is_used_only_for_its_kind_and_its_purpose() {
     let rsa = |kid: &str| Signer::rsa(kid);
     let p256 = Signer::p256("p256");
     let issuer = Issuer::answering(issuer::Answer::keys(&[
@@ -121,7 +121,7 @@ async fn a_key_is_used_for_what_it_is_and_says() {
 }
 
 #[tokio::test]
-async fn a_name_may_be_of_two_kinds_of_keys() {
+async fn two_keys_of_different_kinds_may_share_a_name() {
     let (rsa, p256) = (Signer::rsa("1"), Signer::p256("1"));
     let issuer = Issuer::with(&[&rsa, &p256]).await;
     let world = World::of(&issuer, &once());

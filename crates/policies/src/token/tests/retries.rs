@@ -45,7 +45,7 @@ async fn a_request_that_hangs_is_overtaken_by_the_next() {
         issuer.now_has(&[&signer]);
     };
     assert_eq!(tokio::join!(world.outcome(&token), recovers).0, Ok(()));
-    // And is left.
+    // The first request is abandoned.
     issuer.client_left().await;
 }
 
@@ -64,7 +64,7 @@ async fn a_slow_answer_counts_although_others_were_asked_for() {
 }
 
 #[tokio::test]
-async fn slow_clients_of_a_slow_issuer_all_get_in() {
+async fn all_clients_of_a_slow_issuer_get_in() {
     let signer = Signer::rsa("1");
     // As many sandboxes as clients, each with a verifier of its own, and an endpoint that lets one through at a time.
     let issuer = Issuer::answering(Answer::AtTheGate(Answer::keys(&[signer.jwk()]).bytes())).await;
