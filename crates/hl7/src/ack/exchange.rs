@@ -157,7 +157,7 @@ const MOST_SEGMENTS: usize = 16;
 impl Exchange {
     /// The role of a message with this MSH-9.1 and MSH-9.2.
     pub(super) fn of(kind: &str, event: &str, version: &str, message: &[u8], charset: Charset) -> Self {
-        if matches!(kind, "ACK" | "MCF") {
+        if ["ACK", "MCF"].iter().any(|it| it.eq_ignore_ascii_case(kind)) {
             return Self::Acknowledgment;
         }
         let behind_msh = || segments_of(message, charset).skip(1).take(MOST_SEGMENTS);
@@ -215,7 +215,9 @@ pub(super) struct Response<'a> {
 
 /// Responses to queries by parameter (QBP; HL7 2.5.1 §5.4 and the chapters of each domain): the query's event, the response's type and
 /// event, and its structure where several events share one.
-const RESPONSES_TO_QBP: [(&str, &str, &str, &str); 16] = [
+///
+/// `WOS` is the one of IHE's profile for analyzers (LAW, transaction LAB-27).
+const RESPONSES_TO_QBP: [(&str, &str, &str, &str); 17] = [
     ("E03", "RSP", "E03", ""),
     ("E22", "RSP", "E22", ""),
     ("O33", "RSP", "O33", ""),
@@ -232,6 +234,7 @@ const RESPONSES_TO_QBP: [(&str, &str, &str, &str); 16] = [
     ("Q32", "RSP", "K32", ""),
     ("Q33", "RSP", "K33", ""),
     ("Q34", "RSP", "K34", ""),
+    ("WOS", "RSP", "K11", ""),
 ];
 
 /// Type, event and structure of the response to a query, where some version allows one without data. The others, and queries of a
@@ -382,7 +385,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgment_is_never_acknowledged() {
-        for kind in ["ACK", "ACK^R01^ACK", "ACK^A01", "MCF^Q02"] {
+        for kind in ["ACK", "ACK^R01^ACK", "ACK^A01", "MCF^Q02", "ack^A01"] {
             for asked in ["|", "AL|AL", "ER|ER"] {
                 let header = header(kind, asked);
                 for verdict in [Verdict::Accepted, Verdict::Error, Verdict::Rejected] {
