@@ -120,6 +120,52 @@ fn a_local_system_that_does_not_run_is_exit_code_1() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A receiver over MLLP that answers each message that asks for it with AA. Gives its address; ends with the connection.
+fn receiver() -> (String, std::thread::JoinHandle<usize>) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serve = move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let (mut received, mut count) = (Vec::new(), 0);
+        let mut byte = [0];
+        while peer.read(&mut byte).unwrap() == 1 {
+            received.push(byte[0]);
+            if received.ends_with(b"\x1c\r") {
+                count += 1;
+                if !String::from_utf8_lossy(&received).contains("|NE|NE") {
+                    peer.write_all(b"\x0bMSH|^~\\&|||||||ACK|1|P|2.5\rMSA|AA|1\r\x1c\r").unwrap();
+                }
+                received.clear();
+            }
+        }
+        count
+    };
+    (address, std::thread::spawn(serve))
+}
+
+#[test]
+fn mllp_send_sends_hl7_alone_and_waits_for_no_answer_that_the_message_does_not_ask_for() {
+    let folder = folder("outbox");
+    let msh = "MSH|^~\\&|HIS|WEST|LAKE|HUB|20260102030405||ADT^A01|1|P|2.5";
+    std::fs::write(folder.join("a.hl7"), format!("{msh}\rPID|1\r")).unwrap();
+    std::fs::write(folder.join("b.hl7"), format!("{msh}|||NE|NE\rPID|1\r")).unwrap();
+    std::fs::write(folder.join("session.json"), "{\"refreshToken\": \"x\"}").unwrap();
+    let (address, received) = receiver();
+    let began = std::time::Instant::now();
+    let send = ["mllp", "send", folder.to_str().unwrap(), "--timeout", "60", "--to", &address];
+    let said = String::from_utf8(check(&mut sluice(&send), 1, "2 accepted, 1 not.").stdout).unwrap();
+    assert!(said.contains("b.hl7: no answer, as the message asks"), "{said}");
+    assert!(said.contains("session.json: does not begin as HL7 does"), "{said}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "it waited for an answer");
+    assert_eq!(received.join().unwrap(), 2);
+    let (address, received) = receiver();
+    let any = ["mllp", "send", folder.to_str().unwrap(), "--any", "--to", &address];
+    check(&mut sluice(&any), 0, "3 accepted, 0 not.");
+    assert_eq!(received.join().unwrap(), 3);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn settings_are_read_below_the_environment_and_the_command_line() {
     let folder = folder("settings");
