@@ -94,6 +94,24 @@ async fn a_list_of_dead_letters_changes_nothing() {
     assert_eq!((&done["moved"], &done["held"]), (&0.into(), &0.into()), "{done}");
 }
 
+#[tokio::test]
+async fn an_account_says_that_there_is_nothing_in_it_and_refuses_a_reversed_period() {
+    let setting = Setting::new().await;
+    let account = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let Output { status, stdout, stderr } = command.arg("accounting").args(arguments).output().unwrap();
+        (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    };
+    let (code, stdout, stderr) = account(&["--institute", &setting.institute]);
+    assert!(code == 0 && stdout.is_empty(), "{code}: {stdout}{stderr}");
+    let expected = format!("there are no log lines of the institute {}", setting.institute);
+    assert!(stderr.contains(&expected), "{stderr}");
+    let (code, stdout, stderr) = account(&["--person", "nobody", "--json"]);
+    assert!(code == 0 && stdout.trim() == "[]" && stderr.contains("no log lines of this person"), "{code}: {stdout}{stderr}");
+    let (code, stdout, stderr) = account(&["--institute", &setting.institute, "--from", "2h", "--to", "3h"]);
+    assert!(code == 2 && stdout.is_empty() && stderr.contains("--from must be before --to"), "{code}: {stdout}{stderr}");
+}
+
 /// What the page says to type at an alarm, with a message and an institute in place of the capitals.
 #[tokio::test]
 async fn the_commands_of_the_alarms_page_run() {

@@ -217,7 +217,7 @@ async fn an_operator_sees_the_whole_path_of_a_message() -> Result<()> {
 async fn an_operator_finds_a_refused_request_by_its_trace() -> Result<()> {
     let it = Harness::new()?;
     let (since, admin, (traceparent, trace_id)) = (logs::now(), it.admin().await?, sender());
-    let answer = post(&it, &admin, "", &traceparent).await?;
+    let answer = post(&it, &admin, "\u{b}\r\n\u{1c}\r", &traceparent).await?;
     assert_eq!((answer.status.as_u16(), answer.text("traceId")), (400, trace_id.clone()));
     lines(&it, &["Submit"], since, &trace_id).await?;
     let from = Timestamp::from_millis(since).context("a time")?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use domain::{MessageId, Source, Timestamp};
 
 use super::when;
-use crate::error::ExitCode;
+use crate::error::{ExitCode, Misused};
 use crate::operator::accounting::{self, Access, COLUMNS, Of, Question};
 use crate::operator::users::roster::guarded;
 use crate::output::Output;
@@ -44,22 +44,40 @@ struct OfArgs {
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    if args.to.is_some_and(|to| args.from >= to) {
+        return Err(Misused::because("--from must be before --to"));
+    }
     let (aws, outputs) = args.deployment.find().await?;
     let OfArgs { message, person, institute } = args.of;
     let of = message.map(Of::Message).or(person.map(Of::Person)).or(institute.map(Of::Institute));
     let Some(of) = of else { return Ok(ExitCode::Usage) };
     let time = |at: jiff::Timestamp| Timestamp::from_millis(at.as_millisecond()).unwrap_or_else(|| SystemTime::now().into());
     let reading = output.reporter.step("Reading the logs");
-    let accesses = accounting::account(&aws, &outputs, &Question { of, from: time(args.from), to: args.to.map(time) }).await?;
+    let question = Question { of, from: time(args.from), to: args.to.map(time) };
+    let accesses = accounting::account(&aws, &outputs, &question).await?;
     reading.done(format!("{} entries", accesses.len()));
+    if accesses.is_empty() {
+        output.reporter.say(nothing(&question));
+    }
     if args.csv {
         output.line(csv(&accesses)?.trim_end());
     } else if output.is_json() {
         output.json(&accesses)?;
-    } else {
+    } else if !accesses.is_empty() {
         output.table(["at", "who", "from", "action", "outcome", "institute", "message"], accesses.iter().map(cells));
     }
     Ok(ExitCode::Success)
+}
+
+/// What an empty account means, as far as it is known.
+fn nothing(question: &Question) -> String {
+    let to = question.to.map_or_else(|| "now".to_owned(), when::full);
+    let of = match &question.of {
+        Of::Message(id) => format!("the message {id}. A message that nobody has submitted has none either."),
+        Of::Person(_) => "this person. A `sub` that nobody has has none either.".to_owned(),
+        Of::Institute(source) => format!("the institute {source}. A name that no institute has has none either."),
+    };
+    format!("From {} to {to} there are no log lines of {of}", when::full(question.from))
 }
 
 fn csv(accesses: &[Access]) -> Result<String> {
