@@ -197,9 +197,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Cost(args) => command::cost::run(&args, &output),
         Command::Simulate(args) => command::simulate::run(&args, &output),
         Command::Events(args) => command::events::run(args, &output).await,
-        Command::Completions(args) => command::completions::run(&args),
+        Command::Completions(args) => command::completions::run(&args, &output),
         Command::Man(args) => command::man::run(&args, &output),
     };
+    let result = result.and_then(|code| output.finish().map(|()| code));
     result.unwrap_or_else(|error| {
         output.error(&error);
         ExitCode::of(&error)

@@ -217,6 +217,20 @@ fn completions_and_manual_pages_are_made() {
     assert!(folder.join("sluice-hl7-split.1").exists());
 }
 
+/// A full disk is no success, and a reader who has enough is no error.
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
+    for arguments in [["completions", "bash"].as_slice(), &["cost", "--messages-per-day", "1000"], &["cost", "--messages-per-day", "1000", "--json"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        check(sluice(arguments).stdout(full), 1, "writing to stdout: No space left on device");
+        let mut child = sluice(arguments).arg("-q").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && said.is_empty(), "{arguments:?}: {said}");
+    }
+}
+
 #[test]
 fn a_bill_adds_up_and_a_price_that_is_missing_is_named() {
     let bill = |more: &[&str]| sluice(&[&["cost", "--messages-per-day", "100000", "--json"], more].concat());

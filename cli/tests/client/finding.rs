@@ -174,6 +174,18 @@ async fn messages_are_exported_as_tables_under_the_users_own_credentials() {
     std::fs::write(person.path("own.toml"), mapping.replace("PID-8.1", "PID-80.1")).unwrap();
     person.run(&own).expect(2, "own.toml: line 4, column 36: PID has ");
 
+    // Whoever reads along may have enough.
+    for form in ["ndjson", "csv", "er7", "parquet"] {
+        let table = if form == "er7" { "raw" } else { "fields" };
+        let mut child = person.command(&["export", "--to", "-", "--table", table, "--format", form]).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = person.ended(child.wait_with_output().unwrap()).expect(0, "");
+        assert!(ended.stderr.is_empty(), "{form}: {}", ended.stderr);
+    }
+    let mut child = person.command(&["get", &ids[0]]).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(person.ended(child.wait_with_output().unwrap()).expect(0, "").stderr.is_empty());
+
     // A plain run of messages, which other commands take, and a folder that engines take.
     person.run(&["export", "--to", "run.er7", "--type", "ADT^A01"]).expect(0, "1 messages, 1 rows.");
     assert_eq!(std::fs::read_to_string(person.path("run.er7")).unwrap(), adt);
