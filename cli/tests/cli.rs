@@ -184,6 +184,10 @@ fn settings_are_read_below_the_environment_and_the_command_line() {
     check(&mut with("concurrency = 65\n", &["list"]), 2, "`concurrency` is a number from 1 to 64");
     check(sluice(&["list"]).env("SLUICE_CONFIG", folder.join("none.toml")), 1, "none.toml");
     check(with("", &["list"]).env("SLUICE_LIMIT", "many"), 2, "invalid value 'many' for '--limit <COUNT>'");
+    // A list of no messages would say that there are none.
+    check(&mut with("limit = 0\n", &["list"]), 2, "line 1, column 9");
+    check(&mut with("", &["list", "--limit", "0"]), 2, "'0' for '--limit <COUNT>'");
+    check(with("", &["find"]).env("SLUICE_LIMIT", "0"), 2, "'0' for '--limit <COUNT>'");
     // In JSON every error is an object, those of the command line too.
     let output = check(&mut with("json = true\n", &["get", "x", "--json"]), 2, "\"exitCode\":2");
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();

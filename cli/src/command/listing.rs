@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Result;
+use clap::builder::RangedU64ValueParser;
 use domain::Source;
 use domain::catalog::MAX_PAGE;
 use jiff::Timestamp;
@@ -49,7 +50,7 @@ impl Which {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Shown {
     /// Maximum number of messages: the newest.
-    #[arg(long, default_value_t = 50, value_name = "COUNT", env = "SLUICE_LIMIT")]
+    #[arg(long, default_value_t = 50, value_name = "COUNT", env = "SLUICE_LIMIT", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     limit: usize,
     /// List all messages.
     #[arg(long, conflicts_with = "limit")]
