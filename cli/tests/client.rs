@@ -266,7 +266,9 @@ async fn files_are_sent_once_and_the_bad_ones_are_named() {
         ("stored before", &json!(0), &json!(1))
     );
 
-    let charset = person.run(&["send", "--charset", "iso-8859-1", "--wait=60", "--json", "latin1.hl7"]).expect(0, "").json();
+    // By any name that the other commands take, and by no other.
+    person.run(&["send", "--charset", "foo", "latin1.hl7"]).expect(2, "unknown character set");
+    let charset = person.run(&["send", "--charset", "8859/1", "--wait=60", "--json", "latin1.hl7"]).expect(0, "").json();
     assert_eq!(charset["files"][0]["status"], "stored");
     let id = text(&charset["files"][0]["messageId"]);
     assert_eq!(person.run(&["get", id]).expect(0, "").text(), umlaut);

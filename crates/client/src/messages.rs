@@ -318,6 +318,11 @@ mod tests {
         for label in ["iso-8859-1", "8859/1", "Latin1"] {
             assert_eq!(charset(label).unwrap().name(), "windows-1252", "{label}");
         }
+        // The API knows each by the name that goes into `Content-Type`.
+        for label in ["8859/2", "8859/9", "8859/15", "UNICODE UTF-8", "GB 18030-2000", "utf-16le"] {
+            let found = charset(label).unwrap();
+            assert_eq!(Charset::for_label(found.name()), Some(found), "{label}");
+        }
         assert!(charset("klingon").is_err());
     }
 }
