@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         message_from: args.message_from,
         message_to: args.message_to,
         submission: args.submission,
-        ..args.which.query()
+        ..args.which.query()?
     };
     let count = listing::show(&Client::open()?, query, &args.shown, output).await?;
     Ok(if count > 0 { ExitCode::Success } else { ExitCode::Failed })

@@ -17,6 +17,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
-    listing::show(&Client::open()?, args.which.query(), &args.shown, output).await?;
+    listing::show(&Client::open()?, args.which.query()?, &args.shown, output).await?;
     Ok(ExitCode::Success)
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::cells::{kind, outcome};
 use super::{ids, when};
+use crate::error::Misused;
 use crate::output::Output;
 use client::Client;
 use client::read::{Listed, Pages, Query};
@@ -35,14 +36,20 @@ pub(crate) struct Which {
 
 impl Which {
     /// The query, with nothing but these conditions.
-    pub(crate) fn query(self) -> Query {
-        Query {
+    ///
+    /// # Errors
+    /// When the period ends before it begins.
+    pub(crate) fn query(self) -> Result<Query> {
+        if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
+            return Err(Misused::because("--from must be before --to"));
+        }
+        Ok(Query {
             from: self.from.map(|it| it.to_string()),
             to: self.to.map(|it| it.to_string()),
             message_type: self.message_type,
             institute: self.institute,
             ..Query::default()
-        }
+        })
     }
 }
 

@@ -8,7 +8,8 @@ use jiff::{Span, Timestamp, ToSpan, Zoned};
 pub(crate) const FORMS: &str =
     "`yesterday`, `2h` (two hours ago), `16:00`, `2026-11-28`, `2026-11-28 16:00`, or a time with a zone as in RFC 3339";
 
-/// A moment, on the clock of this machine. What names a day or an hour means its beginning.
+/// A moment, on the clock of this machine. What names a day or an hour means its beginning. A time of the day alone is the last such time:
+/// nobody asks what will come.
 ///
 /// # Errors
 /// A sentence that names the forms, and does not quote the text.
@@ -35,7 +36,9 @@ fn at(text: &str, now: &Zoned) -> Option<Timestamp> {
         return now.checked_sub(span).ok().map(|it| it.timestamp());
     }
     if let Some(time) = time(text) {
-        return civil(now.date().to_datetime(time), now.time_zone());
+        let today = civil(now.date().to_datetime(time), now.time_zone())?;
+        let yesterday = || civil(now.date().checked_sub(1.day()).ok()?.to_datetime(time), now.time_zone());
+        return if today > now.timestamp() { yesterday() } else { Some(today) };
     }
     if let Ok(date) = strict_date(text) {
         return begins(date);
@@ -102,6 +105,10 @@ mod tests {
             ("3d", "2026-11-25T20:00:30Z"),
             ("1h 30m", "2026-11-28T18:30:30Z"),
             ("16:00", "2026-11-28T15:00:00Z"),
+            ("21:00:30", "2026-11-28T20:00:30Z"),
+            // Still to come today, so it was yesterday.
+            ("21:00:31", "2026-11-27T20:00:31Z"),
+            ("22:00", "2026-11-27T21:00:00Z"),
             ("2026-11-28", "2026-11-27T23:00:00Z"),
             ("2026-11-28 16:00", "2026-11-28T15:00:00Z"),
             ("2026-11-28T16:00:05", "2026-11-28T15:00:05Z"),

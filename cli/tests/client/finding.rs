@@ -52,6 +52,7 @@ async fn messages_are_found_and_shown_by_the_first_digits_of_their_ids() {
     let nothing = format!("There are no messages of institute {} that this asks for.", person.institute);
     assert!(person.run(&["find", "--control-id", "another"]).expect(1, &nothing).stdout.is_empty());
     person.run(&["find", "--status", "gone"]).expect(1, "400 Bad Request: Invalid query: `status`");
+    person.run(&["list", "--from", "2h", "--to", "3h"]).expect(2, "--from must be before --to");
     person.run(&["list", "--from", "tomorrow"]).expect(2, "not a time; one is `yesterday`");
 
     let tree = person.run(&["show", oru_digits]).expect(0, "").text();
