@@ -278,7 +278,7 @@ impl Sender<'_> {
             return Row { fate: Fate::Planned, answer: "would be sent".to_owned(), message_id, ..left };
         }
         match self.post(message.bytes(), charset).await {
-            Ok(answer) => match self.answered(&left, content, &answer) {
+            Ok(answer) => match self.answered(&left, content, &answer).await {
                 Ok(row) => row,
                 Err(error) => {
                     self.end(error);
@@ -306,13 +306,13 @@ impl Sender<'_> {
         self.client.call(request).await
     }
 
-    fn answered(&self, left: &Row, content: Content, answer: &Answer) -> Result<Row> {
+    async fn answered(&self, left: &Row, content: Content, answer: &Answer) -> Result<Row> {
         let (status, fate, said) = match answer.status {
             StatusCode::ACCEPTED => (Status::Queued, Fate::Accepted, answer.status.to_string()),
             StatusCode::CONFLICT => (Status::Stored, Fate::Before, "stored before".to_owned()),
             // It was asked often enough, and the next file would fare no better.
             _ if answer.is_busy() => bail!("{}: {}", left.file, answer.problem()),
-            _ => return Ok(Row { fate: Fate::Refused, answer: answer.problem(), ..left.clone() }),
+            _ => return Ok(Row { fate: Fate::Refused, answer: self.client.refusal(answer).await, ..left.clone() }),
         };
         let Ok(message_id) = answer.text("messageId").parse::<MessageId>() else {
             let answer = format!("{}: not an answer of the API", answer.status);
@@ -356,7 +356,10 @@ impl Sender<'_> {
                 }
                 let known = match read::statuses(self.client, &ids).await {
                     Ok(Ok(known)) => known,
-                    Ok(Err(answer)) => return self.end(anyhow!("asking for the status of the messages: {}", answer.problem())),
+                    Ok(Err(answer)) => {
+                        let refusal = self.client.refusal(&answer).await;
+                        return self.end(anyhow!("asking for the status of the messages: {refusal}"));
+                    }
                     Err(_) if *self.hurry.borrow() => return,
                     Err(error) => return self.end(error.context("asking for the status of the messages")),
                 };
