@@ -82,6 +82,12 @@ async fn a_message_is_discarded_with_a_reason_or_not_at_all() {
     assert_eq!(code, 0, "{stderr}");
     let done: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&done["discardReason"], &done["messageId"]), (&"twice".into(), &MESSAGE.into()));
+    // By its first digits too: the same once more.
+    let by_digits = |digits| setting.run(&["discard", digits, "--yes", "--json", "--reason", "twice"]);
+    let (code, stdout, stderr) = by_digits(&MESSAGE[..8]);
+    assert!(code == 0 && stdout.contains(MESSAGE), "{code}: {stdout}{stderr}");
+    refused(by_digits("00000000"), 1, "has submitted no message whose id begins with 00000000");
+    refused(by_digits("0000000"), 2, "not a message id");
     assert!(done["discardedBy"].as_str().unwrap().starts_with("arn:aws"), "{done}");
 }
 
@@ -108,6 +114,8 @@ async fn an_account_says_that_there_is_nothing_in_it_and_refuses_a_reversed_peri
     assert!(stderr.contains(&expected), "{stderr}");
     let (code, stdout, stderr) = account(&["--person", "nobody", "--json"]);
     assert!(code == 0 && stdout.trim() == "[]" && stderr.contains("no log lines of this person"), "{code}: {stdout}{stderr}");
+    let (code, _, stderr) = account(&["--message", "feedc0de"]);
+    assert!(code == 1 && stderr.contains("names a message whose id begins with feedc0de"), "{code}: {stderr}");
     let (code, stdout, stderr) = account(&["--institute", &setting.institute, "--from", "2h", "--to", "3h"]);
     assert!(code == 2 && stdout.is_empty() && stderr.contains("--from must be before --to"), "{code}: {stdout}{stderr}");
 }

@@ -35,12 +35,17 @@ impl fmt::Display for GivenId {
 }
 
 impl GivenId {
+    /// The id, where all its digits were given.
+    pub(crate) fn whole(&self) -> Option<MessageId> {
+        self.0.parse().ok()
+    }
+
     /// The message that is meant, of the caller's own institute or of a named one. A whole id is not looked up.
     ///
     /// # Errors
     /// When no message begins so, or several do: then the sentence names them.
     pub(crate) async fn resolve(&self, client: &Client, institute: Option<&Source>) -> Result<MessageId> {
-        if let Ok(id) = self.0.parse() {
+        if let Some(id) = self.whole() {
             return Ok(id);
         }
         let found = read::with_prefix(client, institute, &self.0).await?;
@@ -70,6 +75,14 @@ pub(crate) fn digits<'a>(ids: impl Iterator<Item = &'a MessageId>) -> usize {
     ids.dedup();
     let common = |(one, other): (&&str, &&str)| one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
     ids.iter().zip(ids.iter().skip(1)).map(common).max().map_or(SHORT, |most| SHORT.max(most + 1))
+}
+
+/// A few of these ids, with as many digits as tell them apart.
+pub(crate) fn listed<'a>(ids: impl IntoIterator<Item = &'a MessageId, IntoIter: Clone>) -> String {
+    const SHOWN: usize = 20;
+    let ids = ids.into_iter();
+    let digits = digits(ids.clone());
+    ids.take(SHOWN).map(|id| shortened(id, digits)).collect::<Vec<_>>().join(", ")
 }
 
 /// The first digits of an id.
