@@ -67,9 +67,9 @@ pub(crate) struct Shown {
     pub(crate) wide: bool,
 }
 
-/// Prints the messages of a query and says how many there were. On a terminal the newest is the last, next to the prompt; a pipe and
-/// JSON have it first.
-pub(crate) async fn show(client: &Client, query: Query, shown: &Shown, output: &Output) -> Result<usize> {
+/// Prints the messages of a query. On a terminal the newest is the last, next to the prompt; a pipe and JSON have it first. Where there
+/// are none, gives the sentence that says so.
+pub(crate) async fn show(client: &Client, query: Query, shown: &Shown, output: &Output) -> Result<Option<String>> {
     let mut pages = Pages::new(client, query.clone());
     let limit = if shown.all { usize::MAX } else { shown.limit };
     let (mut found, mut count) = (Vec::new(), 0);
@@ -92,12 +92,12 @@ pub(crate) async fn show(client: &Client, query: Query, shown: &Shown, output: &
         table(&found, shown.wide, output);
     }
     if count == 0 {
-        output.reporter.say(nothing(client, &query).await?);
+        return nothing(client, &query).await.map(Some);
     }
     if pages.has_more() {
         output.reporter.say(format!("There are more than these {count}: --limit COUNT or --all."));
     }
-    Ok(count)
+    Ok(None)
 }
 
 fn table(found: &[Listed], wide: bool, output: &Output) {

@@ -51,7 +51,10 @@ async fn messages_are_found_and_shown_by_the_first_digits_of_their_ids() {
     }
     let nothing = format!("There are no messages of institute {} that this asks for.", person.institute);
     assert!(person.run(&["find", "--control-id", "another"]).expect(1, &nothing).stdout.is_empty());
-    person.run(&["find", "--status", "gone"]).expect(1, "400 Bad Request: Invalid query: `status`");
+    let none = person.run(&["find", "--control-id", "another", "--json"]).expect(1, "").stderr;
+    assert_eq!(serde_json::from_str::<Value>(&none).unwrap(), json!({ "error": nothing, "exitCode": 1 }));
+    person.run(&["find", "--status", "gone"]).expect(2, "invalid value 'gone' for '--status");
+    person.run(&["find", "--patient", ""]).expect(2, "--patient: ");
     person.run(&["list", "--from", "2h", "--to", "3h"]).expect(2, "--from must be before --to");
     person.run(&["list", "--from", "tomorrow"]).expect(2, "not a time; one is `yesterday`");
 
@@ -65,6 +68,7 @@ async fn messages_are_found_and_shown_by_the_first_digits_of_their_ids() {
     let document = person.path(&format!("documents/{oru_digits}-obx2.pdf"));
     assert_eq!((std::fs::read(&document).unwrap(), mode(&document)), (b"%PDF-1.7 of a patient".to_vec(), 0o600));
     person.run(&["show", oru_digits, "--extract", "documents"]).expect(1, "File exists");
+    person.run(&["show", adt_digits, "--segment", "ZZZ"]).expect(1, "The message has no segment ZZZ.");
     let json = person.run(&["show", adt_digits, "--segment", "PID", "--json"]).expect(0, "").json();
     assert_eq!(json["values"][1], json!({ "place": "PID-3.1", "name": "ID Number", "value": "4711" }));
 
