@@ -67,9 +67,15 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             output.painted(lines(&walk, &segment, args.wide));
         }
     }
+    let is_there = |name: &str| walk.segments().any(|segment| name.eq_ignore_ascii_case(segment.id));
+    let missing: Vec<&str> = args.segment.iter().map(String::as_str).filter(|name| !is_there(name)).collect();
+    if !missing.is_empty() {
+        output.reporter.say(format!("The message has no segment {}.", missing.join(", ")));
+    }
     match &args.extract {
         Some(folder) => extract(&walk, &id, folder, output),
-        None => Ok(ExitCode::Success),
+        None if missing.is_empty() => Ok(ExitCode::Success),
+        None => Ok(ExitCode::Failed),
     }
 }
 
