@@ -109,6 +109,9 @@ async fn what_is_no_hl7_is_not_sent_unless_it_is_meant() {
     assert!(text(&dry["files"][2]["answer"]).starts_with("does not begin as HL7 does"), "{dry}");
     assert!(person.journal().is_empty());
     person.run(&["find", text(&dry["files"][0]["messageId"])]).expect(1, "");
+    std::fs::write(person.path("latin1.hl7"), b"MSH|^~\\&|A||||||ADT^A01|7|P|2.5\rPID|1||\xfc\r").unwrap();
+    let undecodable = person.run(&["send", "--dry-run", "latin1.hl7"]).expect(1, "0 accepted, 1 refused").text();
+    assert!(undecodable.contains("not valid UTF-8"), "{undecodable}");
     person.run(&["send", "--dry-run", "--name", "*.hl7", "outbox"]).expect(0, "0 accepted, 1 would be sent, 0 refused, 0 left.");
     person.run(&["send", "--wait", "outbox"]).expect(1, "2 accepted, 1 refused, 0 left.");
     assert_eq!(person.run(&["list", "--all", "--json"]).expect(0, "").text().lines().count(), 2);

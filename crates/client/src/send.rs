@@ -274,8 +274,14 @@ impl Sender<'_> {
             return Row { fate: Fate::Before, answer: "sent before".to_owned(), ..left }.with(entry);
         }
         if self.options.dry_run {
-            let message_id = message.read().ok().map(|it| it.id.to_string());
-            return Row { fate: Fate::Planned, answer: "would be sent".to_owned(), message_id, ..left };
+            return match message.read() {
+                Ok(read) => {
+                    let message_id = Some(read.id.to_string());
+                    Row { fate: Fate::Planned, answer: "would be sent".to_owned(), message_id, ..left }
+                }
+                // As the API would.
+                Err(error) => refused(messages::explain(&message, &error)),
+            };
         }
         match self.post(message.bytes(), charset).await {
             Ok(answer) => match self.answered(&left, content, &answer).await {
