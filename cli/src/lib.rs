@@ -15,6 +15,7 @@ pub mod operator;
 pub mod output;
 mod user;
 
+use clap::builder::BoolishValueParser;
 use clap::{FromArgMatches as _, Parser, Subcommand};
 use output::Output;
 
@@ -32,10 +33,10 @@ pub use error::ExitCode;
 )]
 pub struct Cli {
     /// Print JSON for programs instead of tables for people; errors too.
-    #[arg(long, global = true, env = "SLUICE_JSON")]
+    #[arg(long, global = true, env = "SLUICE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
     /// Print only the answer and errors.
-    #[arg(long, short, global = true, env = "SLUICE_QUIET")]
+    #[arg(long, short, global = true, env = "SLUICE_QUIET", value_parser = BoolishValueParser::new())]
     quiet: bool,
     /// Print each request to the API on stderr, with its answer and duration.
     #[arg(long, short, global = true, conflicts_with = "quiet")]

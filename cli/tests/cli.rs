@@ -63,6 +63,8 @@ fn a_wrong_command_line_is_exit_code_2() {
     check(&mut sluice(&["deploy", "--stack", "Capital"]), 2, "lower-case");
     check(&mut sluice(&["deploy", "--stack", "one", "--parameter", "no-value"]), 2, "NAME=VALUE");
     check(&mut sluice(&["redrive", "--stack", "one", "--local"]), 2, "cannot be used with");
+    check(&mut sluice(&["top", "--window", "0s"]), 2, "longer than none");
+    check(&mut sluice(&["top", "--every", "0s"]), 2, "longer than none");
 }
 
 #[test]
@@ -104,6 +106,38 @@ fn a_machine_without_python_gets_one_sentence_and_exit_code_3() {
     command.env("PATH", &folder).env("CARGO", &cargo).env("CARGO_TARGET_DIR", folder.join("target"));
     check(&mut command, 3, "this needs Python 3.11 or newer with its `venv` module, and this machine has none");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_machine_without_cargo_is_told_how_to_sign_in_all_the_same() {
+    let folder = folder("no-cargo");
+    let login = || sluice(&["login", "nurse@west.example", "--password-stdin"]);
+    check(login().env("PATH", &folder), 3, "no deployment to sign in to: give the file that describes it");
+    // With cargo, but without a toolchain.
+    let cargo = folder.join("cargo");
+    std::fs::write(&cargo, "#!/bin/sh\necho 'error: no default is configured' >&2\necho 'Stack backtrace:' >&2\nexit 1\n").unwrap();
+    std::fs::set_permissions(&cargo, PermissionsExt::from_mode(0o755)).unwrap();
+    let said = check(login().env("CARGO", &cargo), 3, "--deployment FILE").stderr;
+    assert!(!String::from_utf8_lossy(&said).contains("backtrace"));
+    let said = check(sluice(&["redrive"]).env("CARGO", &cargo), 3, "cargo metadata failed: error: no default is configured").stderr;
+    assert!(!String::from_utf8_lossy(&said).contains("backtrace"));
+
+    // A program that knows the deployment names the account, too.
+    let names = ["apiUrl", "region", "userPoolId", "clientId", "identityPoolId", "userPoolProviderName"];
+    let deployment: serde_json::Map<_, _> = names.into_iter().map(|name| (name.to_owned(), "https://x".into())).collect();
+    let file = folder.join("deployment.json");
+    std::fs::write(&file, serde_json::Value::from(deployment).to_string()).unwrap();
+    check(sluice(&["login", "--password-stdin", "--deployment"]).arg(&file), 2, "--password-stdin needs the account");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_damaged_session_is_removed_and_its_tokens_are_said_to_live_on() {
+    let session = folder("damaged").join("session.json");
+    std::fs::write(&session, "{").unwrap();
+    check(sluice(&["logout"]).env("SLUICE_SESSION", &session), 1, "the session file is removed, and its tokens could not be revoked");
+    assert!(!session.exists());
+    check(sluice(&["logout"]).env("SLUICE_SESSION", &session), 0, "");
 }
 
 #[test]
@@ -184,6 +218,8 @@ fn settings_are_read_below_the_environment_and_the_command_line() {
     check(&mut with("concurrency = 65\n", &["list"]), 2, "`concurrency` is a number from 1 to 64");
     check(sluice(&["list"]).env("SLUICE_CONFIG", folder.join("none.toml")), 1, "none.toml");
     check(with("", &["list"]).env("SLUICE_LIMIT", "many"), 2, "invalid value 'many' for '--limit <COUNT>'");
+    let error = check(with("", &["get", "00000000"]).env("SLUICE_JSON", "1"), 1, "").stderr;
+    assert!(serde_json::from_slice::<serde_json::Value>(&error).is_ok_and(|it| it["exitCode"] == 1), "1 is true, too");
     // A list of no messages would say that there are none.
     check(&mut with("limit = 0\n", &["list"]), 2, "line 1, column 9");
     check(&mut with("", &["list", "--limit", "0"]), 2, "'0' for '--limit <COUNT>'");
@@ -249,7 +285,7 @@ fn a_bill_adds_up_and_a_price_that_is_missing_is_named() {
     std::fs::write(&file, prices).unwrap();
     check(&mut bill(&["--prices", file.to_str().unwrap()]), 1, "the price file has no price `s3.put`");
     check(&mut bill(&["--institutes", "0"]), 2, "0 institutes send none");
-    check(&mut bill(&["--size", "999999999"]), 1, "were measured");
+    check(&mut bill(&["--size", "99999999999"]), 2, "were measured");
 }
 
 #[test]

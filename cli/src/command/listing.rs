@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Result;
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use domain::Source;
 use domain::catalog::MAX_PAGE;
 use jiff::Timestamp;
@@ -63,7 +63,7 @@ pub(crate) struct Shown {
     #[arg(long, conflicts_with = "limit")]
     all: bool,
     /// Show whole ids and times, and every column.
-    #[arg(long, env = "SLUICE_WIDE")]
+    #[arg(long, env = "SLUICE_WIDE", value_parser = BoolishValueParser::new())]
     pub(crate) wide: bool,
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::builder::BoolishValueParser;
 use domain::{Er7, MessageId};
 use hl7::walk::{Segment, Value, Walk};
 use serde_json::json;
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     extract: Option<PathBuf>,
     /// Show values in full, however long they are.
-    #[arg(long, env = "SLUICE_WIDE")]
+    #[arg(long, env = "SLUICE_WIDE", value_parser = BoolishValueParser::new())]
     wide: bool,
 }
 
