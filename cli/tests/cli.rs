@@ -115,11 +115,13 @@ fn a_machine_without_cargo_is_told_how_to_sign_in_all_the_same() {
     check(login().env("PATH", &folder), 3, "no deployment to sign in to: give the file that describes it");
     // With cargo, but without a toolchain.
     let cargo = folder.join("cargo");
-    std::fs::write(&cargo, "#!/bin/sh\necho 'error: no default is configured' >&2\necho 'Stack backtrace:' >&2\nexit 1\n").unwrap();
+    std::fs::write(&cargo, "#!/bin/sh\necho 'error: no default is configured' >&2\necho 'Stack backtrace:' >&2\nexit 1\n")
+        .unwrap();
     std::fs::set_permissions(&cargo, PermissionsExt::from_mode(0o755)).unwrap();
     let said = check(login().env("CARGO", &cargo), 3, "--deployment FILE").stderr;
     assert!(!String::from_utf8_lossy(&said).contains("backtrace"));
-    let said = check(sluice(&["redrive"]).env("CARGO", &cargo), 3, "cargo metadata failed: error: no default is configured").stderr;
+    let said =
+        check(sluice(&["redrive"]).env("CARGO", &cargo), 3, "cargo metadata failed: error: no default is configured").stderr;
     assert!(!String::from_utf8_lossy(&said).contains("backtrace"));
 
     // A program that knows the deployment names the account, too.
@@ -135,7 +137,11 @@ fn a_machine_without_cargo_is_told_how_to_sign_in_all_the_same() {
 fn a_damaged_session_is_removed_and_its_tokens_are_said_to_live_on() {
     let session = folder("damaged").join("session.json");
     std::fs::write(&session, "{").unwrap();
-    check(sluice(&["logout"]).env("SLUICE_SESSION", &session), 1, "the session file is removed, and its tokens could not be revoked");
+    check(
+        sluice(&["logout"]).env("SLUICE_SESSION", &session),
+        1,
+        "the session file is removed, and its tokens could not be revoked",
+    );
     assert!(!session.exists());
     check(sluice(&["logout"]).env("SLUICE_SESSION", &session), 0, "");
 }
@@ -260,7 +266,11 @@ fn completions_and_manual_pages_are_made() {
 /// A full disk is no success, and a reader who has enough is no error.
 #[test]
 fn an_answer_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
-    for arguments in [["completions", "bash"].as_slice(), &["cost", "--messages-per-day", "1000"], &["cost", "--messages-per-day", "1000", "--json"]] {
+    for arguments in [
+        ["completions", "bash"].as_slice(),
+        &["cost", "--messages-per-day", "1000"],
+        &["cost", "--messages-per-day", "1000", "--json"],
+    ] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         check(sluice(arguments).stdout(full), 1, "writing to stdout: No space left on device");
         let mut child = sluice(arguments).arg("-q").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -56,7 +56,11 @@ async fn an_audit_ends_with_0_where_nothing_is_found_and_with_1_where_something_
     setting.record(&[("status", "queued")]).await;
     let (code, stdout, stderr) = setting.run(&["audit", "--overdue", "900000h", "--json"]);
     let report: Value = serde_json::from_str(stdout.trim()).unwrap();
-    assert_eq!((code, &report["checked"]["recordsLeft"], &report["checked"]["objectsLeft"]), (0, &1.into(), &0.into()), "{stderr}");
+    assert_eq!(
+        (code, &report["checked"]["recordsLeft"], &report["checked"]["objectsLeft"]),
+        (0, &1.into(), &0.into()),
+        "{stderr}"
+    );
     let (code, stdout, _) = setting.run(&["audit", "--overdue", "900000h"]);
     assert!(code == 0 && stdout.contains("Left to the next audit") && stdout.contains("the ends of 1 records"), "{stdout}");
 

@@ -84,7 +84,9 @@ fn the_one(given: &GivenId, found: &BTreeSet<MessageId>) -> Result<MessageId> {
     let mut ids = found.iter();
     match (ids.next(), ids.next()) {
         (Some(one), None) => Ok(one.clone()),
-        (None, _) => bail!("no log line of the period names a message whose id begins with {given}: look further back with --from"),
+        (None, _) => {
+            bail!("no log line of the period names a message whose id begins with {given}: look further back with --from")
+        }
         _ => bail!("the ids of several messages begin with {given}: {}", ids::listed(found)),
     }
 }

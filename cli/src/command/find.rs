@@ -56,7 +56,9 @@ pub(crate) struct Args {
 /// The identifier that was given, or that stands on standard input.
 fn identifier(given: String) -> Result<PatientIdentifier> {
     let text = if given == "-" { std::io::read_to_string(std::io::stdin()).context("reading standard input")? } else { given };
-    text.trim_end_matches(['\r', '\n']).parse().map_err(|error| Misused::because(format!("--patient: {error}")))
+    text.trim_end_matches(['\r', '\n'])
+        .parse::<PatientIdentifier>()
+        .map_err(|error| Misused::because(format!("--patient: {error}")))
 }
 
 /// Exit code 1 says that nothing was found.

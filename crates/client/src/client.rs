@@ -198,7 +198,9 @@ impl Client {
         let claims = self.session().await.and_then(|session| TokenClaims::of(&session.tokens.id));
         let Ok(claims) = claims else { return answer.problem() };
         let may = match (claims.read.as_str(), claims.write.as_str()) {
-            ("", "") => return format!("{}: the account has no institute yet; whoever runs this deployment gives it one", answer.status),
+            ("", "") => {
+                return format!("{}: the account has no institute yet; whoever runs this deployment gives it one", answer.status);
+            }
             (read, "") => format!("read the messages of {read}, and neither submit nor release any"),
             ("", write) => format!("submit and release messages of {write}, and read none"),
             _ => return answer.problem(),
