@@ -126,7 +126,8 @@ fn a_machine_without_cargo_is_told_how_to_sign_in_all_the_same() {
 
     // A program that knows the deployment names the account, too.
     let names = ["apiUrl", "region", "userPoolId", "clientId", "identityPoolId", "userPoolProviderName"];
-    let deployment: serde_json::Map<_, _> = names.into_iter().map(|name| (name.to_owned(), "https://x".into())).collect();
+    let deployment: serde_json::Map<String, serde_json::Value> =
+        names.into_iter().map(|name| (name.to_owned(), "https://x".into())).collect();
     let file = folder.join("deployment.json");
     std::fs::write(&file, serde_json::Value::from(deployment).to_string()).unwrap();
     check(sluice(&["login", "--password-stdin", "--deployment"]).arg(&file), 2, "--password-stdin needs the account");

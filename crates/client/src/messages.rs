@@ -75,7 +75,7 @@ pub fn begins_as_hl7(bytes: &[u8]) -> bool {
     // UTF-16 has a zero beside each of these letters.
     let shown = bytes.iter().copied().filter(|byte| !matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff));
     let beginning: Vec<u8> = shown.skip_while(|byte| byte.is_ascii_whitespace() || *byte == 0x0b).take(5).collect();
-    let Some((b"MSH" | b"FHS" | b"BHS", behind)) = beginning.split_first_chunk() else { return false };
+    let Some((b"MSH" | b"FHS" | b"BHS", behind)) = beginning.split_first_chunk::<3>() else { return false };
     match behind {
         [] | [b'|', ..] => true,
         [separator, rest @ ..] => separator.is_ascii_punctuation() && rest.iter().all(u8::is_ascii_punctuation),
