@@ -29,16 +29,17 @@ fn at(text: &str, now: &Zoned) -> Option<Timestamp> {
         "yesterday" => return begins(now.date().checked_sub(1.day()).ok()?),
         _ => {}
     }
+    // Before a duration, which can be written `16:00:05` too.
+    if let Some(time) = time(text) {
+        let today = civil(now.date().to_datetime(time), now.time_zone())?;
+        let yesterday = || civil(now.date().checked_sub(1.day()).ok()?.to_datetime(time), now.time_zone());
+        return if today > now.timestamp() { yesterday() } else { Some(today) };
+    }
     // A sign would make it a time to come.
     if text.starts_with(|first: char| first.is_ascii_digit())
         && let Ok(span) = text.trim_end_matches("ago").trim_end().parse::<Span>()
     {
         return now.checked_sub(span).ok().map(|it| it.timestamp());
-    }
-    if let Some(time) = time(text) {
-        let today = civil(now.date().to_datetime(time), now.time_zone())?;
-        let yesterday = || civil(now.date().checked_sub(1.day()).ok()?.to_datetime(time), now.time_zone());
-        return if today > now.timestamp() { yesterday() } else { Some(today) };
     }
     if let Ok(date) = strict_date(text) {
         return begins(date);
