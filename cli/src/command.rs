@@ -106,6 +106,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| "expected a duration, like 90m or 36h".to_owned())
 }
 
+/// Reads a duration in which something can happen.
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    Some(duration(text)?).filter(|it| !it.is_zero()).ok_or_else(|| "expected a duration that is longer than none".to_owned())
+}
+
 /// Asks the person at the terminal, unless told not to.
 ///
 /// # Errors

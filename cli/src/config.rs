@@ -1,5 +1,6 @@
 //! The settings file, which applies to all commands. The environment overrides it, and the command line overrides both.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -18,7 +19,7 @@ const VARIABLE: &str = "SLUICE_CONFIG";
 #[serde(deny_unknown_fields)]
 struct Settings {
     institute: Option<Source>,
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     wide: Option<bool>,
     json: Option<bool>,
     quiet: Option<bool>,

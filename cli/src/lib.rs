@@ -15,6 +15,7 @@ pub mod operator;
 pub mod output;
 mod user;
 
+use clap::builder::BoolishValueParser;
 use clap::{FromArgMatches as _, Parser, Subcommand};
 use output::Output;
 
@@ -32,10 +33,10 @@ pub use error::ExitCode;
 )]
 pub struct Cli {
     /// Print JSON for programs instead of tables for people; errors too.
-    #[arg(long, global = true, env = "SLUICE_JSON")]
+    #[arg(long, global = true, env = "SLUICE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
     /// Print only the answer and errors.
-    #[arg(long, short, global = true, env = "SLUICE_QUIET")]
+    #[arg(long, short, global = true, env = "SLUICE_QUIET", value_parser = BoolishValueParser::new())]
     quiet: bool,
     /// Print each request to the API on stderr, with its answer and duration.
     #[arg(long, short, global = true, conflicts_with = "quiet")]
@@ -197,9 +198,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Cost(args) => command::cost::run(&args, &output),
         Command::Simulate(args) => command::simulate::run(&args, &output),
         Command::Events(args) => command::events::run(args, &output).await,
-        Command::Completions(args) => command::completions::run(&args),
+        Command::Completions(args) => command::completions::run(&args, &output),
         Command::Man(args) => command::man::run(&args, &output),
     };
+    let result = result.and_then(|code| output.finish().map(|()| code));
     result.unwrap_or_else(|error| {
         output.error(&error);
         ExitCode::of(&error)

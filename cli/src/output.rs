@@ -7,9 +7,11 @@
 mod printable;
 
 use std::borrow::Cow;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -22,6 +24,8 @@ pub(crate) use printable::{for_people, json_text, one_line, printable};
 #[derive(Debug)]
 pub struct Output {
     json: bool,
+    /// Why some of the answer could not be written.
+    unwritten: OnceLock<io::Error>,
     /// Takes the progress of the work.
     pub reporter: Reporter,
 }
@@ -30,7 +34,7 @@ impl Output {
     /// The output of a command line; `json` chooses the form of the answer.
     #[must_use]
     pub fn new(json: bool) -> Self {
-        Self { json, reporter: Reporter::for_stderr() }
+        Self { json, unwritten: OnceLock::new(), reporter: Reporter::for_stderr() }
     }
 
     /// The same without the progress: only errors and the answer.
@@ -87,12 +91,7 @@ impl Output {
         let color = has_color();
         self.reporter.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            for line in lines {
-                // The reader of the pipe may have gone.
-                if writeln!(stdout, "{}", line.shown(color)).is_err() {
-                    break;
-                }
-            }
+            self.note(lines.into_iter().try_for_each(|line| writeln!(stdout, "{}", line.shown(color))));
         });
     }
 
@@ -105,13 +104,41 @@ impl Output {
 
     /// Prints one line of the answer.
     pub fn line(&self, text: impl AsRef<str>) {
-        self.reporter.suspend(|| print(std::io::stdout().lock(), text.as_ref()));
+        self.reporter.suspend(|| self.note(print(std::io::stdout().lock(), text.as_ref())));
+    }
+
+    /// Prints bytes of the answer as they are.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        self.reporter.suspend(|| self.note(std::io::stdout().lock().write_all(bytes)));
+    }
+
+    /// Ends the answer.
+    ///
+    /// # Errors
+    /// When some of it could not be written: the disk is full, for instance. That whoever read along has gone (`sluice list | head`) is no
+    /// error.
+    pub fn finish(&self) -> anyhow::Result<()> {
+        self.note(std::io::stdout().flush());
+        match self.unwritten.get() {
+            Some(error) => Err(anyhow!("writing to stdout: {error}")),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&self, written: io::Result<()>) {
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            // The first error tells more than those that follow from it.
+            let _ = self.unwritten.set(error);
+        }
     }
 
     /// Prints an error with its causes: a sentence, or for a program an object with the exit code that the command ends with.
     pub fn error(&self, error: &anyhow::Error) {
         let text = if self.json { error_json(&format!("{error:#}"), ExitCode::of(error)) } else { format!("error: {error:#}") };
-        self.reporter.suspend(|| print(std::io::stderr().lock(), &text));
+        // There is no other place to say it.
+        let _ = self.reporter.suspend(|| print(std::io::stderr().lock(), &text));
     }
 }
 
@@ -202,8 +229,20 @@ fn has_color() -> bool {
 
 /// Prints a line, with nothing in it that acts on a terminal. Unlike `println!`, does not panic when the reader has closed the
 /// pipe (`sluice deploy | head`).
-fn print(mut stream: impl Write, line: &str) {
-    let _ = writeln!(stream, "{}", printable(line));
+fn print(mut stream: impl Write, line: &str) -> io::Result<()> {
+    writeln!(stream, "{}", printable(line))
+}
+
+/// Whether an error means that the reader of the output has closed the pipe, whether rows or JSON were written.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is = |kind: io::ErrorKind| kind == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|it| is(it.kind()))
+            || cause.downcast_ref::<serde_json::Error>().is_some_and(|it| it.io_error_kind().is_some_and(is))
+            || cause
+                .downcast_ref::<csv::Error>()
+                .is_some_and(|it| matches!(it.kind(), csv::ErrorKind::Io(error) if is(error.kind())))
+    })
 }
 
 /// Shows progress: moving lines on a terminal, plain lines elsewhere, nothing at all for a test.
@@ -269,7 +308,7 @@ impl Reporter {
     /// Says one thing that stays on the screen.
     pub fn say(&self, text: impl AsRef<str>) {
         if self.lines || self.bars.is_some() {
-            self.suspend(|| print(std::io::stderr().lock(), text.as_ref()));
+            let _ = self.suspend(|| print(std::io::stderr().lock(), text.as_ref()));
         }
     }
 
@@ -353,6 +392,15 @@ mod tests {
         let line = Line::default().with(Style::Heading, "PID\u{1b}[2J").with(Style::Plain, " a\nb ");
         assert_eq!(line.shown(false), "PID\\u{1b}[2J a⏎b");
         assert_eq!(line.shown(true), "\u{1b}[1;36mPID\\u{1b}[2J\u{1b}[0m a⏎b");
+    }
+
+    #[test]
+    fn a_broken_pipe_is_known_wherever_it_happens() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&broken().into()));
+        assert!(is_broken_pipe(&anyhow::Error::new(serde_json::Error::io(broken())).context("writing")));
+        assert!(is_broken_pipe(&anyhow::Error::new(csv::Error::from(broken()))));
+        assert!(!is_broken_pipe(&io::Error::other("full").into()));
     }
 
     #[test]

@@ -63,6 +63,8 @@ fn a_wrong_command_line_is_exit_code_2() {
     check(&mut sluice(&["deploy", "--stack", "Capital"]), 2, "lower-case");
     check(&mut sluice(&["deploy", "--stack", "one", "--parameter", "no-value"]), 2, "NAME=VALUE");
     check(&mut sluice(&["redrive", "--stack", "one", "--local"]), 2, "cannot be used with");
+    check(&mut sluice(&["top", "--window", "0s"]), 2, "longer than none");
+    check(&mut sluice(&["top", "--every", "0s"]), 2, "longer than none");
 }
 
 #[test]
@@ -107,6 +109,45 @@ fn a_machine_without_python_gets_one_sentence_and_exit_code_3() {
 }
 
 #[test]
+fn a_machine_without_cargo_is_told_how_to_sign_in_all_the_same() {
+    let folder = folder("no-cargo");
+    let login = || sluice(&["login", "nurse@west.example", "--password-stdin"]);
+    check(login().env("PATH", &folder), 3, "no deployment to sign in to: give the file that describes it");
+    // With cargo, but without a toolchain.
+    let cargo = folder.join("cargo");
+    std::fs::write(&cargo, "#!/bin/sh\necho 'error: no default is configured' >&2\necho 'Stack backtrace:' >&2\nexit 1\n")
+        .unwrap();
+    std::fs::set_permissions(&cargo, PermissionsExt::from_mode(0o755)).unwrap();
+    let said = check(login().env("CARGO", &cargo), 3, "--deployment FILE").stderr;
+    assert!(!String::from_utf8_lossy(&said).contains("backtrace"));
+    let said =
+        check(sluice(&["redrive"]).env("CARGO", &cargo), 3, "cargo metadata failed: error: no default is configured").stderr;
+    assert!(!String::from_utf8_lossy(&said).contains("backtrace"));
+
+    // A program that knows the deployment names the account, too.
+    let names = ["apiUrl", "region", "userPoolId", "clientId", "identityPoolId", "userPoolProviderName"];
+    let deployment: serde_json::Map<String, serde_json::Value> =
+        names.into_iter().map(|name| (name.to_owned(), "https://x".into())).collect();
+    let file = folder.join("deployment.json");
+    std::fs::write(&file, serde_json::Value::from(deployment).to_string()).unwrap();
+    check(sluice(&["login", "--password-stdin", "--deployment"]).arg(&file), 2, "--password-stdin needs the account");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_damaged_session_is_removed_and_its_tokens_are_said_to_live_on() {
+    let session = folder("damaged").join("session.json");
+    std::fs::write(&session, "{").unwrap();
+    check(
+        sluice(&["logout"]).env("SLUICE_SESSION", &session),
+        1,
+        "the session file is removed, and its tokens could not be revoked",
+    );
+    assert!(!session.exists());
+    check(sluice(&["logout"]).env("SLUICE_SESSION", &session), 0, "");
+}
+
+#[test]
 fn a_local_system_that_does_not_run_is_exit_code_1() {
     let folder = folder("not-running");
     let mut command = sluice(&["local", "status", "--json"]);
@@ -117,6 +158,52 @@ fn a_local_system_that_does_not_run_is_exit_code_1() {
     check(command.env("CARGO_TARGET_DIR", &folder), 1, "start it with `sluice local up`");
     let mut command = sluice(&["local", "down"]);
     check(command.env("CARGO_TARGET_DIR", &folder), 0, "");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A receiver over MLLP that answers each message that asks for it with AA. Gives its address; ends with the connection.
+fn receiver() -> (String, std::thread::JoinHandle<usize>) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serve = move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let (mut received, mut count) = (Vec::new(), 0);
+        let mut byte = [0];
+        while peer.read(&mut byte).unwrap() == 1 {
+            received.push(byte[0]);
+            if received.ends_with(b"\x1c\r") {
+                count += 1;
+                if !String::from_utf8_lossy(&received).contains("|NE|NE") {
+                    peer.write_all(b"\x0bMSH|^~\\&|||||||ACK|1|P|2.5\rMSA|AA|1\r\x1c\r").unwrap();
+                }
+                received.clear();
+            }
+        }
+        count
+    };
+    (address, std::thread::spawn(serve))
+}
+
+#[test]
+fn mllp_send_sends_hl7_alone_and_waits_for_no_answer_that_the_message_does_not_ask_for() {
+    let folder = folder("outbox");
+    let msh = "MSH|^~\\&|HIS|WEST|LAKE|HUB|20260102030405||ADT^A01|1|P|2.5";
+    std::fs::write(folder.join("a.hl7"), format!("{msh}\rPID|1\r")).unwrap();
+    std::fs::write(folder.join("b.hl7"), format!("{msh}|||NE|NE\rPID|1\r")).unwrap();
+    std::fs::write(folder.join("session.json"), "{\"refreshToken\": \"x\"}").unwrap();
+    let (address, received) = receiver();
+    let began = std::time::Instant::now();
+    let send = ["mllp", "send", folder.to_str().unwrap(), "--timeout", "60", "--to", &address];
+    let said = String::from_utf8(check(&mut sluice(&send), 1, "2 accepted, 1 not.").stdout).unwrap();
+    assert!(said.contains("b.hl7: no answer, as the message asks"), "{said}");
+    assert!(said.contains("session.json: does not begin as HL7 does"), "{said}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "it waited for an answer");
+    assert_eq!(received.join().unwrap(), 2);
+    let (address, received) = receiver();
+    let any = ["mllp", "send", folder.to_str().unwrap(), "--any", "--to", &address];
+    check(&mut sluice(&any), 0, "3 accepted, 0 not.");
+    assert_eq!(received.join().unwrap(), 3);
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -138,6 +225,12 @@ fn settings_are_read_below_the_environment_and_the_command_line() {
     check(&mut with("concurrency = 65\n", &["list"]), 2, "`concurrency` is a number from 1 to 64");
     check(sluice(&["list"]).env("SLUICE_CONFIG", folder.join("none.toml")), 1, "none.toml");
     check(with("", &["list"]).env("SLUICE_LIMIT", "many"), 2, "invalid value 'many' for '--limit <COUNT>'");
+    let error = check(with("", &["get", "00000000"]).env("SLUICE_JSON", "1"), 1, "").stderr;
+    assert!(serde_json::from_slice::<serde_json::Value>(&error).is_ok_and(|it| it["exitCode"] == 1), "1 is true, too");
+    // A list of no messages would say that there are none.
+    check(&mut with("limit = 0\n", &["list"]), 2, "line 1, column 9");
+    check(&mut with("", &["list", "--limit", "0"]), 2, "'0' for '--limit <COUNT>'");
+    check(with("", &["find"]).env("SLUICE_LIMIT", "0"), 2, "'0' for '--limit <COUNT>'");
     // In JSON every error is an object, those of the command line too.
     let output = check(&mut with("json = true\n", &["get", "x", "--json"]), 2, "\"exitCode\":2");
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
@@ -171,6 +264,24 @@ fn completions_and_manual_pages_are_made() {
     assert!(folder.join("sluice-hl7-split.1").exists());
 }
 
+/// A full disk is no success, and a reader who has enough is no error.
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
+    for arguments in [
+        ["completions", "bash"].as_slice(),
+        &["cost", "--messages-per-day", "1000"],
+        &["cost", "--messages-per-day", "1000", "--json"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        check(sluice(arguments).stdout(full), 1, "writing to stdout: No space left on device");
+        let mut child = sluice(arguments).arg("-q").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && said.is_empty(), "{arguments:?}: {said}");
+    }
+}
+
 #[test]
 fn a_bill_adds_up_and_a_price_that_is_missing_is_named() {
     let bill = |more: &[&str]| sluice(&[&["cost", "--messages-per-day", "100000", "--json"], more].concat());
@@ -185,7 +296,7 @@ fn a_bill_adds_up_and_a_price_that_is_missing_is_named() {
     std::fs::write(&file, prices).unwrap();
     check(&mut bill(&["--prices", file.to_str().unwrap()]), 1, "the price file has no price `s3.put`");
     check(&mut bill(&["--institutes", "0"]), 2, "0 institutes send none");
-    check(&mut bill(&["--size", "999999999"]), 1, "were measured");
+    check(&mut bill(&["--size", "99999999999"]), 2, "were measured");
 }
 
 #[test]

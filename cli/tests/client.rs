@@ -266,7 +266,9 @@ async fn files_are_sent_once_and_the_bad_ones_are_named() {
         ("stored before", &json!(0), &json!(1))
     );
 
-    let charset = person.run(&["send", "--charset", "iso-8859-1", "--wait=60", "--json", "latin1.hl7"]).expect(0, "").json();
+    // By any name that the other commands take, and by no other.
+    person.run(&["send", "--charset", "foo", "latin1.hl7"]).expect(2, "unknown character set");
+    let charset = person.run(&["send", "--charset", "8859/1", "--wait=60", "--json", "latin1.hl7"]).expect(0, "").json();
     assert_eq!(charset["files"][0]["status"], "stored");
     let id = text(&charset["files"][0]["messageId"]);
     assert_eq!(person.run(&["get", id]).expect(0, "").text(), umlaut);
@@ -461,7 +463,9 @@ async fn the_lakes_staff_see_the_status_of_an_institutes_messages_and_not_their_
     staff.run(&["get", id]).expect(1, shut_out);
     staff.run(&["list"]).expect(1, shut_out);
     staff.message("b.hl7", "ROE");
-    staff.run(&["send", "b.hl7"]).expect(1, "0 accepted, 1 refused");
+    let table = staff.run(&["send", "b.hl7"]).expect(1, "0 accepted, 1 refused").text();
+    assert!(table.contains(shut_out), "{table}");
+    staff.run(&["release", "--all"]).expect(1, shut_out);
     other.run(&["list", "--institute", institute]).expect(1, "403 Forbidden");
     other.run(&["status", "--institute", institute, id]).expect(1, "");
     staff.run(&["list", "--institute", "a/b"]).expect(2, "--institute");
@@ -471,6 +475,26 @@ async fn the_lakes_staff_see_the_status_of_an_institutes_messages_and_not_their_
             staff.run(&["list", "--institute", "no-such-institute"]).expect(0, "no messages of institute no-such-institute");
         assert!(nothing.stderr.contains("A name that no institute has") && nothing.stdout.is_empty(), "{}", nothing.stderr);
     }
+}
+
+#[tokio::test]
+async fn a_reader_is_told_who_may_submit_and_release() {
+    let mut person = Person::new("mayread").await;
+    if person.outputs.stack_output("Authorization").unwrap() != "unified" {
+        // There the API itself refuses, and says why.
+        return;
+    }
+    person.email = format!("reader-{}", person.email);
+    let (aws, pool) = (root(&person.outputs), person.outputs.user_pool_id.clone());
+    let user = sluice::local::users::create_user(&aws, &pool, &person.email, &person.institute, "").await.unwrap();
+    person.password = user.password.expose_secret().to_owned();
+    person.login(&[], &person.password).expect(0, "");
+    person.message("a.hl7", "DOE");
+    let may = format!("403 Forbidden: the account may read the messages of {}, and neither submit nor release", person.institute);
+    let table = person.run(&["send", "a.hl7"]).expect(1, "0 accepted, 1 refused").text();
+    assert!(table.contains(&may), "{table}");
+    person.run(&["release", "--all"]).expect(1, &may);
+    person.run(&["release", &"0".repeat(64)]).expect(1, &may);
 }
 
 #[tokio::test]

@@ -236,7 +236,7 @@ async fn an_invalid_configuration_is_reported() {
     person.run(&["mllp"]).expect(2, "--listen ADDRESS, --connect HOST:PORT or --config FILE");
     person.run(&[&listen[..], &["--metrics", "0.0.0.0:0"]].concat()).expect(2, "loopback");
     std::fs::write(person.path("feeds.toml"), "[[listen]]\nname = \"adt\"\naddress = \"nowhere\"\n").unwrap();
-    person.run(&["mllp", "--config", "feeds.toml"]).expect(1, "feeds.toml: line 3, column 11");
+    person.run(&["mllp", "--config", "feeds.toml"]).expect(2, "feeds.toml: line 3, column 11");
     person.run(&[&listen[..], &["--config", "feeds.toml"]].concat()).expect(2, "--config");
     let account = ["--email", &person.email, "--password-file", "password", "--deployment", "deployment.json"];
     std::fs::write(person.path("password"), "Wrong-password-1").unwrap();

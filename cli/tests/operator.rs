@@ -52,7 +52,18 @@ async fn an_audit_ends_with_0_where_nothing_is_found_and_with_1_where_something_
     let report: Value = serde_json::from_str(stdout.trim()).unwrap();
     assert_eq!((&report["checked"]["records"], &report["findings"]), (&0.into(), &serde_json::json!({})));
 
+    // What is on its way is left to the next audit, and counted.
     setting.record(&[("status", "queued")]).await;
+    let (code, stdout, stderr) = setting.run(&["audit", "--overdue", "900000h", "--json"]);
+    let report: Value = serde_json::from_str(stdout.trim()).unwrap();
+    assert_eq!(
+        (code, &report["checked"]["recordsLeft"], &report["checked"]["objectsLeft"]),
+        (0, &1.into(), &0.into()),
+        "{stderr}"
+    );
+    let (code, stdout, _) = setting.run(&["audit", "--overdue", "900000h"]);
+    assert!(code == 0 && stdout.contains("Left to the next audit") && stdout.contains("the ends of 1 records"), "{stdout}");
+
     let (code, stdout, _) = setting.run(&audit);
     let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((code, lines.len()), (1, 2), "{stdout}");
@@ -82,6 +93,12 @@ async fn a_message_is_discarded_with_a_reason_or_not_at_all() {
     assert_eq!(code, 0, "{stderr}");
     let done: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&done["discardReason"], &done["messageId"]), (&"twice".into(), &MESSAGE.into()));
+    // By its first digits too: the same once more.
+    let by_digits = |digits| setting.run(&["discard", digits, "--yes", "--json", "--reason", "twice"]);
+    let (code, stdout, stderr) = by_digits(&MESSAGE[..8]);
+    assert!(code == 0 && stdout.contains(MESSAGE), "{code}: {stdout}{stderr}");
+    refused(by_digits("00000000"), 1, "has submitted no message whose id begins with 00000000");
+    refused(by_digits("0000000"), 2, "not a message id");
     assert!(done["discardedBy"].as_str().unwrap().starts_with("arn:aws"), "{done}");
 }
 
@@ -92,6 +109,26 @@ async fn a_list_of_dead_letters_changes_nothing() {
     assert_eq!(code, 0, "{stderr}");
     let done: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&done["moved"], &done["held"]), (&0.into(), &0.into()), "{done}");
+}
+
+#[tokio::test]
+async fn an_account_says_that_there_is_nothing_in_it_and_refuses_a_reversed_period() {
+    let setting = Setting::new().await;
+    let account = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let Output { status, stdout, stderr } = command.arg("accounting").args(arguments).output().unwrap();
+        (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    };
+    let (code, stdout, stderr) = account(&["--institute", &setting.institute]);
+    assert!(code == 0 && stdout.is_empty(), "{code}: {stdout}{stderr}");
+    let expected = format!("there are no log lines of the institute {}", setting.institute);
+    assert!(stderr.contains(&expected), "{stderr}");
+    let (code, stdout, stderr) = account(&["--person", "nobody", "--json"]);
+    assert!(code == 0 && stdout.trim() == "[]" && stderr.contains("no log lines of this person"), "{code}: {stdout}{stderr}");
+    let (code, _, stderr) = account(&["--message", "feedc0de"]);
+    assert!(code == 1 && stderr.contains("names a message whose id begins with feedc0de"), "{code}: {stderr}");
+    let (code, stdout, stderr) = account(&["--institute", &setting.institute, "--from", "2h", "--to", "3h"]);
+    assert!(code == 2 && stdout.is_empty() && stderr.contains("--from must be before --to"), "{code}: {stdout}{stderr}");
 }
 
 /// What the page says to type at an alarm, with a message and an institute in place of the capitals.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use domain::{MessageId, Timestamp};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use sluice::operator::accounting::{Access, Of, Question, account};
+use sluice::operator::accounting::{Access, Of, Question, account, beginning_with};
 use sluice_tests::template::template;
 use sluice_tests::{Caller, DEADLINE, Harness, adt, unique};
 
@@ -58,6 +58,11 @@ async fn an_auditor_is_told_who_had_to_do_with_a_message_from_where() -> Result<
         assert!(is_complete && access.source.as_deref() == Some(it.institute.as_str()), "{access:?}");
     }
     assert_eq!(access_log_ids.len(), found.len(), "each request has an id of its own");
+
+    // The first digits of its id name it.
+    let from = Timestamp::from_millis(since).context("a time")?;
+    let named = beginning_with(&it.aws, it.outputs, message_id.as_str().get(..8).context("digits")?, from, None).await?;
+    assert_eq!(named, BTreeSet::from([message_id.clone()]));
 
     // A person's account has the listing too, and nobody else's deeds.
     let of_reader = until(&it, Of::Person(reader_sub.clone()), since, &["read", "list"]).await?;

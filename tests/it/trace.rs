@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use domain::{Timestamp, TraceParent};
+use domain::{MessageId, Timestamp, TraceParent};
 use serde_json::{Value, json};
 use sluice::operator::trace::{self, Given, Question};
 use sluice_tests::template::template;
@@ -178,7 +178,7 @@ async fn an_operator_sees_the_whole_path_of_a_message() -> Result<()> {
     ];
     for given in names {
         let path = path_to(&it, given.clone(), since, "stored", 1).await?;
-        assert_eq!(path.message_id.as_str(), message_id, "{given:?}");
+        assert_eq!(path.message_id.as_ref().map(MessageId::as_str), Some(message_id.as_str()), "{given:?}");
         let mut found = steps(&path);
         found.sort_unstable();
         let of_pipeline =
@@ -209,6 +209,23 @@ async fn an_operator_sees_the_whole_path_of_a_message() -> Result<()> {
         ensure!(began.elapsed() < DEADLINE, "{:?}", steps(&path));
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    Ok(())
+}
+
+/// The id that stands in the problem document leads to the line of the refusal.
+#[tokio::test]
+async fn an_operator_finds_a_refused_request_by_its_trace() -> Result<()> {
+    let it = Harness::new()?;
+    let (since, admin, (traceparent, trace_id)) = (logs::now(), it.admin().await?, sender());
+    let answer = post(&it, &admin, "\u{b}\r\n\u{1c}\r", &traceparent).await?;
+    assert_eq!((answer.status.as_u16(), answer.text("traceId")), (400, trace_id.clone()));
+    lines(&it, &["Submit"], since, &trace_id).await?;
+    let from = Timestamp::from_millis(since).context("a time")?;
+    let question = Question { given: Given::Trace(trace_id.parse()?), source: None, from };
+    let path = trace::path(&it.aws, it.outputs, &question).await?;
+    let refusal = path.steps.iter().find(|step| step.worker == "submit").context("a line of submit")?;
+    assert_eq!((path.message_id, refusal.http_status.as_deref()), (None, Some("400")));
+    assert_eq!(refusal.trace_id.as_deref(), Some(trace_id.as_str()));
     Ok(())
 }
 

@@ -1,12 +1,14 @@
 //! `sluice accounting`
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use domain::{MessageId, Source, Timestamp};
 
+use super::ids::{self, GivenId};
 use super::when;
-use crate::error::ExitCode;
+use crate::error::{ExitCode, Misused};
 use crate::operator::accounting::{self, Access, COLUMNS, Of, Question};
 use crate::operator::users::roster::guarded;
 use crate::output::Output;
@@ -32,9 +34,9 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct OfArgs {
-    /// Show who did something with this message.
+    /// Show who did something with this message: its id, or the first 8 digits or more.
     #[arg(long, value_name = "ID")]
-    message: Option<MessageId>,
+    message: Option<GivenId>,
     /// Show what this person (the `sub` of their token) did, and who changed their rights.
     #[arg(long, value_name = "SUB")]
     person: Option<String>,
@@ -44,22 +46,60 @@ struct OfArgs {
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    if args.to.is_some_and(|to| args.from >= to) {
+        return Err(Misused::because("--from must be before --to"));
+    }
     let (aws, outputs) = args.deployment.find().await?;
     let OfArgs { message, person, institute } = args.of;
+    let time = |at: jiff::Timestamp| Timestamp::from_millis(at.as_millisecond()).unwrap_or_else(|| SystemTime::now().into());
+    let (from, to) = (time(args.from), args.to.map(time));
+    let reading = output.reporter.step("Reading the logs");
+    let message = match message {
+        Some(id) => Some(match id.whole() {
+            Some(id) => id,
+            None => the_one(&id, &accounting::beginning_with(&aws, &outputs, &id.to_string(), from, to).await?)?,
+        }),
+        None => None,
+    };
     let of = message.map(Of::Message).or(person.map(Of::Person)).or(institute.map(Of::Institute));
     let Some(of) = of else { return Ok(ExitCode::Usage) };
-    let time = |at: jiff::Timestamp| Timestamp::from_millis(at.as_millisecond()).unwrap_or_else(|| SystemTime::now().into());
-    let reading = output.reporter.step("Reading the logs");
-    let accesses = accounting::account(&aws, &outputs, &Question { of, from: time(args.from), to: args.to.map(time) }).await?;
+    let question = Question { of, from, to };
+    let accesses = accounting::account(&aws, &outputs, &question).await?;
     reading.done(format!("{} entries", accesses.len()));
+    if accesses.is_empty() {
+        output.reporter.say(nothing(&question));
+    }
     if args.csv {
         output.line(csv(&accesses)?.trim_end());
     } else if output.is_json() {
         output.json(&accesses)?;
-    } else {
+    } else if !accesses.is_empty() {
         output.table(["at", "who", "from", "action", "outcome", "institute", "message"], accesses.iter().map(cells));
     }
     Ok(ExitCode::Success)
+}
+
+/// The one message that the digits mean.
+fn the_one(given: &GivenId, found: &BTreeSet<MessageId>) -> Result<MessageId> {
+    let mut ids = found.iter();
+    match (ids.next(), ids.next()) {
+        (Some(one), None) => Ok(one.clone()),
+        (None, _) => {
+            bail!("no log line of the period names a message whose id begins with {given}: look further back with --from")
+        }
+        _ => bail!("the ids of several messages begin with {given}: {}", ids::listed(found)),
+    }
+}
+
+/// What an empty account means, as far as it is known.
+fn nothing(question: &Question) -> String {
+    let to = question.to.map_or_else(|| "now".to_owned(), when::full);
+    let of = match &question.of {
+        Of::Message(id) => format!("the message {id}. A message that nobody has submitted has none either."),
+        Of::Person(_) => "this person. A `sub` that nobody has has none either.".to_owned(),
+        Of::Institute(source) => format!("the institute {source}. A name that no institute has has none either."),
+    };
+    format!("From {} to {to} there are no log lines of {of}", when::full(question.from))
 }
 
 fn csv(accesses: &[Access]) -> Result<String> {

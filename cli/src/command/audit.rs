@@ -111,6 +111,12 @@ fn tell(report: &Report, shown: &[Finding], output: &Output) {
         checked.events,
         report.count()
     ));
+    if checked.records_left + checked.objects_left > 0 {
+        output.line(format!(
+            "Left to the next audit, because they are too young or on their way: the ends of {} records, and {} objects.",
+            checked.records_left, checked.objects_left
+        ));
+    }
     if checked.events_too_old > 0 {
         output.line(format!("{} events are older than the log and were not looked for.", checked.events_too_old));
     }

@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode> {
         Load { messages_per_day: args.messages_per_day, size_bytes: args.size, institutes: args.institutes, batch: args.batch };
     load.check().map_err(|error| Misused::because(error.to_string()))?;
     let measured = Measured::of(args.measured.as_deref())?;
+    measured.warm(args.batch, args.size).map_err(|error| Misused::because(error.to_string()))?;
     let prices = match &args.prices {
         Some(path) => Prices::read(&std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?)?,
         None => Prices::built_in()?,

@@ -1,11 +1,13 @@
 //! `sluice discard`
 
-use anyhow::Result;
-use domain::{MessageId, Source};
+use anyhow::{Result, bail};
+use domain::Source;
 
 use super::confirm;
+use super::ids::{self, GivenId};
 use crate::error::ExitCode;
 use crate::operator::discard::{self, Discarded};
+use crate::operator::records::Records;
 use crate::output::Output;
 
 /// Which held message is not to be stored, and why.
@@ -13,9 +15,9 @@ use crate::output::Output;
 pub(crate) struct Args {
     #[command(flatten)]
     deployment: super::DeploymentArgs,
-    /// The message.
+    /// The message: its id, or the first 8 digits or more.
     #[arg(value_name = "ID")]
-    message_id: MessageId,
+    id: GivenId,
     /// The institute that submitted it.
     #[arg(long, value_name = "NAME")]
     source: Source,
@@ -29,8 +31,19 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let (aws, outputs) = args.deployment.find().await?;
-    confirm(output, args.yes, &format!("Discard the message {} of `{}`? It will not be stored.", args.message_id, args.source))?;
-    let done = discard::discard(&aws, &outputs, &(args.source, args.message_id), &args.reason).await?;
+    let message_id = match args.id.whole() {
+        Some(id) => id,
+        None => {
+            let found = Records::new(&aws, &outputs).with_prefix(&args.source, &args.id.to_string()).await?;
+            match found.as_slice() {
+                [one] => one.clone(),
+                [] => bail!("`{}` has submitted no message whose id begins with {}", args.source, args.id),
+                several => bail!("the ids of several messages begin with {}: {}", args.id, ids::listed(several)),
+            }
+        }
+    };
+    confirm(output, args.yes, &format!("Discard the message {message_id} of `{}`? It will not be stored.", args.source))?;
+    let done = discard::discard(&aws, &outputs, &(args.source, message_id), &args.reason).await?;
     if output.is_json() {
         output.json(&done)?;
     } else {

@@ -13,7 +13,7 @@ use crate::error::{ExitCode, Misused};
 use crate::output::Output;
 use crate::user::export::catalog::{Reader, Selection};
 use crate::user::export::format::Format;
-use crate::user::export::parts::{Parts, Request, Target};
+use crate::user::export::parts::{Parts, ReaderGone, Request, Target};
 use crate::user::export::{Options, export};
 use client::Client;
 
@@ -94,7 +94,10 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     }
     let progress = output.reporter.progress("exporting");
     let options = Options { concurrency: usize::from(args.concurrency), part: args.part };
-    let done = export(&mut reader, parts, (table, mapping), options, &progress).await?;
+    let done = match export(&mut reader, parts, (table, mapping), options, &progress).await {
+        Err(error) if error.is::<ReaderGone>() => return Ok(ExitCode::Success),
+        done => done?,
+    };
     let failed = &done.failed;
     let stored = done.messages - failed.len() as u64;
     if output.is_json() && args.to.as_os_str() != "-" {

@@ -1,11 +1,11 @@
 //! `sluice find`
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use domain::PatientIdentifier;
 
 use super::ids::GivenId;
 use super::listing::{self, Shown, Which};
-use crate::error::ExitCode;
+use crate::error::{ExitCode, Misused};
 use crate::output::Output;
 use client::Client;
 use client::read::Query;
@@ -26,8 +26,8 @@ pub(crate) struct Args {
         "institute",
     ])]
     patient: Option<String>,
-    /// How far the messages have come: queued, processing, stored, held.
-    #[arg(long)]
+    /// How far the messages have come.
+    #[arg(long, value_parser = ["queued", "processing", "stored", "held", "discarded", "denied", "expired", "failed"])]
     status: Option<String>,
     /// The sending application or facility (MSH-3, MSH-4).
     #[arg(long, value_name = "NAME")]
@@ -56,7 +56,9 @@ pub(crate) struct Args {
 /// The identifier that was given, or that stands on standard input.
 fn identifier(given: String) -> Result<PatientIdentifier> {
     let text = if given == "-" { std::io::read_to_string(std::io::stdin()).context("reading standard input")? } else { given };
-    Ok(text.trim_end_matches(['\r', '\n']).parse()?)
+    text.trim_end_matches(['\r', '\n'])
+        .parse::<PatientIdentifier>()
+        .map_err(|error| Misused::because(format!("--patient: {error}")))
 }
 
 /// Exit code 1 says that nothing was found.
@@ -72,8 +74,14 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         message_from: args.message_from,
         message_to: args.message_to,
         submission: args.submission,
-        ..args.which.query()
+        ..args.which.query()?
     };
-    let count = listing::show(&Client::open()?, query, &args.shown, output).await?;
-    Ok(if count > 0 { ExitCode::Success } else { ExitCode::Failed })
+    if let Some(nothing) = listing::show(&Client::open()?, query, &args.shown, output).await? {
+        if output.is_json() {
+            return Err(anyhow!(nothing));
+        }
+        output.reporter.say(nothing);
+        return Ok(ExitCode::Failed);
+    }
+    Ok(ExitCode::Success)
 }

@@ -1,6 +1,6 @@
 //! `sluice get`
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             output.reporter.say(format!("{}: {} bytes", path.display(), message.len()));
         }
         None if std::io::stdout().is_terminal() => output.line(for_people(&message)),
-        None => std::io::stdout().lock().write_all(&message).context("writing to stdout")?,
+        None => output.bytes(&message),
     }
     Ok(ExitCode::Success)
 }

@@ -16,7 +16,7 @@ use domain::Charset;
 use serde::Serialize;
 
 use crate::error::ExitCode;
-use crate::output::{Output, for_people, json_text, one_line};
+use crate::output::{Output, for_people, is_broken_pipe, json_text, one_line};
 use client::messages;
 use hl7::{Body, Piece};
 
@@ -78,14 +78,6 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<ExitCode> {
         done => done?,
     }
     Ok(if run.failed { ExitCode::Failed } else { ExitCode::Success })
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let is = |kind: io::ErrorKind| kind == io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|it| is(it.kind()))
-            || cause.downcast_ref::<serde_json::Error>().is_some_and(|it| it.io_error_kind().is_some_and(is))
-    })
 }
 
 /// One run of a command: what it prints, and whether something went wrong.
@@ -178,17 +170,4 @@ fn named(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
 /// A file's name, safe to print on one line.
 fn name(path: &Path) -> String {
     one_line(&path.display().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broken_pipe_is_known_wherever_it_happens() {
-        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        assert!(is_broken_pipe(&broken().into()));
-        assert!(is_broken_pipe(&anyhow::Error::new(serde_json::Error::io(broken())).context("writing")));
-        assert!(!is_broken_pipe(&io::Error::other("full").into()));
-    }
 }

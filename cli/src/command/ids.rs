@@ -35,13 +35,18 @@ impl fmt::Display for GivenId {
 }
 
 impl GivenId {
+    /// The id, if all its digits were given.
+    pub(crate) fn whole(&self) -> Option<MessageId> {
+        self.0.parse().ok()
+    }
+
     /// Finds the message whose id begins so, at the caller's own institute or at a named one. Returns a whole id without looking
     /// it up.
     ///
     /// # Errors
     /// When no message's id begins so, or several do; the error then names them.
     pub(crate) async fn resolve(&self, client: &Client, institute: Option<&Source>) -> Result<MessageId> {
-        if let Ok(id) = self.0.parse() {
+        if let Some(id) = self.whole() {
             return Ok(id);
         }
         let found = read::with_prefix(client, institute, &self.0).await?;
@@ -71,6 +76,14 @@ pub(crate) fn digits<'a>(ids: impl Iterator<Item = &'a MessageId>) -> usize {
     ids.dedup();
     let common = |(one, other): (&&str, &&str)| one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
     ids.iter().zip(ids.iter().skip(1)).map(common).max().map_or(SHORT, |most| SHORT.max(most + 1))
+}
+
+/// A few of these ids, with as many digits as tell them apart.
+pub(crate) fn listed<'a>(ids: impl IntoIterator<Item = &'a MessageId, IntoIter: Clone>) -> String {
+    const SHOWN: usize = 20;
+    let ids = ids.into_iter();
+    let digits = digits(ids.clone());
+    ids.take(SHOWN).map(|id| shortened(id, digits)).collect::<Vec<_>>().join(", ")
 }
 
 /// The first digits of an id.

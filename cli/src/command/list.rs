@@ -17,6 +17,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
-    listing::show(&Client::open()?, args.which.query(), &args.shown, output).await?;
+    if let Some(nothing) = listing::show(&Client::open()?, args.which.query()?, &args.shown, output).await? {
+        output.reporter.say(nothing);
+    }
     Ok(ExitCode::Success)
 }

@@ -3,12 +3,14 @@
 use std::io::IsTerminal;
 
 use anyhow::Result;
+use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use domain::Source;
 use domain::catalog::MAX_PAGE;
 use jiff::Timestamp;
 
 use super::cells::{kind, outcome};
 use super::{ids, when};
+use crate::error::Misused;
 use crate::output::Output;
 use client::Client;
 use client::read::{Listed, Pages, Query};
@@ -34,14 +36,20 @@ pub(crate) struct Which {
 
 impl Which {
     /// The query, with nothing but these conditions.
-    pub(crate) fn query(self) -> Query {
-        Query {
+    ///
+    /// # Errors
+    /// When the period ends before it begins.
+    pub(crate) fn query(self) -> Result<Query> {
+        if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
+            return Err(Misused::because("--from must be before --to"));
+        }
+        Ok(Query {
             from: self.from.map(|it| it.to_string()),
             to: self.to.map(|it| it.to_string()),
             message_type: self.message_type,
             institute: self.institute,
             ..Query::default()
-        }
+        })
     }
 }
 
@@ -49,19 +57,19 @@ impl Which {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Shown {
     /// Maximum number of messages: the newest.
-    #[arg(long, default_value_t = 50, value_name = "COUNT", env = "SLUICE_LIMIT")]
+    #[arg(long, default_value_t = 50, value_name = "COUNT", env = "SLUICE_LIMIT", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     limit: usize,
     /// List all messages.
     #[arg(long, conflicts_with = "limit")]
     all: bool,
     /// Show whole ids and times, and every column.
-    #[arg(long, env = "SLUICE_WIDE")]
+    #[arg(long, env = "SLUICE_WIDE", value_parser = BoolishValueParser::new())]
     pub(crate) wide: bool,
 }
 
-/// Prints the messages of a query and how many there are. On a terminal the newest message comes last, next to the prompt. In a
-/// pipe and in JSON it comes first.
-pub(crate) async fn show(client: &Client, query: Query, shown: &Shown, output: &Output) -> Result<usize> {
+/// Prints the messages of a query. On a terminal the newest message comes last, next to the prompt. In a pipe and in JSON it comes
+/// first. If there are none, returns the sentence that says so.
+pub(crate) async fn show(client: &Client, query: Query, shown: &Shown, output: &Output) -> Result<Option<String>> {
     let mut pages = Pages::new(client, query.clone());
     let limit = if shown.all { usize::MAX } else { shown.limit };
     let (mut found, mut count) = (Vec::new(), 0);
@@ -84,12 +92,12 @@ pub(crate) async fn show(client: &Client, query: Query, shown: &Shown, output: &
         table(&found, shown.wide, output);
     }
     if count == 0 {
-        output.reporter.say(nothing(client, &query).await?);
+        return nothing(client, &query).await.map(Some);
     }
     if pages.has_more() {
         output.reporter.say(format!("There are more than these {count}: --limit COUNT or --all."));
     }
-    Ok(count)
+    Ok(None)
 }
 
 fn table(found: &[Listed], wide: bool, output: &Output) {

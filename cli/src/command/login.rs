@@ -3,10 +3,10 @@
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::error::ExitCode;
+use crate::error::{ExitCode, Misused};
 use crate::output::{Output, Reporter};
 use client::deployment::Deployment;
 use client::error::Environment;
@@ -75,7 +75,15 @@ async fn deployment(args: &Args, last: Option<&Session>) -> Result<Deployment> {
         // Each start of the local system is a new deployment.
         Some(last) if !args.place.is_named() && last.deployment.endpoint_url.is_none() => Ok(last.deployment.clone()),
         _ => {
-            let (_, outputs) = args.place.find().await.context("no deployment to sign in to (--deployment FILE names one)")?;
+            let found = args.place.find().await;
+            let lacks = |error: &anyhow::Error| error.chain().any(|cause| cause.is::<Environment>());
+            if !args.place.is_named() && found.as_ref().is_err_and(lacks) {
+                // A machine without a checkout or cargo has no local system, and needs neither to sign in.
+                return Err(Environment::lacks(
+                    "no deployment to sign in to: give the file that describes it, from its operator, with --deployment FILE",
+                ));
+            }
+            let (_, outputs) = found.context("no deployment to sign in to (--deployment FILE names one)")?;
             Deployment::try_from(&outputs)
         }
     }
@@ -158,7 +166,7 @@ impl Person for Lines {
 
 impl LoginPrompt for Lines {
     fn email(&mut self) -> Result<String> {
-        bail!("--password-stdin needs the account: `sluice login EMAIL --password-stdin`")
+        Err(Misused::because("--password-stdin needs the account: `sluice login EMAIL --password-stdin`"))
     }
 
     fn password(&mut self, _email: &str) -> Result<SecretString> {

@@ -1,6 +1,6 @@
 //! `sluice logout`
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::error::ExitCode;
 use crate::output::Output;
@@ -16,7 +16,7 @@ pub(crate) async fn run(_: Args, output: &Output) -> Result<ExitCode> {
     let session = file.read();
     // The tokens leave this machine first, whatever happens to the revocation.
     file.remove()?;
-    let Some(session) = session? else {
+    let Some(session) = session.context("the session file is removed, and its tokens could not be revoked")? else {
         output.line(if output.is_json() { r#"{"signedOut": false}"# } else { "Nobody was signed in." });
         return Ok(ExitCode::Success);
     };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use domain::{State, Status};
+use domain::{Charset, State, Status};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -26,9 +26,10 @@ pub(crate) struct Args {
     /// Files of ER7 with one or several messages each; a folder means the files directly in it, `-` means stdin.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The character set of the files, whatever MSH-18 says. Default: byte order mark, then MSH-18, then UTF-8.
-    #[arg(long, value_parser = charset)]
-    charset: Option<String>,
+    /// The character set of the files, whatever MSH-18 says: an IANA name (`iso-8859-1`) or a value of HL7 table 0211 (`8859/1`).
+    /// Default: byte order mark, then MSH-18, then UTF-8.
+    #[arg(long, value_name = "LABEL", value_parser = messages::charset)]
+    charset: Option<Charset>,
     /// Only files of a folder with such a name: '*.hl7'.
     #[arg(long, value_name = "PATTERN")]
     name: Option<String>,
@@ -130,15 +131,5 @@ fn outcome(row: &Row) -> String {
         (Some(Status::Stored), Some(State::Error)) => "stored, cannot be parsed".to_owned(),
         (Some(status), _) => status.as_str().to_owned(),
         (None, _) => String::new(),
-    }
-}
-
-/// A token of RFC 9110: anything else would end the header.
-fn charset(text: &str) -> Result<String, String> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+".contains(&byte);
-    if !text.is_empty() && text.bytes().all(good) {
-        Ok(text.to_owned())
-    } else {
-        Err("unknown character set; use a name such as iso-8859-1".to_owned())
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::builder::BoolishValueParser;
 use domain::{Er7, MessageId};
 use hl7::walk::{Segment, Value, Walk};
 use serde_json::json;
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     extract: Option<PathBuf>,
     /// Show values in full, however long they are.
-    #[arg(long, env = "SLUICE_WIDE")]
+    #[arg(long, env = "SLUICE_WIDE", value_parser = BoolishValueParser::new())]
     wide: bool,
 }
 
@@ -67,9 +68,15 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             output.painted(lines(&walk, &segment, args.wide));
         }
     }
+    let is_there = |name: &str| walk.segments().any(|segment| name.eq_ignore_ascii_case(segment.id));
+    let missing: Vec<&str> = args.segment.iter().map(String::as_str).filter(|name| !is_there(name)).collect();
+    if !missing.is_empty() {
+        output.reporter.say(format!("The message has no segment {}.", missing.join(", ")));
+    }
     match &args.extract {
         Some(folder) => extract(&walk, &id, folder, output),
-        None => Ok(ExitCode::Success),
+        None if missing.is_empty() => Ok(ExitCode::Success),
+        None => Ok(ExitCode::Failed),
     }
 }
 

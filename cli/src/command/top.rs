@@ -15,10 +15,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     deployment: super::DeploymentArgs,
     /// How far back to count.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = super::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = super::positive_duration)]
     window: Duration,
     /// How often to refresh.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = super::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = super::positive_duration)]
     every: Duration,
     /// Print once and exit.
     #[arg(long)]

@@ -39,8 +39,13 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
 }
 
 fn tell(path: &Path, output: &Output) {
-    output.line(format!("Message {} of `{}`", path.message_id, path.source));
-    output.line(format!("Record: {}", path.sentence));
+    match (&path.message_id, &path.source) {
+        (Some(message_id), Some(source)) => {
+            output.line(format!("Message {message_id} of `{source}`"));
+            output.line(format!("Record: {}", path.sentence));
+        }
+        _ => output.line("A request without a message: it was refused, or nothing was done yet for its messages"),
+    }
     let mut traces: Vec<&str> = path.steps.iter().filter_map(|step| step.trace_id.as_deref()).collect();
     traces.dedup();
     let first = path.steps.first().map(|step| step.began_at);

@@ -8,7 +8,8 @@ use jiff::{Span, Timestamp, ToSpan, Zoned};
 pub(crate) const FORMS: &str =
     "`yesterday`, `2h` (two hours ago), `16:00`, `2026-11-28`, `2026-11-28 16:00`, or a time with a zone as in RFC 3339";
 
-/// Reads a moment on this machine's clock. A day or an hour means its beginning.
+/// Reads a moment on this machine's clock. A day or an hour means its beginning. A time of the day alone means the last such time:
+/// nobody asks about the future.
 ///
 /// # Errors
 /// A sentence that names the forms, and does not quote the text.
@@ -28,14 +29,17 @@ fn at(text: &str, now: &Zoned) -> Option<Timestamp> {
         "yesterday" => return begins(now.date().checked_sub(1.day()).ok()?),
         _ => {}
     }
+    // Before a duration, which can be written `16:00:05` too.
+    if let Some(time) = time(text) {
+        let today = civil(now.date().to_datetime(time), now.time_zone())?;
+        let yesterday = || civil(now.date().checked_sub(1.day()).ok()?.to_datetime(time), now.time_zone());
+        return if today > now.timestamp() { yesterday() } else { Some(today) };
+    }
     // A sign would turn it into a time in the future.
     if text.starts_with(|first: char| first.is_ascii_digit())
         && let Ok(span) = text.trim_end_matches("ago").trim_end().parse::<Span>()
     {
         return now.checked_sub(span).ok().map(|it| it.timestamp());
-    }
-    if let Some(time) = time(text) {
-        return civil(now.date().to_datetime(time), now.time_zone());
     }
     if let Ok(date) = strict_date(text) {
         return begins(date);
@@ -102,6 +106,10 @@ mod tests {
             ("3d", "2026-11-25T20:00:30Z"),
             ("1h 30m", "2026-11-28T18:30:30Z"),
             ("16:00", "2026-11-28T15:00:00Z"),
+            ("21:00:30", "2026-11-28T20:00:30Z"),
+            // Still to come today, so it was yesterday.
+            ("21:00:31", "2026-11-27T20:00:31Z"),
+            ("22:00", "2026-11-27T21:00:00Z"),
             ("2026-11-28", "2026-11-27T23:00:00Z"),
             ("2026-11-28 16:00", "2026-11-28T15:00:00Z"),
             ("2026-11-28T16:00:05", "2026-11-28T15:00:05Z"),

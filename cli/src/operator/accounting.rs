@@ -104,8 +104,7 @@ pub const COLUMNS: [&str; 17] = [
 /// # Errors
 /// When AWS refuses to show a log.
 pub async fn account(aws: &Aws, outputs: &Outputs, question: &Question) -> Result<Vec<Access>> {
-    // The period excludes its end; `Period` includes its last millisecond.
-    let period = Period { from: question.from.as_millis(), to: question.to.map(|to| to.as_millis().saturating_sub(1)) };
+    let period = period(question.from, question.to);
     let lines = Lines::of_all(aws, outputs);
     let text = match &question.of {
         Of::Message(id) => id.to_string(),
@@ -125,6 +124,27 @@ pub async fn account(aws: &Aws, outputs: &Outputs, question: &Question) -> Resul
         }
     }
     Ok(accesses.into_iter().collect())
+}
+
+/// The messages whose ids begin with these digits in lower case, as far as lines of the period name them.
+///
+/// # Errors
+/// When AWS refuses to show a log.
+pub async fn beginning_with(
+    aws: &Aws,
+    outputs: &Outputs,
+    digits: &str,
+    from: Timestamp,
+    to: Option<Timestamp>,
+) -> Result<BTreeSet<MessageId>> {
+    let lines = Lines::of_all(aws, outputs).find(digits, period(from, to)).await?;
+    let ids = lines.iter().flat_map(Line::by_message).filter_map(|line| line.text("messageId").parse::<MessageId>().ok());
+    Ok(ids.filter(|id| id.as_str().starts_with(digits)).collect())
+}
+
+/// The end is no part of the period, and the last millisecond is.
+fn period(from: Timestamp, to: Option<Timestamp>) -> Period {
+    Period { from: from.as_millis(), to: to.map(|to| to.as_millis().saturating_sub(1)) }
 }
 
 fn is_meant(line: &Line, of: &Of) -> bool {

@@ -88,6 +88,8 @@ impl AddAssign for Checked {
         self.held_objects += other.held_objects;
         self.events += other.events;
         self.events_too_old += other.events_too_old;
+        self.records_left += other.records_left;
+        self.objects_left += other.objects_left;
     }
 }
 
@@ -306,6 +308,7 @@ impl Audit<'_> {
         let mut page = Page::default();
         let Some(submission_id) = record.claim_submission.map(|it| it.to_string()) else { return Ok(page) };
         if ended_at.plus(self.options.settle) > self.now {
+            page.checked.records_left = 1;
             return Ok(page);
         }
         if !self.events.tell_of(ended_at) {
@@ -344,7 +347,7 @@ impl Audit<'_> {
         ];
         let newest = newest.into_iter().flatten().max().unwrap_or(record.received_at);
         if newest.plus(self.options.overdue) > self.now {
-            return Ok(Page::default());
+            return Ok(Page { checked: Checked { records_left: 1, ..Checked::default() }, ..Page::default() });
         }
         let dead_letters = self.dead_letters.get_or_try_init(|| self.read_dead_letters()).await?;
         let kind = if dead_letters.contains(key) {
@@ -394,10 +397,12 @@ impl Audit<'_> {
     async fn page_of_objects(&self, bucket: &str, at: &Checkpoint, of: Option<&Source>, is_held: bool) -> Result<Page> {
         let after = at.after.as_deref().and_then(|it| it.first()).map(String::as_str);
         let (objects, next) = self.objects.list(bucket, of, after).await?;
-        let old: Vec<Listed> = objects.into_iter().filter(|it| it.written_at.plus(self.options.settle) <= self.now).collect();
+        let (old, young): (Vec<Listed>, Vec<Listed>) =
+            objects.into_iter().partition(|it| it.written_at.plus(self.options.settle) <= self.now);
         let keys: BTreeSet<Key> = old.iter().filter_map(Listed::message).collect();
         let records = self.records.get_many(keys.into_iter().collect()).await?;
         let mut page = Page { next: next.map(|key| vec![key]), ..Page::default() };
+        page.checked.objects_left = young.len() as u64;
         for object in old {
             let count = if is_held { &mut page.checked.held_objects } else { &mut page.checked.objects };
             *count += 1;

@@ -45,6 +45,18 @@ impl Records {
         items.into_iter().map(|item| Ok((key_of(&item)?, catalog::record(item).ok()))).collect()
     }
 
+    /// The messages of an institute whose ids begin with these lower-case digits: a few of them, enough to know whether there is just one.
+    pub(crate) async fn with_prefix(&self, source: &Source, digits: &str) -> Result<Vec<MessageId>> {
+        const ENOUGH: i32 = 6;
+        let query = self.client.query().table_name(&self.table).limit(ENOUGH).consistent_read(true);
+        let query = query.key_condition_expression("#source = :source AND begins_with(message_id, :digits)");
+        let query = query.expression_attribute_names("#source", "source").projection_expression("#source, message_id");
+        let query = query.expression_attribute_values(":source", S(source.to_string()));
+        let page = query.expression_attribute_values(":digits", S(digits.to_owned())).send().await;
+        let page = page.map_err(explain("reading the catalog"))?;
+        page.items().iter().map(|item| Ok(key_of(item)?.1)).collect()
+    }
+
     /// A page of one institute's records or of all, and where the next page begins.
     pub(crate) async fn page(&self, of: Option<&Source>, after: Option<&Key>) -> Result<(Vec<Item>, Option<Key>)> {
         const PAGE: i32 = 500;

@@ -36,15 +36,15 @@ pub struct Question {
     pub from: Timestamp,
 }
 
-/// A message's path.
+/// A message's path, or that of a request that was refused before it had a message.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Path {
-    /// The message.
-    pub message_id: MessageId,
-    /// Its institute.
-    pub source: Source,
-    /// The catalog's status of it, in the form of the API's answer. `None` if the record no longer exists.
+    /// The message. `None` if no line names one: the request was refused, or nothing was done yet for the messages of a batch.
+    pub message_id: Option<MessageId>,
+    /// Its institute. `None` together with the message.
+    pub source: Option<Source>,
+    /// The catalog's status of it, in the form of the API's answer. `None` if there is no record.
     pub record: Option<Value>,
     /// The status in a few words.
     #[serde(skip)]
@@ -120,7 +120,7 @@ pub async fn path(aws: &Aws, outputs: &Outputs, question: &Question) -> Result<P
     };
     let period = Period { from, to: None };
     let found: Vec<Line> = lines.find(&text, period).await?.iter().flat_map(Line::by_message).collect();
-    let key = one(&found, question, &text)?;
+    let Some(key) = one(&found, question, &text)? else { return refusal(&found, question, &text) };
     let record = Records::new(aws, outputs).get(&key).await?;
 
     // All lines of the message, of whichever submission; and the lines of its submissions that name no message, because they
@@ -149,33 +149,54 @@ pub async fn path(aws: &Aws, outputs: &Outputs, question: &Question) -> Result<P
         steps,
         sentence: record.as_ref().map_or_else(|| "none".to_owned(), sentence),
         record: record.map(|record| json!(record.progress())),
-        message_id,
-        source,
+        message_id: Some(message_id),
+        source: Some(source),
     })
 }
 
-/// The one message that lines are about.
-fn one(lines: &[Line], question: &Question, text: &str) -> Result<Key> {
-    let is_meant = |line: &Line| match &question.given {
+/// Whether a line is about what was given. `text` is that as it stands in lines.
+fn is_meant(line: &Line, given: &Given, text: &str) -> bool {
+    match given {
         Given::Message(beginning) => line.text("messageId").starts_with(beginning.as_str()),
         Given::Submission(_) => line.text("submissionId") == text,
         Given::Trace(_) => line.text("traceId") == text || line.text("messageId").starts_with(text),
+    }
+}
+
+/// What lines say of a request that has no message: one that the API refused, whose problem document has the trace.
+fn refusal(lines: &[Line], question: &Question, text: &str) -> Result<Path> {
+    let is_source = |line: &Line| match &question.source {
+        Some(source) => [source.as_str(), ""].contains(&line.text("source")),
+        None => true,
     };
+    let meant = lines.iter().filter(|line| is_meant(line, &question.given, text) && is_source(line));
+    let mut steps: Vec<Step> = meant.filter_map(step).collect();
+    if steps.is_empty() {
+        bail!("no log line since {} mentions such a message: look further back with --from", question.from);
+    }
+    steps.sort_by_key(|step| step.began_at);
+    steps.dedup();
+    let sentence = "none".to_owned();
+    Ok(Path { message_id: None, source: None, record: None, sentence, steps, executions: Vec::new(), events: Vec::new() })
+}
+
+/// The one message that lines are about; `None` if they name none.
+fn one(lines: &[Line], question: &Question, text: &str) -> Result<Option<Key>> {
     let keys: BTreeSet<Key> = lines
         .iter()
-        .filter(|line| is_meant(line))
+        .filter(|line| is_meant(line, &question.given, text))
         .filter_map(|line| Some((line.text("source").parse().ok()?, line.text("messageId").parse().ok()?)))
         .filter(|(source, _)| question.source.as_ref().is_none_or(|it| it == source))
         .collect();
     let mut keys = keys.into_iter();
     match (keys.next(), keys.next()) {
-        (Some(one), None) => Ok(one),
+        (Some(one), None) => Ok(Some(one)),
         (Some(one), Some(other)) => {
             const SHOWN: usize = 20;
             let names = [one, other].into_iter().chain(keys).take(SHOWN).map(|(source, id)| format!("{id} of `{source}`"));
             bail!("the id fits several messages: {}", names.collect::<Vec<_>>().join(", "))
         }
-        _ => bail!("no log line since {} mentions such a message: look further back with --from", question.from),
+        _ => Ok(None),
     }
 }
 
@@ -232,4 +253,40 @@ fn sentence(record: &Record) -> String {
     let times = if record.submissions == 1 { "once".to_owned() } else { format!("{} times", record.submissions) };
     let (status, first) = (record.status.as_str(), record.received_at);
     format!("{status}{}{error}, submitted {times}, first at {first}", reason.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    fn lines(facts: &[Value]) -> Vec<Line> {
+        facts.iter().map(|facts| Line::read(&facts.to_string()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_refused_request_has_a_path_without_a_message() {
+        let refused = json!({
+            "worker": "submit", "outcome": "BadRequest", "httpStatus": "400", "traceId": TRACE, "durationMs": 2.0,
+            "time": "2026-11-21T07:21:07.120Z", "requestId": "r", "detail": "not valid UTF-8",
+        });
+        let mut of_another = refused.clone();
+        of_another["traceId"] = json!("0".repeat(32));
+        let lines = lines(&[of_another, refused]);
+        let question = |source: Option<&str>| Question {
+            given: Given::Trace(TRACE.parse().unwrap()),
+            source: source.map(|it| it.parse().unwrap()),
+            from: Timestamp::from_millis(0).unwrap(),
+        };
+        for source in [None, Some("west")] {
+            assert_eq!(one(&lines, &question(source), TRACE).unwrap(), None);
+            let path = refusal(&lines, &question(source), TRACE).unwrap();
+            assert_eq!((path.message_id, path.steps.len()), (None, 1));
+            let status = path.steps[0].http_status.as_deref();
+            assert_eq!((path.steps[0].outcome.as_str(), status), ("BadRequest", Some("400")));
+        }
+        let nothing = refusal(&lines[..1], &question(None), TRACE).unwrap_err().to_string();
+        assert!(nothing.contains("look further back with --from"), "{nothing}");
+    }
 }

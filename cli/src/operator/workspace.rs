@@ -102,7 +102,12 @@ async fn target_of(root: &Path) -> Result<PathBuf> {
             .map_err(|error| Environment::lacks(format!("cargo could not be run ({error}): install Rust from https://rustup.rs")))
     })
     .await?;
-    anyhow::ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    if !output.status.success() {
+        // Without a toolchain rustup says so in its first line, and may print a backtrace behind it.
+        let said = String::from_utf8_lossy(&output.stderr);
+        let reason = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        return Err(Environment::lacks(format!("cargo metadata failed: {reason}")));
+    }
     let metadata: Metadata = serde_json::from_slice(&output.stdout).context("reading the answer of cargo metadata")?;
     Ok(metadata.target_directory)
 }

@@ -51,7 +51,11 @@ async fn messages_are_found_and_shown_by_the_first_digits_of_their_ids() {
     }
     let nothing = format!("There are no messages of institute {} that this asks for.", person.institute);
     assert!(person.run(&["find", "--control-id", "another"]).expect(1, &nothing).stdout.is_empty());
-    person.run(&["find", "--status", "gone"]).expect(1, "400 Bad Request: Invalid query: `status`");
+    let none = person.run(&["find", "--control-id", "another", "--json"]).expect(1, "").stderr;
+    assert_eq!(serde_json::from_str::<Value>(&none).unwrap(), json!({ "error": nothing, "exitCode": 1 }));
+    person.run(&["find", "--status", "gone"]).expect(2, "invalid value 'gone' for '--status");
+    person.run(&["find", "--patient", ""]).expect(2, "--patient: ");
+    person.run(&["list", "--from", "2h", "--to", "3h"]).expect(2, "--from must be before --to");
     person.run(&["list", "--from", "tomorrow"]).expect(2, "not a time; one is `yesterday`");
 
     let tree = person.run(&["show", oru_digits]).expect(0, "").text();
@@ -64,6 +68,7 @@ async fn messages_are_found_and_shown_by_the_first_digits_of_their_ids() {
     let document = person.path(&format!("documents/{oru_digits}-obx2.pdf"));
     assert_eq!((std::fs::read(&document).unwrap(), mode(&document)), (b"%PDF-1.7 of a patient".to_vec(), 0o600));
     person.run(&["show", oru_digits, "--extract", "documents"]).expect(1, "File exists");
+    person.run(&["show", adt_digits, "--segment", "ZZZ"]).expect(1, "The message has no segment ZZZ.");
     let json = person.run(&["show", adt_digits, "--segment", "PID", "--json"]).expect(0, "").json();
     assert_eq!(json["values"][1], json!({ "place": "PID-3.1", "name": "ID Number", "value": "4711" }));
 
@@ -104,6 +109,9 @@ async fn a_file_that_is_not_hl7_is_sent_only_on_request() {
     assert!(text(&dry["files"][2]["answer"]).starts_with("does not begin as HL7 does"), "{dry}");
     assert!(person.journal().is_empty());
     person.run(&["find", text(&dry["files"][0]["messageId"])]).expect(1, "");
+    std::fs::write(person.path("latin1.hl7"), b"MSH|^~\\&|A||||||ADT^A01|7|P|2.5\rPID|1||\xfc\r").unwrap();
+    let undecodable = person.run(&["send", "--dry-run", "latin1.hl7"]).expect(1, "0 accepted, 1 refused").text();
+    assert!(undecodable.contains("not valid UTF-8"), "{undecodable}");
     person.run(&["send", "--dry-run", "--name", "*.hl7", "outbox"]).expect(0, "0 accepted, 1 would be sent, 0 refused, 0 left.");
     person.run(&["send", "--wait", "outbox"]).expect(1, "2 accepted, 1 refused, 0 left.");
     assert_eq!(person.run(&["list", "--all", "--json"]).expect(0, "").text().lines().count(), 2);
@@ -173,6 +181,18 @@ async fn messages_are_exported_as_tables_under_the_users_own_credentials() {
     assert_eq!((text(&sexes[0]["sex"]), sexes[0].as_object().unwrap().len()), ("F", 4));
     std::fs::write(person.path("own.toml"), mapping.replace("PID-8.1", "PID-80.1")).unwrap();
     person.run(&own).expect(2, "own.toml: line 4, column 36: PID has ");
+
+    // Whoever reads along may have enough.
+    for form in ["ndjson", "csv", "er7", "parquet"] {
+        let table = if form == "er7" { "raw" } else { "fields" };
+        let mut child = person.command(&["export", "--to", "-", "--table", table, "--format", form]).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = person.ended(child.wait_with_output().unwrap()).expect(0, "");
+        assert!(ended.stderr.is_empty(), "{form}: {}", ended.stderr);
+    }
+    let mut child = person.command(&["get", &ids[0]]).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(person.ended(child.wait_with_output().unwrap()).expect(0, "").stderr.is_empty());
 
     // A plain run of messages, which other commands take, and a folder that engines take.
     person.run(&["export", "--to", "run.er7", "--type", "ADT^A01"]).expect(0, "1 messages, 1 rows.");

@@ -46,7 +46,8 @@ const REFRESHED_LATELY: Duration = Duration::from_secs(120);
 
 /// The text for lake staff whom the API refuses.
 const STAFF_MAY: &str = "lake staff see which messages an institute has and what became of them: `sluice list --institute NAME`, \
-                         `sluice status --institute NAME ID`. What is in a message is for its institute alone";
+                         `sluice status --institute NAME ID`. What is in a message is for its institute alone, and so are submitting \
+                         and releasing";
 
 /// The API under a session.
 #[derive(Debug)]
@@ -195,12 +196,16 @@ impl Client {
             return format!("{}: {STAFF_MAY}", answer.status);
         }
         let claims = self.session().await.and_then(|session| TokenClaims::of(&session.tokens.id));
-        match claims {
-            Ok(claims) if claims.read.is_empty() && claims.write.is_empty() => {
-                format!("{}: the account has no institute yet; whoever runs this deployment gives it one", answer.status)
+        let Ok(claims) = claims else { return answer.problem() };
+        let may = match (claims.read.as_str(), claims.write.as_str()) {
+            ("", "") => {
+                return format!("{}: the account has no institute yet; whoever runs this deployment gives it one", answer.status);
             }
-            _ => answer.problem(),
-        }
+            (read, "") => format!("read the messages of {read}, and neither submit nor release any"),
+            ("", write) => format!("submit and release messages of {write}, and read none"),
+            _ => return answer.problem(),
+        };
+        format!("{}: the account may {may}; whoever runs this deployment gives it other rights", answer.status)
     }
 
     /// The session, with a token that lasts for the next request.

@@ -67,14 +67,19 @@ pub fn matches_name(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether bytes begin as a message or a batch does: with MSH, FHS or BHS after any framing, byte order mark and blanks, in any
-/// character set that hospitals send.
+/// Whether bytes begin as a message or a batch does: with MSH, FHS or BHS and a field separator after any framing, byte order mark and
+/// blanks, in any character set that hospitals send. A separator other than `|` counts if no word follows it, unlike in `BHS: a scale`:
+/// MSH-2 follows, the encoding characters (HL7 2.5.1 §2.5.4).
 #[must_use]
 pub fn begins_as_hl7(bytes: &[u8]) -> bool {
     // UTF-16 has a zero beside each of these letters.
     let shown = bytes.iter().copied().filter(|byte| !matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff));
-    let beginning: Vec<u8> = shown.skip_while(|byte| byte.is_ascii_whitespace() || *byte == 0x0b).take(3).collect();
-    matches!(beginning.as_slice(), b"MSH" | b"FHS" | b"BHS")
+    let beginning: Vec<u8> = shown.skip_while(|byte| byte.is_ascii_whitespace() || *byte == 0x0b).take(5).collect();
+    let Some((b"MSH" | b"FHS" | b"BHS", behind)) = beginning.split_first_chunk::<3>() else { return false };
+    match behind {
+        [] | [b'|', ..] => true,
+        [separator, rest @ ..] => separator.is_ascii_punctuation() && rest.iter().all(u8::is_ascii_punctuation),
+    }
 }
 
 /// Opens a file, or stdin for `-`.
@@ -210,13 +215,16 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_hl7_is_recognized_by_its_beginning() {
-        for text in [MSH, "\r\n\u{b}MSH|", "\u{feff}FHS|", "  BHS|", "MSH"] {
+        for text in [MSH, "\r\n\u{b}MSH|", "\u{feff}FHS|", "  BHS|", "MSH", "MSH| |", "MSH$%~\\&$", "MSH^~\\&|HIS"] {
             assert!(begins_as_hl7(text.as_bytes()), "{text}");
             for label in ["utf-16le", "utf-16be"] {
                 assert!(begins_as_hl7(&Charset::for_label(label).unwrap().encode(text).unwrap()), "{label} {text}");
             }
         }
         for text in ["", "MS", "PID|1", "-----BEGIN PRIVATE KEY-----", "msh|", "text\rMSH|", "{\"a\": 1}", "\u{7f}ELF"] {
+            assert!(!begins_as_hl7(text.as_bytes()), "{text}");
+        }
+        for text in ["MSH is a hormone", "BHS: a scale", "MSHA", "FHS\nnext", "BHS:5", "MSH-1 is a field"] {
             assert!(!begins_as_hl7(text.as_bytes()), "{text}");
         }
     }
@@ -309,6 +317,11 @@ mod tests {
     fn an_encoding_has_a_name_of_iana_or_of_hl7() {
         for label in ["iso-8859-1", "8859/1", "Latin1"] {
             assert_eq!(charset(label).unwrap().name(), "windows-1252", "{label}");
+        }
+        // The API knows each by the name that goes into `Content-Type`.
+        for label in ["8859/2", "8859/9", "8859/15", "UNICODE UTF-8", "GB 18030-2000", "utf-16le"] {
+            let found = charset(label).unwrap();
+            assert_eq!(Charset::for_label(found.name()), Some(found), "{label}");
         }
         assert!(charset("klingon").is_err());
     }

@@ -85,7 +85,7 @@ pub async fn page(client: &Client, held: &Held, cursor: Option<&str>) -> Result<
     };
     let answer = client.call(request).await?;
     if answer.status != StatusCode::ACCEPTED {
-        bail!("{}", answer.problem());
+        bail!("{}", client.refusal(&answer).await);
     }
     parsed(&answer)
 }

@@ -39,7 +39,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What the files are encoded in; what each message says when nothing is said.
-    pub charset: Option<String>,
+    pub charset: Option<Charset>,
     /// How many messages to send at a time.
     pub concurrency: usize,
     /// Also what the journal has as accepted.
@@ -228,7 +228,7 @@ impl Sender<'_> {
 
     /// The messages of a file; nothing where it is not known whether it has any.
     async fn open(&self, file: &Path) -> Vec<Item> {
-        let (path, named) = (file.to_owned(), self.options.charset.as_deref().and_then(Charset::for_label));
+        let (path, named) = (file.to_owned(), self.options.charset);
         let name = file.display().to_string();
         let body = match tokio::task::spawn_blocking(move || messages::read_for_api(&path, named)).await {
             Ok(Ok(body)) => Rc::new(body),
@@ -269,16 +269,22 @@ impl Sender<'_> {
             return refused(NOT_HL7.to_owned());
         }
         let charset = self.charset(&body, item.number);
-        let content = Content::of(message.bytes(), charset.as_deref());
+        let content = Content::of(message.bytes(), charset);
         if let Some(entry) = self.journal.accepted(&content).filter(|_| !self.options.again) {
             return Row { fate: Fate::Before, answer: "sent before".to_owned(), ..left }.with(entry);
         }
         if self.options.dry_run {
-            let message_id = message.read().ok().map(|it| it.id.to_string());
-            return Row { fate: Fate::Planned, answer: "would be sent".to_owned(), message_id, ..left };
+            return match message.read() {
+                Ok(read) => {
+                    let message_id = Some(read.id.to_string());
+                    Row { fate: Fate::Planned, answer: "would be sent".to_owned(), message_id, ..left }
+                }
+                // As the API would.
+                Err(error) => refused(messages::explain(&message, &error)),
+            };
         }
-        match self.post(message.bytes(), charset.as_deref()).await {
-            Ok(answer) => match self.answered(&left, content, &answer) {
+        match self.post(message.bytes(), charset).await {
+            Ok(answer) => match self.answered(&left, content, &answer).await {
                 Ok(row) => row,
                 Err(error) => {
                     self.end(error);
@@ -306,13 +312,13 @@ impl Sender<'_> {
         self.client.call(request).await
     }
 
-    fn answered(&self, left: &Row, content: Content, answer: &Answer) -> Result<Row> {
+    async fn answered(&self, left: &Row, content: Content, answer: &Answer) -> Result<Row> {
         let (status, fate, said) = match answer.status {
             StatusCode::ACCEPTED => (Status::Queued, Fate::Accepted, answer.status.to_string()),
             StatusCode::CONFLICT => (Status::Stored, Fate::Before, "stored before".to_owned()),
             // It was asked often enough, and the next file would fare no better.
             _ if answer.is_busy() => bail!("{}: {}", left.file, answer.problem()),
-            _ => return Ok(Row { fate: Fate::Refused, answer: answer.problem(), ..left.clone() }),
+            _ => return Ok(Row { fate: Fate::Refused, answer: self.client.refusal(answer).await, ..left.clone() }),
         };
         let Ok(message_id) = answer.text("messageId").parse::<MessageId>() else {
             let answer = format!("{}: not an answer of the API", answer.status);
@@ -356,7 +362,10 @@ impl Sender<'_> {
                 }
                 let known = match read::statuses(self.client, &ids).await {
                     Ok(Ok(known)) => known,
-                    Ok(Err(answer)) => return self.end(anyhow!("asking for the status of the messages: {}", answer.problem())),
+                    Ok(Err(answer)) => {
+                        let refusal = self.client.refusal(&answer).await;
+                        return self.end(anyhow!("asking for the status of the messages: {refusal}"));
+                    }
                     Err(_) if *self.hurry.borrow() => return,
                     Err(error) => return self.end(error.context("asking for the status of the messages")),
                 };
@@ -411,16 +420,16 @@ impl Sender<'_> {
     /// Reads the message of a row once more and submits it. Returns whether it is on its way again.
     async fn send_again(&self, row: &mut Row) -> bool {
         let Some(Place { file, number }) = row.place.clone() else { return false };
-        let named = self.options.charset.as_deref().and_then(Charset::for_label);
+        let named = self.options.charset;
         let path = file.clone();
         let Ok(Ok(body)) = tokio::task::spawn_blocking(move || messages::read_for_api(&path, named)).await else { return false };
         let Some(message) = body.message(number) else { return false };
         let charset = self.charset(&body, number);
         // The file may be another one by now.
-        if row.entry.as_ref().is_none_or(|entry| entry.content != Content::of(message.bytes(), charset.as_deref())) {
+        if row.entry.as_ref().is_none_or(|entry| entry.content != Content::of(message.bytes(), charset)) {
             return false;
         }
-        let Ok(answer) = self.post(message.bytes(), charset.as_deref()).await else { return false };
+        let Ok(answer) = self.post(message.bytes(), charset).await else { return false };
         row.answer = format!("{}, submitted again", answer.status);
         if answer.status == StatusCode::ACCEPTED {
             row.fate = Fate::Accepted;
@@ -428,10 +437,11 @@ impl Sender<'_> {
         matches!(answer.status, StatusCode::ACCEPTED | StatusCode::CONFLICT)
     }
 
-    /// The charset that is named for a message. Of a file with a byte order mark only the first message has it.
-    fn charset(&self, body: &Body, number: usize) -> Option<String> {
-        let marked = body.named_charset().filter(|_| number > 1).map(|it| it.name().to_owned());
-        self.options.charset.clone().or(marked)
+    /// The name, as `Content-Type` takes it, of the charset that is named for a message. Of a file with a byte order mark only the first
+    /// message has it.
+    fn charset(&self, body: &Body, number: usize) -> Option<&'static str> {
+        let marked = body.named_charset().filter(|_| number > 1);
+        self.options.charset.or(marked).map(Charset::name)
     }
 }
 

@@ -57,6 +57,15 @@ impl Sender {
         Ok(answers)
     }
 
+    /// Sends a message that asks for no answer. Returns what comes at once all the same.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub async fn tell(&mut self, message: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        self.stream.write_all(&framed(message)).await?;
+        Ok(self.answer(Instant::now() + SECOND).await?.into_iter().collect())
+    }
+
     async fn answer(&mut self, until: Instant) -> io::Result<Option<Vec<u8>>> {
         loop {
             let mut input = &self.unread[..];

@@ -27,6 +27,8 @@ use mllp::{ApplicationAck, Endpoint, Feed, IpNet, PeerTls, TlsFiles};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::error::Misused;
+
 /// The most characters of a feed's name.
 const MAX_NAME: usize = 64;
 
@@ -187,7 +189,7 @@ impl TryFrom<String> for Lasting {
 pub(super) fn read(path: &Path) -> Result<Vec<Feed>> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    feeds(&bytes, folder).with_context(|| path.display().to_string())
+    feeds(&bytes, folder).map_err(|error| Misused::because(format!("{}: {error:#}", path.display())))
 }
 
 fn feeds(bytes: &[u8], folder: &Path) -> Result<Vec<Feed>> {

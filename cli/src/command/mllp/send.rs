@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use domain::Charset;
+use hl7::{AckHeader, Verdict};
 use mllp::Sender;
 use serde_json::json;
 
 use crate::error::ExitCode;
 use crate::output::{Output, for_people};
-use client::messages;
+use client::messages::{self, NOT_HL7};
 
 /// Which messages to send, and where to.
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,31 @@ pub(crate) struct Args {
     /// Seconds to wait for an acknowledgment.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     timeout: u64,
+    /// Also send what does not begin as HL7 does. What a gateway takes nobody can take back out of a lake.
+    #[arg(long)]
+    any: bool,
+}
+
+/// What a message asks its receiver to answer (MSH-15, MSH-16; an ACK asks for nothing).
+enum Asks {
+    /// An acknowledgment in any case.
+    Always,
+    /// An acknowledgment only of a refusal: silence says that it is accepted.
+    IfRefused,
+    /// Nothing.
+    Nothing,
+}
+
+impl Asks {
+    fn of(message: &[u8]) -> Self {
+        let header = AckHeader::of_received(message, Charset::of_message(message).unwrap_or(Charset::UTF_8));
+        let answers = |verdict| header.answers(verdict).next().is_some();
+        match (answers(Verdict::Accepted), answers(Verdict::Error)) {
+            (true, _) => Self::Always,
+            (false, true) => Self::IfRefused,
+            (false, false) => Self::Nothing,
+        }
+    }
 }
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
@@ -39,8 +65,25 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         let read = messages::open(&path).and_then(|mut source| source.read_to_end(&mut bytes));
         read.with_context(|| format!("reading {file}"))?;
         for message in split(bytes) {
-            let answers = sender.exchange(&message).await.with_context(|| format!("sending to {}", args.to))?;
-            let is_accepted = answers.last().is_some_and(|answer| matches!(mllp::code(answer), b"AA" | b"CA"));
+            if !args.any && !messages::begins_as_hl7(&message) {
+                others += 1;
+                if output.is_json() {
+                    rows.push(json!({ "file": file, "accepted": false, "answers": [], "error": NOT_HL7 }));
+                } else {
+                    output.line(format!("{file}: {NOT_HL7}"));
+                }
+                continue;
+            }
+            let asks = Asks::of(&message);
+            let answered = match asks {
+                Asks::Nothing => sender.tell(&message).await,
+                Asks::Always | Asks::IfRefused => sender.exchange(&message).await,
+            };
+            let answers = answered.with_context(|| format!("sending to {}", args.to))?;
+            let is_accepted = match answers.last() {
+                Some(answer) => matches!(mllp::code(answer), b"AA" | b"CA"),
+                None => !matches!(asks, Asks::Always),
+            };
             if is_accepted {
                 accepted += 1
             } else {
@@ -49,6 +92,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             if output.is_json() {
                 let texts: Vec<_> = answers.iter().map(|answer| String::from_utf8_lossy(answer)).collect();
                 rows.push(json!({ "file": file, "accepted": is_accepted, "answers": texts }));
+            } else if answers.is_empty() && is_accepted {
+                output.line(format!("{file}: no answer, as the message asks"));
             } else if answers.is_empty() {
                 output.line(format!("{file}: no answer within {} s", args.timeout));
             } else {

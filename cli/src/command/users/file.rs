@@ -1,6 +1,6 @@
 //! `sluice users import` and `export`: many users in one CSV file.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -142,7 +142,7 @@ pub(super) async fn export(directory: &Directory, file: &Path, output: &Output) 
     if to_stdout && std::io::stdout().is_terminal() {
         output.line(for_people(&text));
     } else if to_stdout {
-        std::io::stdout().lock().write_all(&text).context("writing to the standard output")?;
+        output.bytes(&text);
     } else {
         private_file::write(file, &text)?;
         if output.is_json() {

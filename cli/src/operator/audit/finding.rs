@@ -123,6 +123,13 @@ pub struct Checked {
     pub events: u64,
     /// Ends that the log no longer tells of.
     pub events_too_old: u64,
+    /// Records of messages that ended, or are on their way, for so short a time that their end was left to the next audit. Absent in
+    /// files of progress that earlier versions wrote.
+    #[serde(default)]
+    pub records_left: u64,
+    /// Objects, also of the held bucket, that were written so lately that they were left to the next audit.
+    #[serde(default)]
+    pub objects_left: u64,
 }
 
 /// The result of an audit.

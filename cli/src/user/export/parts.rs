@@ -12,6 +12,7 @@ use tables::{Column, ParquetFile, Row};
 use super::catalog::{Position, Selection};
 use super::format::Format;
 use crate::error::Misused;
+use crate::output::is_broken_pipe;
 use client::private_file;
 use client::session::private_folder;
 
@@ -55,6 +56,22 @@ pub(crate) enum Target {
     File(PathBuf),
     /// A folder of files, by the day on which the messages arrived.
     Folder(PathBuf),
+}
+
+/// Whoever read stdout has gone, as `head` does when it has enough.
+#[derive(Debug)]
+pub(crate) struct ReaderGone;
+
+impl std::fmt::Display for ReaderGone {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("nobody reads stdout any more")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+fn of_stdout(error: anyhow::Error) -> anyhow::Error {
+    if is_broken_pipe(&error) { ReaderGone.into() } else { error.context("writing to stdout") }
 }
 
 /// The parts of an export.
@@ -149,10 +166,10 @@ impl Parts {
         }
         let Some(folder) = self.folder() else {
             if self.format == Format::Parquet {
-                return Ok(self.open_stdout()?.write(rows)?);
+                return self.open_stdout().and_then(|file| Ok(file.write(rows)?)).map_err(of_stdout);
             }
             let with_header = !std::mem::replace(&mut self.has_header, true);
-            return self.format.write(&self.columns, rows, with_header, std::io::stdout());
+            return self.format.write(&self.columns, rows, with_header, std::io::stdout()).map_err(of_stdout);
         };
         let number = self.checkpoint.parts.len() + self.written.len() + 1;
         let name = format!("part-{number:05}.{}", self.format.extension());
@@ -205,12 +222,13 @@ impl Parts {
     pub(crate) fn finish(mut self) -> Result<Checkpoint> {
         // A table without rows has its header.
         if self.target == Target::Stdout && self.format == Format::Parquet {
-            self.open_stdout()?;
+            self.open_stdout().map_err(of_stdout)?;
             if let Some(file) = self.stdout.take() {
-                file.finish()?.flush()?;
+                let finish = || -> Result<()> { Ok(file.finish()?.flush()?) };
+                finish().map_err(of_stdout)?;
             }
         } else if self.target == Target::Stdout && !self.has_header {
-            self.format.write(&self.columns, &[], true, std::io::stdout())?;
+            self.format.write(&self.columns, &[], true, std::io::stdout()).map_err(of_stdout)?;
         }
         let Some(folder) = self.folder() else { return Ok(self.checkpoint) };
         if let Target::File(path) = &self.target {
