@@ -61,3 +61,4 @@ mod summary;
 mod tables;
 mod top;
 mod trace;
+mod uploads;

@@ -1,5 +1,6 @@
 //! Character sets: what HL7 and HTTP call them, and how bytes are decoded without ever replacing one.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use encoding_rs::{
@@ -331,7 +332,8 @@ impl Charset {
     ///
     /// # Errors
     /// [`Undecodable::Byte`] with the offset of the first byte that is none of this set.
-    pub fn decode(self, bytes: &[u8]) -> Result<String, Undecodable> {
+    /// UTF-8 is not copied.
+    pub fn decode(self, bytes: &[u8]) -> Result<Cow<'_, str>, Undecodable> {
         let encoding = match Self::of_mark(bytes) {
             Some(by_mark) if self.is_utf_16() && by_mark.is_utf_16() => by_mark.0,
             _ if self.is_utf_16() => utf_16_by_zero_bytes(bytes).unwrap_or(self.0),
@@ -340,13 +342,13 @@ impl Charset {
         let (skipped, bytes) = if self.is_utf_16() { without_narrow_framing(bytes) } else { (0, bytes) };
         let undecodable = |offset| Undecodable::Byte { charset: Self(encoding), offset: skipped + offset };
         if encoding == UTF_8 {
-            return std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| undecodable(error.valid_up_to()));
+            return std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|error| undecodable(error.valid_up_to()));
         }
         let mut decoder = encoding.new_decoder_without_bom_handling();
         let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(bytes.len());
         let mut text = String::with_capacity(capacity);
         match decoder.decode_to_string_without_replacement(bytes, &mut text, true) {
-            (DecoderResult::InputEmpty, _) => Ok(text),
+            (DecoderResult::InputEmpty, _) => Ok(Cow::Owned(text)),
             (DecoderResult::Malformed(length, behind), read) => {
                 Err(undecodable(read.saturating_sub(usize::from(length) + usize::from(behind))))
             }
