@@ -297,7 +297,7 @@ impl Reporter {
     pub fn progress(&self, what: impl Into<Cow<'static, str>>) -> ProgressBar {
         let Some(bars) = &self.bars else { return ProgressBar::hidden() };
         let bar = bars.add(ProgressBar::no_length());
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {pos}/{len} {eta}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {pos}/{len} {eta} {msg:.dim}") {
             bar.set_style(style);
         }
         let what: Cow<'static, str> = what.into();

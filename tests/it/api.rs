@@ -40,6 +40,8 @@ async fn every_answer_is_kept_out_of_caches_and_is_what_its_content_type_says() 
         (Method::POST, "/er7", "application/xml", 415),
         (Method::POST, "/er7", ER7, 400),
         (Method::POST, "/er7", JSON, 400),
+        (Method::POST, "/er7/uploads", JSON, 400),
+        (Method::POST, "/er7/uploads/x", "", 400),
         (Method::GET, "/er7", "", 200),
         (Method::GET, "/er7?limit=0", "", 400),
         (Method::GET, known.as_str(), "", 200),

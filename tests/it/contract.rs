@@ -277,6 +277,8 @@ fn no_answer_of_the_authorizer_outlives_its_token() -> Result<()> {
 fn the_template_takes_no_larger_message_than_the_command_sends() -> Result<()> {
     let largest = number(&stack("pipeline")?["Parameters"]["MaximumMessageBytes"]["MaxValue"])?;
     assert_eq!(largest, domain::MAX_MESSAGE_BYTES as u64);
+    let largest = number(&stack("pipeline")?["Parameters"]["MaximumUploadBytes"]["MaxValue"])?;
+    assert_eq!(largest, domain::MAX_UPLOAD_BYTES as u64);
     Ok(())
 }
 

@@ -155,6 +155,9 @@ async fn openapi_describes_the_answers() -> Result<()> {
     let status = BTreeSet::from([200, 400, 401, 403, 404, 429, 500, 503]);
     assert_eq!(answers("GET /er7/{messageId}/status"), status);
     assert_eq!(answers("GET /institutes/{source}/er7/{messageId}/status"), status);
+    assert_eq!(answers("POST /er7/uploads"), BTreeSet::from([201, 400, 401, 403, 413, 429, 500, 503]));
+    let with_404 = answers("POST /er7").into_iter().chain([404]).collect();
+    assert_eq!(answers("POST /er7/uploads/{uploadId}"), with_404);
     assert_eq!(answers("POST /er7/status"), answers("GET /er7"));
     assert_eq!(answers("POST /er7/search"), answers("GET /er7"));
     assert_eq!(answers("GET /institutes/{source}/er7"), answers("GET /er7"));

@@ -25,6 +25,7 @@ use crate::contract::root;
 use crate::forge;
 use crate::listen::{Listener, event_id};
 use crate::permissions::roles;
+use crate::uploads;
 
 /// An AWS call on a message's way.
 struct Site {
@@ -44,6 +45,8 @@ struct Site {
 enum Way {
     /// It is posted.
     Post,
+    /// It is uploaded, and then submitted.
+    Upload,
     /// It is queued under the token of a user who may not write for its institute, and so it is held.
     Hold,
     /// The same, and a user who may releases it: only then the call has the fault.
@@ -66,9 +69,10 @@ const fn release(action: &'static str) -> Site {
     Site { way: Way::Release, ..site("release", action, "ReleaseRole") }
 }
 
-const SITES: [Site; 27] = [
+const SITES: [Site; 28] = [
     site("submit", "dynamodb:UpdateItem", "SubmitRole"),
     site("submit", "kms:GenerateDataKey", "SubmitRole"),
+    Site { way: Way::Upload, what: "an upload", ..site("submit", "s3:GetObject", "SubmitRole") },
     site("submit", "s3:PutObject", "SubmitRole"),
     site("submit", "sqs:SendMessage", "SubmitRole"),
     site("dispatch", "states:StartSyncExecution", "DispatchRole"),
@@ -251,7 +255,7 @@ async fn run(cell: &Cell, roles: &BTreeMap<String, String>) -> Result<End> {
         "principal": principal, "marker": marker,
     });
     let mut events = BTreeSet::new();
-    if cell.site.way != Way::Post {
+    if [Way::Hold, Way::Release].contains(&cell.site.way) {
         // Somebody who may not write for this institute.
         let stranger = it.caller("", "").await?;
         if cell.site.way == Way::Hold {
@@ -261,6 +265,9 @@ async fn run(cell: &Cell, roles: &BTreeMap<String, String>) -> Result<End> {
         let end = ended(&it, &message_id, &message).await?;
         ensure!(end.outcome == "held (Denied)", "{}", end.outcome);
         events.extend(end.events);
+    }
+    if cell.site.way == Way::Upload {
+        uploads::put(&it, &caller, message.as_bytes()).await?;
     }
     if cell.site.way != Way::Hold {
         faults.ask("POST", &fault).await?;
@@ -276,6 +283,7 @@ async fn run(cell: &Cell, roles: &BTreeMap<String, String>) -> Result<End> {
     let refusals = match (cell.site.way, cell.length) {
         (Way::Post, Length::Lasting) => queue(&it, &message, &caller.token).await.map(|_| Vec::new())?,
         (Way::Post, _) => accepted(async || it.submit(&caller, &message).await).await?,
+        (Way::Upload, _) => accepted(async || uploads::taken(&it, &caller, message.as_bytes()).await).await?,
         (Way::Release, _) => accepted(async || it.api.release(message_id.as_str(), &caller.token).await).await?,
         (Way::Hold, _) => Vec::new(),
     };

@@ -62,3 +62,4 @@ mod summary;
 mod tables;
 mod top;
 mod trace;
+mod uploads;

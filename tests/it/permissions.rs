@@ -145,7 +145,7 @@ calls! {
     GetItem BatchGetItem Query QueryHeld Scan UpdateItem PutItem DeleteItem
     IndexPatients SearchPatients HashPatients HashOtherwise
     Seal SealDirectly SealForSubmission SealUnbound Open OpenKey OpenOtherwise OpenData
-    GetOverflow PutOverflow ListOverflow DeleteOverflow
+    GetOverflow GetUpload PutOverflow ListOverflow DeleteOverflow
     GetHeld PutHeld ListHeld DeleteHeld
     GetLake PutLake TagLake ListLake DeleteLake
     Publish Subscribe Run RunAsync GetRole
@@ -153,12 +153,12 @@ calls! {
 
 /// All that a worker may do of [`all`]; the rest it may not.
 const MAY: &[(&str, &[Call])] = &[
-    ("Submit", &[Send, UpdateItem, Seal, PutOverflow, Log("Submit")]),
+    ("Submit", &[Send, UpdateItem, Seal, GetUpload, PutOverflow, ListOverflow, Log("Submit")]),
     ("Dispatch", &[Send, Receive, Delete, Hide, Attributes, SendDead, Run, Log("Dispatch")]),
     ("Deduplicate", &[UpdateItem, Log("Deduplicate")]),
-    ("Parse", &[GetOverflow, ListOverflow, Log("Parse")]),
-    ("Store", &[UpdateItem, IndexPatients, HashPatients, Open, OpenKey, GetOverflow, ListOverflow, Log("Store")]),
-    ("Hold", &[UpdateItem, GetOverflow, ListOverflow, PutHeld, Log("Hold")]),
+    ("Parse", &[GetOverflow, GetUpload, ListOverflow, Log("Parse")]),
+    ("Store", &[UpdateItem, IndexPatients, HashPatients, Open, OpenKey, GetOverflow, GetUpload, ListOverflow, Log("Store")]),
+    ("Hold", &[UpdateItem, GetOverflow, GetUpload, ListOverflow, PutHeld, Log("Hold")]),
     ("Release", &[Send, QueryHeld, UpdateItem, Seal, PutOverflow, GetHeld, ListHeld, Log("Release")]),
     ("Publish", &[Publish, Log("Publish")]),
     ("Status", &[GetItem, BatchGetItem, Log("Status")]),
@@ -193,7 +193,7 @@ impl Call {
             SealDirectly => &["kms:Encrypt"],
             Seal | SealForSubmission | SealUnbound => &["kms:GenerateDataKey"],
             Open | OpenKey | OpenOtherwise | OpenData => &["kms:Decrypt"],
-            GetOverflow | GetLake => &["s3:GetObject"],
+            GetOverflow | GetUpload | GetLake => &["s3:GetObject"],
             GetHeld => &["s3:GetObjectVersion"],
             PutOverflow | PutHeld | PutLake => &["s3:PutObject"],
             ListOverflow | ListHeld | ListLake => &["s3:ListBucket"],
@@ -219,6 +219,7 @@ struct Scene {
     wrapped_otherwise: Blob,
     sealed_data: Blob,
     overflow_key: String,
+    upload_key: String,
     held_bucket: String,
     held_key: String,
     held_version: String,
@@ -235,6 +236,9 @@ impl Scene {
         let overflow_key = domain::object::overflow_key(&forge::submitted(&envelope));
         let body = b"MSH|".to_vec().into();
         it.aws.s3().put_object().bucket(&it.outputs.overflow_bucket).key(&overflow_key).body(body).send().await?;
+        let upload_key = format!("{}{overflow_key}", domain::object::UPLOADS);
+        let body = b"MSH|".to_vec().into();
+        it.aws.s3().put_object().bucket(&it.outputs.overflow_bucket).key(&upload_key).body(body).send().await?;
         let held_bucket = it.outputs.held_bucket.clone().context("a held bucket")?;
         let held_key = format!("source={}/test.json", it.institute);
         let held = it.aws.s3().put_object().bucket(&held_bucket).key(&held_key).body(b"{}".to_vec().into()).send().await?;
@@ -251,6 +255,7 @@ impl Scene {
             wrapped_otherwise: otherwise.send().await?.ciphertext_blob.context("a wrapped key")?,
             sealed_data: sealed_data.ciphertext_blob.context("a ciphertext")?,
             overflow_key,
+            upload_key,
             held_bucket,
             held_key,
             held_version: held.version_id.context("a version")?,
@@ -270,7 +275,7 @@ impl Scene {
             Seal | SealDirectly | SealForSubmission | SealUnbound | Open | OpenKey | OpenOtherwise | OpenData => {
                 self.kms(aws, call).await
             }
-            GetOverflow | PutOverflow | ListOverflow | DeleteOverflow => self.overflow(aws, call).await,
+            GetOverflow | GetUpload | PutOverflow | ListOverflow | DeleteOverflow => self.overflow(aws, call).await,
             GetHeld | PutHeld | ListHeld | DeleteHeld => self.held(aws, call).await,
             GetLake | PutLake | TagLake | ListLake | DeleteLake => self.lake(aws, call).await,
             Publish | Subscribe | Run | RunAsync | GetRole | Log(_) => self.rest(aws, call).await,
@@ -399,6 +404,7 @@ impl Scene {
         let (s3, bucket, key) = (aws.s3(), &self.it.outputs.overflow_bucket, &self.overflow_key);
         match call {
             GetOverflow => allowed(s3.get_object().bucket(bucket).key(key).send().await),
+            GetUpload => allowed(s3.get_object().bucket(bucket).key(&self.upload_key).send().await),
             ListOverflow => allowed(s3.list_objects_v2().bucket(bucket).max_keys(1).send().await),
             PutOverflow => allowed(s3.put_object().bucket(bucket).key(format!("{key}.test")).send().await),
             _ => allowed(s3.delete_object().bucket(bucket).key(format!("{key}.none")).send().await),

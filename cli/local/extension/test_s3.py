@@ -1,10 +1,15 @@
 """The condition keys of S3, the names of objects, and their tags."""
 
+import base64
 import contextlib
 import functools
+import hashlib
 import http.client
+import time
 
 import pytest
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 
 from .test_support import BUCKET, OBJECT, allow, allowed, deny, tag_set
@@ -12,6 +17,7 @@ from .test_support import BUCKET, OBJECT, allow, allowed, deny, tag_set
 OWN = f"{OBJECT}/source=${{aws:PrincipalTag/write}}/*"
 OWN_TAG = {"s3:RequestObjectTag/source": "${aws:PrincipalTag/write}"}
 WRITER = allow(["s3:PutObject", "s3:PutObjectTagging"], OWN, StringEquals=OWN_TAG)
+WRITE = allow("s3:PutObject", f"{OBJECT}/*")
 READER = allow(["s3:GetObject", "s3:GetObjectVersion"], f"{OBJECT}/source=${{aws:PrincipalTag/read}}/*",
                StringEquals={"s3:ExistingObjectTag/source": "${aws:PrincipalTag/read}"})
 
@@ -44,6 +50,53 @@ def test_put_object_request_tag_of_a_presigned_url(world):
         connection.request("PUT", url.removeprefix(world.endpoint), body=b"x", headers=headers)
         answer = connection.getresponse()
         assert answer.status == status, (url, answer.read())
+
+
+@pytest.fixture
+def upload(world):
+    """PUT of b"upload" by a URL that binds the bytes, with what a caller may change about it."""
+    checksum = base64.b64encode(hashlib.sha256(b"upload").digest()).decode()
+    signed = {"content-length": "6", "if-none-match": "*", "x-amz-checksum-sha256": checksum}
+
+    def put(key, body=b"upload", policy=WRITE, expires=900, **changes):
+        session = world.session("alice", policy)
+        credentials = session.get_credentials().get_frozen_credentials()
+        request = AWSRequest("PUT", f"{world.endpoint}/{BUCKET}/{key}", headers=signed)
+        S3SigV4QueryAuth(credentials, "s3", "eu-west-1", expires=expires).add_auth(request)
+        if expires < 2:
+            time.sleep(expires + 1.5)
+        sent = {name: value for name, value in {**signed, **changes}.items() if value is not None}
+        connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"))
+        connection.request("PUT", request.url.removeprefix(world.endpoint), body=body, headers=sent)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    return put
+
+
+def test_a_presigned_put_takes_the_signed_bytes_once(world, upload):
+    key = world.key("u")
+    assert upload(key) == 200
+    assert world.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"upload"
+    assert upload(key) == 412
+
+
+@pytest.mark.parametrize("status, change", [
+    (400, {"body": b"others"}),
+    (403, {"body": b"longer bytes", "content-length": "12"}),
+    (403, {"body": b"", "content-length": "0"}),
+    (403, {"x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(b"others").digest()).decode(), "body": b"others"}),
+    (403, {"x-amz-checksum-sha256": None}),
+    (403, {"if-none-match": None}),
+    (403, {"if-none-match": '"etag"'}),
+    (403, {"policy": allow("s3:PutObject", f"{OBJECT}/elsewhere/*")}),
+    (403, {"expires": 1}),
+])
+def test_a_presigned_put_refuses_everything_else(world, upload, status, change):
+    key = world.key("u")
+    assert upload(key, **change) == status
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        world.client("s3").get_object(Bucket=BUCKET, Key=key)
 
 
 def test_put_object_with_tags_needs_put_object_tagging(world):

@@ -311,9 +311,17 @@ impl Client {
     /// # Errors
     /// When there is no answer.
     pub async fn call_elsewhere(&self, url: &str) -> Result<Answer> {
+        self.elsewhere(|api| api.elsewhere(url)).await
+    }
+
+    /// The same for any request to S3.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn elsewhere(&self, request: impl Fn(&Api) -> RequestBuilder) -> Result<Answer> {
         let mut tries = 0;
         loop {
-            let answer = http::send(self.api.elsewhere(url)).await;
+            let answer = http::send(request(&self.api)).await;
             tries += 1;
             match pause(&answer, tries) {
                 Some(pause) if pauses(pause, &self.hurry).await => {}

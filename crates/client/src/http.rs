@@ -160,6 +160,11 @@ impl Api {
         self.client.get(url).timeout(TRANSFER_DEADLINE)
     }
 
+    /// A PUT without a token to a presigned URL of S3.
+    pub fn upload(&self, url: &str) -> RequestBuilder {
+        self.client.put(url)
+    }
+
     /// A request to be completed by the caller.
     pub fn request(&self, method: Method, path: &str, token: Option<&SecretString>) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.url));
@@ -215,11 +220,12 @@ fn keeps_a_token_secret(url: &str) -> bool {
 /// When there was no answer.
 pub async fn send(request: RequestBuilder) -> Result<Answer> {
     let Some(tell) = TELL.get() else { return exchange(request).await };
+    let (client, request) = request.build_split();
+    let request = request.map_err(reqwest::Error::without_url)?;
     // Without the query, which may hold a search term.
-    let built = request.try_clone().and_then(|it| it.build().ok());
-    let what = built.map(|it| format!("{} {}", it.method(), it.url().path())).unwrap_or_default();
+    let what = format!("{} {}", request.method(), request.url().path());
     let began = std::time::Instant::now();
-    let answer = exchange(request).await;
+    let answer = exchange(RequestBuilder::from_parts(client, request)).await;
     let outcome = answer.as_ref().map_or_else(|_| "no answer".to_owned(), |it| format!("{}, {} bytes", it.status, it.body.len()));
     tell(&format!("{what}: {outcome} ({} ms)", began.elapsed().as_millis()));
     answer

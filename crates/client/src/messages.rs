@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use domain::{Charset, MAX_MESSAGE_BYTES, Undecodable, Unreceivable};
+use domain::{Charset, MAX_UPLOAD_BYTES, Undecodable, Unreceivable};
 use hl7::{BatchProblem, Body, Piece};
 
 /// Largest file, in bytes: one is held in memory as a whole.
@@ -105,7 +105,7 @@ pub fn read_for_api(path: &Path, named: Option<Charset>) -> Result<Body, String>
     let begin = || -> std::io::Result<_> {
         let mut source = open(path)?;
         let mut bytes = Vec::new();
-        source.by_ref().take(MAX_MESSAGE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        source.by_ref().take(MAX_UPLOAD_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         Ok((source, bytes))
     };
     let (source, bytes) = begin().map_err(|error| unreadable(&error))?;
@@ -113,7 +113,7 @@ pub fn read_for_api(path: &Path, named: Option<Charset>) -> Result<Body, String>
         return Err("the file is empty".to_owned());
     }
     let begun = Body::of(bytes, named);
-    if begun.bytes().len() <= MAX_MESSAGE_BYTES {
+    if begun.bytes().len() <= MAX_UPLOAD_BYTES {
         return Ok(begun);
     }
     if !begun.is_batch() {
@@ -153,7 +153,7 @@ pub fn explain(piece: &Piece<'_>, error: &Unreceivable) -> String {
 }
 
 /// Why a file is not sent.
-pub const TOO_LARGE: &str = "too large: a message may have at most 4 MiB";
+pub const TOO_LARGE: &str = "too large: a message may have at most 64 MiB";
 
 /// Why a file is not sent without `--any`.
 pub const NOT_HL7: &str = "does not begin as HL7 does, and nothing can be taken back from a lake: --any sends it all the same";
@@ -237,8 +237,8 @@ mod tests {
         // Sparse: 4 GiB that are not on the disk, and must not be in memory.
         std::fs::File::create(&path).unwrap().set_len(4 << 30).unwrap();
         assert_eq!(error(&path), TOO_LARGE);
-        std::fs::File::create(&path).unwrap().set_len(MAX_MESSAGE_BYTES as u64).unwrap();
-        assert_eq!(read_for_api(&path, None).unwrap().bytes().len(), MAX_MESSAGE_BYTES);
+        std::fs::File::create(&path).unwrap().set_len(MAX_UPLOAD_BYTES as u64).unwrap();
+        assert_eq!(read_for_api(&path, None).unwrap().bytes().len(), MAX_UPLOAD_BYTES);
         std::fs::File::create(&path).unwrap();
         assert_eq!(error(&path), "the file is empty");
         assert!(error(&folder.path().join("none")).contains("cannot be read"));

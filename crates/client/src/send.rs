@@ -1,11 +1,14 @@
 //! Sends the messages of files, and can resume after an interruption.
 //!
+//! A message that is too large for a request goes to S3 first (`upload`).
+//!
 //! The messages of a batch are sent one by one, so that each has its own answer and its own line in the journal.
 //!
 //! Each accepted message goes into a [`Journal`] at once, and a message that is there is not sent again. Only a machine that goes
 //! down between the answer and the journal makes a message be sent twice, and the API stores it once all the same.
 
 mod journal;
+mod upload;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,9 +17,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use domain::{Charset, HoldReason, MAX_MESSAGE_BYTES, MessageId, State, Status};
+use domain::{Charset, HoldReason, MAX_MESSAGE_BYTES, MAX_UPLOAD_BYTES, MessageId, State, Status};
 use futures_util::stream::{self, StreamExt};
-use hl7::{BatchProblem, Body};
+use hl7::{BatchProblem, Body, Piece};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
@@ -150,7 +153,7 @@ pub async fn send(
     hurry: &watch::Receiver<bool>,
     progress: &ProgressBar,
 ) -> Sent {
-    let sender = Sender { client, journal, options, hurry, error: RefCell::default(), doubts: RefCell::default() };
+    let sender = Sender { client, journal, options, hurry, progress, error: RefCell::default(), doubts: RefCell::default() };
     progress.set_length(files.len() as u64);
     let sending = stream::iter(files.iter().enumerate())
         .take_while(|_| std::future::ready(sender.goes_on()))
@@ -212,6 +215,7 @@ struct Sender<'a> {
     journal: &'a Journal,
     options: &'a Options,
     hurry: &'a watch::Receiver<bool>,
+    progress: &'a ProgressBar,
     /// What made it end: no answer for one message means none for the others.
     error: RefCell<Option<anyhow::Error>>,
     doubts: RefCell<Vec<Doubt>>,
@@ -262,7 +266,7 @@ impl Sender<'_> {
             Err(problem) => return refused(problem),
         };
         let Some(message) = body.message(item.number) else { return left };
-        if message.bytes().len() > MAX_MESSAGE_BYTES {
+        if message.bytes().len() > MAX_UPLOAD_BYTES {
             return refused(TOO_LARGE.to_owned());
         }
         if !self.options.any && !messages::begins_as_hl7(message.bytes()) {
@@ -283,7 +287,7 @@ impl Sender<'_> {
                 Err(error) => refused(messages::explain(&message, &error)),
             };
         }
-        match self.post(message.bytes(), charset).await {
+        match self.submit(&left.file, &message, charset).await {
             Ok(answer) => match self.answered(&left, content, &answer).await {
                 Ok(row) => row,
                 Err(error) => {
@@ -300,14 +304,29 @@ impl Sender<'_> {
         }
     }
 
-    async fn post(&self, message: &[u8], charset: Option<&str>) -> Result<Answer> {
+    /// Submits a message: in a request if it is small enough for this deployment, else by way of an upload.
+    async fn submit(&self, name: &str, message: &Piece<'_>, charset: Option<&str>) -> Result<Answer> {
         let content_type = match charset {
             Some(charset) => format!("{ER7}; charset={charset}"),
             None => ER7.to_owned(),
         };
+        if message.bytes().len() <= MAX_MESSAGE_BYTES {
+            let answer = self.post(message.bytes(), &content_type).await?;
+            if answer.status != StatusCode::PAYLOAD_TOO_LARGE {
+                return Ok(answer);
+            }
+        }
+        let (bar, name, all) = (self.progress.clone(), name.to_owned(), message.bytes().len());
+        let sent = move |bytes: usize| bar.set_message(format!("{name}: {} of {} MiB", bytes >> 20, all.div_ceil(1 << 20)));
+        let answer = upload::submit(self.client, message.shared(), &content_type, sent).await;
+        self.progress.set_message("");
+        answer
+    }
+
+    async fn post(&self, message: &[u8], content_type: &str) -> Result<Answer> {
         let request = |api: &crate::http::Api, token: &secrecy::SecretString| {
             let request = api.request(Method::POST, "/er7", Some(token)).timeout(TRANSFER_DEADLINE);
-            request.header(CONTENT_TYPE, &content_type).header(ACCEPT, JSON).body(message.to_vec())
+            request.header(CONTENT_TYPE, content_type).header(ACCEPT, JSON).body(message.to_vec())
         };
         self.client.call(request).await
     }
@@ -429,7 +448,7 @@ impl Sender<'_> {
         if row.entry.as_ref().is_none_or(|entry| entry.content != Content::of(message.bytes(), charset)) {
             return false;
         }
-        let Ok(answer) = self.post(message.bytes(), charset).await else { return false };
+        let Ok(answer) = self.submit(&row.file, &message, charset).await else { return false };
         row.answer = format!("{}, submitted again", answer.status);
         if answer.status == StatusCode::ACCEPTED {
             row.fate = Fate::Accepted;

@@ -344,14 +344,20 @@ impl Charset {
     /// Decodes bytes. A byte order mark stays as U+FEFF. In UTF-16, the mark decides the order of bytes; without a mark, the zero
     /// bytes of the message decide.
     ///
+    /// UTF-8 is not copied.
+    ///
     /// # Errors
     /// [`Undecodable::Byte`] with the offset of the first byte that does not belong to this set.
-    pub fn decode(self, bytes: &[u8]) -> Result<String, Undecodable> {
+    pub fn decode(self, bytes: &[u8]) -> Result<Cow<'_, str>, Undecodable> {
         let encoding = match Self::of_mark(bytes) {
             Some(by_mark) if self.is_utf_16() && by_mark.is_utf_16() => by_mark.0,
             _ if self.is_utf_16() => utf_16_by_zero_bytes(bytes).unwrap_or(self.0),
             _ => self.0,
         };
+        if encoding == UTF_8 {
+            let undecodable = |error: std::str::Utf8Error| Undecodable::Byte { charset: self, offset: error.valid_up_to() };
+            return std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(undecodable);
+        }
         let (skipped, bytes) = if self.is_utf_16() { without_narrow_framing(bytes) } else { (0, bytes) };
         let (bytes, idle) =
             if encoding == ISO_2022_JP { without_idle_escapes(bytes) } else { (Cow::Borrowed(bytes), Vec::new()) };
@@ -359,14 +365,11 @@ impl Charset {
             let left_out = idle.iter().take_while(|before| **before <= offset).count() * ESCAPE_BYTES;
             Undecodable::Byte { charset: Self(encoding), offset: skipped + offset + left_out }
         };
-        if encoding == UTF_8 {
-            return std::str::from_utf8(&bytes).map(str::to_owned).map_err(|error| undecodable(error.valid_up_to()));
-        }
         let mut decoder = encoding.new_decoder_without_bom_handling();
         let capacity = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(bytes.len());
         let mut text = String::with_capacity(capacity);
         match decoder.decode_to_string_without_replacement(&bytes, &mut text, true) {
-            (DecoderResult::InputEmpty, _) => Ok(text),
+            (DecoderResult::InputEmpty, _) => Ok(Cow::Owned(text)),
             (DecoderResult::Malformed(length, behind), read) => {
                 Err(undecodable(read.saturating_sub(usize::from(length) + usize::from(behind))))
             }

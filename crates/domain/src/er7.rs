@@ -7,6 +7,9 @@ use crate::MessageId;
 /// The largest message that the API takes, in bytes as it is sent. A deployment may take less (`MaximumMessageBytes`).
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
+/// The largest message that is uploaded to S3 and then submitted, in bytes. A deployment may take less (`MaximumUploadBytes`).
+pub const MAX_UPLOAD_BYTES: usize = 64 * 1024 * 1024;
+
 /// The most messages of one body: 4 MiB can hold a million that begin with `MSH|` and no more, and the answer names each.
 pub const MAX_MESSAGES: usize = 5000;
 

@@ -27,11 +27,12 @@ pub mod step;
 mod submission;
 mod timestamp;
 mod trace;
+mod upload;
 
 pub use catalog::{Progress, Record, State, Status, Stored, StoredFacts, Summary};
 pub use charset::{Charset, Undecodable, UnknownLabel};
 pub use envelope::{Envelope, EnvelopeError, Payload, decode_inline};
-pub use er7::{EmptyMessage, Er7, MAX_MESSAGE_BYTES, MAX_MESSAGES};
+pub use er7::{EmptyMessage, Er7, MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_UPLOAD_BYTES};
 pub use held::{Held, HeldCopy, HeldFacts, Hold, HoldReason, Release, Requester};
 pub use message_id::{InvalidMessageId, MessageId};
 pub use patient::{InvalidPatientIdentifier, PatientIdentifier};
@@ -42,3 +43,4 @@ pub use step::SubmittedMessage;
 pub use submission::{InvalidSubmissionId, SubmissionId};
 pub use timestamp::Timestamp;
 pub use trace::{InvalidTraceParent, TraceId, TraceParent};
+pub use upload::{InvalidUploadId, UploadId};

@@ -1,6 +1,8 @@
 //! Keys and tags of the lake's objects: Hive partitions, which Athena and Glue read as they are.
 
-use crate::{Charset, MessageId, Source, State, SubmittedMessage, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::{Charset, MessageId, Requester, Source, State, SubmittedMessage, Timestamp, UploadId};
 
 /// Key of the ER7 object: the message in canonical form.
 pub fn er7_key(source: &Source, message_id: &MessageId, received_at: Timestamp) -> String {
@@ -36,6 +38,18 @@ pub fn overflow_key(submitted: &SubmittedMessage) -> String {
     format!("{source}/{submission_id}/{message_id}.hl7")
 }
 
+/// What every key of an upload begins with. No [`Source`] does, so no overflow key does.
+pub const UPLOADS: &str = "_uploads/";
+
+/// Key of an upload in the overflow bucket. It holds the institute and a hash of who uploads, so that an id leads nobody to another's
+/// bytes.
+pub fn upload_key(source: &Source, uploader: &Requester, id: &UploadId) -> String {
+    let Requester { subject, issuer } = uploader;
+    // A line end is in no `iss`, which is a URL.
+    let uploader = const_hex::encode(Sha256::digest(format!("{issuer}\n{subject}")));
+    format!("{UPLOADS}{source}/{uploader}/{id}")
+}
+
 /// Key of the copy of a held message in the held bucket.
 pub fn held_key(source: &Source, message_id: &MessageId) -> String {
     format!("source={source}/{message_id}.json")
@@ -64,6 +78,26 @@ mod tests {
             format!("source=general-hospital/protocol=hl7v2/format=raw/zone=ingest/date=2026-11-21/{message_id}.bin")
         );
         assert_eq!(tagging(&source, State::Error), "source=general-hospital&state=error");
+    }
+
+    #[test]
+    fn an_upload_is_of_one_institute_and_one_uploader() {
+        let id = UploadId::of(b"MSH|");
+        let key = |source: &str, issuer: &str, subject: &str| {
+            let uploader = Requester { issuer: issuer.to_owned(), subject: subject.to_owned() };
+            upload_key(&source.parse().unwrap(), &uploader, &id)
+        };
+        let keys = [
+            key("west", "https://one", "../7"),
+            key("east", "https://one", "../7"),
+            key("west", "https://two", "../7"),
+            key("west", "https://one", "8"),
+        ];
+        for (n, key) in keys.iter().enumerate() {
+            assert!(key.starts_with(UPLOADS) && key.ends_with(&format!("/{id}")) && key.matches('/').count() == 3, "{key}");
+            assert!(!keys[..n].contains(key), "{key}");
+        }
+        assert!("_uploads".parse::<Source>().is_err(), "an institute's overflow keys would be uploads");
     }
 
     #[test]

@@ -180,6 +180,11 @@ impl<'a> Piece<'a> {
         self.bytes
     }
 
+    /// Its bytes, as they were received. They share the body's memory.
+    pub fn shared(&self) -> Bytes {
+        self.body.bytes.slice_ref(self.bytes)
+    }
+
     /// Its charset: the one that is named for all messages, or else its own.
     ///
     /// # Errors
@@ -201,7 +206,7 @@ impl<'a> Piece<'a> {
     /// # Errors
     /// As [`Piece::charset`].
     pub fn received(&self) -> Result<Received, Undecodable> {
-        Ok(Received::new(self.body.bytes.slice_ref(self.bytes), self.charset()?))
+        Ok(Received::new(self.shared(), self.charset()?))
     }
 
     /// Decodes it, brings it into canonical form and hashes that, each once.

@@ -39,7 +39,7 @@ pub enum NotARendition {
 }
 
 /// A position can be any number, and delimiters fill the gap before it. A byte of a message can become three in UTF-8.
-const MAX_BYTES: usize = 3 * domain::MAX_MESSAGE_BYTES + 1;
+const MAX_BYTES: usize = 3 * domain::MAX_UPLOAD_BYTES + 1;
 
 #[derive(Deserialize)]
 struct Document {

@@ -117,7 +117,9 @@ impl Escapes {
             return true;
         }
         let charset = self.charset.filter(|it| it.unit_bytes() == 1);
-        let Some(text) = charset.and_then(|it| it.decode(&bytes().collect::<Vec<u8>>()).ok()) else { return false };
+        let Some(text) = charset.and_then(|it| Some(it.decode(&bytes().collect::<Vec<u8>>()).ok()?.into_owned())) else {
+            return false;
+        };
         out.push_str(&text);
         true
     }
@@ -228,10 +230,10 @@ impl Repertoire {
     fn decode(self, bytes: &[u8]) -> Option<String> {
         let charset = Charset::for_label(self.label)?;
         if !self.is_pairs {
-            return charset.decode(bytes).ok();
+            return Some(charset.decode(bytes).ok()?.into_owned());
         }
         let high = bytes.chunks(2).flat_map(|pair| self.lead.into_iter().chain(pair.iter().map(|byte| byte | 0x80)));
-        charset.decode(&high.collect::<Vec<u8>>()).ok()
+        Some(charset.decode(&high.collect::<Vec<u8>>()).ok()?.into_owned())
     }
 }
 

@@ -4,10 +4,24 @@
 
 #![warn(missing_docs)]
 
+use std::time::Duration;
+
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Config;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use domain::{Er7, MessageId, Payload, Received, SubmittedMessage};
 use runtime::StepError;
+
+/// From this size on, a body may take longer than the SDK's limits of an attempt, which are for small requests.
+pub const LARGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// The limits of a request with a body of [`LARGE_BYTES`] or more: one attempt of at most 20 seconds, since API Gateway waits for 30, and a
+/// state of the state machine for 25.
+pub fn for_large_bodies() -> aws_sdk_s3::config::Builder {
+    let most = Duration::from_secs(20);
+    Config::builder().timeout_config(TimeoutConfig::builder().operation_attempt_timeout(most).operation_timeout(most).build())
+}
 
 /// The payload of the envelope: the message itself or, if it is too large, a pointer to the object that this function puts.
 ///
@@ -18,14 +32,13 @@ pub async fn payload(s3: &Client, bucket: &str, submitted: &SubmittedMessage, re
         return Ok(Payload::inline(received));
     }
     let (key, charset) = (domain::object::overflow_key(submitted), received.charset());
-    s3.put_object()
-        .bucket(bucket)
-        .key(&key)
-        .body(ByteStream::from(received.bytes().to_vec()))
-        .content_type(domain::object::content_type(charset))
-        .send()
-        .await
-        .map_err(|error| StepError::from_sdk("s3:PutObject", &error))?;
+    // Shares the memory of the message.
+    let bytes = received.clone().into_bytes();
+    let is_large = bytes.len() >= LARGE_BYTES;
+    let put = s3.put_object().bucket(bucket).key(&key).body(ByteStream::from(bytes));
+    let put = put.content_type(domain::object::content_type(charset)).customize();
+    let put = if is_large { put.config_override(for_large_bodies()) } else { put };
+    put.send().await.map_err(|error| StepError::from_sdk("s3:PutObject", &error))?;
     Ok(Payload::Overflow { bucket: bucket.to_owned(), key, charset })
 }
 
@@ -59,9 +72,18 @@ pub fn message(received: &Received, id: &MessageId) -> Result<Er7, StepError> {
     message.ok_or(StepError::InvalidInput { what: "the message id, which is not that of the payload" })
 }
 
-async fn object(s3: &Client, bucket: &str, key: &str) -> Result<Vec<u8>, StepError> {
+/// The bytes of an object of the overflow bucket. They are in memory once.
+///
+/// # Errors
+/// [`StepError::PayloadExpired`] if there is no such object, else those of the call.
+pub async fn object(s3: &Client, bucket: &str, key: &str) -> Result<Vec<u8>, StepError> {
     const OPERATION: &str = "s3:GetObject";
+    let unavailable = || StepError::Unavailable { operation: OPERATION };
     let object = s3.get_object().bucket(bucket).key(key).send().await.map_err(|error| StepError::from_sdk(OPERATION, &error))?;
-    let body = object.body.collect().await.map_err(|_| StepError::Unavailable { operation: OPERATION })?;
-    Ok(body.to_vec())
+    let size_bytes = object.content_length.and_then(|it| it.try_into().ok()).unwrap_or(0);
+    let (mut bytes, mut body) = (Vec::with_capacity(size_bytes), object.body);
+    while let Some(chunk) = body.try_next().await.map_err(|_| unavailable())? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::call::{Ask, Call};
 use super::requests::*;
 use super::world::Who::{self, *};
-use super::world::{Place, name_of};
+use super::world::{Object, Place, name_of};
 
 pub(super) use catalog::CATALOG;
 pub(super) use patients::PATIENTS;

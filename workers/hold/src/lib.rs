@@ -16,6 +16,9 @@ use domain::{Charset, HeldCopy, HeldFacts, Payload, object};
 use runtime::{Field, StepError, log_field, log_submitted};
 use serde_json::Value;
 
+/// What a held copy has besides its payload, in bytes, at most.
+const MORE_BYTES: usize = 8 * 1024;
+
 /// The clients and settings of the worker.
 #[derive(Debug)]
 pub struct Keeper {
@@ -69,9 +72,14 @@ impl Keeper {
             payload,
         };
         let key = object::held_key(&submitted.source, &submitted.message_id);
-        let body = serde_json::to_vec(&copy).map_err(|_| StepError::InvalidInput { what: "a held copy" })?;
+        // A growing vector would take up to three times the memory of a large message.
+        let mut body = Vec::with_capacity(copy.payload.len() + MORE_BYTES);
+        serde_json::to_writer(&mut body, &copy).map_err(|_| StepError::InvalidInput { what: "a held copy" })?;
+        let is_large = body.len() >= overflow::LARGE_BYTES;
         let put = self.s3.put_object().bucket(&self.held_bucket).key(&key).content_type("application/json");
-        let put = put.body(ByteStream::from(body)).send().await.map_err(|error| StepError::from_sdk(OPERATION, &error))?;
+        let put = put.body(ByteStream::from(body)).customize();
+        let put = if is_large { put.config_override(overflow::for_large_bodies()) } else { put };
+        let put = put.send().await.map_err(|error| StepError::from_sdk(OPERATION, &error))?;
 
         let facts = HeldFacts {
             held_reason: reason,

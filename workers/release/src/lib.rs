@@ -23,12 +23,17 @@ use runtime::{
 };
 use seal::Sealer;
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::request::Batch;
 
-/// How many messages are released at once. Each may be 4 MiB, and is held in memory a few times.
+/// How many messages are released at once.
 const CONCURRENCY: usize = 8;
+
+/// How many MiB of held copies are in memory at once, each twice. A copy that is larger, such as one of 64 MiB, is there alone.
+const MOST_MIB: u32 = 64;
+static ROOM: Semaphore = Semaphore::const_new(MOST_MIB as usize);
 
 /// After this time no further message of a batch is started: API Gateway waits for 30 seconds.
 const MAX_TIME: Duration = Duration::from_secs(18);
@@ -214,7 +219,7 @@ impl Releaser {
     }
 
     async fn queue(&self, releasing: &Releasing, submitted: &SubmittedMessage, held: &HeldFacts) -> Result<(), Failure> {
-        let (copy, received) = self.copy(submitted, held).await?;
+        let (copy, received, _room) = self.copy(submitted, held).await?;
         let payload = overflow::payload(&self.s3, &self.overflow_bucket, submitted, &received).await?;
         let envelope = Envelope {
             v: Envelope::VERSION,
@@ -247,20 +252,28 @@ impl Releaser {
         Ok(())
     }
 
-    /// The held copy, and its bytes, if they are the message.
-    async fn copy(&self, submitted: &SubmittedMessage, held: &HeldFacts) -> Result<(HeldCopy, Received), Failure> {
+    /// The held copy without its payload, the bytes that the payload held, if they are the message, and their room in memory.
+    async fn copy(
+        &self,
+        submitted: &SubmittedMessage,
+        held: &HeldFacts,
+    ) -> Result<(HeldCopy, Received, SemaphorePermit<'static>), Failure> {
         const OPERATION: &str = "s3:GetObject";
         let get = self.s3.get_object().bucket(&self.held_bucket).key(&held.held_key);
         let object = get.set_version_id(held.held_version_id.clone()).send().await.map_err(|error| match error.code() {
             Some("NoSuchKey" | "NoSuchVersion" | "MethodNotAllowed") => Failure::Gone,
             _ => StepError::from_sdk(OPERATION, &error).into(),
         })?;
-        let body = object.body.collect().await.map_err(|_| StepError::Unavailable { operation: OPERATION })?;
-        let copy: HeldCopy = serde_json::from_slice(&body.into_bytes()).map_err(|_| Failure::Damaged)?;
+        let mib = object.content_length.and_then(|it| u32::try_from(it >> 20).ok()).unwrap_or(MOST_MIB);
+        let unavailable = || StepError::Unavailable { operation: OPERATION };
+        let room = ROOM.acquire_many(mib.clamp(1, MOST_MIB)).await.map_err(|_| unavailable())?;
+        let body = object.body.collect().await.map_err(|_| unavailable())?;
+        let mut copy: HeldCopy = serde_json::from_slice(&body.into_bytes()).map_err(|_| Failure::Damaged)?;
         let fits = copy.v == HeldCopy::VERSION && copy.source == submitted.source && copy.message_id == submitted.message_id;
         let received = copy.received().filter(|_| fits).ok_or(Failure::Damaged)?;
+        copy.payload = String::new();
         overflow::message(&received, &submitted.message_id).map_err(|_| Failure::Damaged)?;
-        Ok((copy, received))
+        Ok((copy, received, room))
     }
 }
 

@@ -40,6 +40,7 @@ impl LakeWriter {
         content_type: &str,
         tagging: &str,
     ) -> Result<Option<String>, StepError> {
+        let config = if body.len() < overflow::LARGE_BYTES { Config::builder() } else { overflow::for_large_bodies() };
         let put = self
             .client
             .put_object()
@@ -49,7 +50,7 @@ impl LakeWriter {
             .tagging(tagging)
             .body(ByteStream::from(body))
             .customize()
-            .config_override(Config::builder().credentials_provider(caller.clone()))
+            .config_override(config.credentials_provider(caller.clone()))
             .send()
             .await;
         put.map(|output| output.version_id).map_err(|error| StepError::from_sdk_as_caller(PUT_OBJECT, &error))

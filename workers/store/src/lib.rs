@@ -11,6 +11,7 @@ use domain::claim::Finish;
 use domain::step::{StoreAnswer, StoreRequest};
 use domain::{Source, Stored, StoredFacts, SubmittedMessage, Timestamp, object};
 use exchange::{Exchange, Writers};
+use futures_util::future::try_join3;
 use patients::{MAX_ENTRIES, PatientIndex, PatientKeys};
 use runtime::{Field, StepError, log_field, log_submitted};
 use seal::Opener;
@@ -73,12 +74,14 @@ impl Store {
         let json_key = object::json_key(&submitted.source, &submitted.message_id, received_at);
         let raw_key = object::raw_key(&submitted.source, &submitted.message_id, received_at);
         let tagging = object::tagging(&submitted.source, parsed.state);
-        let rendition = rendition(&message)?;
         let charset = received.charset();
         let raw = (received.bytes() != message.as_str().as_bytes()).then(|| received.into_bytes().into());
-        let er7 = self.lake.put(&credentials, &key, message.as_str().into(), "application/hl7-v2; charset=utf-8", &tagging);
+        let er7 = async {
+            let content_type = "application/hl7-v2; charset=utf-8";
+            self.lake.put(&credentials, &key, message.as_str().into(), content_type, &tagging).await
+        };
         let json = async {
-            match rendition {
+            match rendition(&message)? {
                 Some(json) => self.lake.put(&credentials, &json_key, json, "application/json", &tagging).await.map(Some),
                 None => Ok(None),
             }
@@ -92,9 +95,16 @@ impl Store {
                 None => Ok(None),
             }
         };
-        let (version_id, json_version_id, raw_version_id) = futures_util::future::try_join3(er7, json, raw)
-            .await
-            .map_err(|error| self.explained(error, &token, &submitted.source))?;
+        let put = async {
+            if message.size_bytes() < overflow::LARGE_BYTES {
+                return try_join3(er7, json, raw).await;
+            }
+            // One after the other, so that there are never more than two of them in memory.
+            let (raw, json) = (raw.await?, json.await?);
+            Ok((er7.await?, json, raw))
+        };
+        let (version_id, json_version_id, raw_version_id) =
+            put.await.map_err(|error| self.explained(error, &token, &submitted.source))?;
 
         // Before the record says `stored`: nobody comes back to a message that does.
         self.index(&submitted, received_at, &message).await?;
@@ -149,13 +159,17 @@ impl Store {
 /// From this size on, the rendition of a message is measured before it is made.
 const LARGE_BYTES: usize = 256 * 1024;
 
-/// Counts the bytes that are written to it.
+/// The most bytes of a rendition. A message of 4 MiB has less, whatever it holds; one of delimiters and single letters that is larger has
+/// none, since it would not fit into the worker.
+const MAX_RENDITION_BYTES: usize = 256 * 1024 * 1024;
+
+/// Counts the bytes that are written to it, and takes no more than [`MAX_RENDITION_BYTES`].
 struct Counter(usize);
 
 impl std::io::Write for Counter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0 += bytes.len();
-        Ok(bytes.len())
+        if self.0 < MAX_RENDITION_BYTES { Ok(bytes.len()) } else { Err(std::io::ErrorKind::FileTooLarge.into()) }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -163,7 +177,7 @@ impl std::io::Write for Counter {
     }
 }
 
-/// The JSON rendition of a message; `None` if its MSH is not readable.
+/// The JSON rendition of a message; `None` if its MSH is not readable, or the rendition would be too large.
 fn rendition(message: &domain::Er7) -> Result<Option<Vec<u8>>, StepError> {
     let Ok(delimiters) = hl7::Delimiters::of(message) else { return Ok(None) };
     let failed = |_| StepError::InvalidInput { what: "the rendition" };
@@ -173,11 +187,27 @@ fn rendition(message: &domain::Er7) -> Result<Option<Vec<u8>>, StepError> {
         message.size_bytes() * 8
     } else {
         let mut counter = Counter(0);
-        hl7::write_json(message, &delimiters, &mut counter).map_err(failed)?;
+        if hl7::write_json(message, &delimiters, &mut counter).is_err() {
+            return Ok(None);
+        }
         counter.0 + 1
     };
     let mut json = Vec::with_capacity(size_bytes);
     hl7::write_json(message, &delimiters, &mut json).map_err(failed)?;
     json.push(b'\n');
     Ok(Some(json))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Er7;
+
+    use super::*;
+
+    #[test]
+    fn a_message_whose_rendition_would_be_too_large_has_none() {
+        let with = |fields: usize| Er7::canonical(&format!("MSH|^~\\&|A\rZZZ{}\r", "|a^b".repeat(fields))).unwrap();
+        assert!(rendition(&with(1000)).unwrap().is_some_and(|json| json.len() > 50_000));
+        assert_eq!(rendition(&with(3 << 20)), Ok(None));
+    }
 }

@@ -65,6 +65,25 @@ pub(crate) fn of_request(request: &mut ApiGatewayV2httpRequest, max_bytes: usize
     Ok(Body::of(bytes, charset))
 }
 
+/// The charset that a request without a body names for what was uploaded before.
+///
+/// 415 for a content type that is not of ER7; it may be left out.
+pub(crate) fn charset_of_upload(request: &ApiGatewayV2httpRequest) -> Result<Option<Charset>, Refusal> {
+    let content_type = content_type(request);
+    if content_type.is_empty() {
+        return Ok(None);
+    }
+    match MediaType::parse(&content_type) {
+        Ok(named) if media::ER7.iter().any(|it| named.essence() == *it) => {
+            named.get_param(CHARSET).map(|it| charset(it.unquoted_str().as_ref())).transpose()
+        }
+        _ => {
+            let accepted = "expected application/hl7-v2, x-application/hl7-v2+er7 or text/plain, or no Content-Type";
+            Err(HttpProblem::new(415, "Unsupported media type", accepted).into())
+        }
+    }
+}
+
 /// The bytes of the messages, and the charset that the request names.
 type Named = (Vec<u8>, Option<Charset>);
 

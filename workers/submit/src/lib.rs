@@ -1,4 +1,5 @@
-//! `POST /er7`: receives a message, records it in the catalog and puts it into the queue, with the caller's token sealed.
+//! `POST /er7`: receives a message, records it in the catalog and puts it into the queue, with the caller's token sealed. A message too
+//! large for a request is uploaded first (`upload`).
 //!
 //! Nothing is decided here about what the caller may write: the authorizer says which institute the message is queued for,
 //! and the caller's own AWS credentials are what stores it, or does not.
@@ -9,6 +10,7 @@ mod body;
 mod coding;
 mod format;
 mod refusal;
+mod upload;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use catalog::{Allowance, Catalog, RecordedSubmission};
@@ -40,6 +42,8 @@ pub struct Submit {
     pub public_url: String,
     /// Largest message, in bytes as sent (after base64).
     pub max_message_bytes: usize,
+    /// Largest upload, in bytes.
+    pub max_upload_bytes: usize,
     /// How many messages an institute may submit in bodies of more than ten messages; `None` for any number.
     pub allowance: Option<Allowance>,
     /// How long a body of several messages may take.
@@ -85,8 +89,14 @@ impl Submit {
     pub async fn answer(&self, event: Value) -> Result<ApiGatewayV2httpResponse, StepError> {
         let mut request: ApiGatewayV2httpRequest = runtime::input("an HTTP API event", event)?;
         let (format, base_url) = (Format::of(&request), runtime::base_url(&request, &self.public_url));
+        if request.route_key.as_deref() == Some(upload::ANNOUNCE) {
+            return Ok(self.announced(&mut request, &base_url).await);
+        }
         let submission = Submission::of(&request);
-        let body = body::of_request(&mut request, self.max_message_bytes);
+        let body = match &submission {
+            Ok(submission) if request.path_parameters.contains_key("uploadId") => self.uploaded(&request, submission).await,
+            _ => body::of_request(&mut request, self.max_message_bytes),
+        };
         let submitted = match (submission, &body) {
             (Err(problem), _) => Err(problem.into()),
             (_, Err(refusal)) => Err(refusal.clone()),

@@ -1,4 +1,4 @@
-//! Lambda entry of `POST /er7`.
+//! Lambda entry of `POST /er7` and of uploads.
 
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ async fn main() -> Result<(), Error> {
         queue_url: runtime::required_var("QUEUE_URL")?,
         public_url: runtime::required_var("PUBLIC_URL")?,
         max_message_bytes: runtime::var_parsed("MAX_MESSAGE_BYTES")?,
+        max_upload_bytes: runtime::var_parsed("MAX_UPLOAD_BYTES")?,
         allowance: (per_second > 0).then_some(Allowance { per_second, burst }),
         batch_times: BatchTimes::default(),
     };

@@ -6,6 +6,8 @@
 mod answers;
 #[path = "faults/support.rs"]
 mod support;
+#[path = "faults/uploads.rs"]
+mod uploads;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

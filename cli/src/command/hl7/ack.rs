@@ -57,7 +57,7 @@ fn single(run: &Run<'_>, answers: &[Answer]) -> Vec<u8> {
         let (charset, bytes) = hl7::acknowledge_in(&answer.header, &answer.ack(code), None);
         // A terminal shows UTF-8.
         let text = run.is_terminal.then(|| charset.decode(&bytes).ok()).flatten();
-        printed.extend(text.map_or(bytes, String::into_bytes));
+        printed.extend_from_slice(text.as_deref().map_or(bytes.as_slice(), str::as_bytes));
     }
     printed
 }

@@ -149,7 +149,7 @@ fn the_answer_is_in_the_messages_character_set_or_the_one_asked_for() {
     assert!(decoded.contains("|M\u{fc}ller|") && decoded.contains("||8859/1\r"), "{decoded}");
     let asked = |label| {
         let (charset, bytes) = acknowledge_in(&header, &ACCEPTED, Charset::for_label(label));
-        (charset.name(), charset.decode(&bytes).unwrap())
+        (charset.name(), charset.decode(&bytes).unwrap().into_owned())
     };
     let (name, decoded) = asked("utf-8");
     assert!(name == "UTF-8" && decoded.contains("|M\u{fc}ller|") && decoded.contains("|UNICODE UTF-8\r"), "{decoded}");

@@ -73,6 +73,8 @@ fn callers() -> Vec<(&'static str, Verified, Option<&'static str>)> {
 const TABLE: &str = "
     route                                              none empty r=a w=a rw=a r=a,w=b r=b,w=a staff partner unbound
     POST  /er7                                       .  -    -     -   S   S    S       S       -     P       -
+    POST  /er7/uploads                               .  -    -     -   S   S    S       S       -     P       -
+    POST  /er7/uploads/{uploadId}                    .  -    -     -   S   S    S       S       -     P       -
     POST  /er7/release                               .  -    -     -   S   S    S       S       -     P       -
     POST  /er7/{messageId}/release                   .  -    -     -   S   S    S       S       -     P       -
     GET   /er7                                       .  -    -     R   -   R    R       R       -     -       -

@@ -136,6 +136,22 @@ pub(in super::super) const SERVICES: &[Row] = &[
         OWN_PUT,
     ),
     row(
+        "uploads",
+        "get, put and list uploads, one's own and others', without a URL of the API",
+        NO,
+        Admin,
+        |p| {
+            let overflow = p.other_buckets.first().cloned().unwrap_or_default();
+            let there = Place { bucket: overflow, data_key: p.data_key.clone(), region: p.region.clone(), ..Place::default() };
+            let upload = |institute: &str| format!("{}{institute}/{}", domain::object::UPLOADS, p.id);
+            let object = |institute: &str| Object { key: upload(institute), ..Object::default() };
+            let calls = |institute: &str| [put(&there, &upload(institute), &[]), get(&there, &object(institute))];
+            let list = bucket("GET", "list-type=2&prefix=_uploads%2F", "s3:ListBucket", &there, "");
+            [p.own.as_str(), &p.other].into_iter().flat_map(calls).chain([list]).collect()
+        },
+        OWN_PUT,
+    ),
+    row(
         "assume-worker",
         "assume a worker's role",
         NO,

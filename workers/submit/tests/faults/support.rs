@@ -7,7 +7,9 @@ use aws_lambda_events::encodings::Body;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
 use aws_sdk_kms::operation::generate_data_key::GenerateDataKeyOutput;
 use aws_sdk_kms::primitives::Blob;
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
+use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::operation::send_message::SendMessageOutput;
@@ -62,6 +64,8 @@ pub(crate) struct Aws {
     pub(crate) note: Rule,
     pub(crate) seal: Rule,
     pub(crate) put: Rule,
+    /// Of an upload: [`ER7`].
+    pub(crate) get: Rule,
     pub(crate) send: Rule,
     pub(crate) send_batch: Rule,
     pub(crate) sent: Arc<Mutex<Vec<Envelope>>>,
@@ -69,6 +73,7 @@ pub(crate) struct Aws {
     pub(crate) groups: Arc<Mutex<Vec<String>>>,
     pub(crate) public_url: &'static str,
     pub(crate) max_message_bytes: usize,
+    pub(crate) max_upload_bytes: usize,
     pub(crate) allowance: Option<catalog::Allowance>,
     pub(crate) retry: RetryConfig,
     pub(crate) batch_times: BatchTimes,
@@ -90,6 +95,9 @@ impl Aws {
             put: mock!(aws_sdk_s3::Client::put_object)
                 .match_requests(|request| request.bucket() == Some("overflow"))
                 .then_output(|| PutObjectOutput::builder().build()),
+            get: mock!(aws_sdk_s3::Client::get_object)
+                .match_requests(|request| request.bucket() == Some("overflow"))
+                .then_output(|| GetObjectOutput::builder().body(ByteStream::from_static(ER7.as_bytes())).build()),
             send_batch: mock!(aws_sdk_sqs::Client::send_message_batch).then_compute_output(move |request| {
                 let sent = request.entries().iter().map(|entry| {
                     batches.lock().unwrap().push(Envelope::from_json(entry.message_body()).unwrap());
@@ -112,6 +120,7 @@ impl Aws {
             groups,
             public_url: "",
             max_message_bytes: domain::MAX_MESSAGE_BYTES,
+            max_upload_bytes: domain::MAX_UPLOAD_BYTES,
             allowance: None,
             retry: RetryConfig::disabled(),
             batch_times: BatchTimes::default(),
@@ -119,7 +128,7 @@ impl Aws {
     }
 
     pub(crate) async fn submit(&self, event: Value) -> ApiGatewayV2httpResponse {
-        let Self { note, seal, put, send, send_batch, retry, .. } = self;
+        let Self { note, seal, put, get, send, send_batch, retry, .. } = self;
         let dynamodb = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [note], |conf| conf.retry_config(retry.clone()));
         let submit = Submit {
             catalog: Catalog::new(dynamodb, "catalog".to_owned()),
@@ -127,12 +136,13 @@ impl Aws {
                 mock_client!(aws_sdk_kms, RuleMode::MatchAny, [seal], |conf| conf.retry_config(retry.clone())),
                 KEY.to_owned(),
             ),
-            s3: mock_client!(aws_sdk_s3, RuleMode::MatchAny, [put], |conf| conf.retry_config(retry.clone())),
+            s3: mock_client!(aws_sdk_s3, RuleMode::MatchAny, [put, get], |conf| conf.retry_config(retry.clone())),
             overflow_bucket: "overflow".to_owned(),
             sqs: mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [send, send_batch], |conf| conf.retry_config(retry.clone())),
             queue_url: "https://sqs.eu-central-1.amazonaws.com/123456789012/queue".to_owned(),
             public_url: self.public_url.to_owned(),
             max_message_bytes: self.max_message_bytes,
+            max_upload_bytes: self.max_upload_bytes,
             allowance: self.allowance,
             batch_times: self.batch_times,
         };
