@@ -112,6 +112,8 @@ pub struct UpOptions {
     pub authorization: Authorization,
     /// Whether a local AWS that does not answer is stopped, with all its messages, instead of waited for.
     pub replace: bool,
+    /// Template parameters in place of the local system's own, by name: a test makes waits shorter.
+    pub parameters: BTreeMap<String, String>,
     /// Shows the progress; by default it shows nothing.
     pub reporter: Reporter,
 }
@@ -122,6 +124,7 @@ impl Default for UpOptions {
             profile: Profile::Dev,
             authorization: Authorization::of_environment(),
             replace: false,
+            parameters: BTreeMap::new(),
             reporter: Reporter::default(),
         }
     }
@@ -202,7 +205,7 @@ impl Files {
 /// When this machine lacks Python, the workers do not build, or a stack fails; the local AWS may be running even then, and the
 /// next call resumes from there.
 pub async fn up(options: UpOptions) -> Result<Outputs> {
-    let UpOptions { profile, authorization, replace, reporter } = options;
+    let UpOptions { profile, authorization, replace, parameters: others, reporter } = options;
     let workspace = Workspace::find().await?;
     let files = Files::new(&workspace);
     std::fs::create_dir_all(&files.folder).with_context(|| format!("creating {}", files.folder.display()))?;
@@ -220,6 +223,7 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
         PARAMETERS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     parameters.insert("Architecture".to_owned(), Architecture::host().name().to_owned());
     parameters.insert("Authorization".to_owned(), authorization.name().to_owned());
+    parameters.extend(others);
     let known = Outputs::read(&files.outputs()).ok().filter(|outputs| outputs.endpoint_url.as_ref() == Some(&endpoint));
     if let Some(outputs) = &known {
         parameters.insert(PUBLIC_URL.to_owned(), outputs.api_url.clone());

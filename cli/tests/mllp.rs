@@ -2,83 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+#[path = "client/gateway.rs"]
+mod gateway;
 #[path = "client/person.rs"]
 #[expect(dead_code, reason = "of a module that other tests use more of")]
 mod person;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, ChildStderr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine as _;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use gateway::{DEADLINE, Gateway};
 use person::{Person, root};
-
-const DEADLINE: Duration = Duration::from_secs(90);
-
-/// A gateway that runs, and what it says.
-struct Gateway {
-    process: Child,
-    stderr: BufReader<ChildStderr>,
-    address: String,
-}
-
-impl Gateway {
-    fn start(person: &Person, arguments: &[&str]) -> Self {
-        let all = [&["--json", "mllp", "--listen", "127.0.0.1:0", "--report-seconds", "1"], arguments].concat();
-        let mut process = person.command(&all).spawn().unwrap();
-        let mut stderr = BufReader::new(process.stderr.take().unwrap());
-        let mut said = String::new();
-        let address = loop {
-            let mut line = String::new();
-            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {said}");
-            if let Some(rest) = line.strip_prefix("Listening on ") {
-                break rest.split(' ').next().unwrap().to_owned();
-            }
-            said.push_str(&line);
-        };
-        Self { process, stderr, address }
-    }
-
-    fn exchange(&self, message: &str) -> String {
-        let mut peer = TcpStream::connect(&self.address).unwrap();
-        peer.set_read_timeout(Some(DEADLINE)).unwrap();
-        peer.write_all(format!("\u{b}{message}\u{1c}\r").as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\x1c\r") {
-            let mut byte = [0];
-            assert_eq!(peer.read(&mut byte).unwrap(), 1, "the connection has ended");
-            answer.push(byte[0]);
-        }
-        String::from_utf8(answer).unwrap()
-    }
-
-    /// Reads its reports until one has this.
-    fn until(&mut self, member: &str, value: u64) {
-        let begun = Instant::now();
-        loop {
-            let mut line = String::new();
-            assert!(self.stderr.read_line(&mut line).unwrap() > 0 && begun.elapsed() < DEADLINE, "no {member} {value}");
-            let said: Value = serde_json::from_str(&line).unwrap_or_default();
-            if said["event"] == "report" && said[member] == value {
-                return;
-            }
-        }
-    }
-
-    /// Stops it as systemd does, and gives its last report.
-    fn stop(self) -> Value {
-        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
-        drop(self.stderr);
-        let output = self.process.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-}
 
 #[tokio::test]
 async fn a_message_over_mllp_is_stored() {
@@ -201,7 +138,7 @@ async fn until_status(person: &Person, id: &str, status: &str) {
             return;
         }
         assert!(begun.elapsed() < DEADLINE, "not {status}: {}", String::from_utf8_lossy(&found));
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
 }
 

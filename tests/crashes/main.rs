@@ -1,35 +1,52 @@
 //! Workers are killed at random moments while messages go through, 10 % of them twice. In the end each is stored once and
-//! announced; what was held is stored after one release.
+//! announced; what was held is stored after one release. And without the pipeline: each message that the API accepted is in the queue.
 //!
 //! A test program of its own: it kills the processes of every test that runs beside it. `SLUICE_KILLS=300 cargo test --workspace
-//! --test crashes` kills more often, and with `SLUICE_KILL_DISPATCH=1` also `dispatch`.
+//! --test crashes` kills more often, and with `SLUICE_KILL_DISPATCH=1` also `dispatch`. `SLUICE_MESSAGES=20000` says how many messages
+//! go through.
 
 #![cfg(test)]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, dead_code, reason = "a test that panics has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    dead_code,
+    reason = "a test that panics has failed, and its output is a result"
+)]
 
+#[path = "../it/attacks/call.rs"]
+mod call;
 #[path = "../it/listen.rs"]
 mod listen;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use domain::{Er7, MessageId, Status};
+use aws_sdk_sqs::Client as Sqs;
+use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
+use domain::{Envelope, Er7, MessageId, Status};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_tests::{Caller, Harness, adt, unique};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use call::Call;
 use listen::Listener;
 
+/// One test at a time kills the workers.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 /// For the whole run: each message may be tried five times, and a claim of a killed worker lapses after 150 s. What `dispatch` held
-/// when it was killed returns after the queue's visibility timeout, 15 minutes.
+/// when it was killed returns after the queue's visibility timeout, 15 minutes. The local system stores some messages a second.
 fn deadline() -> Duration {
-    Duration::from_secs(if dispatch_too() { 3600 } else { 300 })
+    Duration::from_secs(if dispatch_too() { 3600 } else { 300 }) + Duration::from_millis(300) * u32::try_from(messages()).unwrap()
 }
 
 /// Whether `dispatch` is killed as well, which takes its time.
@@ -40,8 +57,16 @@ fn dispatch_too() -> bool {
 /// How many messages go through for each process that is killed.
 const MESSAGES_A_KILL: usize = 3;
 
+fn number(variable: &str) -> Option<usize> {
+    std::env::var_os(variable).and_then(|it| it.to_str()?.parse().ok())
+}
+
 fn kills() -> usize {
-    std::env::var_os("SLUICE_KILLS").and_then(|it| it.to_str()?.parse().ok()).unwrap_or(20)
+    number("SLUICE_KILLS").unwrap_or(20)
+}
+
+fn messages() -> usize {
+    number("SLUICE_MESSAGES").unwrap_or(kills() * MESSAGES_A_KILL)
 }
 
 /// The processes of this system's workers.
@@ -89,11 +114,12 @@ async fn post(it: &Harness, caller: &Caller, message: &str) -> Result<MessageId>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Result<()> {
+    let _alone = ALONE.lock().await;
     let it = Arc::new(Harness::new()?);
     let admin = it.admin().await?;
     let mut listener = Listener::new(&it, json!({ "source": [it.institute], "event": ["stored"] }), &[&it.institute]).await?;
     let kills = kills();
-    let mut messages: Vec<String> = (0..kills * MESSAGES_A_KILL).map(|_| adt(&unique(), "DOE")).collect();
+    let mut messages: Vec<String> = (0..messages()).map(|_| adt(&unique(), "DOE")).collect();
     messages.extend_from_within(..messages.len() / 10);
 
     let killed = Arc::new(AtomicUsize::new(0));
@@ -104,7 +130,7 @@ async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Res
     let posting = stream::iter(&messages).map(|message| post(&it, &admin, message)).buffer_unordered(4);
     let accepted: BTreeSet<MessageId> = posting.try_collect().await?;
     killing.await??;
-    assert_eq!((accepted.len(), killed.load(Ordering::Relaxed)), (kills * MESSAGES_A_KILL, kills));
+    assert_eq!((accepted.len(), killed.load(Ordering::Relaxed)), (self::messages(), kills));
 
     let began = Instant::now();
     loop {
@@ -117,14 +143,19 @@ async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Res
         ensure!(began.elapsed() < deadline(), "{} are not stored: {left:?}", left.len());
         // What ran out of tries is held, and released by whoever may write.
         it.api.release_held(&json!({}), &admin.token).await.ok();
-        sleep(Duration::from_secs(1)).await;
+        // Its queue does not grow, nor is the table read all the time.
+        listener.hear(0).await?;
+        sleep(Duration::from_millis(1000 + records.len() as u64)).await;
     }
-    for record in it.all_records().await? {
+    let (stored, s3) = (it.all_records().await?, &it.aws.s3());
+    let objects = stream::iter(stored).map(|record| async move {
         let facts = record.facts.context("stored")?;
-        let get = it.aws.s3().get_object().bucket(&facts.bucket).key(&facts.key).set_version_id(facts.version_id);
+        let get = s3.get_object().bucket(&facts.bucket).key(&facts.key).set_version_id(facts.version_id);
         let object = get.send().await?.body.collect().await?.into_bytes();
-        assert_eq!(MessageId::of_canonical(&object), record.message_id, "the record names the message");
-    }
+        ensure!(MessageId::of_canonical(&object) == record.message_id, "the record names the message");
+        Ok(())
+    });
+    objects.buffer_unordered(4).try_collect::<()>().await?;
     // Keys, not versions: a step that was killed has written its objects again.
     let prefix = format!("source={}/protocol=hl7v2/format=er7/", it.institute);
     let keys = it.aws.s3().list_objects_v2().bucket(&it.outputs.bucket).prefix(prefix).into_paginator().send();
@@ -141,4 +172,122 @@ async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Res
     let report = it.audit_until_clean(vec![it.institute.parse()?]).await?;
     assert_eq!(report.checked.records, accepted.len() as u64);
     Ok(())
+}
+
+/// The mapping from the queue to `dispatch`, which AWS calls an event source: on or off.
+async fn deliver(it: &Harness, is_on: bool) -> Result<()> {
+    let endpoint = it.outputs.endpoint_url.as_deref().context("an endpoint")?;
+    let root = it.outputs.root_key.as_ref().context("a root key")?.credentials();
+    let ask = async |method, path: &str, body: Value| {
+        let answer = Call::rest("lambda", method, path, &body).send(endpoint, &it.outputs.region, &root).await?;
+        ensure!(answer.status < 300, "{}: {}", answer.status, answer.body);
+        Ok(serde_json::from_str::<Value>(&answer.body)?)
+    };
+    let all = ask("GET", "/2015-03-31/event-source-mappings", json!({})).await?;
+    let queue = it.outputs.stack_outputs.get("QueueArn").context("the queue")?;
+    let is_of_queue = |mapping: &&Value| mapping["EventSourceArn"] == queue.as_str();
+    let mapping = all["EventSourceMappings"].as_array().context("mappings")?.iter().find(is_of_queue).context("the mapping")?;
+    let id = mapping["UUID"].as_str().context("an id")?;
+    ask("PUT", &format!("/2015-03-31/event-source-mappings/{id}"), json!({ "Enabled": is_on })).await.map(drop)
+}
+
+/// The most messages that one POST has.
+const BATCH: usize = 500;
+/// The most messages of an institute here: as many come at once without being refused (`InstituteMessagesBurst`).
+const OF_AN_INSTITUTE: usize = 10_000;
+
+/// Posts a batch until the API has each of its messages. Gives their ids.
+async fn post_batch(it: &Harness, caller: &Caller, messages: &[String]) -> Result<Vec<MessageId>> {
+    let (began, count) = (Instant::now(), messages.len());
+    let body = format!("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r{}BTS|{count}\r", messages.concat());
+    loop {
+        if let Ok(answer) = it.submit(caller, &body).await {
+            let said = answer.json();
+            let taken = ["queued", "duplicates"].map(|name| said[name].as_u64().unwrap_or(0)).iter().sum::<u64>();
+            if answer.status.is_success() && taken == count as u64 {
+                return messages.iter().map(|message| Ok(Er7::canonical(message)?.message_id())).collect();
+            }
+            ensure!(answer.is_busy() || answer.status.is_success(), "{}: {said}", answer.status);
+        }
+        ensure!(began.elapsed() < deadline(), "the API does not take the batch");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Takes all messages of these institutes off the queue, as the pipeline would. Gives how often each was in it.
+async fn read_queue(it: &Harness, institutes: &BTreeSet<String>, ended: &AtomicBool) -> Result<BTreeMap<MessageId, usize>> {
+    let (sqs, url) = (Sqs::new(it.aws.config()), &it.outputs.queue_url);
+    let mut found = BTreeMap::new();
+    loop {
+        // Before the question: what comes after it is found by the next one.
+        let is_last = ended.load(Ordering::SeqCst);
+        let received = sqs.receive_message().queue_url(url).max_number_of_messages(10).wait_time_seconds(1).send().await?;
+        if received.messages().is_empty() && is_last {
+            return Ok(found);
+        }
+        let mut entries = Vec::new();
+        for (nth, message) in received.messages().iter().enumerate() {
+            let envelope = Envelope::from_json(message.body().unwrap_or_default()).context("an envelope")?;
+            if institutes.contains(envelope.source.as_str()) {
+                *found.entry(envelope.message_id).or_default() += 1;
+                let entry = DeleteMessageBatchRequestEntry::builder().id(nth.to_string());
+                entries.push(entry.set_receipt_handle(message.receipt_handle.clone()).build()?);
+            }
+        }
+        if !entries.is_empty() {
+            sqs.delete_message_batch().queue_url(url).set_entries(Some(entries)).send().await?;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_that_the_api_accepts_is_in_the_queue_though_workers_are_killed() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let it = Arc::new(Harness::new()?);
+    it.queue_drained().await?;
+    deliver(&it, false).await?;
+    let found = accepted_and_queued(Arc::clone(&it)).await;
+    deliver(&it, true).await?;
+    let (accepted, queued) = found?;
+    assert_eq!(accepted.len(), messages());
+    let lost = accepted.iter().filter(|id| !queued.contains_key(id)).count();
+    let invented = queued.keys().filter(|id| !accepted.contains(id)).count();
+    assert_eq!((lost, invented), (0, 0));
+    println!("{} messages accepted, {} entries in the queue", accepted.len(), queued.values().sum::<usize>());
+    Ok(())
+}
+
+/// The ids of what the API has accepted, and how often each was in the queue.
+async fn accepted_and_queued(it: Arc<Harness>) -> Result<(BTreeSet<MessageId>, BTreeMap<MessageId, usize>)> {
+    let senders = messages().div_ceil(OF_AN_INSTITUTE);
+    let institutes = (0..senders).map(|_| Harness::new()).collect::<Result<Vec<_>>>()?;
+    let names: BTreeSet<String> = institutes.iter().map(|it| it.institute.clone()).collect();
+    let ended = Arc::new(AtomicBool::new(false));
+    let reading = {
+        let (it, ended) = (Arc::clone(&it), Arc::clone(&ended));
+        tokio::spawn(async move { read_queue(&it, &names, &ended).await })
+    };
+    let killed = Arc::new(AtomicUsize::new(0));
+    let killing = {
+        let (it, killed) = (Arc::clone(&it), Arc::clone(&killed));
+        tokio::spawn(async move { kill(&it, usize::MAX, &killed).await })
+    };
+    let mut accepted = BTreeSet::new();
+    let mut left = messages();
+    for institute in &institutes {
+        let admin = institute.admin().await?;
+        let count = left.min(OF_AN_INSTITUTE);
+        left -= count;
+        let messages: Vec<String> = (0..count).map(|_| adt(&unique(), "DOE")).collect();
+        // A tenth of the batches comes twice.
+        let batches: Vec<_> = messages.chunks((count / 20).clamp(1, BATCH)).collect();
+        let again = batches.iter().take(batches.len().div_ceil(10));
+        let posts = batches.iter().chain(again).map(|batch| post_batch(institute, &admin, batch));
+        let ids: Vec<Vec<MessageId>> = stream::iter(posts).buffer_unordered(2).try_collect().await?;
+        accepted.extend(ids.into_iter().flatten());
+    }
+    killing.abort();
+    println!("{} workers killed", killed.load(Ordering::Relaxed));
+    ended.store(true, Ordering::SeqCst);
+    Ok((accepted, reading.await??))
 }

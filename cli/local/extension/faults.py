@@ -51,10 +51,15 @@ def searched(headers, path, body):
     return "\n".join(found)
 
 
+def is_for(fault, action):
+    """Whether a fault is for this action: `s3:*` is for all of S3."""
+    return fault["action"] in (action, f"{(action or '').partition(':')[0]}:*")
+
+
 def due(action, principal, text):
     """The first fault that applies to this call. Counts the call."""
     for fault in _faults.values():
-        if (fault["action"] == action and fault.get("principal", "") in principal and fault.get("marker", "") in text
+        if (is_for(fault, action) and fault.get("principal", "") in principal and fault.get("marker", "") in text
                 and fault.get("calls") != 0):
             if fault.get("calls") is not None:
                 fault["calls"] -= 1
@@ -102,11 +107,11 @@ def administer(method, body):
 def faults():
     """A test may make calls fail, as the account's root and nobody else: PATH, signed for the service `sluice`.
 
-    A fault is {id, action, kind, principal?, marker?, calls?, seconds?}. It applies to requests of that IAM action
-    whose caller's ARN contains `principal` and which contain `marker` anywhere. It applies `calls` times; without
-    `calls`, until it is cleared. Kinds: 500, 503, throttle, denied, expired (an error instead of the effect),
-    cut-before and cut-after (the connection ends without an answer, before the effect or after it), hang (no effect
-    and no answer for `seconds`, then the connection ends), delay (effect and answer after `seconds`).
+    A fault is {id, action, kind, principal?, marker?, calls?, seconds?}. It applies to requests of that IAM action (of all
+    actions of S3 for `s3:*`) whose caller's ARN contains `principal` and which contain `marker` anywhere. It applies
+    `calls` times; without `calls`, until it is cleared. Kinds: 500, 503, throttle, denied, expired (an error instead of
+    the effect), cut-before and cut-after (the connection ends without an answer, before the effect or after it), hang (no
+    effect and no answer for `seconds`, then the connection ends), delay (effect and answer after `seconds`).
     """
     from hypercorn.asyncio.tcp_server import TCPServer
     from ministack import app
@@ -150,7 +155,7 @@ def faults():
             service = detect_service(method, path, headers, routing)
             action = iam_actions.extract_iam_action(service, method, path, headers, body, routing)
             fault = None
-            if any(it["action"] == action for it in _faults.values()):
+            if any(is_for(it, action) for it in _faults.values()):
                 fault = due(action, request_caller_arn(headers, query_params), searched(headers, path, body))
             if fault is None:
                 return await original(method, path, headers, body, query_params, request_id)

@@ -62,6 +62,16 @@ def test_a_fault_without_a_number_of_calls_stays_until_it_is_cleared(world, faul
     dynamodb.put_item(TableName=TABLE, Item=item("a", id="faulty"))
 
 
+def test_a_fault_may_be_for_all_actions_of_a_service(world, fault):
+    fault(action="dynamodb:*", kind="503")
+    dynamodb = world.client("dynamodb")
+    for call, arguments in ((dynamodb.put_item, {"Item": item("a", id="any")}), (dynamodb.scan, {})):
+        with pytest.raises(ClientError) as error:
+            call(TableName=TABLE, **arguments)
+        assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    assert put(world, "good") == 200
+
+
 @pytest.mark.parametrize("kind, took_effect", [("cut-before", False), ("cut-after", True)])
 def test_a_connection_is_cut_before_or_after_the_effect(world, fault, kind, took_effect):
     fault(action="s3:PutObject", kind=kind, marker=kind, calls=1)

@@ -25,8 +25,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let authorization = args.authorization;
     let profile = if args.release { Profile::Release } else { Profile::Dev };
-    let outputs =
-        local::up(UpOptions { profile, authorization, replace: args.replace, reporter: output.reporter.clone() }).await?;
+    let (replace, reporter) = (args.replace, output.reporter.clone());
+    let outputs = local::up(UpOptions { profile, authorization, replace, reporter, ..UpOptions::default() }).await?;
     let rows = demo::run(&outputs, &output.reporter).await?;
     let as_expected = rows.iter().all(|row| row.unexpected.is_none());
 

@@ -40,7 +40,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     match args.action {
         Action::Up { release, authorization, replace } => {
             let profile = if release { Profile::Release } else { Profile::Dev };
-            local::up(UpOptions { profile, authorization, replace, reporter: output.reporter.clone() }).await?;
+            let reporter = output.reporter.clone();
+            local::up(UpOptions { profile, authorization, replace, reporter, ..UpOptions::default() }).await?;
             status(output).await
         }
         Action::Down => {

@@ -30,7 +30,11 @@ pub(crate) struct Ended {
 impl Person {
     /// With an account that reads and writes for an institute that nobody else is of; not signed in.
     pub(crate) async fn new(name: &str) -> Self {
-        let outputs = up(UpOptions::default()).await.unwrap();
+        Self::at(up(UpOptions::default()).await.unwrap(), name).await
+    }
+
+    /// The same at a deployment that is there.
+    pub(crate) async fn at(outputs: Outputs, name: &str) -> Self {
         let aws = root(&outputs);
         let home = tempfile::tempdir().unwrap();
         let institute = format!("{name}-{}", unique(&home));
