@@ -11,6 +11,7 @@ use domain::claim::Finish;
 use domain::step::{StoreAnswer, StoreRequest};
 use domain::{Source, Stored, StoredFacts, SubmittedMessage, Timestamp, object};
 use exchange::{Exchange, Writers};
+use hl7::Origin;
 use patients::{MAX_ENTRIES, PatientIndex, PatientKeys};
 use runtime::{Field, StepError, log_field, log_submitted};
 use seal::Opener;
@@ -73,13 +74,14 @@ impl Store {
         let json_key = object::json_key(&submitted.source, &submitted.message_id, received_at);
         let raw_key = object::raw_key(&submitted.source, &submitted.message_id, received_at);
         let tagging = object::tagging(&submitted.source, parsed.state);
-        let rendition = rendition(&message)?;
+        let origin = Origin { message_id: &submitted.message_id, source: &submitted.source, received_at };
+        let rendition = rendition(&message, &origin)?;
         let charset = received.charset();
         let raw = (received.bytes() != message.as_str().as_bytes()).then(|| received.into_bytes().into());
         let er7 = self.lake.put(&credentials, &key, message.as_str().into(), "application/hl7-v2; charset=utf-8", &tagging);
         let json = async {
             match rendition {
-                Some(json) => self.lake.put(&credentials, &json_key, json, "application/json", &tagging).await.map(Some),
+                Some(json) => self.lake.put(&credentials, &json_key, json, object::COMPRESSED, &tagging).await.map(Some),
                 None => Ok(None),
             }
         };
@@ -146,38 +148,9 @@ impl Store {
     }
 }
 
-/// From this size on, the rendition of a message is measured before it is made.
-const LARGE_BYTES: usize = 256 * 1024;
-
-/// Counts the bytes that are written to it.
-struct Counter(usize);
-
-impl std::io::Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The JSON rendition of a message; `None` if its MSH is not readable.
-fn rendition(message: &domain::Er7) -> Result<Option<Vec<u8>>, StepError> {
+/// The compressed JSON rendition of a message; `None` if its MSH is not readable.
+fn rendition(message: &domain::Er7, origin: &Origin<'_>) -> Result<Option<Vec<u8>>, StepError> {
     let Ok(delimiters) = hl7::Delimiters::of(message) else { return Ok(None) };
-    let failed = |_| StepError::InvalidInput { what: "the rendition" };
-    // A growing vector takes up to three times the memory of its content, and a message of delimiters and single letters has a
-    // rendition fifty times as long.
-    let size_bytes = if message.size_bytes() < LARGE_BYTES {
-        message.size_bytes() * 8
-    } else {
-        let mut counter = Counter(0);
-        hl7::write_json(message, &delimiters, &mut counter).map_err(failed)?;
-        counter.0 + 1
-    };
-    let mut json = Vec::with_capacity(size_bytes);
-    hl7::write_json(message, &delimiters, &mut json).map_err(failed)?;
-    json.push(b'\n');
-    Ok(Some(json))
+    let compressed = hl7::compressed_json(message, &delimiters, origin);
+    compressed.map(Some).map_err(|_| StepError::InvalidInput { what: "the rendition" })
 }
