@@ -15,6 +15,8 @@ use std::process::{Command, Output, Stdio};
 
 use corpus::Sample;
 use domain::Charset;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use hl7::Body;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -241,6 +243,31 @@ fn an_invalid_rendition_is_reported_with_its_line() {
     machine.pipe(&line[..line.len() / 2], &["er7"], 1, "error: -#1: not a rendition: unreadable at line 1");
     machine.pipe(&message, &["er7"], 1, "error: -#1: not a rendition");
     machine.run(&["er7", "none.json"], 1, "error: none.json: cannot be read");
+}
+
+#[test]
+fn renditions_of_both_versions_are_read_plain_and_compressed() {
+    let machine = Machine::new();
+    let messages = [adt("1", ""), adt("2", "")];
+    let [first, second] = messages.each_ref().map(|it| machine.pipe(it, &["json"], 0, "").text());
+    let first = first.replacen("{\"version\":2,", "{", 1);
+    assert!(first.starts_with("{\"summary\""));
+    let gzip = |text: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    machine.write("a.json", &first);
+    machine.write("b.json.gz", gzip(&second));
+    machine.write("both.json.gz", [gzip(&first), gzip(&second)].concat());
+    for files in [&["a.json", "b.json.gz"][..], &["both.json.gz"]] {
+        assert_eq!(machine.run(&[&["er7"], files].concat(), 0, "").text(), messages.concat());
+    }
+    assert_eq!(machine.pipe(gzip(&second), &["er7"], 0, "").text(), messages[1]);
+    machine.write("damaged.json.gz", &gzip(&second)[..100]);
+    machine.run(&["er7", "damaged.json.gz"], 1, "error: damaged.json.gz: cannot be read: ");
+    let later = second.replacen("\"version\":2", "\"version\":3", 1);
+    machine.pipe(later, &["er7"], 1, "error: -#1: not a rendition of a version from 1 to 2, but of version 3");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use sluice::output::Reporter;
 use sluice_tests::{Harness, adt, unique};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::{forge, held};
+use crate::{forge, held, renditions};
 
 /// The browser to use. Set and not there, the test fails; not set and no browser found, it says so and is not run.
 const VARIABLE: &str = "SLUICE_BROWSER";
@@ -102,6 +102,8 @@ async fn people_read_send_and_release_messages_in_a_browser() -> Result<()> {
         "hostile": store(&hostile).await?,
         "unparsable": store("not HL7 at all").await?,
     });
+    // The lake has renditions of earlier versions, too.
+    renditions::replace(&it, &messages["report"].as_str().context("an id")?.parse()?).await?;
     let (foreign, _) = elsewhere.store(&elsewhere.admin().await?, &adt(&unique(), "DOE")).await?;
     let mut waiting = Vec::new();
     for _ in 0..12 {

@@ -84,7 +84,7 @@ const SITES: [Site; 28] = [
     site("store", "cognito-identity:GetCredentialsForIdentity", ""),
     site("store", "s3:GetObject", "StoreRole"),
     put("the message", ".hl7"),
-    put("its rendition", ".json"),
+    put("its rendition", ".json.gz"),
     put("the received bytes", ".bin"),
     site("store", "kms:GenerateMac", "StoreRole"),
     site("store", "dynamodb:BatchWriteItem", "StoreRole"),

@@ -51,6 +51,7 @@ mod permissions;
 mod privacy;
 mod read;
 mod received;
+mod renditions;
 mod restore;
 mod seals;
 mod snippets;

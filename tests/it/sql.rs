@@ -6,10 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use domain::object::json_key;
 use domain::{MessageId, Source, Timestamp};
+use hl7::Origin;
 use serde_json::{Value, json};
 use sluice::operator::workspace::Workspace;
 use sluice_tests::{Caller, Harness, adt, done, python, unique};
 use tokio::process::Command;
+
+use crate::renditions;
 
 fn oru(control_id: &str) -> String {
     format!(
@@ -92,7 +95,8 @@ const DAYS: [&str; 3] = ["2026-11-26", "2026-11-27", "2026-11-28"];
 /// How many messages each institute has of each day.
 type Counts<'a> = BTreeMap<(&'a str, &'static str), usize>;
 
-/// The renditions of the corpus as objects of these institutes and days. Gives how many each has, and which messages.
+/// The renditions of the corpus as objects of these institutes and days, every second one of version 1. Gives how many each has, and
+/// which messages.
 fn lake_of_corpus<'a>(lake: &Path, institutes: &[&'a str]) -> Result<(Counts<'a>, Vec<MessageId>)> {
     let (mut counts, mut ids) = (BTreeMap::new(), Vec::new());
     for sample in corpus::messages()? {
@@ -105,11 +109,15 @@ fn lake_of_corpus<'a>(lake: &Path, institutes: &[&'a str]) -> Result<(Counts<'a>
         }
         let number = ids.len();
         let (institute, day) = (institutes[number % institutes.len()], DAYS[number / institutes.len() % DAYS.len()]);
-        let key = json_key(&institute.parse::<Source>()?, &id, Timestamp::range_end(day).context("a day")?);
-        let path = lake.join(key);
+        let (source, received_at): (Source, _) = (institute.parse()?, Timestamp::range_end(day).context("a day")?);
+        let path = lake.join(json_key(&source, &id, received_at));
         std::fs::create_dir_all(path.parent().context("a folder")?)?;
-        let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-        hl7::write_json(&message.er7, &delimiters, &mut file)?;
+        if number % 2 == 0 {
+            let origin = Origin { message_id: &id, source: &source, received_at };
+            std::fs::write(path, hl7::compressed_json(&message.er7, &delimiters, &origin)?)?;
+        } else {
+            std::fs::write(path.with_extension(""), renditions::of_version_1(&message.er7)?)?;
+        }
         *counts.entry((institute, day)).or_default() += 1;
         ids.push(id);
     }

@@ -28,7 +28,10 @@ async fn a_message_is_stored_once_under_its_sign_in() -> Result<()> {
     assert_eq!(object.body.collect().await?.into_bytes(), message.as_bytes());
     let json_key = stored.json_key.unwrap();
     let rendition = s3.get_object().bucket(&stored.bucket).key(&json_key).send().await?.body.collect().await?.into_bytes();
-    let rendition: Value = serde_json::from_slice(&rendition)?;
+    let rendition: Value = serde_json::from_slice(&hl7::decompressed(&rendition, hl7::MAX_JSON_BYTES)?)?;
+    let received_at = record.received_at.to_string();
+    let origin = json!({ "messageId": message_id, "source": it.institute, "receivedAt": received_at });
+    assert_eq!((&rendition["version"], &rendition["origin"]), (&json!(2), &origin));
     let field = rendition["segments"][2]["fields"].as_array().unwrap().iter().find(|it| it["position"] == 5).unwrap();
     assert_eq!(field["name"], "Patient Name");
     assert_eq!(field["repetitions"][0][0], json!({ "position": 1, "name": "Family Name", "value": "DOE" }));

@@ -18,7 +18,7 @@ from .loopback import closed_loopback
 from .openid_connect import openid_connect_logins, openid_connect_providers_in_templates
 from .replacing import Refused, check_version
 from .root import function_secrets, root_secret
-from .s3 import one_tag_once, s3_condition_keys, s3_object_names
+from .s3 import one_tag_once, overrides_of_versions, s3_condition_keys, s3_object_names
 from .sign_in import challenge_sessions
 from .sign_out import revocation_endpoint
 from .sign_up import post_confirmation
@@ -39,6 +39,7 @@ RULES = (
     s3_condition_keys,
     s3_object_names,
     one_tag_once,
+    overrides_of_versions,
     dynamodb_leading_keys,
     kms_condition_keys,
     log_stream_arn,

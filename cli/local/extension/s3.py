@@ -186,6 +186,25 @@ def s3_object_names():
     wrap(iam_actions, "s3_additional_checks", make_additional_checks)
 
 
+def overrides_of_versions():
+    """A read of a version answers with the headers that the query asks for, as any other read does.
+
+    AWS, GetObject: response-content-type, response-content-encoding and four others replace the headers of the answer. MiniStack
+    replaces them only where the request names no version.
+    """
+    from ministack.services import s3
+
+    def make_get_object(original):
+        def get_object(bucket_name, key, headers, query_params=None):
+            status, found, body = original(bucket_name, key, headers, query_params)
+            if status == 200 and query_value(query_params or {}, "versionId"):
+                s3._apply_response_overrides(found, query_params)
+            return status, found, body
+        return get_object
+
+    wrap(s3, "_get_object", make_get_object)
+
+
 def one_tag_once():
     """A write that names one tag twice is refused.
 

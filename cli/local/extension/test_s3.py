@@ -300,3 +300,13 @@ def test_anonymous_requests_are_refused(world):
         return connection.getresponse().status
     assert get({}) == 403
     assert world.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"x"
+
+
+def test_a_read_of_a_version_has_the_headers_that_it_asks_for(world):
+    key, s3 = world.key("source=a/"), world.client("s3")
+    version = s3.put_object(Bucket=BUCKET, Key=key, Body=b"x", ContentType="application/gzip")["VersionId"]
+    for named in ({"VersionId": version}, {}):
+        found = s3.get_object(Bucket=BUCKET, Key=key, **named)
+        assert (found["ContentType"], found.get("ContentEncoding")) == ("application/gzip", None)
+        found = s3.get_object(Bucket=BUCKET, Key=key, ResponseContentType="application/json", ResponseContentEncoding="gzip", **named)
+        assert (found["ContentType"], found["ContentEncoding"]) == ("application/json", "gzip")

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use catalog::Item;
-use domain::{Charset, Record, Source, State, Status, Timestamp};
+use domain::{Charset, Record, Source, State, Status, Timestamp, object};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::OnceCell;
 
@@ -285,9 +285,10 @@ impl Audit<'_> {
             page.findings.push(Finding::of(Kind::RecordDamaged, key).with("stored, without saying where"));
             return Ok(page);
         };
+        let is_compressed = facts.json_key.as_deref().is_some_and(object::is_compressed);
         let named = [
             (Some(&facts.key), &facts.version_id, Content::Er7),
-            (facts.json_key.as_ref(), &facts.json_version_id, Content::Json),
+            (facts.json_key.as_ref(), &facts.json_version_id, Content::Json { is_compressed }),
             (facts.raw_key.as_ref(), &facts.raw_version_id, Content::Raw(facts.charset.unwrap_or(Charset::UTF_8))),
         ];
         for (object, version_id, content) in named {

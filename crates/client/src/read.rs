@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use domain::catalog::MAX_PAGE;
 use domain::catalog::Problem;
 use domain::{Held, MessageId, PatientIdentifier, Source, State, Status, Summary, Timestamp};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -214,8 +214,11 @@ pub async fn message(client: &Client, message_id: &MessageId, format: Format) ->
 }
 
 /// The body, if it is the requested message: the id is the digest of the text. Bytes as received may have any form, and the API
-/// has checked them.
+/// has checked them. S3 sends a large rendition as it is stored, compressed.
 fn whole(answer: Answer, message_id: &MessageId, format: Format) -> Result<Vec<u8>> {
+    if answer.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding == "gzip") {
+        return hl7::decompressed(&answer.body, hl7::MAX_JSON_BYTES).context("the downloaded rendition");
+    }
     if format == Format::Er7 && MessageId::of_canonical(&answer.body) != *message_id {
         bail!("the downloaded bytes do not match the message id");
     }
@@ -314,4 +317,28 @@ async fn parsed<T: for<'de> Deserialize<'de>>(client: &Client, answer: &Answer) 
         bail!("{}", client.refusal(answer).await);
     }
     serde_json::from_slice(&answer.body).context(UNKNOWN_FORM)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Er7;
+
+    use super::*;
+
+    #[test]
+    fn a_large_rendition_comes_compressed_from_s3_and_is_json() {
+        let message = Er7::canonical("MSH|^~\\&|A\rPID|1||4711\r").unwrap();
+        let (message_id, source) = (message.message_id(), "west".parse().unwrap());
+        let received_at = Timestamp::from_millis(1_795_245_667_120).unwrap();
+        let origin = hl7::Origin { message_id: &message_id, source: &source, received_at };
+        let compressed = hl7::compressed_json(&message, &hl7::Delimiters::of(&message).unwrap(), &origin).unwrap();
+        let answer = |coding: Option<&'static str>, body: &[u8]| {
+            let headers = coding.map(|it| (CONTENT_ENCODING, it.parse().unwrap())).into_iter().collect();
+            whole(Answer { status: StatusCode::OK, headers, body: body.to_vec() }, &message_id, Format::Json)
+        };
+        let json = answer(Some("gzip"), &compressed).unwrap();
+        assert_eq!(hl7::read_json(&json), Ok(message.clone()));
+        assert_eq!(answer(None, &json).unwrap(), json, "that of version 1");
+        assert!(answer(Some("gzip"), &compressed[1..]).is_err());
+    }
 }

@@ -10,11 +10,20 @@ pub fn er7_key(source: &Source, message_id: &MessageId, received_at: Timestamp) 
     format!("source={source}/protocol=hl7v2/format=er7/zone=ingest/date={date}/{message_id}.hl7")
 }
 
-/// Key of the JSON rendition.
+/// Key of the JSON rendition, which is compressed with gzip. Athena, Spark, DuckDB and Polars know that by the end of the name.
 pub fn json_key(source: &Source, message_id: &MessageId, received_at: Timestamp) -> String {
     let date = received_at.date();
-    format!("source={source}/protocol=hl7v2/format=json/zone=staging/date={date}/{message_id}.json")
+    format!("source={source}/protocol=hl7v2/format=json/zone=staging/date={date}/{message_id}.json.gz")
 }
+
+/// Whether the object of a rendition is compressed. Those of version 1 are not, and their keys end in `.json`.
+pub fn is_compressed(json_key: &str) -> bool {
+    json_key.ends_with(".gz")
+}
+
+/// The content type of a compressed rendition (RFC 6713). The object has no Content-Encoding: whoever gets it, gets the file that its
+/// key names.
+pub const COMPRESSED: &str = "application/gzip";
 
 /// Key of the bytes as they were received. There is no such object if they equal the canonical form.
 pub fn raw_key(source: &Source, message_id: &MessageId, received_at: Timestamp) -> String {
@@ -71,8 +80,9 @@ mod tests {
         );
         assert_eq!(
             json_key(&source, &message_id, day),
-            format!("source=general-hospital/protocol=hl7v2/format=json/zone=staging/date=2026-11-21/{message_id}.json")
+            format!("source=general-hospital/protocol=hl7v2/format=json/zone=staging/date=2026-11-21/{message_id}.json.gz")
         );
+        assert!(is_compressed(&json_key(&source, &message_id, day)) && !is_compressed(&held_key(&source, &message_id)));
         assert_eq!(
             raw_key(&source, &message_id, day),
             format!("source=general-hospital/protocol=hl7v2/format=raw/zone=ingest/date=2026-11-21/{message_id}.bin")

@@ -28,7 +28,7 @@ fn parsed() -> Value {
     };
     json!({
         "state": "parsed", "bucket": "lake", "key": key("er7", "ingest", "hl7"), "versionId": "v1",
-        "jsonKey": key("json", "staging", "json"), "jsonVersionId": "v2", "charset": "UTF-8",
+        "jsonKey": key("json", "staging", "json.gz"), "jsonVersionId": "v2", "charset": "UTF-8",
         "receivedAt": "2026-01-02T03:04:05.000Z", "storedAt": "2026-01-02T03:04:06.000Z",
         "summary": {"messageType": "ADT", "triggerEvent": "A01", "messageStructure": "ADT_A01", "controlId": "7", "hl7Version": "2.5.1",
             "sendingApplication": "HIS", "sendingFacility": "WEST"},

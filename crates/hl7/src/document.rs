@@ -4,6 +4,7 @@ use domain::Er7;
 use serde::Deserialize;
 
 use crate::delimiters::Delimiters;
+use crate::rendition::VERSION;
 
 mod exact;
 
@@ -18,6 +19,9 @@ pub enum NotARendition {
         /// Column of that line, from 1.
         column: usize,
     },
+    /// Of a version that this reader does not know.
+    #[error("not a rendition of a version from 1 to {VERSION}, but of version {0}")]
+    Version(u64),
     /// Positions of a list do not ascend from 1.
     #[error("not a rendition: the positions in segment {segment} do not ascend")]
     Positions {
@@ -43,6 +47,8 @@ const MAX_BYTES: usize = 3 * domain::MAX_UPLOAD_BYTES + 1;
 
 #[derive(Deserialize)]
 struct Document {
+    /// Absent in version 1.
+    version: Option<u64>,
     delimiters: JsonDelimiters,
     segments: Vec<JsonSegment>,
 }
@@ -89,8 +95,8 @@ struct JsonSubcomponent {
 /// Rebuilds the message of a rendition, in canonical form. For the output of [`crate::write_json`], that is exactly the original
 /// message.
 ///
-/// Ignores names, the summary and the version, so that people can edit a rendition: `raw` has precedence over `value`, and
-/// `subcomponents` over both.
+/// Reads each version. Ignores names, the summary, the origin and the dictionary's version, so that people can edit a rendition: `raw`
+/// has precedence over `value`, and `subcomponents` over both.
 ///
 /// # Errors
 /// [`NotARendition`].
@@ -106,6 +112,9 @@ pub fn read_json(json: &[u8]) -> Result<Er7, NotARendition> {
 fn read_tolerantly(json: &[u8]) -> Result<String, NotARendition> {
     let document: Document =
         serde_json::from_slice(json).map_err(|error| NotARendition::Unreadable { line: error.line(), column: error.column() })?;
+    if let Some(version) = document.version.filter(|it| !(1..=u64::from(VERSION)).contains(it)) {
+        return Err(NotARendition::Version(version));
+    }
     let JsonDelimiters { field, component, repetition, escape, subcomponent, truncation } = document.delimiters;
     let delimiters = Delimiters { field, component, repetition, escape, subcomponent, truncation };
     let mut text = Text::new(delimiters, json.len());

@@ -23,6 +23,7 @@ mod parts;
 mod patients;
 mod rendition;
 mod steering;
+mod stored;
 mod summary;
 pub mod validate;
 pub mod walk;
@@ -36,5 +37,6 @@ pub use dictionary::{DataType, Dictionary, Element, Item, Node, SegmentDefinitio
 pub use document::{NotARendition, read_json};
 pub use escape::Escapes;
 pub use patients::patient_identifiers;
-pub use rendition::write_json;
+pub use rendition::{Origin, VERSION, write_json};
+pub use stored::{MAX_JSON_BYTES, NotDecompressed, compressed_json, decompressed};
 pub use summary::summarize;

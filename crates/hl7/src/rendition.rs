@@ -1,7 +1,7 @@
 //! A message as one line of JSON, from which the message can be made again ([`crate::read_json`]).
 //!
 //! ```json
-//! {"summary":{"messageType":"ADT"},"dictionary":"2.5.1",
+//! {"version":2,"summary":{"messageType":"ADT"},"dictionary":"2.5.1",
 //!  "delimiters":{"field":"|","component":"^","repetition":"~","escape":"\\","subcomponent":"&"},
 //!  "segments":[{"segment":"PID","name":"Patient Identification","fields":[
 //!    {"position":5,"name":"Patient Name","repetitions":[[{"position":1,"name":"Family Name","value":"DOE"}]]}]}]}
@@ -13,8 +13,8 @@
 //! always is, so that delimiters at the end come back. The HL7 null is the value `""`, in quotes. `value` is a text with its
 //! escapes decoded; that of a component with `subcomponents` is the first of them. Where a text does not read back as it was
 //! (a formatting or broken escape sequence), it stands beside its value as `raw`. MSH-1 and MSH-2 are texts as they are.
+//! In the lake an `origin` behind the version says which message it is ([`Origin`]).
 //! `docs/rendition.schema.json` is the JSON Schema.
-
 //!
 //! # How it is written
 //!
@@ -27,7 +27,8 @@
 
 use std::io::{self, Write};
 
-use domain::Er7;
+use domain::{Er7, MessageId, Source, Timestamp};
+use serde::Serialize;
 
 use crate::delimiters::Delimiters;
 use crate::dictionary::{DataType, Dictionary, Element, SegmentDefinition};
@@ -35,15 +36,46 @@ use crate::escape::Escapes;
 use crate::steering;
 use crate::summary::summarize;
 
-/// Writes the rendition, without a line end. Holds one value in memory at a time.
+/// The version of what is written here, its member `version`. Version 1 has no such member and no origin.
+pub const VERSION: u8 = 2;
+
+/// Which message a rendition is of. The key of its object says the same, but is gone once a program has put many into one file.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin<'a> {
+    /// The message's id.
+    pub message_id: &'a MessageId,
+    /// The institute. Not a member of the rendition itself, where it would be in the way of the partition of that name.
+    pub source: &'a Source,
+    /// When the message first arrived.
+    pub received_at: Timestamp,
+}
+
+/// Writes the rendition, without its origin and without a line end. Holds one value in memory at a time.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write_json(message: &Er7, delimiters: &Delimiters, out: &mut impl Write) -> io::Result<()> {
+    write_json_of(message, delimiters, None, out)
+}
+
+/// Writes the rendition, with its origin if there is one.
+pub(crate) fn write_json_of(
+    message: &Er7,
+    delimiters: &Delimiters,
+    origin: Option<&Origin<'_>>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let summary = summarize(message);
     let dictionary = Dictionary::of(summary.hl7_version.as_deref().unwrap_or_default());
     let mut writer = Writer { delimiters, message, escapes: None, out, value: String::new(), observed: ("", None) };
-    writer.put("{\"summary\":")?;
+    write!(writer.out, "{{\"version\":{VERSION},")?;
+    if let Some(origin) = origin {
+        writer.put("\"origin\":")?;
+        serde_json::to_writer(&mut *writer.out, origin)?;
+        writer.put(",")?;
+    }
+    writer.put("\"summary\":")?;
     serde_json::to_writer(&mut *writer.out, &summary)?;
     writer.put(",\"dictionary\":")?;
     writer.string(dictionary.version())?;

@@ -40,7 +40,7 @@ def record(institute, n, start):
         "source": institute, "message_id": message_id, "received_at": at, "stored_at": at, "status": "stored", "state": "parsed",
         "control_id_at": f"C{n}\t{at}", "claim_submission": "01KAJ3X4Q0ZV6R8N2M5T7W9YBC", "bucket": "lake", "version_id": "v1",
         "key": f"{prefix}/format=er7/zone=ingest/date={day}/{message_id}.hl7", "json_version_id": "v2",
-        "json_key": f"{prefix}/format=json/zone=staging/date={day}/{message_id}.json"}
+        "json_key": f"{prefix}/format=json/zone=staging/date={day}/{message_id}.json.gz"}
     item = {name: {"S": value} for name, value in texts.items()}
     return {**item, "submissions": {"N": "1"}, "summary": {"M": {name: {"S": value} for name, value in summary.items()}}}
 

@@ -8,6 +8,7 @@ use aws_sdk_s3::config::Config;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
+use hl7::NotDecompressed;
 use runtime::{HttpProblem, StepError};
 
 use crate::representation::Representation;
@@ -28,9 +29,12 @@ pub struct LakeReader {
 
 /// The content of an object, or the way to it.
 pub(crate) enum Content {
-    /// All of it.
+    /// All of it, decompressed.
     Bytes(Vec<u8>),
-    /// The object is larger than [`MAX_BODY_BYTES`]: the caller gets it from S3.
+    /// A compressed object that cannot be decompressed.
+    Damaged,
+    /// The content is larger than [`MAX_BODY_BYTES`]: the caller gets the object from S3, a compressed one with
+    /// `Content-Encoding: gzip`.
     Elsewhere {
         /// A URL signed with the caller's credentials. Whoever has it may read the object while it lasts.
         url: String,
@@ -70,12 +74,20 @@ impl LakeReader {
         let object = get().customize().config_override(as_caller()).send().await.map_err(|error| refused(GET_OBJECT, &error))?;
         let size_bytes = size_bytes(object.content_length);
         if size_bytes <= MAX_BODY_BYTES {
-            let bytes = object.body.collect().await.map_err(|_| unavailable())?;
-            return Ok(Content::Bytes(bytes.to_vec()));
+            let bytes = object.body.collect().await.map_err(|_| unavailable())?.to_vec();
+            if !of.is_compressed() {
+                return Ok(Content::Bytes(bytes));
+            }
+            match hl7::decompressed(&bytes, MAX_BODY_BYTES) {
+                Ok(bytes) => return Ok(Content::Bytes(bytes)),
+                Err(NotDecompressed::Damaged) => return Ok(Content::Damaged),
+                Err(NotDecompressed::TooLarge) => {}
+            }
         }
         let presigning = PresigningConfig::expires_in(PRESIGNED_FOR).map_err(|_| unavailable())?;
         let presigned = get()
             .response_content_type(&of.content_type)
+            .set_response_content_encoding(of.is_compressed().then(|| "gzip".to_owned()))
             .customize()
             .config_override(as_caller())
             .presigned(presigning)

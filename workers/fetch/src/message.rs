@@ -41,11 +41,12 @@ impl Fetch {
             Content::Bytes(bytes) => {
                 log_field(Field::SizeBytes, bytes.len());
                 if !chosen.form.is_of(&message_id, &bytes) {
-                    return Err(damaged());
+                    return Err(damaged("the SHA-256 of what the object holds, in canonical form, is not the message id"));
                 }
                 headers.insert("content-type", text(&chosen.content_type)?);
                 Ok(("read", bytes_response(200, headers, Some(bytes))))
             }
+            Content::Damaged => Err(damaged("the object is not gzip, or not all of it")),
             Content::Elsewhere { url, size_bytes } => {
                 log_field(Field::SizeBytes, size_bytes);
                 headers.insert("location", text(&url)?);
@@ -69,9 +70,9 @@ fn not_acceptable() -> HttpProblem {
 }
 
 /// The object in the lake is not the message that was stored. Nobody gets to see it.
-fn damaged() -> HttpProblem {
+fn damaged(detail: &'static str) -> HttpProblem {
     log_field(Field::Error, "Damaged");
-    log_field(Field::Detail, "the SHA-256 of what the object holds, in canonical form, is not the message id");
+    log_field(Field::Detail, detail);
     HttpProblem::new(500, "Damaged message", "what the lake holds is not the message that was stored")
 }
 

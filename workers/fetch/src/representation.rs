@@ -1,6 +1,6 @@
 //! Selects the form of a message that the caller gets, and tells whether they have it already (RFC 9110 §12.5.1 and §13.1.2).
 
-use domain::{Charset, MessageId, Received, StoredFacts};
+use domain::{Charset, MessageId, Received, StoredFacts, object};
 use mediatype::MediaType;
 use mediatype::names::{APPLICATION, JSON, OCTET_STREAM};
 use runtime::media;
@@ -91,6 +91,11 @@ impl Representation {
         }
     }
 
+    /// Whether the object is compressed. The answer is not: a rendition of either version is the same JSON to a caller.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.form == Form::Rendition && object::is_compressed(&self.key)
+    }
+
     /// Whether an `If-None-Match` header names this form.
     pub(crate) fn is_named_by(&self, if_none_match: &str) -> bool {
         // No entity tag of ours has a comma in it.
@@ -179,6 +184,9 @@ mod tests {
         let (er7, json) = (form("*/*"), form("application/json"));
         assert_eq!((er7.key.as_str(), er7.version_id.as_deref(), er7.form), ("m.hl7", Some("v1"), Form::Canonical));
         assert_eq!((json.key.as_str(), json.version_id.as_deref(), json.form), ("m.json", Some("v2"), Form::Rendition));
+        assert!(!er7.is_compressed() && !json.is_compressed());
+        let facts = StoredFacts { json_key: Some("m.json.gz".to_owned()), ..stored(true) };
+        assert!(Representation::negotiate(Some("application/json"), &id, &facts).unwrap().is_compressed());
         assert_eq!((er7.etag, json.etag), (format!("\"{id}\""), format!("\"{id}.json.v2\"")));
     }
 

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +22,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::{ControlIdKey, MessageId, Timestamp};
 use exchange::Exchange;
 use fetch::{CatalogReader, Fetch, LakeReader, MAX_BODY_BYTES};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 const ER7: &[u8] = b"MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE\r";
@@ -394,6 +397,59 @@ async fn other_content_than_the_message_is_500_and_is_not_shown() {
     for content in [&b"MSH|^~\\&|SECRET\r"[..], b"", b"MSH|^~\\&|A|B|||||ADT^A01|7\rPID|1||7||DOE"] {
         let aws = Aws { get_object: holding(content), ..Aws::healthy() };
         check(&aws.answer(get(&token(3600))).await, 500, None);
+    }
+}
+
+/// A read of the rendition.
+fn rendition() -> Value {
+    event("GET /er7/{messageId}", &token(3600), &json!({ "accept": "application/json" }), &json!({}))
+}
+
+/// The record of a message whose rendition is compressed.
+fn stored_with_compressed_rendition() -> HttpResponse {
+    let mut record: Value = serde_json::from_slice(stored().body().bytes().unwrap()).unwrap();
+    record["Item"]["json_key"] = json!({ "S": "m.json.gz" });
+    answered(200, &record)
+}
+
+fn compressed(json: &[u8]) -> &'static [u8] {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(json).unwrap();
+    encoder.finish().unwrap().leak()
+}
+
+/// What a reader of the rendition is answered whose object is compressed and holds that.
+async fn answer_of(content: &'static [u8]) -> ApiGatewayV2httpResponse {
+    let get_object = holding_in("m.json.gz", "v2", content);
+    Aws { get_item: looking_up(stored_with_compressed_rendition), get_object, ..Aws::healthy() }.answer(rendition()).await
+}
+
+#[tokio::test]
+async fn a_rendition_is_json_whether_its_object_is_compressed_or_not() {
+    const JSON: &[u8] = b"{\"summary\":{}}\n";
+    let plain = Aws { get_object: holding_in("m.json", "v2", JSON), ..Aws::healthy() }.answer(rendition()).await;
+    for response in [plain, answer_of(compressed(JSON)).await] {
+        assert_eq!((response.status_code, &response.headers["content-type"]), (200, &"application/json".parse().unwrap()));
+        assert_eq!(response.headers["etag"], format!("\"{}.json.v2\"", message_id()));
+        assert!(response.headers.get("content-encoding").is_none());
+        assert!(matches!(&response.body, Some(Body::Binary(bytes)) if bytes == JSON), "{response:?}");
+    }
+    let whole = compressed(JSON);
+    for damaged in [JSON, &whole[..whole.len() - 1], b""] {
+        check(&answer_of(damaged).await, 500, None);
+    }
+}
+
+#[tokio::test]
+async fn a_rendition_that_lambda_cannot_carry_comes_from_s3_in_its_content_coding() {
+    let most = vec![b' '; MAX_BODY_BYTES];
+    let response = answer_of(compressed(&most)).await;
+    assert!(matches!(&response.body, Some(Body::Binary(bytes)) if bytes.len() == most.len()));
+    let response = answer_of(compressed(&[most.as_slice(), b" "].concat())).await;
+    assert_eq!((response.status_code, &response.body), (307, &None));
+    let url = response.headers["location"].to_str().unwrap();
+    for part in ["m.json.gz", "versionId=v2", "response-content-type=application%2Fjson", "response-content-encoding=gzip"] {
+        assert!(url.contains(part), "{part}: {url}");
     }
 }
 

@@ -6,12 +6,15 @@
 
 mod lake;
 
+use std::io::ErrorKind;
+
 use catalog::Catalog;
 use domain::claim::Finish;
 use domain::step::{StoreAnswer, StoreRequest};
 use domain::{Source, Stored, StoredFacts, SubmittedMessage, Timestamp, object};
 use exchange::{Exchange, Writers};
 use futures_util::future::try_join3;
+use hl7::Origin;
 use patients::{MAX_ENTRIES, PatientIndex, PatientKeys};
 use runtime::{Field, StepError, log_field, log_submitted};
 use seal::Opener;
@@ -74,6 +77,7 @@ impl Store {
         let json_key = object::json_key(&submitted.source, &submitted.message_id, received_at);
         let raw_key = object::raw_key(&submitted.source, &submitted.message_id, received_at);
         let tagging = object::tagging(&submitted.source, parsed.state);
+        let origin = Origin { message_id: &submitted.message_id, source: &submitted.source, received_at };
         let charset = received.charset();
         let raw = (received.bytes() != message.as_str().as_bytes()).then(|| received.into_bytes().into());
         let er7 = async {
@@ -81,8 +85,8 @@ impl Store {
             self.lake.put(&credentials, &key, message.as_str().into(), content_type, &tagging).await
         };
         let json = async {
-            match rendition(&message)? {
-                Some(json) => self.lake.put(&credentials, &json_key, json, "application/json", &tagging).await.map(Some),
+            match rendition(&message, &origin)? {
+                Some(json) => self.lake.put(&credentials, &json_key, json, object::COMPRESSED, &tagging).await.map(Some),
                 None => Ok(None),
             }
         };
@@ -156,46 +160,14 @@ impl Store {
     }
 }
 
-/// From this size on, the rendition of a message is measured before it is made.
-const LARGE_BYTES: usize = 256 * 1024;
-
-/// The most bytes of a rendition. A message of 4 MiB has less, whatever it holds; one of delimiters and single letters that is larger has
-/// none, since it would not fit into the worker.
-const MAX_RENDITION_BYTES: usize = 256 * 1024 * 1024;
-
-/// Counts the bytes that are written to it, and takes no more than [`MAX_RENDITION_BYTES`].
-struct Counter(usize);
-
-impl std::io::Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        if self.0 < MAX_RENDITION_BYTES { Ok(bytes.len()) } else { Err(std::io::ErrorKind::FileTooLarge.into()) }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The JSON rendition of a message; `None` if its MSH is not readable, or the rendition would be too large.
-fn rendition(message: &domain::Er7) -> Result<Option<Vec<u8>>, StepError> {
+/// The compressed JSON rendition of a message; `None` if its MSH is not readable, or the rendition would be too large.
+fn rendition(message: &domain::Er7, origin: &Origin<'_>) -> Result<Option<Vec<u8>>, StepError> {
     let Ok(delimiters) = hl7::Delimiters::of(message) else { return Ok(None) };
-    let failed = |_| StepError::InvalidInput { what: "the rendition" };
-    // A growing vector takes up to three times the memory of its content, and a message of delimiters and single letters has a
-    // rendition fifty times as long.
-    let size_bytes = if message.size_bytes() < LARGE_BYTES {
-        message.size_bytes() * 8
-    } else {
-        let mut counter = Counter(0);
-        if hl7::write_json(message, &delimiters, &mut counter).is_err() {
-            return Ok(None);
-        }
-        counter.0 + 1
-    };
-    let mut json = Vec::with_capacity(size_bytes);
-    hl7::write_json(message, &delimiters, &mut json).map_err(failed)?;
-    json.push(b'\n');
-    Ok(Some(json))
+    match hl7::compressed_json(message, &delimiters, origin) {
+        Ok(compressed) => Ok(Some(compressed)),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Ok(None),
+        Err(_) => Err(StepError::InvalidInput { what: "the rendition" }),
+    }
 }
 
 #[cfg(test)]
@@ -206,8 +178,13 @@ mod tests {
 
     #[test]
     fn a_message_whose_rendition_would_be_too_large_has_none() {
-        let with = |fields: usize| Er7::canonical(&format!("MSH|^~\\&|A\rZZZ{}\r", "|a^b".repeat(fields))).unwrap();
-        assert!(rendition(&with(1000)).unwrap().is_some_and(|json| json.len() > 50_000));
-        assert_eq!(rendition(&with(3 << 20)), Ok(None));
+        let source = "west".parse().unwrap();
+        let of = |fields: usize| {
+            let message = Er7::canonical(&format!("MSH|^~\\&|A\rZZZ{}\r", "|a^b".repeat(fields))).unwrap();
+            let origin = Origin { message_id: &message.message_id(), source: &source, received_at: runtime::now() };
+            rendition(&message, &origin).unwrap()
+        };
+        assert!(of(1000).is_some());
+        assert_eq!(of(3 << 20), None);
     }
 }

@@ -171,6 +171,7 @@ impl Aws {
                         .set_bucket(request.bucket.clone())
                         .set_key(request.key.clone())
                         .set_content_type(request.content_type.clone())
+                        .set_content_encoding(request.content_encoding.clone())
                         .body(request.body.bytes().unwrap().to_vec().into())
                         .set_tagging(request.tagging.clone());
                     puts.lock().unwrap().push(request.build().unwrap());
@@ -186,7 +187,7 @@ impl Aws {
             exchange: lasting(HOUR),
             fetch: mock!(aws_sdk_s3::Client::get_object).then_http_response(|| s3_refusal(404, "NoSuchKey")),
             put_er7: put(".hl7"),
-            put_json: put(".json"),
+            put_json: put(".json.gz"),
             put_raw: put(".bin"),
             hash: mock!(aws_sdk_kms::Client::generate_mac)
                 .then_output(|| GenerateMacOutput::builder().mac(Blob::new([7; 32])).build()),
@@ -259,7 +260,7 @@ async fn a_message_is_put_twice_and_then_finished() {
     let stored = stored(aws.answer().await);
     assert_eq!((aws.sign_in_calls(), aws.storing_calls()), ([1, 1, 1], [1, 1, 1]));
     assert_eq!(stored.version_id.as_deref(), Some("version of .hl7"));
-    assert_eq!(stored.json_version_id.as_deref(), Some("version of .json"));
+    assert_eq!(stored.json_version_id.as_deref(), Some("version of .json.gz"));
     assert_eq!((stored.raw_key, stored.raw_version_id, stored.charset), (None, None, None), "it came in canonical form");
     let puts = aws.puts.lock().unwrap();
     assert_eq!(puts.iter().map(|put| put.key().unwrap()).collect::<Vec<_>>(), [&stored.key, stored.json_key.as_ref().unwrap()]);
@@ -267,6 +268,15 @@ async fn a_message_is_put_twice_and_then_finished() {
         assert_eq!(put.bucket(), Some("lake"));
         assert_eq!(put.tagging(), Some("source=general-hospital&state=parsed"));
     }
+    let [er7, json] = puts.as_slice() else { panic!("two objects") };
+    assert_eq!((er7.content_type(), json.content_type()), (Some("application/hl7-v2; charset=utf-8"), Some("application/gzip")));
+    assert_eq!((json.content_encoding(), json.key().unwrap().ends_with(".json.gz")), (None, true));
+    let json = hl7::decompressed(json.body().bytes().unwrap(), hl7::MAX_JSON_BYTES).unwrap();
+    assert_eq!(hl7::read_json(&json).unwrap().as_str(), ER7);
+    let origin = serde_json::from_slice::<Value>(&json).unwrap()["origin"].take();
+    let message_id = Er7::canonical(ER7).unwrap().message_id();
+    let expected = json!({ "messageId": message_id, "source": "general-hospital", "receivedAt": "2026-11-21T07:21:07.120Z" });
+    assert_eq!(origin, expected);
 }
 
 /// A request for [`ER7`], received in those bytes.
@@ -564,7 +574,7 @@ async fn an_object_that_cannot_be_put_leaves_the_catalog_alone() {
         assert_eq!(aws.answer().await, Err(error.clone()), "the message: {code}");
         assert_eq!((aws.put_er7.num_calls(), aws.finish.num_calls()), (1, 0));
 
-        let aws = Aws { put_json: putting(".json", move || s3_refusal(status, code)), ..Aws::healthy() };
+        let aws = Aws { put_json: putting(".json.gz", move || s3_refusal(status, code)), ..Aws::healthy() };
         assert_eq!(aws.answer().await, Err(error), "the rendition, with the message put: {code}");
         assert_eq!(aws.storing_calls(), [1, 1, 0], "what lies in the bucket is not in the catalog yet");
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use domain::{Charset, Er7};
+use flate2::bufread::MultiGzDecoder;
 use hl7::NotARendition;
 
 use super::{Run, name, named};
@@ -13,7 +14,8 @@ use client::messages::{self, charset};
 /// Which renditions, and how their messages are printed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Files of renditions, one after another; a folder means the files directly in it; `-`, or no file, means stdin.
+    /// Files of renditions, one after another, plain or compressed with gzip; a folder means the files directly in it; `-`, or no
+    /// file, means stdin.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// End segments with a line feed instead of HL7's carriage return.
@@ -28,12 +30,24 @@ pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
     for path in named(&args.files)? {
         let file = name(&path);
         match messages::open(&path) {
-            Ok(source) => read(run, args, &file, BufReader::new(source))?,
+            Ok(source) => match decompressed(BufReader::new(source)) {
+                Ok(source) => read(run, args, &file, source)?,
+                Err(error) => run.complain(&file, format!("cannot be read: {error}"))?,
+            },
             Err(error) => run.complain(&file, format!("cannot be read: {error}"))?,
         }
     }
     Ok(())
 }
+
+/// What stands in a file. The first byte of gzip is none that JSON begins with, so that a name decides nothing.
+fn decompressed<'a>(mut source: impl BufRead + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
+    let is_compressed = source.fill_buf()?.first() == Some(&GZIP);
+    Ok(if is_compressed { Box::new(BufReader::new(MultiGzDecoder::new(source))) } else { Box::new(source) })
+}
+
+/// ID1 of RFC 1952 §2.3.1.
+const GZIP: u8 = 0x1f;
 
 fn read(run: &mut Run<'_>, args: &Args, file: &str, source: impl BufRead) -> Result<()> {
     let mut documents = Documents { source, line: 0, ahead: Vec::new() };

@@ -1,8 +1,13 @@
 //! Checks whether bytes are the message that they should be.
 
 use domain::{Charset, HeldCopy, MessageId, Received};
+use hl7::NotDecompressed;
 
 use crate::operator::records::Key;
+
+/// The largest object that is read into memory, compressed or not. A rendition can be fifty times as large as its message; the audit
+/// checks only that a larger one exists.
+pub(super) const MAX_READ_BYTES: usize = 96 * 1024 * 1024;
 
 /// The expected content of an object.
 #[derive(Clone, Copy, Debug)]
@@ -10,20 +15,33 @@ pub(super) enum Content {
     /// The canonical form.
     Er7,
     /// The JSON rendition.
-    Json,
+    Json {
+        /// With gzip. Those of version 1 are not.
+        is_compressed: bool,
+    },
     /// The received bytes.
     Raw(Charset),
 }
 
 impl Content {
-    /// Whether the bytes are that form of the message with this id.
+    /// Whether the bytes are that form of the message with this id. A rendition of more than [`MAX_READ_BYTES`] is not read.
     pub(super) fn is_of(self, bytes: &[u8], id: &MessageId) -> bool {
         match self {
             Self::Er7 => MessageId::of_canonical(bytes) == *id,
             Self::Raw(charset) => is_received(bytes, charset, id),
-            Self::Json => hl7::read_json(bytes).is_ok_and(|message| is_received(message.as_str().as_bytes(), Charset::UTF_8, id)),
+            Self::Json { is_compressed: false } => is_rendition(bytes, id),
+            Self::Json { is_compressed: true } => match hl7::decompressed(bytes, MAX_READ_BYTES) {
+                Ok(json) => is_rendition(&json, id),
+                // Only looked for.
+                Err(NotDecompressed::TooLarge) => true,
+                Err(NotDecompressed::Damaged) => false,
+            },
         }
     }
+}
+
+fn is_rendition(json: &[u8], id: &MessageId) -> bool {
+    hl7::read_json(json).is_ok_and(|message| is_received(message.as_str().as_bytes(), Charset::UTF_8, id))
 }
 
 fn is_received(bytes: &[u8], charset: Charset, id: &MessageId) -> bool {
@@ -55,13 +73,27 @@ mod tests {
         hl7::write_json(&message, &hl7::Delimiters::of(&message).unwrap(), &mut json).unwrap();
         let raw = MESSAGE.replace('\r', "\r\n");
         let utf_8 = Charset::UTF_8;
-        let forms = [(Content::Er7, MESSAGE.as_bytes()), (Content::Json, &json), (Content::Raw(utf_8), raw.as_bytes())];
+        let plain = Content::Json { is_compressed: false };
+        let forms = [(Content::Er7, MESSAGE.as_bytes()), (plain, &json), (Content::Raw(utf_8), raw.as_bytes())];
         for (content, bytes) in forms {
             assert!(content.is_of(bytes, &id), "{content:?}");
             let other = String::from_utf8(bytes.to_vec()).unwrap().replace("4711", "4712");
             assert!(!content.is_of(other.as_bytes(), &id), "{content:?}");
             assert!(!content.is_of(b"", &id), "{content:?}");
         }
+    }
+
+    #[test]
+    fn a_compressed_rendition_is_told_from_that_of_another_message_and_from_a_damaged_one() {
+        let message = Er7::canonical(MESSAGE).unwrap();
+        let (id, source) = (message.message_id(), "west".parse().unwrap());
+        let origin = hl7::Origin { message_id: &id, source: &source, received_at: "2026-11-21T07:21:07.120Z".parse().unwrap() };
+        let bytes = hl7::compressed_json(&message, &hl7::Delimiters::of(&message).unwrap(), &origin).unwrap();
+        let content = Content::Json { is_compressed: true };
+        assert!(content.is_of(&bytes, &id));
+        assert!(!content.is_of(&bytes, &MessageId::of_canonical(b"another")));
+        assert!(!content.is_of(&bytes[..bytes.len() - 1], &id));
+        assert!(!content.is_of(&hl7::decompressed(&bytes, MAX_READ_BYTES).unwrap(), &id), "as its key says");
     }
 
     #[test]

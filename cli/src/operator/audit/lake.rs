@@ -8,15 +8,16 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use domain::{Source, State, Timestamp, object};
 
-use super::content::{Content, is_held_copy};
+use super::content::{Content, MAX_READ_BYTES, is_held_copy};
 use super::finding::{Finding, Kind};
 use crate::operator::records::Key;
 use client::aws::Aws;
 use client::error::explain;
 
-/// The largest object that is read into memory. A rendition can be fifty times as large as its message; a larger one is only looked
-/// for.
-const MAX_READ_BYTES: i64 = 96 * 1024 * 1024;
+/// Whether S3 gives this size of an object that is read.
+fn is_read(size_bytes: i64) -> bool {
+    usize::try_from(size_bytes).is_ok_and(|it| it <= MAX_READ_BYTES)
+}
 
 /// A version of an object.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +66,7 @@ impl Objects {
         let finding = |kind| Finding::of(kind, message).at(object.bucket, object.key, object.version_id);
         let Some(size_bytes) = self.size_bytes(object).await? else { return Ok(vec![finding(Kind::ObjectMissing)]) };
         let mut findings = Vec::new();
-        if !quick && size_bytes <= MAX_READ_BYTES && !content.is_of(&self.bytes(object).await?, &message.1) {
+        if !quick && is_read(size_bytes) && !content.is_of(&self.bytes(object).await?, &message.1) {
             findings.push(finding(Kind::ObjectChanged));
         }
         if self.tags(object).await? != expected_tags(&message.0, state) {
@@ -78,7 +79,7 @@ impl Objects {
             Ok(head) if head.version_id() == object.version_id => None,
             // A step that ran twice wrote the same bytes twice.
             Ok(_) if quick => None,
-            Ok(head) if head.content_length().unwrap_or_default() > MAX_READ_BYTES => None,
+            Ok(head) if !is_read(head.content_length().unwrap_or_default()) => None,
             Ok(_) => (!content.is_of(&self.bytes(current).await?, &message.1)).then_some("by another version"),
             Err(error) if is_gone(&error) => Some("by a delete marker"),
             Err(error) => return Err(explain(format!("looking at the object `{}`", object.key))(error)),

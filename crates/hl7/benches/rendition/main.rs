@@ -1,7 +1,7 @@
 //! What reading a message takes: `cargo bench -p sluice-hl7 --bench rendition`.
 //!
 //! The made-up messages of `crates/corpus`, or those of the folder that `SLUICE_CORPUS` names: bytes to the canonical form and its id,
-//! to JSON, and from JSON back; batches split, acknowledgments written. Then hl7apy reads the same messages as the AWS sample does, and
+//! to JSON, compressed as it is stored, and from JSON back; batches split, acknowledgments written. Then hl7apy reads the same messages as the AWS sample does, and
 //! the worst that may be sent is read in three sizes. Prints the tables of `docs/BENCHMARKS.md`.
 //!
 //! Times are those of one core, as the system counts them for this thread: what else runs meanwhile takes no part.
@@ -17,12 +17,15 @@ mod inputs;
 mod python;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use domain::{Charset, Er7, Received};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use peak_alloc::PeakAlloc;
 use sluice_hl7::{Ack, AckCode, AckHeader, Delimiters, acknowledge, read_json, split, summarize, validate, write_json};
 
@@ -112,6 +115,7 @@ fn measure(seconds: u64) -> Result<()> {
 
     let read: Vec<Er7> = bytes.iter().filter_map(|it| received(it)).filter(|it| Delimiters::of(it).is_ok()).collect();
     let ours = rates(&bytes, &read, Duration::from_secs(seconds))?;
+    compressed(&read, Duration::from_secs(seconds))?;
     hl7apy(&read, ours, 10 * seconds)?;
     hostile()
 }
@@ -255,6 +259,62 @@ fn rates(bytes: &[Vec<u8>], read: &[Er7], time: Duration) -> Result<Rate> {
     let splits = rate(std::slice::from_ref(&batch), time, |it| split(it, Charset::UTF_8).messages().map(|it| it.len()).sum())?;
     println!("| one batch of {found} split | {} |", Rate { messages: splits.messages * found as f64, ..splits });
     Ok(to_json)
+}
+
+/// An ORU of so many numeric results.
+fn report(results: u32) -> Er7 {
+    const TESTS: [(&str, &str, &str, &str); 5] = [
+        ("2345-7", "Glucose", "mg/dL", "70-99"),
+        ("2951-2", "Sodium", "mmol/L", "136-145"),
+        ("2823-3", "Potassium", "mmol/L", "3.5-5.1"),
+        ("2160-0", "Creatinine", "mg/dL", "0.7-1.3"),
+        ("718-7", "Hemoglobin", "g/dL", "13.5-17.5"),
+    ];
+    let mut text = "MSH|^~\\&|LAB|WEST|LAKE|HUB|20260102030405||ORU^R01^ORU_R01|4711|P|2.5.1\r\
+                    PID|1||4711^^^HIS^MR||ROE^RICHARD||19800101|M\rOBR|1|||24323-8^CMP^LN|||20260102\r"
+        .to_owned();
+    let tests = TESTS.iter().cycle().zip(1..=results);
+    for ((code, name, unit, range), number) in tests {
+        // Numbers that do not repeat, as those of an analyzer.
+        let value = f64::from(number.wrapping_mul(2_654_435_761) % 2_000) / 10.0;
+        text += &format!("OBX|{number}|NM|{code}^{name}^LN||{value}|{unit}^^UCUM|{range}|N|||F\r");
+    }
+    Er7::canonical(&text).expect("not empty")
+}
+
+/// Prints what the renditions take as they are stored, at each level of the compression and in other shapes of a rendition.
+fn compressed(read: &[Er7], time: Duration) -> Result<()> {
+    println!("\n| gzip, each rendition | messages | JSON, bytes | level | bytes | of the JSON | MB of JSON/s | µs a message |");
+    println!("|---|---|---|---|---|---|---|---|");
+    let reports = [vec![report(20)], vec![report(2_000)]];
+    let kinds = [("the messages above", read), ("an ORU of 20 results", &reports[0]), ("an ORU of 2,000 results", &reports[1])];
+    for (name, messages) in kinds {
+        let documents: Vec<Vec<u8>> = messages
+            .iter()
+            .map(|it| {
+                let mut json = Vec::new();
+                rendition(it, &mut json);
+                json
+            })
+            .collect();
+        let plain: usize = documents.iter().map(Vec::len).sum();
+        for level in (1..=6).chain([9]) {
+            let compress = |json: &Vec<u8>| {
+                let mut out = GzEncoder::new(Vec::new(), Compression::new(level));
+                out.write_all(json).and_then(|()| out.finish()).map_or(0, |it| it.len())
+            };
+            let size: usize = documents.iter().map(compress).sum();
+            let it = rate(&documents, time, |json| compress(json).min(1) * json.len())?;
+            println!(
+                "| {name} | {} | {plain} | {level} | {size} | {:.3} | {:.0} | {:.0} |",
+                messages.len(),
+                size as f64 / plain as f64,
+                it.bytes / it.seconds / 1e6,
+                1e6 / it.messages_per_second()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Prints what hl7apy does with the same messages.

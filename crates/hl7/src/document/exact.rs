@@ -19,7 +19,17 @@ use crate::rendition::Classes;
 pub(super) fn read(json: &[u8]) -> Option<String> {
     let json = std::str::from_utf8(json).ok()?.trim_end_matches([' ', '\t', '\r', '\n']);
     let mut rest = Rest(json);
-    rest.expect(b"{\"summary\":{")?;
+    rest.expect(b"{")?;
+    // Version 1 has neither.
+    if rest.has(b"\"version\":2,") && rest.has(b"\"origin\":{\"messageId\":\"") {
+        rest.skip()?;
+        rest.expect(b",\"source\":\"")?;
+        rest.skip()?;
+        rest.expect(b",\"receivedAt\":\"")?;
+        rest.skip()?;
+        rest.expect(b"},")?;
+    }
+    rest.expect(b"\"summary\":{")?;
     let mut listed = false;
     while !rest.has(b"}") {
         rest.comma(&mut listed)?;

@@ -29,6 +29,11 @@ fn a_rendition_as_written_is_read_without_a_tree() {
         assert!(exact::read(json.as_bytes()).is_some(), "{json}");
         assert!(exact::read(format!("{json}\n").as_bytes()).is_some(), "{json}");
         assert!(agree(json.as_bytes()), "{json}");
+        let origin = r#""version":2,"origin":{"messageId":"0","source":"west","receivedAt":"2026"},"#;
+        for begins in ["", origin] {
+            let other = json.replacen("\"version\":2,", begins, 1);
+            assert!(exact::read(other.as_bytes()).is_some() && agree(other.as_bytes()), "{other}");
+        }
     }
 }
 
@@ -46,6 +51,9 @@ fn an_edited_rendition_is_left_to_the_tolerant_reader() {
         ("\"component\":\"^\"", "\"component\":\"^^\""),
         ("\"component\":\"^\",", ""),
         ("\"summary\"", "\"SUMMARY\""),
+        ("\"version\":2", "\"version\":1"),
+        ("\"version\":2", "\"version\":3"),
+        ("\"version\":2,", "\"origin\":{},"),
         ("]}]}", "]}],\"more\":1}"),
         ("]}]}", "]}]}}"),
         ("]}]}", "]},]}"),

@@ -25,7 +25,7 @@ fn a_message_is_written_as_json() {
     let message =
         Er7::canonical("MSH|^~\\&|APP||||||ADT^A01|7|P|2.5.1\rPID|1||7^^^A&B~8||DOE^JANE\rZZZ\rZ01|\rPV1|||x^^").unwrap();
     let expected = concat!(
-        r#"{"summary":{"messageType":"ADT","triggerEvent":"A01","controlId":"7","hl7Version":"2.5.1","sendingApplication":"APP"},"#,
+        r#"{"version":2,"summary":{"messageType":"ADT","triggerEvent":"A01","controlId":"7","hl7Version":"2.5.1","sendingApplication":"APP"},"#,
         r#""dictionary":"2.5.1","#,
         r#""delimiters":{"field":"|","component":"^","repetition":"~","escape":"\\","subcomponent":"&"},"segments":["#,
         r#"{"segment":"MSH","name":"Message Header","fields":["#,
@@ -51,6 +51,20 @@ fn a_message_is_written_as_json() {
     );
     assert_eq!(String::from_utf8(json(&message)).unwrap(), expected);
     assert_eq!(read_json(expected.as_bytes()), Ok(message));
+}
+
+#[test]
+fn a_rendition_of_either_version_is_read_and_one_of_a_later_is_not() {
+    let message = Er7::canonical("MSH|^~\\&|A\rPID|1||7^8\r").unwrap();
+    let now = String::from_utf8(json(&message)).unwrap();
+    let with = |begins: &str| now.replacen("{\"version\":2,", begins, 1);
+    for version in ["{", "{\"version\":1,", "{\"version\":2,", "{\"version\": 2,"] {
+        assert_eq!(read_json(with(version).as_bytes()), Ok(message.clone()), "{version}");
+    }
+    for version in [0, 3, u64::MAX] {
+        let later = with(&format!("{{\"version\":{version},"));
+        assert_eq!(read_json(later.as_bytes()), Err(NotARendition::Version(version)));
+    }
 }
 
 #[test]

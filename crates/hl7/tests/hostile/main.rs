@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard};
 use domain::{Charset, Er7, Received};
 use peak_alloc::PeakAlloc;
 use sluice_hl7::{
-    Ack, AckCode, AckHeader, Body, Delimiters, NotARendition, acknowledge, acknowledge_batch, read_json, split, summarize,
-    validate, write_json,
+    Ack, AckCode, AckHeader, Body, Delimiters, MAX_JSON_BYTES, NotARendition, Origin, acknowledge, acknowledge_batch,
+    compressed_json, decompressed, read_json, split, summarize, validate, write_json,
 };
 
 #[global_allocator]
@@ -73,6 +73,23 @@ fn a_rendition_is_written_without_a_tree() {
         // One value, in a text that doubles as it grows.
         assert!(held <= 3 * MAX + 65_536, "{name}: {held} bytes held");
         assert!(written.0 <= 56 * message.size_bytes(), "{name}: {} bytes of JSON", written.0);
+    }
+}
+
+#[test]
+fn a_rendition_is_compressed_without_being_in_memory() {
+    let _alone = alone();
+    let source = "west".parse().unwrap();
+    for name in ["a letter in every field of CSR", "blank segments", "one value"] {
+        let message = received(inputs::input(name, MIB)).unwrap();
+        let delimiters = Delimiters::of(&message).unwrap();
+        let message_id = message.message_id();
+        let origin = Origin { message_id: &message_id, source: &source, received_at: "2026-11-21T00:00:00Z".parse().unwrap() };
+        let _ = sluice_hl7::Dictionary::of("2.4");
+        let (compressed, held) = counted(|| compressed_json(&message, &delimiters, &origin).unwrap());
+        // One value, and the result, both of which double as they grow; and what the compressor looks back on.
+        assert!(held <= 3 * MIB + 3 * compressed.len() + 1_000_000, "{name}: {held} bytes held");
+        assert!(decompressed(&compressed, MAX_JSON_BYTES).is_ok(), "{name}");
     }
 }
 
