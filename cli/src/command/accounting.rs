@@ -95,9 +95,9 @@ fn the_one(given: &GivenId, found: &BTreeSet<MessageId>) -> Result<MessageId> {
 fn nothing(question: &Question) -> String {
     let to = question.to.map_or_else(|| "now".to_owned(), when::full);
     let of = match &question.of {
-        Of::Message(id) => format!("the message {id}. A message that nobody has submitted has none either."),
-        Of::Person(_) => "this person. A `sub` that nobody has has none either.".to_owned(),
-        Of::Institute(source) => format!("the institute {source}. A name that no institute has has none either."),
+        Of::Message(id) => format!("the message {id}. Nor are there of one that nobody has submitted."),
+        Of::Person(_) => "this person. Nor are there of a `sub` that nobody has.".to_owned(),
+        Of::Institute(source) => format!("the institute {source}. Nor are there of a name that no institute has."),
     };
     format!("From {} to {to} there are no log lines of {of}", when::full(question.from))
 }
