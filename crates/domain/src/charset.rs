@@ -52,7 +52,7 @@ static HL7_NAMES: [(&str, &Encoding); 22] = [
 ///
 /// The names of DICOM (PS3.3 §C.12.1.1.2) come from cardiology and radiology. A name with code extensions (`ISO 2022 IR 100`)
 /// stands for the single-byte set that a message begins in. `ANSI` and the code pages are those of Windows.
-static NAMES: [(&str, &Encoding); 84] = [
+static NAMES: [(&str, &Encoding); 87] = [
     ("UNICODEUTF8", UTF_8),
     ("UNICODE", UTF_8),
     ("ASCII", UTF_8),
