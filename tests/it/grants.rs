@@ -41,6 +41,7 @@ const WITHOUT_A_CALL: [(&str, &str, &str); 11] = [
     ("Dispatch", "sqs:DeleteMessage", "the event source mapping"),
     ("Dispatch", "sqs:GetQueueAttributes", "the event source mapping"),
     ("Parse", "s3:ListBucket", "without it S3 answers 403, not 404, for an object that has expired"),
+    ("Submit", "s3:ListBucket", "as for Parse"),
     ("Store", "s3:ListBucket", "as for Parse"),
     ("Hold", "s3:ListBucket", "as for Parse"),
     ("Release", "s3:ListBucket", "as for Parse"),

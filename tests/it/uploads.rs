@@ -247,7 +247,6 @@ fn fit_into_memory(it: &Harness, workers: &[&str]) -> Result<()> {
         let peak = *peaks.get(*worker).with_context(|| format!("no process of {worker}: {peaks:?}"))?;
         ensure!(peak < MOST_BYTES, "{worker} had {} MiB in memory: {peaks:?}", peak >> 20);
     }
-    eprintln!("peaks: {peaks:?}");
     Ok(())
 }
 
