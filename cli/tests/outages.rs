@@ -158,7 +158,7 @@ async fn outage(outputs: &Outputs, service: &str, count: usize, length: Duration
     std::fs::set_permissions(site.path("password"), PermissionsExt::from_mode(0o600)).unwrap();
     // It asks how far messages are after pauses of 1 to 10 s, and not of 30 to 300.
     let account = ["--email", &site.email, "--password-file", "password", "--deployment", "deployment.json", "--ask-after", "1"];
-    let mut gateway = Gateway::start(&site, &account);
+    let gateway = Gateway::start(&site, &account);
     let (api, faults) = (Api::new(&outputs.api_url).unwrap(), Faults(outputs));
     let take = |gateway: &Gateway, from, to| {
         for message in messages(&site, from, to) {
@@ -171,6 +171,9 @@ async fn outage(outputs: &Outputs, service: &str, count: usize, length: Duration
     assert!(before.is_empty(), "{} were not accepted before the outage", before.len());
     let began = Instant::now();
     faults.begin(service).await;
+    // Started again it signs in again, and no worker has credentials for its new token yet.
+    assert_eq!(gateway.stop()["received"], quarter);
+    let mut gateway = Gateway::start(&site, &account);
     take(&gateway, quarter, half);
     let mut refused = post(&api, &sender, &messages(&sender, quarter, half)).await;
     let refused_during = refused.len();
@@ -209,11 +212,11 @@ async fn outage(outputs: &Outputs, service: &str, count: usize, length: Duration
     gateway.until("spooled", 0);
     gateway.until("awaited", 0);
     let report = gateway.stop();
-    assert_eq!(report["received"], half, "{report}");
+    assert_eq!(report["received"], half - quarter, "{report}");
     audit(&[&sender.institute, &site.institute], count).await;
 }
 
-/// `sluice audit` finds nothing; the line of an event may come a moment after the status.
+/// `sluice audit` finds nothing. The event of a message that was stored during an outage of SNS waits for the next try, like a message.
 async fn audit(institutes: &[&str], count: usize) {
     let began = Instant::now();
     loop {
@@ -226,7 +229,7 @@ async fn audit(institutes: &[&str], count: usize) {
             assert_eq!(report["checked"]["records"], count, "{report}");
             return;
         }
-        assert!(began.elapsed() < DEADLINE / 10, "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(began.elapsed() < DEADLINE, "{said}{}", String::from_utf8_lossy(&output.stderr));
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

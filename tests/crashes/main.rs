@@ -84,10 +84,11 @@ fn workers(it: &Harness) -> Result<Vec<Pid>> {
     Ok(processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect())
 }
 
-/// Kills one process after the other, at random moments, until so many were killed.
-async fn kill(it: &Harness, count: usize, killed: &AtomicUsize) -> Result<()> {
+/// Kills one process after the other, at random moments, until so many were killed. `longest` is the longest pause between two, in
+/// seconds.
+async fn kill(it: &Harness, count: usize, longest: f64, killed: &AtomicUsize) -> Result<()> {
     while killed.load(Ordering::Relaxed) < count {
-        sleep(Duration::from_secs_f64(0.05 + 0.4 * runtime::random())).await;
+        sleep(Duration::from_secs_f64(longest * (0.1 + 0.9 * runtime::random()))).await;
         let workers = workers(it)?;
         let chosen = (runtime::random() * workers.len() as f64) as usize;
         // One that has ended by itself meanwhile does not count.
@@ -125,7 +126,7 @@ async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Res
     let killed = Arc::new(AtomicUsize::new(0));
     let killing = {
         let (it, killed) = (Arc::clone(&it), Arc::clone(&killed));
-        tokio::spawn(async move { kill(&it, kills, &killed).await })
+        tokio::spawn(async move { kill(&it, kills, 0.45, &killed).await })
     };
     let posting = stream::iter(&messages).map(|message| post(&it, &admin, message)).buffer_unordered(4);
     let accepted: BTreeSet<MessageId> = posting.try_collect().await?;
@@ -270,7 +271,8 @@ async fn accepted_and_queued(it: Arc<Harness>) -> Result<(BTreeSet<MessageId>, B
     let killed = Arc::new(AtomicUsize::new(0));
     let killing = {
         let (it, killed) = (Arc::clone(&it), Arc::clone(&killed));
-        tokio::spawn(async move { kill(&it, usize::MAX, &killed).await })
+        // A body of many messages takes seconds, and there are few processes.
+        tokio::spawn(async move { kill(&it, usize::MAX, 10.0, &killed).await })
     };
     let mut accepted = BTreeSet::new();
     let mut left = messages();
