@@ -32,7 +32,7 @@ impl Content {
             Self::Json { is_compressed: false } => is_rendition(bytes, id),
             Self::Json { is_compressed: true } => match hl7::decompressed(bytes, MAX_READ_BYTES) {
                 Ok(json) => is_rendition(&json, id),
-                // Nobody has looked.
+                // Only looked for.
                 Err(NotDecompressed::TooLarge) => true,
                 Err(NotDecompressed::Damaged) => false,
             },
