@@ -82,18 +82,11 @@ async fn the_destination_of_mirths_channel_understands_the_gateway() {
     let message = person.message("a.hl7", "DOE");
     // Mirth decodes and encodes: each byte is one character of this set, and stays.
     assert_eq!(text("charsetEncoding"), "ISO-8859-1");
-    let mut peer = TcpStream::connect(&gateway.address).unwrap();
-    peer.set_read_timeout(Some(DEADLINE)).unwrap();
-    let (begin, end) = (bytes("startOfMessageBytes"), bytes("endOfMessageBytes"));
-    peer.write_all(&[&begin, message.as_bytes(), &end].concat()).unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(&end) {
-        let mut byte = [0];
-        peer.read_exact(&mut byte).unwrap();
-        answer.push(byte[0]);
-    }
-    let answer = String::from_utf8(answer).unwrap();
-    let acknowledgment: Vec<_> = answer.split('\r').find_map(|it| it.strip_prefix("MSA|")).unwrap().split('|').collect();
+    // As `exchange` frames it.
+    assert_eq!((bytes("startOfMessageBytes"), bytes("endOfMessageBytes")), (b"\x0b".to_vec(), b"\x1c\r".to_vec()));
+    let answer = gateway.exchange(&message);
+    let acknowledgment: Vec<_> =
+        answer.split(['\u{b}', '\r']).find_map(|it| it.strip_prefix("MSA|")).unwrap().split('|').collect();
     assert!(success.contains(&acknowledgment[0]), "{answer}");
     assert_eq!(Some(acknowledgment[1]), message.split('|').nth(9), "{answer}");
     gateway.until("spooled", 0);
