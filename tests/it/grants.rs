@@ -34,7 +34,7 @@ const WITHOUT_A_GRANT: [(&str, &str, &str); 15] = [
 ];
 
 /// Grants that no code of ours calls, and why.
-const WITHOUT_A_CALL: [(&str, &str, &str); 11] = [
+const WITHOUT_A_CALL: [(&str, &str, &str); 12] = [
     ("*", "logs:CreateLogStream", "Lambda writes the log"),
     ("*", "logs:PutLogEvents", "Lambda writes the log"),
     ("Dispatch", "sqs:ReceiveMessage", "the event source mapping polls with the function's role"),
