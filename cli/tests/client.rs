@@ -319,7 +319,7 @@ async fn a_large_message_is_uploaded_and_an_upload_that_is_there_is_not_sent_aga
     let [first, announced, put, last] = &requests[..] else { panic!("{} requests", requests.len()) };
     for request in [first, last] {
         assert!(request.starts_with(&format!("POST /er7/uploads/{id} ")) && token_of(request).is_some(), "{request}");
-        assert!(request.contains("content-type: application/hl7-v2; charset=utf-8\r\n"), "{request}");
+        assert!(request.contains("content-type: application/hl7-v2; charset=UTF-8\r\n"), "{request}");
     }
     assert!(
         announced.starts_with("POST /er7/uploads ")

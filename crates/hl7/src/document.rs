@@ -34,16 +34,19 @@ pub enum NotARendition {
         /// Index of the segment, from 1.
         segment: usize,
     },
-    /// The result would be larger than any message.
-    #[error("not a rendition: its message would have more than {} bytes", MAX_BYTES)]
+    /// The result would be larger than any message, or than such a document describes.
+    #[error("not a rendition: its message would be too large for a document of this size")]
     TooLarge,
     /// The result would be empty.
     #[error("not a rendition: the message is empty")]
     Empty,
 }
 
-/// A position can be any number, and delimiters fill the gap before it. A byte of a message can become three in UTF-8.
-const MAX_BYTES: usize = 3 * domain::MAX_UPLOAD_BYTES + 1;
+/// The most bytes of the message of a document of `size_bytes`. A position can be any number, and delimiters fill the gap before it,
+/// so a small document must not make a large message. A byte of a message can become three in UTF-8.
+fn most_bytes(size_bytes: usize) -> usize {
+    size_bytes.saturating_add(3 * domain::MAX_MESSAGE_BYTES + 1).min(3 * domain::MAX_UPLOAD_BYTES + 1)
+}
 
 #[derive(Deserialize)]
 struct Document {
@@ -133,12 +136,14 @@ struct Text {
     text: String,
     /// Index of the segment that is being written, from 1.
     segment: usize,
+    /// See [`most_bytes`].
+    most_bytes: usize,
 }
 
 impl Text {
     /// `size_bytes` is the size of the rendition, which is a few times that of the message.
     fn new(delimiters: Delimiters, size_bytes: usize) -> Self {
-        Self { delimiters, text: String::with_capacity(size_bytes / 4), segment: 0 }
+        Self { delimiters, text: String::with_capacity(size_bytes / 4), segment: 0, most_bytes: most_bytes(size_bytes) }
     }
 
     fn segment(&mut self, segment: &JsonSegment, is_msh: bool) -> Result<(), NotARendition> {
@@ -196,7 +201,7 @@ impl Text {
     fn delimit(&mut self, at: &mut usize, to: usize, delimiter: Option<char>, before: bool) -> Result<(), NotARendition> {
         let steps = to.checked_sub(*at).filter(|&steps| steps > 0).ok_or(NotARendition::Positions { segment: self.segment })?;
         let count = if *at == 0 && !before { steps - 1 } else { steps };
-        if count > MAX_BYTES {
+        if count > self.most_bytes {
             return Err(NotARendition::TooLarge);
         }
         if count > 0 {
@@ -216,7 +221,7 @@ impl Text {
     }
 
     fn within_limit(&self) -> Result<(), NotARendition> {
-        if self.text.len() > MAX_BYTES { Err(NotARendition::TooLarge) } else { Ok(()) }
+        if self.text.len() > self.most_bytes { Err(NotARendition::TooLarge) } else { Ok(()) }
     }
 }
 
