@@ -239,9 +239,10 @@ async fn a_bad_request_for_an_upload_gets_a_problem_document_that_does_not_quote
     Ok(())
 }
 
-/// Whether no process of these workers had more than three times the largest message in memory since [`forget_peaks`].
+/// Whether no process of these workers had more than three times the largest message in memory since [`forget_peaks`], beside its own
+/// code: a worker built for tests has 16 MiB before it has a message.
 fn fit_into_memory(it: &Harness, workers: &[&str]) -> Result<()> {
-    const MOST_BYTES: u64 = 3 * MAX_UPLOAD_BYTES as u64;
+    const MOST_BYTES: u64 = 3 * MAX_UPLOAD_BYTES as u64 + (16 << 20);
     let peaks = peaks(it)?;
     for worker in workers {
         let peak = *peaks.get(*worker).with_context(|| format!("no process of {worker}: {peaks:?}"))?;
