@@ -148,7 +148,7 @@ async fn an_upload_is_looked_for_under_the_callers_own_institute_and_subject() {
     for event in [take_of(ER7), take_of(ER7), other_subject, other_institute] {
         assert_eq!(aws.submit(event).await.status_code, 202);
     }
-    let keys = keys.lock().unwrap();
+    let keys = keys.lock().unwrap().clone();
     assert_eq!(keys[0], keys[1]);
     assert!(keys[0] != keys[2] && keys[0] != keys[3] && keys[2] != keys[3], "{keys:?}");
     let url = body(&aws.submit(announced(ER7)).await)["url"].as_str().unwrap().to_owned();
