@@ -95,7 +95,7 @@ async fn a_message_is_discarded_with_a_reason_or_not_at_all() {
     assert_eq!((&done["discardReason"], &done["messageId"]), (&"twice".into(), &MESSAGE.into()));
     // By its first digits too: the same once more.
     let by_digits = |digits| setting.run(&["discard", digits, "--yes", "--json", "--reason", "twice"]);
-    let (code, stdout, stderr) = by_digits(&MESSAGE[..8]);
+    let (code, stdout, stderr) = by_digits(MESSAGE.split_at(8).0);
     assert!(code == 0 && stdout.contains(MESSAGE), "{code}: {stdout}{stderr}");
     refused(by_digits("00000000"), 1, "has submitted no message whose id begins with 00000000");
     refused(by_digits("0000000"), 2, "not a message id");

@@ -247,7 +247,7 @@ async fn every_message_is_stored_after_an_outage_of_any_service() {
         None => (SHORT, BTreeMap::new()),
         Some(_) => (LONG, PARAMETERS.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
     };
-    assert!(services.iter().all(|it| SERVICES.contains(it)) && count % 4 == 0, "of {SERVICES:?}, in quarters");
+    assert!(services.iter().all(|it| SERVICES.contains(it)) && count.is_multiple_of(4), "of {SERVICES:?}, in quarters");
     let outputs = up(UpOptions { parameters, ..UpOptions::default() }).await.unwrap();
     for service in services {
         outage(&outputs, service, count, length).await;
