@@ -237,7 +237,7 @@ async fn audit(institutes: &[&str], count: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_message_is_stored_after_an_outage_of_any_service() {
     let asked = std::env::var_os("SLUICE_OUTAGE").map(|it| it.into_string().unwrap());
-    let count = std::env::var_os("SLUICE_OUTAGE_MESSAGES").map_or(8, |it| it.to_str().unwrap().parse().unwrap());
+    let count: usize = std::env::var_os("SLUICE_OUTAGE_MESSAGES").map_or(8, |it| it.to_str().unwrap().parse().unwrap());
     let services = match asked.as_deref() {
         None => vec!["states", "s3"],
         Some("all") => SERVICES.to_vec(),
