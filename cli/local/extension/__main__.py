@@ -26,7 +26,8 @@ from .sqs import fair_queues, queue_batch_actions
 from .step_functions import retry_delay, state_machine_role
 from .templates import numbers_in_templates
 from .transport import loopback_is_secure
-from .user_pool import identity_providers_in_templates, verification_before_update, write_attributes
+from .user_pool import (
+    identity_providers_in_templates, lookups_during_changes, verification_before_update, write_attributes)
 
 RULES = (
     principal_tags,
@@ -34,6 +35,8 @@ RULES = (
     role_mappings,
     openid_connect_logins,
     openid_connect_providers_in_templates,
+    # Around the rule of logins above, which iterates too.
+    lookups_during_changes,
     policy_variables,
     principal_arn,
     s3_condition_keys,

@@ -1,4 +1,4 @@
-"""The attributes that an app client may write, and identity providers in templates."""
+"""The attributes that an app client may write, identity providers in templates, and lookups beside other requests."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from .test_support import CODE, PASSWORD, Pool, allowed, failure
+from .user_pool import lookups_during_changes
 
 
 def write(world, app, name, value="x"):
@@ -139,3 +140,29 @@ def test_without_the_setting_it_counts_at_once(world):
     pool, token, sent = changed(world)
     found = {each["Name"]: each["Value"] for each in pool.idp.get_user(AccessToken=token)["UserAttributes"]}
     assert sent == [] and found["email"] == "new@a.example"
+
+
+def test_a_user_and_an_identity_are_found_while_others_are_added(monkeypatch):
+    from ministack.services import cognito
+
+    class Growing(dict):
+        """Another request adds an entry as soon as somebody iterates."""
+
+        def values(self):
+            for value in super().values():
+                yield value
+                self["another"] = {}
+
+        def items(self):
+            return zip(list(self), self.values())
+
+    for name in ("_resolve_user", "_login_owner"):
+        monkeypatch.setattr(cognito, name, getattr(cognito, name))
+    pool = {"_users": Growing(alice={}, bob={"Attributes": [{"Name": "sub", "Value": "7"}]}),
+            "_identities": Growing(one={}, two={"Logins": {"idp.example": "token"}})}
+    with pytest.raises(RuntimeError):
+        cognito._resolve_user(pool, "7")
+    pool["_users"].pop("another")
+    lookups_during_changes()
+    assert cognito._resolve_user(pool, "7") == (pool["_users"]["bob"], None)
+    assert cognito._login_owner(pool, {"idp.example": "token"}) == "two"

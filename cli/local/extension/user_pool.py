@@ -1,4 +1,5 @@
-"""User pools: the attributes that an app client may write, verification before a change, and identity providers in templates."""
+"""User pools: the attributes that an app client may write, verification before a change, identity providers in templates, and
+lookups beside other requests."""
 
 from .replacing import wrap
 
@@ -154,3 +155,22 @@ def identity_providers_in_templates():
         "update": lambda _id, _old, properties, _stack: call(cognito._update_identity_provider, properties),
         "delete": lambda _name, properties: call(cognito._delete_identity_provider, properties),
     }
+
+
+def lookups_during_changes():
+    """A user, or the identity of a login, is found while other requests add some.
+
+    AWS serves requests side by side. MiniStack iterates over a dictionary that another request may change meanwhile, and then
+    answers 500.
+    """
+    from ministack.services import cognito
+
+    def in_a_copy_of(member):
+        def make_look_up(original):
+            def look_up(pool, wanted):
+                return original({**pool, member: pool[member].copy()}, wanted)
+            return look_up
+        return make_look_up
+
+    wrap(cognito, "_resolve_user", in_a_copy_of("_users"))
+    wrap(cognito, "_login_owner", in_a_copy_of("_identities"))
