@@ -1,10 +1,9 @@
 //! `sluice accounting`
 
-use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use anyhow::{Result, bail};
-use domain::{MessageId, Source, Timestamp};
+use anyhow::Result;
+use domain::{Source, Timestamp};
 
 use super::ids::{self, GivenId};
 use super::when;
@@ -57,7 +56,13 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let message = match message {
         Some(id) => Some(match id.whole() {
             Some(id) => id,
-            None => the_one(&id, &accounting::beginning_with(&aws, &outputs, &id.to_string(), from, to).await?)?,
+            None => {
+                let found = accounting::beginning_with(&aws, &outputs, &id.to_string(), from, to).await?;
+                let nothing = || {
+                    format!("no log line of the period names a message whose id begins with {id}: look further back with --from")
+                };
+                ids::the_only(&id, &found, nothing)?
+            }
         }),
         None => None,
     };
@@ -77,18 +82,6 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         output.table(["at", "who", "from", "action", "outcome", "institute", "message"], accesses.iter().map(cells));
     }
     Ok(ExitCode::Success)
-}
-
-/// The one message that the digits mean.
-fn the_one(given: &GivenId, found: &BTreeSet<MessageId>) -> Result<MessageId> {
-    let mut ids = found.iter();
-    match (ids.next(), ids.next()) {
-        (Some(one), None) => Ok(one.clone()),
-        (None, _) => {
-            bail!("no log line of the period names a message whose id begins with {given}: look further back with --from")
-        }
-        _ => bail!("the ids of several messages begin with {given}: {}", ids::listed(found)),
-    }
 }
 
 /// What an empty account means, as far as it is known.

@@ -1,6 +1,6 @@
 //! `sluice discard`
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use domain::Source;
 
 use super::confirm;
@@ -35,11 +35,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         Some(id) => id,
         None => {
             let found = Records::new(&aws, &outputs).with_prefix(&args.source, &args.id.to_string()).await?;
-            match found.as_slice() {
-                [one] => one.clone(),
-                [] => bail!("`{}` has submitted no message whose id begins with {}", args.source, args.id),
-                several => bail!("the ids of several messages begin with {}: {}", args.id, ids::listed(several)),
-            }
+            let nothing = || format!("`{}` has submitted no message whose id begins with {}", args.source, args.id);
+            ids::the_only(&args.id, &found, nothing)?
         }
     };
     confirm(output, args.yes, &format!("Discard the message {message_id} of `{}`? It will not be stored.", args.source))?;

@@ -58,6 +58,24 @@ impl GivenId {
     }
 }
 
+/// The only message whose id begins with the given digits, of those that were `found`. `nothing` says where there is none.
+///
+/// # Errors
+/// `nothing`, or the ids of several.
+pub(crate) fn the_only<'a>(
+    given: &GivenId,
+    found: impl IntoIterator<Item = &'a MessageId, IntoIter: Clone>,
+    nothing: impl FnOnce() -> String,
+) -> Result<MessageId> {
+    let found = found.into_iter();
+    let mut ids = found.clone();
+    match (ids.next(), ids.next()) {
+        (Some(one), None) => Ok(one.clone()),
+        (None, _) => bail!(nothing()),
+        _ => bail!("the ids of several messages begin with {given}: {}", listed(found)),
+    }
+}
+
 /// Lists the candidates, with enough about each to choose one.
 fn candidates(found: &[Listed]) -> String {
     let digits = digits(found.iter().map(|it| &it.status.message_id));
@@ -79,9 +97,8 @@ pub(crate) fn digits<'a>(ids: impl Iterator<Item = &'a MessageId>) -> usize {
 }
 
 /// A few of these ids, with as many digits as tell them apart.
-pub(crate) fn listed<'a>(ids: impl IntoIterator<Item = &'a MessageId, IntoIter: Clone>) -> String {
+fn listed<'a>(ids: impl Iterator<Item = &'a MessageId> + Clone) -> String {
     const SHOWN: usize = 20;
-    let ids = ids.into_iter();
     let digits = digits(ids.clone());
     ids.take(SHOWN).map(|id| shortened(id, digits)).collect::<Vec<_>>().join(", ")
 }

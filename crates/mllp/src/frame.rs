@@ -182,20 +182,20 @@ impl Frames {
     pub(crate) fn silence(&self) -> Option<Duration> {
         match self.place {
             Place::BehindEnd if self.is_behind_segment() => Some(SILENCE),
-            Place::BehindEnd if self.is_utf_16().is_some() => None,
+            Place::BehindEnd if self.utf_16().is_some() => None,
             Place::BehindEnd | Place::BehindWideEnd => Some(LONG_SILENCE),
             _ => None,
         }
     }
 
     /// The order of bytes of a content in UTF-16.
-    fn is_utf_16(&self) -> Option<Charset> {
+    fn utf_16(&self) -> Option<Charset> {
         Charset::utf_16_of(self.content.get(..UTF_16_HEAD_BYTES).unwrap_or(&self.content))
     }
 
     /// Whether the content ends as a segment does, or is empty. An end block is expected there.
     fn is_behind_segment(&self) -> bool {
-        match self.is_utf_16().and_then(|charset| charset.encode("\r\n")).as_deref() {
+        match self.utf_16().and_then(|charset| charset.encode("\r\n")).as_deref() {
             Some([a, b, c, d]) => self.length.is_multiple_of(2) && [[*a, *b], [*c, *d]].contains(&self.tail),
             _ => self.length == 0 || matches!(self.tail, [_, CARRIAGE_RETURN | b'\n']),
         }
@@ -203,7 +203,7 @@ impl Frames {
 
     /// Whether FS may be half of a letter here.
     fn may_be_half_a_letter(&self) -> bool {
-        self.is_utf_16().is_some() && !self.is_behind_segment()
+        self.utf_16().is_some() && !self.is_behind_segment()
     }
 
     /// Bytes received since the last frame that belong to no frame and are no keep-alive.

@@ -16,11 +16,15 @@ use runtime::StepError;
 /// From this size on, a body may take longer than the SDK's limits of an attempt, which are for small requests.
 pub const LARGE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The limits of a request with a body of [`LARGE_BYTES`] or more: one attempt of at most 20 seconds, since API Gateway waits for 30, and a
-/// state of the state machine for 25.
-pub fn for_large_bodies() -> aws_sdk_s3::config::Builder {
-    let most = Duration::from_secs(20);
-    Config::builder().timeout_config(TimeoutConfig::builder().operation_attempt_timeout(most).operation_timeout(most).build())
+/// What a PUT of so many bytes overrides in the client's configuration. With [`LARGE_BYTES`] or more it is one attempt of at most 20
+/// seconds, since API Gateway waits for 30, and a state of the state machine for 25. With less it is nothing.
+pub fn put_config(size_bytes: usize) -> aws_sdk_s3::config::Builder {
+    const MOST: Duration = Duration::from_secs(20);
+    let config = Config::builder();
+    if size_bytes < LARGE_BYTES {
+        return config;
+    }
+    config.timeout_config(TimeoutConfig::builder().operation_attempt_timeout(MOST).operation_timeout(MOST).build())
 }
 
 /// The payload of the envelope: the message itself or, if it is too large, a pointer to the object that this function puts.
@@ -34,10 +38,9 @@ pub async fn payload(s3: &Client, bucket: &str, submitted: &SubmittedMessage, re
     let (key, charset) = (domain::object::overflow_key(submitted), received.charset());
     // Shares the memory of the message.
     let bytes = received.clone().into_bytes();
-    let is_large = bytes.len() >= LARGE_BYTES;
-    let put = s3.put_object().bucket(bucket).key(&key).body(ByteStream::from(bytes));
-    let put = put.content_type(domain::object::content_type(charset)).customize();
-    let put = if is_large { put.config_override(for_large_bodies()) } else { put };
+    let config = put_config(bytes.len());
+    let put = s3.put_object().bucket(bucket).key(&key).content_type(domain::object::content_type(charset));
+    let put = put.body(ByteStream::from(bytes)).customize().config_override(config);
     put.send().await.map_err(|error| StepError::from_sdk("s3:PutObject", &error))?;
     Ok(Payload::Overflow { bucket: bucket.to_owned(), key, charset })
 }

@@ -75,10 +75,9 @@ impl Keeper {
         // A growing vector would take up to three times the memory of a large message.
         let mut body = Vec::with_capacity(copy.payload.len() + MORE_BYTES);
         serde_json::to_writer(&mut body, &copy).map_err(|_| StepError::InvalidInput { what: "a held copy" })?;
-        let is_large = body.len() >= overflow::LARGE_BYTES;
+        let config = overflow::put_config(body.len());
         let put = self.s3.put_object().bucket(&self.held_bucket).key(&key).content_type("application/json");
-        let put = put.body(ByteStream::from(body)).customize();
-        let put = if is_large { put.config_override(overflow::for_large_bodies()) } else { put };
+        let put = put.body(ByteStream::from(body)).customize().config_override(config);
         let put = put.send().await.map_err(|error| StepError::from_sdk(OPERATION, &error))?;
 
         let facts = HeldFacts {

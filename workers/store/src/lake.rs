@@ -1,7 +1,7 @@
 //! The lake bucket, under the credentials of whoever submitted the message.
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Config, Credentials};
+use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::primitives::ByteStream;
 use runtime::StepError;
 
@@ -40,7 +40,7 @@ impl LakeWriter {
         content_type: &str,
         tagging: &str,
     ) -> Result<Option<String>, StepError> {
-        let config = if body.len() < overflow::LARGE_BYTES { Config::builder() } else { overflow::for_large_bodies() };
+        let config = overflow::put_config(body.len());
         let put = self
             .client
             .put_object()
