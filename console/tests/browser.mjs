@@ -14,19 +14,27 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 
 export const launch = (executablePath) => chromium.launch({ executablePath, headless: true, args: FLAGS });
 
+/** Answers of 500 and above, and requests without an answer: what to look at first if a case fails. */
+export const failures = [];
+
 /** A window of its own. Everything that its page complains of is kept: a violated policy, an error, any word on the console. */
 export async function open(browser, options = {}) {
   const context = await browser.newContext({ locale: "en-GB", viewport: { width: 1280, height: 800 }, ...options });
-  context.setDefaultTimeout(40_000);
+  // Each wait is for a condition. Other tests run beside this one.
+  context.setDefaultTimeout(75_000);
   const page = await context.newPage();
   const complaints = [];
   const addresses = [];
   page.on("pageerror", (error) => complaints.push(String(error)));
   page.on("console", (message) => {
-    // The browser's own line about an answer that is no success; the sign-in pages are not ours.
-    const isOurs = page.url().startsWith(ORIGIN) && !message.text().startsWith("Failed to load resource");
-    if (isOurs) complaints.push(message.text());
+    // The browser's own line about an answer that is no success. The sign-in pages and the browser's own viewer are not ours; what a
+    // sign-in page said may arrive when the browser has left it.
+    const from = message.location().url.replace(/^blob:/, "") || page.url();
+    if (from.startsWith(ORIGIN) && !message.text().startsWith("Failed to load resource")) complaints.push(message.text());
   });
+  const called = (request) => `${request.method()} ${request.headers()["x-amz-target"] ?? new URL(request.url()).pathname}`;
+  page.on("response", (answer) => answer.status() >= 500 && failures.push(`${answer.status()} ${called(answer.request())}`));
+  page.on("requestfailed", (request) => failures.push(`${request.failure()?.errorText} ${called(request)}`));
   page.on("framenavigated", (frame) => frame === page.mainFrame() && addresses.push(frame.url()));
   return { context, page, complaints, addresses };
 }

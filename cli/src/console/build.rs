@@ -1,4 +1,5 @@
-//! Builds the page: Node from PyPI, packages from npm, each by a lock file with hashes, all below `target/console`.
+//! Builds the page: Node from PyPI, packages from npm, each by a lock file with hashes, all below `target/console`. The validation by the
+//! standard is `crates/validator`, compiled by cargo for WebAssembly.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,8 @@ use tokio::process::Command;
 
 use crate::local::lock::Lock;
 use crate::local::venv;
-use crate::operator::workspace::Workspace;
+use crate::operator::package::is_installed;
+use crate::operator::workspace::{Workspace, cargo};
 use crate::output::Reporter;
 
 /// Time for some 60 MB on a slow line.
@@ -20,6 +22,17 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(5 * 60);
 const MANIFESTS: [&str; 2] = ["package.json", "package-lock.json"];
 /// The other sources of the page: files, and folders with everything in them.
 const SOURCES: [&str; 5] = ["index.html", "tsconfig.json", "vite.config.ts", "public", "src"];
+
+/// What the validation by the standard is built from.
+const VALIDATOR_SOURCES: [&str; 6] =
+    ["Cargo.lock", "rust-toolchain.toml", "crates/domain/src", "crates/hl7/dictionary", "crates/hl7/src", "crates/validator"];
+const VALIDATOR_TARGET: &str = "wasm32-unknown-unknown";
+/// The cargo profile of the validation: small.
+const VALIDATOR_PROFILE: &str = "wasm";
+/// Time for `rustup` to fetch some 20 MB.
+const TARGET_DEADLINE: Duration = Duration::from_secs(3 * 60);
+/// The build takes a minute on an idle machine.
+const VALIDATOR_DEADLINE: Duration = Duration::from_secs(20 * 60);
 
 /// The built page, and the programs that built it.
 #[derive(Debug, Clone)]
@@ -39,6 +52,12 @@ impl Page {
     #[must_use]
     pub fn files(&self) -> PathBuf {
         self.folder.join("dist")
+    }
+
+    /// The validation by the standard. A page that was built without the target for WebAssembly does not have it.
+    #[must_use]
+    pub fn validator(&self) -> Option<PathBuf> {
+        Some(self.files().join("validator.wasm")).filter(|it| it.is_file())
     }
 
     /// `node` or `npm`, to be run in [`Page::folder`].
@@ -83,8 +102,11 @@ pub async fn build(workspace: &Workspace, reporter: &Reporter) -> Result<Page> {
         std::fs::write(&installed_stamp, &installed)?;
         step.done("");
     }
-    let built = format!("{installed}{}", hash(&source, &SOURCES)?);
-    if !is(&built_stamp, &built) {
+    // A machine without Rust has no target either.
+    let has_target = is_installed(VALIDATOR_TARGET).await.unwrap_or(false);
+    let built = format!("{installed}{}{}", hash(&source, &SOURCES)?, hash(workspace.root(), &VALIDATOR_SOURCES)?);
+    // The target may have been installed since a build without it.
+    if !is(&built_stamp, &built) || (page.validator().is_none() && has_target) {
         let step = reporter.step("building the console");
         for name in SOURCES {
             let old = page.folder.join(name);
@@ -95,10 +117,40 @@ pub async fn build(workspace: &Workspace, reporter: &Reporter) -> Result<Page> {
         copy(&source, &page.folder, &SOURCES)?;
         let mut npm = page.program("npm")?;
         venv::run(npm.args(["run", "build"]), BUILD_DEADLINE).await.context("building the console")?;
-        std::fs::write(&built_stamp, &built)?;
         step.done("");
+        if let Some(validator) = validator(workspace, has_target, reporter).await? {
+            std::fs::copy(&validator, page.files().join("validator.wasm"))
+                .with_context(|| format!("copying {}", validator.display()))?;
+        }
+        std::fs::write(&built_stamp, &built)?;
     }
     Ok(page)
+}
+
+/// Builds the validation by the standard. `None` if this machine cannot get the target for WebAssembly: the page then looks for obvious
+/// problems only, and says so.
+async fn validator(workspace: &Workspace, has_target: bool, reporter: &Reporter) -> Result<Option<PathBuf>> {
+    let installing = async {
+        let mut rustup = Command::new("rustup");
+        venv::run(rustup.current_dir(workspace.root()).args(["target", "add", VALIDATOR_TARGET]), TARGET_DEADLINE).await
+    };
+    if !has_target && let Err(error) = installing.await {
+        reporter.say(format!(
+            "The page has no validation of files by the standard, only simple checks: the Rust target {VALIDATOR_TARGET} is not \
+             installed, and `rustup target add {VALIDATOR_TARGET}` failed ({error:#})."
+        ));
+        return Ok(None);
+    }
+    let step = reporter.step("building the validation for the console");
+    let mut cargo = Command::new(cargo());
+    cargo
+        .current_dir(workspace.root())
+        .args(["build", "--quiet", "--package", "sluice-validator", "--lib"])
+        .args(["--profile", VALIDATOR_PROFILE, "--target", VALIDATOR_TARGET, "--target-dir"])
+        .arg(workspace.target());
+    venv::run(&mut cargo, VALIDATOR_DEADLINE).await.context("building crates/validator")?;
+    step.done("");
+    Ok(Some(workspace.target().join(VALIDATOR_TARGET).join(VALIDATOR_PROFILE).join("sluice_validator.wasm")))
 }
 
 /// Whether the stamp file has this content. It is written last, so unfinished work counts as not done.

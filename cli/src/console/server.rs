@@ -15,6 +15,9 @@ use crate::error::ExitCode;
 use crate::local::ALLOWED_ORIGIN;
 use client::error::Environment;
 
+/// The path of the validation by the standard, in a page that has it.
+const VALIDATOR: &str = "/validator.wasm";
+
 /// The port of [`ALLOWED_ORIGIN`]: sign-in sends a browser back there, and nowhere else.
 pub const PORT: u16 = 8080;
 
@@ -60,7 +63,8 @@ impl Site {
         }
         files.insert("/settings.json".to_owned(), ("application/json", serde_json::to_vec(settings)?));
         let origins = settings.origins()?.into_iter().collect::<Vec<_>>().join(" ");
-        Ok(Self { files, policy: policy(&origins) })
+        let policy = policy(&origins, files.contains_key(VALIDATOR));
+        Ok(Self { files, policy })
     }
 
     /// Takes the port.
@@ -148,16 +152,18 @@ fn content_type(name: &str) -> &'static str {
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("svg") => "image/svg+xml",
+        Some("wasm") => "application/wasm",
         _ => "application/octet-stream",
     }
 }
 
 /// The content security policy. Scripts and styles come from the page's own files, requests go to these origins, and the page
 /// shows only documents that it has itself. `require-trusted-types-for` forbids making HTML from text. `infra/console.yaml` has
-/// the same policy.
-fn policy(origins: &str) -> String {
+/// the same policy. A page with the validation by the standard may also compile WebAssembly of its own files; no text becomes a script by that.
+fn policy(origins: &str, has_validator: bool) -> String {
+    let scripts = if has_validator { "'self' 'wasm-unsafe-eval'" } else { "'self'" };
     format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; frame-src blob:; connect-src 'self' {origins}; \
+        "default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' blob:; frame-src blob:; connect-src 'self' {origins}; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
 }
@@ -168,7 +174,7 @@ mod tests {
 
     fn asked(head: &str) -> String {
         let files = BTreeMap::from([("/".to_owned(), ("text/html; charset=utf-8", b"page".to_vec()))]);
-        let site = Site { files, policy: policy("https://api.example") };
+        let site = Site { files, policy: policy("https://api.example", false) };
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         assert!(request.parse(head.as_bytes()).unwrap().is_complete());
@@ -184,6 +190,13 @@ mod tests {
             assert_eq!(asked(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), "421 Misdirected Request", "{host}");
         }
         assert_eq!(asked("GET / HTTP/1.1\r\n\r\n"), "421 Misdirected Request");
+    }
+
+    #[test]
+    fn only_a_page_with_the_validation_may_compile_webassembly() {
+        assert!(policy("", true).contains("script-src 'self' 'wasm-unsafe-eval';"));
+        let without = policy("", false);
+        assert!(without.contains("script-src 'self';") && !without.contains("eval"));
     }
 
     #[test]

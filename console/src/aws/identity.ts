@@ -1,3 +1,4 @@
+import { again } from "../again.js";
 import { Failure, ofAws } from "../failure.js";
 import type { Audience, Settings } from "../settings.js";
 
@@ -23,12 +24,13 @@ interface GivenCredentials {
 }
 
 async function call<Answer>(settings: Settings, operation: string, input: object): Promise<Answer> {
-  const answer = await fetch(`${endpoint(settings, "cognito-identity")}/`, {
+  const request: RequestInit = {
     method: "POST",
     headers: { "content-type": "application/x-amz-json-1.1", "x-amz-target": `AWSCognitoIdentityService.${operation}` },
     body: JSON.stringify(input),
     cache: "no-store",
-  });
+  };
+  const answer = await again(() => fetch(`${endpoint(settings, "cognito-identity")}/`, request));
   const body: unknown = await answer.json().catch(() => ({}));
   if (answer.ok) return body as Answer;
   const { __type: code = "", message = "" } = body as { __type?: string; message?: string };

@@ -1,3 +1,4 @@
+import { again } from "../again.js";
 import type { Session } from "../auth/session.js";
 import { Failure } from "../failure.js";
 import type { Status, Summary } from "./record.js";
@@ -18,7 +19,7 @@ async function send(session: Session, path: string, init: RequestInit): Promise<
   const headers = new Headers(init.headers);
   headers.set("authorization", `Bearer ${await session.idToken()}`);
   headers.set("accept", "application/json");
-  return fetch(`${session.settings.apiUrl}${path}`, { ...init, headers, cache: "no-store" });
+  return again(() => fetch(`${session.settings.apiUrl}${path}`, { ...init, headers, cache: "no-store" }));
 }
 
 async function problemOf(answer: Response): Promise<Problem> {

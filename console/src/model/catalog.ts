@@ -1,5 +1,6 @@
 import { getItem, query, type AttributeValue, type Item } from "../aws/dynamodb.js";
 import { search } from "./api.js";
+import { Arrivals, isReached, type Reached } from "./arrivals.js";
 import type { Session } from "../auth/session.js";
 import { recordOf, type CatalogRecord, type Status } from "./record.js";
 
@@ -23,12 +24,12 @@ export const EVERYTHING: Filter = { type: "", status: "", sender: "", controlId:
 /** A page of a list, and where the next one begins. */
 export interface Listing {
   records: CatalogRecord[];
-  next?: Item;
+  next?: Item | Reached;
 }
 
 export const ID_DIGITS = 8;
 const PAGE = 100;
-/** DynamoDB reads at most 1 MiB per request. If matches are rare, a page takes several requests. */
+/** DynamoDB reads at most 1 MiB per request. If matches are rare, a page takes several requests, of each partition in the index by arrival. */
 const REQUESTS = 10;
 /** The page size for held messages, each of which takes another request. */
 const HELD_PAGE = 50;
@@ -59,21 +60,24 @@ export class Expression {
 }
 
 /** The index to read a list from: the one with the fewest other records between the matches. */
-function placeOf(session: Session, filter: Filter): "by-control-id" | "by-received-at" | "table" {
+function placeOf(session: Session, filter: Filter): "by-control-id" | "by-arrival" | "table" {
   if (filter.id.length >= ID_DIGITS) return "table";
-  return filter.controlId !== "" && session.settings.hasSearchIndexes ? "by-control-id" : "by-received-at";
+  return filter.controlId !== "" && session.settings.hasSearchIndexes ? "by-control-id" : "by-arrival";
 }
 
 /** A page of an institute's records, newest first. A filter by id orders them by id, and a filter for held ones by the time since which they are held. */
-export async function list(session: Session, institute: string, filter: Filter, after?: Item): Promise<Listing> {
+export async function list(session: Session, institute: string, filter: Filter, from?: Item | Reached): Promise<Listing> {
+  const [after, reached] = isReached(from) ? [undefined, from] : [from, undefined];
   if (filter.patient !== "") return listPatient(session, institute, filter, after);
   const place = placeOf(session, filter);
-  if (filter.status === "held" && place === "by-received-at") return listHeld(session, institute, filter, after);
+  if (filter.status === "held" && place === "by-arrival") return listHeld(session, institute, filter, after);
   const it = new Expression();
-  const keys = [it.compare("source", "=", "source", institute)];
+  const keys: string[] = [];
   const filters: string[] = [];
   // BETWEEN includes both ends, hence the last millisecond before `to`. A filter may not name a key of the index.
-  const last = filter.to === "" ? "" : new Date(Date.parse(filter.to) - 1).toISOString();
+  const before = filter.to === "" ? "" : new Date(Date.parse(filter.to) - 1).toISOString();
+  // A later page has nothing that arrived after the first one was read: it would be newer than what stands above it.
+  const last = [before, reached?.newest ?? ""].filter((it) => it !== "").sort()[0] ?? "";
   const times = [
     ...(filter.from !== "" && last !== "" ? [`${it.compare("received_at", "BETWEEN", "from", filter.from)} AND ${it.value("last", last)}`] : []),
     ...(filter.from !== "" && last === "" ? [it.compare("received_at", ">=", "from", filter.from)] : []),
@@ -82,16 +86,39 @@ export async function list(session: Session, institute: string, filter: Filter, 
   if (place === "table") keys.push(`begins_with(${it.name("message_id")}, ${it.value("id", filter.id.toLowerCase())})`);
   // A tab stands between a control id and the arrival, and a line feed is the character after it (docs/READING.md).
   if (place === "by-control-id") keys.push(`${it.compare("control_id_at", "BETWEEN", "first", `${filter.controlId}\t`)} AND ${it.value("after", `${filter.controlId}\n`)}`);
-  (place === "by-received-at" ? keys : filters).push(...times);
+  (place === "by-arrival" ? keys : filters).push(...times);
   const [type, event] = filter.type.toUpperCase().split("^");
   if (type !== undefined && type !== "") filters.push(it.compare("summary.messageType", "=", "type", type));
   if (event !== undefined && event !== "") filters.push(it.compare("summary.triggerEvent", "=", "event", event));
-  if (filter.status !== "") filters.push(it.compare("status", "=", "status", filter.status));
+  if (place === "by-arrival" && (filter.status === "queued" || filter.status === "processing")) {
+    // There a message is `queued` until its end, so the index cannot tell these two apart.
+    filters.push(`${it.name("listed")} IN (${it.value("queued", "queued")}, ${it.value("processing", "processing")})`);
+  } else if (filter.status !== "" && place === "by-arrival") filters.push(it.compare("listed", "=", "status", filter.status));
+  else if (filter.status !== "") filters.push(it.compare("status", "=", "status", filter.status));
   if (filter.controlId !== "" && place !== "by-control-id") filters.push(it.compare("summary.controlId", "=", "controlId", filter.controlId));
   if (filter.sender !== "") {
     const value = it.value("sender", filter.sender);
     filters.push(`(${it.name("summary.sendingApplication")} = ${value} OR ${it.name("summary.sendingFacility")} = ${value})`);
   }
+  if (place === "by-arrival") {
+    const arrivals = new Arrivals(institute, reached);
+    const found: CatalogRecord[] = [];
+    for (let round = 0; round < REQUESTS; round++) {
+      await arrivals.read(async (partition, last) => query(session, {
+        index: place,
+        keys: ["#arrival_shard = :partition", ...keys].join(" AND "),
+        ...(filters.length === 0 ? { limit: PAGE + 1 } : { filter: filters.join(" AND ") }),
+        names: { ...it.names, "#arrival_shard": "arrival_shard" },
+        values: { ...it.values, ":partition": { S: partition } },
+        ...(last === undefined ? {} : { after: last }),
+      }));
+      found.push(...arrivals.take(PAGE - found.length).map(recordOf));
+      if (arrivals.reached() === undefined || (found.length >= PAGE && arrivals.isWaiting())) break;
+    }
+    const next = arrivals.reached();
+    return next === undefined ? { records: found } : { records: found, next };
+  }
+  keys.unshift(it.compare("source", "=", "source", institute));
   const records: CatalogRecord[] = [];
   let next = after;
   for (let request = 0; request < REQUESTS; request++) {
@@ -146,14 +173,14 @@ async function listHeld(session: Session, institute: string, filter: Filter, aft
 
 /** An institute's held messages, those held longest first. */
 export async function held(
-  session: Session, institute: string, after?: Item, order: { ascending: boolean; limit?: number } = { ascending: true },
+  session: Session, institute: string, after?: Item | Reached, order: { ascending: boolean; limit?: number } = { ascending: true },
 ): Promise<Listing> {
   const it = new Expression();
   const keys = it.compare("source", "=", "source", institute);
   const filter = it.compare("status", "=", "status", "held");
   const page = await query(session, {
     index: "by-held-since", keys, filter, names: it.names, values: it.values, ...order,
-    ...(after === undefined ? {} : { after }),
+    ...(after === undefined || isReached(after) ? {} : { after }),
   });
   const records = page.items.map(recordOf);
   return page.next === undefined ? { records } : { records, next: page.next };

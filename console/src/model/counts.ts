@@ -1,5 +1,6 @@
-import { query, type Item } from "../aws/dynamodb.js";
+import { query } from "../aws/dynamodb.js";
 import type { Session } from "../auth/session.js";
+import { Arrivals } from "./arrivals.js";
 import { Expression } from "./catalog.js";
 import { kind, recordOf, sender, type CatalogRecord } from "./record.js";
 import { summarize } from "./summary.js";
@@ -72,7 +73,7 @@ function hourOf(time: string): string {
   return `${time.slice(0, 13)}:00:00Z`;
 }
 
-/** The most requests to the catalog for a user without summaries; each reads some 1,500 records. */
+/** The most requests to each partition of the catalog for a user without summaries; each reads some 1,500 records. */
 const REQUESTS = 20;
 
 /**
@@ -98,19 +99,19 @@ export async function count(session: Session, institute: string, from: Date): Pr
 /** Reads records in the catalog's index, the newest first. False if there are more. */
 async function read(session: Session, institute: string, from: Date, requests: number, take: (it: CatalogRecord) => void): Promise<boolean> {
   const it = new Expression();
-  const keys = `${it.compare("source", "=", "source", institute)} AND ${it.compare("received_at", ">=", "from", from.toISOString())}`;
+  const keys = `#arrival_shard = :partition AND ${it.compare("received_at", ">=", "from", from.toISOString())}`;
   const wanted = [
-    "received_at", "stored_at", "status", "state", "summary.messageType", "summary.triggerEvent", "summary.sendingApplication", "summary.sendingFacility",
+    "received_at", "stored_at", "listed", "state", "summary.messageType", "summary.triggerEvent", "summary.sendingApplication", "summary.sendingFacility",
   ];
   const projection = wanted.map((path) => it.name(path)).join(", ");
-  let next: Item | undefined;
+  const arrivals = new Arrivals(institute);
   for (let request = 0; request < requests; request++) {
-    const page = await query(session, {
-      index: "by-received-at", keys, projection, names: it.names, values: it.values, ...(next === undefined ? {} : { after: next }),
-    });
-    for (const item of page.items) take(recordOf(item));
-    next = page.next;
-    if (next === undefined) return true;
+    await arrivals.read(async (partition, after) => query(session, {
+      index: "by-arrival", keys, projection, names: { ...it.names, "#arrival_shard": "arrival_shard" },
+      values: { ...it.values, ":partition": { S: partition } }, ...(after === undefined ? {} : { after }),
+    }));
+    for (const item of arrivals.take(Infinity)) take(recordOf(item));
+    if (arrivals.reached() === undefined) return true;
   }
   return false;
 }

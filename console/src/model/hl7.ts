@@ -108,6 +108,7 @@ export interface Document {
 }
 
 const MAGIC: [string, number[]][] = [
+  ["text/rtf", [0x7b, 0x5c, 0x72, 0x74, 0x66]],
   ["application/pdf", [0x25, 0x50, 0x44, 0x46, 0x2d]],
   ["image/png", [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]],
   ["image/jpeg", [0xff, 0xd8, 0xff]],
@@ -118,26 +119,30 @@ function typeOf(bytes: Uint8Array): string {
   return MAGIC.find(([, magic]) => magic.every((byte, at) => bytes[at] === byte))?.[0] ?? "application/octet-stream";
 }
 
-function decoded(base64: string): Uint8Array<ArrayBuffer> | undefined {
+function decoded(encoding: string, data: string): Uint8Array<ArrayBuffer> | undefined {
   try {
-    return Uint8Array.from(atob(base64.replace(/\s/g, "")), (it) => it.charCodeAt(0));
+    if (encoding === "base64") return Uint8Array.from(atob(data.replace(/\s/g, "")), (it) => it.charCodeAt(0));
+    if (encoding === "hex" && /^(?:[0-9a-f]{2})+$/i.test(data)) return Uint8Array.from(data.match(/../g) ?? [], (it) => Number.parseInt(it, 16));
+    // RTF is ASCII, so it stands in messages as it is, too.
+    if (data.startsWith("{\\rtf")) return new TextEncoder().encode(data);
   } catch {
-    return undefined;
+    // What the message calls Base64 is none.
   }
+  return undefined;
 }
 
 const VALUE = 5;
 const ENCODING = 4;
 const DATA = 5;
 
-/** The documents of a message: repetitions of OBX-5 whose fourth component is Base64. */
+/** The documents of a message: repetitions of OBX-5 whose fourth component is Base64 or Hex (ED, HL7 table 0299), and RTF as it is. */
 export function documents(rendition: Rendition): Document[] {
   const observations = rendition.segments.filter((it) => it.segment === "OBX");
   return observations.flatMap((segment, at) => {
     const repetitions = segment.fields.find((it) => it.position === VALUE)?.repetitions ?? [];
     return repetitions.flatMap((repetition) => {
       const value = (position: number): string => repetition.find((it) => it.position === position)?.value ?? "";
-      const bytes = value(ENCODING).toLowerCase() === "base64" ? decoded(value(DATA)) : undefined;
+      const bytes = decoded(value(ENCODING).toLowerCase(), value(DATA));
       return bytes === undefined || bytes.length === 0 ? [] : [{ observation: at + 1, type: typeOf(bytes), bytes }];
     });
   });

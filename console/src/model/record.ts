@@ -55,7 +55,8 @@ export function recordOf(item: Item): CatalogRecord {
   return {
     source: text("source"),
     messageId: text("message_id"),
-    status: text("status") as Status,
+    // The index by arrival has it as `listed`, which is `queued` while a message is processed.
+    status: (text("status") || text("listed")) as Status,
     state: text("state"),
     submissions: number("submissions"),
     receivedAt: text("received_at"),

@@ -74,10 +74,12 @@ export const de: Texts = {
     charset: (name) => `Empfangen als ${name}`,
     staff: "Das Personal des Lakes sieht, wo eine Nachricht ist, aber nicht, was darin steht.",
     notStored: "Die Nachricht ist nicht gespeichert, deshalb gibt es noch nichts anzuzeigen.",
-    noDocuments: "Die Nachricht hat keine Dokumente in OBX-5.",
+    noDocuments: "Die Nachricht hat keine Dokumente und keine Kurven in OBX-5.",
     document: (n, type) => `OBX ${n}: ${type}`,
     documentPicture: (n) => `Bild in OBX ${n}`,
     documentFrame: (n) => `PDF in OBX ${n}`,
+    documentText: (n) => `Text in OBX ${n}`,
+    onlyText: "Das ist nur der Text des Dokuments, ohne Form und Bilder.",
     save: "Als Datei speichern",
     unshown: "Dokumente dieser Art zeigt diese Seite nicht an. Öffnen Sie eine gespeicherte Datei nur, wenn Sie ihrem Absender vertrauen.",
     bytes: (n) => `${n.toLocaleString("de")} Byte`,
@@ -90,6 +92,17 @@ export const de: Texts = {
     eventNames: { stored: "„stored“", unparsable: "„unparsable“" },
     until: (when) => `aufbewahrt bis ${when}`,
     code: (code) => `Grund: ${code}`,
+  },
+  wave: {
+    title: (n) => `Kurve in OBX ${n}`,
+    chart: (name, low, high, end) => `${name}: von ${low} bis ${high}, ${end}`,
+    samples: (n) => `${n.toLocaleString("de")} ${n === 1 ? "Wert" : "Werte"}`,
+    seconds: (n) => `${Number(n.toPrecision(4)).toLocaleString("de")} s`,
+    noNumbers: "Dieser Kanal hat keine Zahlen.",
+    leftOut: (n) => `${n.toLocaleString("de")} ${n === 1 ? "weiterer Kanal ist" : "weitere Kanäle sind"} nicht gezeichnet.`,
+    caption: "Die Werte der Reihe nach",
+    number: "Nummer",
+    time: "Sekunden",
   },
   compare: {
     title: "Zwei Nachrichten nebeneinander",
@@ -127,6 +140,24 @@ export const de: Texts = {
     now: (n) => `Jetzt: ${n} angehalten.`,
     refusedWith: (problem) => `abgelehnt: ${problem}`,
   },
+  findings: {
+    count: (errors, warnings, infos, isLeast) =>
+      (isLeast ? "mindestens " : "") +
+      [errors > 0 && `${errors} Fehler`, warnings > 0 && `${warnings} ${warnings === 1 ? "Warnung" : "Warnungen"}`, infos > 0 && `${infos} ${infos === 1 ? "Hinweis" : "Hinweise"}`]
+        .filter(Boolean)
+        .join(", "),
+    none: "wie der Standard es verlangt",
+    severity: { error: "Fehler", warning: "Warnung", info: "Hinweis" },
+    inMessage: (n) => `Nachricht ${n}`,
+    more: (n) => `und ${n.toLocaleString("de")} weitere: sluice hl7 validate nennt je Nachricht bis zu 500`,
+    batch: (code, declared, found) =>
+      ({
+        "bts-count": `laut BTS-1 hat der Stapel ${declared} Nachrichten; gefunden: ${found}`,
+        "fts-count": `laut FTS-1 hat die Datei ${declared} Stapel; gefunden: ${found}`,
+        "no-bts": `ein Stapel hat am Ende kein BTS und ist vielleicht abgeschnitten; gefundene Nachrichten: ${found}`,
+        "no-fts": `die Datei hat am Ende kein FTS und ist vielleicht abgeschnitten; gefundene Stapel: ${found}`,
+      })[code] ?? code,
+  },
   send: {
     title: "Nachrichten senden",
     lead: "Jede Datei wird zuerst geprüft. Gesendet wird erst auf Ihre Anweisung.",
@@ -143,6 +174,7 @@ export const de: Texts = {
       version: "MSH-12 nennt keine Version",
       segment: (line) => `Zeile ${line} beginnt nicht mit einem Segment`,
     },
+    simple: "Diese Seite wurde ohne die Prüfung nach dem Standard gebaut und nennt nur offensichtliche Fehler. sluice hl7 validate vergleicht eine Datei mit dem Standard.",
     notHl7: "beginnt nicht wie HL7; ein Lake behält alles, was er bekommt",
     empty: "leer",
     tooLarge: "größer als 4 MiB; verwenden Sie sluice send",

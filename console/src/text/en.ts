@@ -73,10 +73,12 @@ export const en = {
     charset: (name: string): string => `Received as ${name}`,
     staff: "Lake staff see where a message is, but not what is in it.",
     notStored: "The message is not stored, so there is nothing to show yet.",
-    noDocuments: "The message has no documents in OBX-5.",
+    noDocuments: "The message has no documents or wave forms in OBX-5.",
     document: (n: number, type: string): string => `OBX ${n}: ${type}`,
     documentPicture: (n: number): string => `Picture in OBX ${n}`,
     documentFrame: (n: number): string => `PDF in OBX ${n}`,
+    documentText: (n: number): string => `Text in OBX ${n}`,
+    onlyText: "This is the document's text alone, without its form and pictures.",
     save: "Save as a file",
     unshown: "This page does not show documents of this kind. Open a saved file only if you trust its sender.",
     bytes: (n: number): string => `${n.toLocaleString("en")} bytes`,
@@ -89,6 +91,17 @@ export const en = {
     eventNames: { stored: "“stored”", unparsable: "“unparsable”" },
     until: (when: string): string => `kept until ${when}`,
     code: (code: string): string => `reason: ${code}`,
+  },
+  wave: {
+    title: (n: number): string => `Wave form in OBX ${n}`,
+    chart: (name: string, low: string, high: string, end: string): string => `${name}: from ${low} to ${high}, ${end}`,
+    samples: (n: number): string => `${n.toLocaleString("en")} ${n === 1 ? "sample" : "samples"}`,
+    seconds: (n: number): string => `${Number(n.toPrecision(4))} s`,
+    noNumbers: "This channel has no numbers.",
+    leftOut: (n: number): string => `${n.toLocaleString("en")} more ${n === 1 ? "channel is" : "channels are"} not drawn.`,
+    caption: "The samples in order",
+    number: "Number",
+    time: "Seconds",
   },
   compare: {
     title: "Two messages side by side",
@@ -128,6 +141,24 @@ export const en = {
     now: (n: number): string => `Now: ${n} held.`,
     refusedWith: (problem: string): string => `refused: ${problem}`,
   },
+  findings: {
+    count: (errors: number, warnings: number, infos: number, isLeast: boolean): string =>
+      (isLeast ? "at least " : "") +
+      [errors > 0 && `${errors} ${errors === 1 ? "error" : "errors"}`, warnings > 0 && `${warnings} ${warnings === 1 ? "warning" : "warnings"}`, infos > 0 && `${infos} ${infos === 1 ? "note" : "notes"}`]
+        .filter(Boolean)
+        .join(", "),
+    none: "as the standard asks",
+    severity: { error: "error", warning: "warning", info: "note" },
+    inMessage: (n: number): string => `message ${n}`,
+    more: (n: number): string => `and ${n.toLocaleString("en")} more: sluice hl7 validate lists up to 500 of each message`,
+    batch: (code: string, declared: number, found: number): string =>
+      ({
+        "bts-count": `BTS-1 says that the batch has ${declared} messages; found: ${found}`,
+        "fts-count": `FTS-1 says that the file has ${declared} batches; found: ${found}`,
+        "no-bts": `a batch has no BTS at its end, and may have been cut short; messages found: ${found}`,
+        "no-fts": `the file has no FTS at its end, and may have been cut short; batches found: ${found}`,
+      })[code] ?? code,
+  },
   send: {
     title: "Send messages",
     lead: "The page checks each file first. It sends nothing until you say so.",
@@ -144,6 +175,7 @@ export const en = {
       version: "MSH-12 names no version",
       segment: (line: number): string => `line ${line} does not begin with a segment`,
     },
+    simple: "This page was built without the validation by the standard, and names obvious problems only. sluice hl7 validate compares a file with the standard.",
     notHl7: "does not begin as HL7; a lake keeps everything that it gets",
     empty: "empty",
     tooLarge: "larger than 4 MiB; use sluice send",

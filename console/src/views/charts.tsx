@@ -6,7 +6,7 @@ const HOUR = 3600 * 1000;
 const [HEIGHT, LEFT, BOTTOM] = [180, 40, 20];
 
 /** The width that a chart has on the page. A chart is drawn in the page's own pixels, so that its texts are as large as all others. */
-function useWidth() {
+export function useWidth() {
   const chart = useRef<SVGSVGElement>(null);
   const [width, setWidth] = useState(320);
   useLayoutEffect(() => {

@@ -3,6 +3,7 @@ import { getObject } from "../aws/s3.js";
 import type { Session } from "../auth/session.js";
 import { find } from "../model/catalog.js";
 import { documents, type Rendition } from "../model/hl7.js";
+import { waves } from "../model/waves.js";
 import { kind, type CatalogRecord } from "../model/record.js";
 import { useTexts } from "../text/index.js";
 import { Documents } from "./documents.js";
@@ -79,10 +80,10 @@ function Fields({ session, record, view }: { session: Session; record: CatalogRe
     async () => JSON.parse(UTF_8.decode(await getObject(session, jsonKey, jsonVersionId))) as Rendition,
     [session, jsonKey, jsonVersionId],
   );
-  const found = useMemo(() => (rendition.value === undefined ? [] : documents(rendition.value)), [rendition.value]);
+  const found = useMemo(() => (rendition.value === undefined ? undefined : { documents: documents(rendition.value), waves: waves(rendition.value) }), [rendition.value]);
   if (rendition.failure !== undefined) return <Trouble failure={rendition.failure} session={session} again={rendition.again} />;
-  if (rendition.value === undefined) return <p role="status">{t.loading}</p>;
-  return view === "documents" ? <Documents documents={found} /> : <Tree rendition={rendition.value} />;
+  if (rendition.value === undefined || found === undefined) return <p role="status">{t.loading}</p>;
+  return view === "documents" ? <Documents {...found} /> : <Tree rendition={rendition.value} />;
 }
 
 /** Segments that are shown at first, and added each time. */

@@ -1,5 +1,6 @@
+import type { ComponentChildren } from "preact";
 import { memo } from "preact/compat";
-import { useCallback, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import type { Session } from "../auth/session.js";
 import { asFailure, type Failure } from "../failure.js";
 import { EVERYTHING, ID_DIGITS, list, type Filter, type Listing } from "../model/catalog.js";
@@ -25,7 +26,7 @@ interface Props {
 export function Messages({ session, institute }: Props) {
   const t = useTexts();
   const [filter, setFilter] = useState(EVERYTHING);
-  const [more, setMore] = useState<Listing>({ records: [] });
+  const [more, setMore] = useState<Listing>();
   const [stopped, setStopped] = useState<Failure>();
   const [opened, setOpened] = useState<CatalogRecord>();
   const [compared, setCompared] = useState<CatalogRecord[]>([]);
@@ -45,14 +46,16 @@ export function Messages({ session, institute }: Props) {
     return <Compare session={session} records={[one, other]} close={() => setComparing(false)} />;
   }
 
-  const next = more.records.length === 0 ? first.value?.next : more.next;
+  // A later page of a rare search may be empty, and the list still goes on after it.
+  const next = more === undefined ? first.value?.next : more.next;
   const seen = new Set<string>();
   // While the user reads on, new messages push others from the first page into the second.
-  const records = [...(first.value?.records ?? []), ...more.records].filter(({ messageId }) => !seen.has(messageId) && seen.add(messageId));
+  const records = [...(first.value?.records ?? []), ...(more?.records ?? [])].filter(({ messageId }) => !seen.has(messageId) && seen.add(messageId));
   const goOn = async (): Promise<void> => {
     try {
       const page = await list(session, institute, filter, next);
-      setMore({ ...page, records: [...more.records, ...page.records] });
+      // With the first page as it is now: what new messages push out of it stays in the list.
+      setMore({ ...page, records: [...(more?.records ?? first.value?.records ?? []), ...page.records] });
       setStopped(undefined);
     } catch (error) {
       setStopped(asFailure(error));
@@ -65,7 +68,7 @@ export function Messages({ session, institute }: Props) {
       <FilterForm
         mayRead={!session.isStaff}
         apply={(it) => {
-          setMore({ records: [] });
+          setMore(undefined);
           setStopped(undefined);
           setFilter(it);
         }}
@@ -102,28 +105,54 @@ interface TableProps {
 function Table({ records, compared, choose, open, mayRead }: TableProps) {
   const t = useTexts();
   const columns = t.messages.columns;
+  const names = [columns.id, columns.received, columns.type, columns.status, columns.sender, columns.control, ...(mayRead ? [t.compare.column] : [])];
+  const blocks = Array.from({ length: Math.ceil(records.length / BLOCK) }, (_, n) => records.slice(n * BLOCK, (n + 1) * BLOCK));
   return (
     <div class="scroll" role="region" aria-label={t.messages.caption} tabIndex={0}>
-      <table>
+      <table class="messages" aria-rowcount={records.length + 1}>
         <caption>{t.messages.caption}</caption>
         <thead>
-          <tr>{[columns.id, columns.received, columns.type, columns.status, columns.sender, columns.control, ...(mayRead ? [t.compare.column] : [])].map((it) => <th key={it} scope="col">{it}</th>)}</tr>
+          <tr aria-rowindex={1}>{names.map((it) => <th key={it} scope="col">{it}</th>)}</tr>
         </thead>
-        <tbody>
-          {records.map((it) => (
-            <Row key={it.messageId} record={it} open={open} choose={choose} mayRead={mayRead} isChosen={compared.some((chosen) => chosen.messageId === it.messageId)} isFull={compared.length === 2} />
-          ))}
-        </tbody>
+        {blocks.map((rows, n) => (
+          <Block key={n} columns={names.length}>
+            {rows.map((it, at) => (
+              <Row key={it.messageId} index={n * BLOCK + at + 2} record={it} open={open} choose={choose} mayRead={mayRead} isChosen={compared.some((chosen) => chosen.messageId === it.messageId)} isFull={compared.length === 2} />
+            ))}
+          </Block>
+        ))}
       </table>
     </div>
   );
 }
 
+const BLOCK = 100;
+/** A block is drawn before it comes into view. */
+const MARGIN = "1500px";
+
+/** Rows of a long list. While they are out of view, their room is kept and they are not there: a browser cannot scroll many thousands smoothly. */
+function Block({ columns, children }: { columns: number; children: ComponentChildren }) {
+  const body = useRef<HTMLTableSectionElement>(null);
+  const [height, setHeight] = useState<number>();
+  useEffect(() => {
+    const it = body.current;
+    if (it === null) return;
+    const observer = new IntersectionObserver((entries) => {
+      const last = entries.at(-1);
+      const isNeeded = last === undefined || last.isIntersecting || it.contains(document.activeElement);
+      setHeight(isNeeded ? undefined : last.boundingClientRect.height);
+    }, { rootMargin: MARGIN });
+    observer.observe(it);
+    return () => observer.disconnect();
+  }, []);
+  return <tbody ref={body}>{height === undefined ? children : <tr aria-hidden="true"><td colSpan={columns} height={height} /></tr>}</tbody>;
+}
+
 /** Memoized, so that a long list draws only its new rows. */
-const Row = memo(({ record, open, choose, mayRead, isChosen, isFull }: Omit<TableProps, "records" | "compared"> & { record: CatalogRecord; isChosen: boolean; isFull: boolean }) => {
+const Row = memo(({ index, record, open, choose, mayRead, isChosen, isFull }: Omit<TableProps, "records" | "compared"> & { index: number; record: CatalogRecord; isChosen: boolean; isFull: boolean }) => {
   const [t, time] = [useTexts(), useTime()];
   return (
-    <tr>
+    <tr aria-rowindex={index}>
       <td>
         <button type="button" class="link" aria-label={t.messages.open(record.messageId.slice(0, 12))} onClick={() => open(record)}>
           <ShortId id={record.messageId} />

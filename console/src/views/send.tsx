@@ -3,13 +3,17 @@ import type { Session } from "../auth/session.js";
 import { asFailure, type Failure } from "../failure.js";
 import { statuses, submit, type Taken } from "../model/api.js";
 import { look, type Finding, type Look } from "../model/hl7.js";
+import { validate, type Findings } from "../model/validation.js";
 import { useTexts } from "../text/index.js";
+import { StandardFindings } from "./findings.js";
 import { useEvery } from "./hooks.js";
 import { Heading, Status, Trouble, Untrusted } from "./parts.js";
 
 interface Entry {
   file: File;
   look: Look;
+  /** Only of HL7, and if the page has the validation. */
+  findings: Findings | undefined;
   chosen: boolean;
   taken?: Taken;
 }
@@ -17,7 +21,7 @@ interface Entry {
 const FINAL = ["stored", "held", "discarded", "failed"];
 const STATUS_MILLISECONDS = 1500;
 
-/** The problems of a file that is not sent yet. They prevent nothing: a lake keeps everything that it gets. */
+/** The obvious problems of a file, for a page without the validation. They prevent nothing either. */
 function Problems({ found }: { found: Finding[] }) {
   const words = useTexts().send.problems;
   if (found.length === 0) return null;
@@ -37,8 +41,10 @@ export function Send({ session }: { session: Session }) {
   const add = async (files: Iterable<File>): Promise<void> => {
     const looked: Entry[] = [];
     for (const file of files) {
-      const it = look(new Uint8Array(await file.arrayBuffer()));
-      looked.push({ file, look: it, chosen: it.isHl7 && !it.isTooLarge });
+      const bytes = new Uint8Array(await file.arrayBuffer());
+      const it = look(bytes);
+      const isUseful = it.isHl7 && !it.isTooLarge;
+      looked.push({ file, look: it, findings: isUseful ? await validate(bytes) : undefined, chosen: isUseful });
     }
     setEntries((known) => [...known, ...looked]);
   };
@@ -116,13 +122,14 @@ export function Send({ session }: { session: Session }) {
                   <tr key={n}>
                     <td><input type="checkbox" aria-label={t.send.include(it.file.name)} checked={it.chosen} disabled={isSending || it.taken !== undefined || it.look.isEmpty || it.look.isTooLarge} onChange={(event) => change(it, { chosen: event.currentTarget.checked })} /></td>
                     <td><Untrusted text={it.file.name} /></td>
-                    <td>{it.look.isEmpty ? t.send.empty : it.look.isTooLarge ? t.send.tooLarge : it.look.isHl7 ? <>{t.send.isHl7(it.look.kind, it.look.messages)}<Problems found={it.look.problems} /></> : t.send.notHl7}</td>
+                    <td>{it.look.isEmpty ? t.send.empty : it.look.isTooLarge ? t.send.tooLarge : it.look.isHl7 ? <>{t.send.isHl7(it.look.kind, it.look.messages)}{it.findings === undefined ? <Problems found={it.look.problems} /> : <StandardFindings found={it.findings} />}</> : t.send.notHl7}</td>
                     <td>{outcome(it)}</td>
                   </tr>
                 ))}
               </tbody>
             </table>
           </div>
+          {entries.some((it) => it.look.isHl7 && !it.look.isTooLarge && it.findings === undefined) && <p class="quiet">{t.send.simple}</p>}
           <div class="buttons">
             <button type="button" class="primary" disabled={waiting.length === 0 || isSending} onClick={() => void send()}>{t.send.button(waiting.length)}</button>
             <button type="button" disabled={isSending} onClick={() => { setEntries([]); setProgress(undefined); setFailure(undefined); }}>{t.send.clear}</button>
