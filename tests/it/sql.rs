@@ -114,7 +114,7 @@ fn lake_of_corpus<'a>(lake: &Path, institutes: &[&'a str]) -> Result<(Counts<'a>
         std::fs::create_dir_all(path.parent().context("a folder")?)?;
         if number % 2 == 0 {
             let origin = Origin { message_id: &id, source: &source, received_at };
-            std::fs::write(path, hl7::compressed_json(&message.er7, &delimiters, &origin)?)?;
+            std::fs::write(path, hl7::compressed_json(&message.er7, &delimiters, &origin, hl7::Schema::standard())?)?;
         } else {
             std::fs::write(path.with_extension(""), renditions::of_version_1(&message.er7)?)?;
         }

@@ -1,10 +1,20 @@
-//! The statement with which an engine reads a table's Parquet files in place, under folders `date=YYYY-MM-DD`.
+//! The statement with which an engine reads a table's Parquet files in place, under folders `date=YYYY-MM-DD`, and `source=INSTITUTE`
+//! above them where there are several institutes.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::cell::{Column, Kind};
 use crate::table::Table;
+
+/// The folders below a table's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `date=YYYY-MM-DD`, as an export writes them.
+    Days,
+    /// `source=INSTITUTE/date=YYYY-MM-DD`, as the worker `tables` writes them.
+    Institutes,
+}
 
 /// An engine that reads Parquet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,44 +43,68 @@ impl Engine {
         }
     }
 
-    /// The statement for a table with these columns below `location`, `s3://BUCKET/tables` or a folder. The partition `date` is a text
-    /// for every engine: left to guess, some make a day of it and some a number.
-    pub fn ddl(self, table: Table, columns: &[Column], location: &str) -> String {
-        let location = location.trim_end_matches('/').replace('\'', "''");
+    /// The statement for a table with these columns below `location`, `s3://BUCKET/tables` or a folder. The partitions are texts
+    /// for every engine: left to guess, some make a day or a number of them. In Athena, a query of [`Layout::Institutes`] must name its
+    /// `source`, so that a new institute needs no change.
+    pub fn ddl(self, table: Table, columns: &[Column], location: &str, layout: Layout) -> String {
+        let location = location.trim_end_matches('/');
+        let location = match self {
+            // Up to Spark 3.5, two quotes end a text and begin another.
+            Self::Spark => location.replace('\\', r"\\").replace('\'', r"\'"),
+            _ => location.replace('\'', "''"),
+        };
+        // A file has the institute as a column, too; an engine whose tables name their partitions takes it from the folder.
+        let is_own = |column: &&Column| {
+            layout == Layout::Days || column.name != "source" || matches!(self, Self::DuckDb | Self::ClickHouse)
+        };
+        let all = columns;
+        let columns: Vec<&Column> = columns.iter().filter(is_own).collect();
         let types = |quote: char, between: &str| {
             let types = columns.iter().map(|it| format!("{quote}{}{quote} {}", it.name, self.type_name(it.kind)));
             types.collect::<Vec<_>>().join(between)
         };
+        // What stands before `date` in the path, the types and the statements.
+        let of = |institutes: &'static str| if layout == Layout::Institutes { institutes } else { "" };
         match self {
             Self::DuckDb => format!(
-                "CREATE VIEW {table} AS\nSELECT * FROM read_parquet(\n  '{location}/{table}/date=*/*.parquet',\n  \
-                 hive_partitioning = true,\n  hive_types = {{'date': VARCHAR}}\n);\n"
+                "CREATE VIEW {table} AS\nSELECT * FROM read_parquet(\n  '{location}/{table}/{}date=*/*.parquet',\n  \
+                 hive_partitioning = true,\n  hive_types = {{{}'date': VARCHAR}}\n);\n",
+                of("source=*/"),
+                of("'source': VARCHAR, ")
             ),
-            Self::Athena => format!(
-                "CREATE EXTERNAL TABLE {table} (\n  {}\n)\nPARTITIONED BY (`date` string)\nSTORED AS PARQUET\n\
-                 LOCATION '{location}/{table}/'\nTBLPROPERTIES (\n  'projection.enabled' = 'true',\n  \
-                 'projection.date.type' = 'date',\n  'projection.date.format' = 'yyyy-MM-dd',\n  \
-                 'projection.date.range' = '2026-01-01,NOW',\n  \
-                 'storage.location.template' = '{location}/{table}/date=${{date}}/'\n);\n",
-                types('`', ",\n  ")
-            ),
+            Self::Athena => {
+                let glue = GlueTable::new(table, all, &location, layout);
+                let properties = glue.properties.iter().map(|(name, value)| format!("'{name}' = '{value}'")).collect::<Vec<_>>();
+                format!(
+                    "CREATE EXTERNAL TABLE {table} (\n  {}\n)\nPARTITIONED BY ({})\nSTORED AS PARQUET\n\
+                     LOCATION '{}'\nTBLPROPERTIES (\n  {}\n);\n",
+                    types('`', ",\n  "),
+                    glue.partitions.iter().map(|name| format!("`{name}` string")).collect::<Vec<_>>().join(", "),
+                    glue.location,
+                    properties.join(",\n  ")
+                )
+            }
             Self::Spark => format!(
-                "CREATE TABLE {table} (\n  {},\n  `date` STRING\n)\nUSING PARQUET\nPARTITIONED BY (`date`)\n\
+                "CREATE TABLE {table} (\n  {},\n{}  `date` STRING\n)\nUSING PARQUET\nPARTITIONED BY ({}`date`)\n\
                  LOCATION '{location}/{table}/';\nALTER TABLE {table} RECOVER PARTITIONS;\n",
-                types('`', ",\n  ")
+                types('`', ",\n  "),
+                of("  `source` STRING,\n"),
+                of("`source`, ")
             ),
             Self::ClickHouse => {
                 let function = if location.starts_with("s3://") { "s3" } else { "file" };
                 format!(
                     "CREATE VIEW {table} AS\nSELECT *, extract(_path, 'date=([^/]*)') AS date\nFROM {function}(\n  \
-                     '{location}/{table}/date=*/*.parquet',\n  'Parquet',\n  '{}'\n);\n",
+                     '{location}/{table}/{}date=*/*.parquet',\n  'Parquet',\n  '{}'\n);\n",
+                    of("source=*/"),
                     types('`', ", ").replace('\'', "''")
                 )
             }
         }
     }
 
-    fn type_name(self, kind: Kind) -> &'static str {
+    /// Its type for a kind of column.
+    pub fn type_name(self, kind: Kind) -> &'static str {
         match (self, kind) {
             (Self::DuckDb, Kind::Text) => "VARCHAR",
             (Self::DuckDb, Kind::Instant) => "TIMESTAMPTZ",
@@ -88,6 +122,43 @@ impl Engine {
             (Self::ClickHouse, Kind::Integer) => "Nullable(Int64)",
             (Self::ClickHouse, Kind::Number) => "Nullable(Float64)",
             (Self::ClickHouse, Kind::Instant | Kind::Local) => "Nullable(DateTime64(6, 'UTC'))",
+        }
+    }
+}
+
+/// What Athena's statement says, part by part, as the Glue catalog keeps it: the stack of the tables has such tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlueTable {
+    /// The columns of the files, without the partitions.
+    pub columns: Vec<Column>,
+    /// The partitions, which are texts.
+    pub partitions: Vec<&'static str>,
+    /// The table's folder.
+    pub location: String,
+    /// How Athena finds the partitions' folders.
+    pub properties: Vec<(&'static str, String)>,
+}
+
+impl GlueTable {
+    /// That of a table with these columns below `location`.
+    pub fn new(table: Table, columns: &[Column], location: &str, layout: Layout) -> Self {
+        let by_institute = layout == Layout::Institutes;
+        let source = if by_institute { "source=${source}/" } else { "" };
+        let mut properties = vec![("projection.enabled", "true".to_owned())];
+        if by_institute {
+            properties.push(("projection.source.type", "injected".to_owned()));
+        }
+        properties.extend([
+            ("projection.date.type", "date".to_owned()),
+            ("projection.date.format", "yyyy-MM-dd".to_owned()),
+            ("projection.date.range", "2026-01-01,NOW".to_owned()),
+            ("storage.location.template", format!("{location}/{table}/{source}date=${{date}}/")),
+        ]);
+        Self {
+            columns: columns.iter().filter(|it| !by_institute || it.name != "source").cloned().collect(),
+            partitions: if by_institute { vec!["source", "date"] } else { vec!["date"] },
+            location: format!("{location}/{table}/"),
+            properties,
         }
     }
 }

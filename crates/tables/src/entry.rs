@@ -1,6 +1,6 @@
 //! The catalog's facts about a stored message.
 
-use domain::{MessageId, Source, State, Summary, Timestamp};
+use domain::{Er7, MessageId, Source, State, Summary, Timestamp};
 use serde::Deserialize;
 
 /// The record of a stored message, as far as tables need it. The names are those of the catalog's attributes.
@@ -34,4 +34,15 @@ pub struct Entry {
     /// What MSH says.
     #[serde(default)]
     pub summary: Summary,
+}
+
+impl Entry {
+    /// The message in the bytes of its ER7 object. `None` if they are not what this record says.
+    #[must_use]
+    pub fn message(&self, bytes: Vec<u8>) -> Option<Er7> {
+        if MessageId::of_canonical(&bytes) != self.message_id {
+            return None;
+        }
+        String::from_utf8(bytes).ok().and_then(|text| Er7::canonical(&text).ok())
+    }
 }

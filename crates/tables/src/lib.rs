@@ -20,8 +20,8 @@ mod table;
 mod time;
 
 pub use cell::{Cell, Column, Kind, Row};
-pub use ddl::{Engine, UnknownEngine};
+pub use ddl::{Engine, GlueTable, Layout, UnknownEngine};
 pub use entry::Entry;
-pub use mapping::{Mapping, Mistake};
+pub use mapping::Mapping;
 pub use parquet::{NotWritten, ParquetFile, join_parquet};
 pub use table::{Table, UnknownTable};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use hl7::Dictionary;
+use hl7::{Dictionary, Mistake, Schema};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -20,10 +20,11 @@ pub(crate) const OF_MESSAGE: [(&str, Kind, &str); 3] =
 
 static STANDARD: LazyLock<Result<Mapping, Mistake>> = LazyLock::new(|| Mapping::read(include_str!("../mapping.toml")));
 
-/// What the typed tables are.
+/// What the typed tables are, and what the parts of a message are called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     tables: Vec<(Table, Definition)>,
+    pub(crate) schema: &'static Schema,
 }
 
 /// A typed table.
@@ -63,18 +64,6 @@ pub(crate) struct Place {
     pub(crate) field: usize,
     pub(crate) component: Option<usize>,
     pub(crate) subcomponent: usize,
-}
-
-/// A mistake in a mapping, and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {what}")]
-pub struct Mistake {
-    /// From 1.
-    pub line: usize,
-    /// In characters, from 1.
-    pub column: usize,
-    /// What is wrong.
-    pub what: String,
 }
 
 #[derive(Deserialize)]
@@ -138,15 +127,8 @@ impl Mapping {
     /// # Errors
     /// The first mistake, with its place.
     pub fn read(text: &str) -> Result<Self, Mistake> {
-        let at = |(byte, what): Wrong| {
-            let before = text.get(..byte).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-            Mistake { line, column, what }
-        };
-        let file: File = toml::from_str(text).map_err(|error: toml::de::Error| {
-            at((error.span().map_or(text.len(), |span| span.start), error.message().to_owned()))
-        })?;
+        let at = |(byte, what): Wrong| Mistake::at(text, byte, what);
+        let file: File = toml::from_str(text).map_err(|error| Mistake::of_toml(text, &error))?;
         if *file.version.get_ref() != VERSION {
             return Err(at((file.version.span().start, format!("only version {VERSION} of the format is known"))));
         }
@@ -163,7 +145,18 @@ impl Mapping {
                 tables.push((table, definition(written).map_err(at)?));
             }
         }
-        Ok(Self { tables })
+        Ok(Self { tables, schema: Schema::standard() })
+    }
+
+    /// The same tables, with the names of a schema for a site's own segments.
+    #[must_use]
+    pub fn with_schema(self, schema: &'static Schema) -> Self {
+        Self { schema, ..self }
+    }
+
+    /// The schema whose names it uses.
+    pub fn schema(&self) -> &'static Schema {
+        self.schema
     }
 
     pub(crate) fn definition(&self, table: Table) -> Option<&Definition> {

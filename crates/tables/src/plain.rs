@@ -1,6 +1,7 @@
 //! The tables that show a message as it is: `messages`, `segments`, `fields`, `raw`.
 
 use domain::Er7;
+use hl7::Schema;
 use hl7::walk::Walk;
 
 use crate::cell::{Cell, Column, Kind, Row};
@@ -53,7 +54,7 @@ pub(crate) fn columns(table: Table) -> Vec<Column> {
     let (columns, source): (&[(&str, Kind)], _) = match table {
         Table::Messages => (&MESSAGES, "catalog"),
         Table::Segments => (&SEGMENTS, "the message"),
-        Table::Fields => (&FIELDS, "the message, and the dictionary of its version"),
+        Table::Fields => (&FIELDS, "the message, and the dictionary of its version or a schema"),
         Table::Raw => (&[("er7", Text)], "the message"),
         _ => (&[], ""),
     };
@@ -61,17 +62,17 @@ pub(crate) fn columns(table: Table) -> Vec<Column> {
 }
 
 /// The cells behind those of every table, row by row.
-pub(crate) fn rows(table: Table, entry: &Entry, message: Option<&Er7>, sink: &mut dyn FnMut(Row)) {
+pub(crate) fn rows(table: Table, entry: &Entry, message: Option<&Er7>, schema: &'static Schema, sink: &mut dyn FnMut(Row)) {
     match (table, message) {
         (Table::Messages, _) => sink(of_catalog(entry)),
         (Table::Raw, Some(message)) => sink(Vec::from([Some(Cell::Text(message.as_str().to_owned()))])),
         (Table::Segments, Some(message)) => {
-            if let Ok(walk) = Walk::of(message) {
+            if let Ok(walk) = Walk::with(message, schema) {
                 segments(&walk, sink);
             }
         }
         (Table::Fields, Some(message)) => {
-            if let Ok(walk) = Walk::of(message) {
+            if let Ok(walk) = Walk::with(message, schema) {
                 fields(&walk, sink);
             }
         }

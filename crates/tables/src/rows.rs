@@ -27,12 +27,12 @@ impl Mapping {
         let mut whole = |own: Row| sink(first.iter().cloned().chain(own).collect());
         match (self.definition(table), message) {
             (Some(definition), Some(message)) => {
-                if let Ok(walk) = Walk::of(message) {
+                if let Ok(walk) = Walk::with(message, self.schema) {
                     Typed::new(definition, &walk).rows(&mut whole);
                 }
             }
             (Some(_), None) => {}
-            (None, message) => crate::plain::rows(table, entry, message, &mut whole),
+            (None, message) => crate::plain::rows(table, entry, message, self.schema, &mut whole),
         }
     }
 

@@ -1,7 +1,12 @@
 //! Times of HL7 (TS and DTM, HL7 2.5.1 §2.A.22, §2.A.77): to whatever precision, with a zone or without.
 
+use std::ops::RangeInclusive;
+
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+
+/// The years 1 to 9999 in microseconds since 1970. Nothing was observed in the year 0000, and Python's times have no others.
+const YEARS: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// A time as it was sent, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +70,14 @@ impl<'a> Hl7Time<'a> {
             small(12, 14, 0)?,
             nanos,
         );
-        let local = at.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().as_microsecond();
+        let local = Some(at.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().as_microsecond()).filter(|it| YEARS.contains(it))?;
         // A day is a day wherever it was: it has no instant.
         let zone = own.or(of_message.filter(|_| whole.len() > 8));
-        let utc = zone.filter(|_| whole.len() > 8).and_then(seconds).map(|offset| local - offset * 1_000_000);
+        let utc = zone
+            .filter(|_| whole.len() > 8)
+            .and_then(seconds)
+            .map(|offset| local - offset * 1_000_000)
+            .filter(|it| YEARS.contains(it));
         Some(Self { local, utc, zone, precision })
     }
 }
@@ -105,6 +114,9 @@ mod tests {
             ("2026020324", None, ""),
             ("20260203040506+9999", None, ""),
             ("2026-02-03", None, ""),
+            ("0000", None, ""),
+            ("00010101", None, "0001-01-01T00:00:00   day"),
+            ("000101010000+0100", None, "0001-01-01T00:00:00  +0100 minute"),
             ("now", None, ""),
             ("", None, ""),
         ] {

@@ -22,7 +22,10 @@ fn entry() -> Entry {
 
 /// The rows without the first three columns and without what is absent.
 fn shown(table: Table, text: &str) -> Vec<String> {
-    let mapping = Mapping::standard().unwrap();
+    shown_by(Mapping::standard().unwrap(), table, text)
+}
+
+fn shown_by(mapping: &Mapping, table: Table, text: &str) -> Vec<String> {
     let columns = mapping.columns(table);
     let row = |row: Row| {
         assert_eq!(row.len(), columns.len());
@@ -108,6 +111,34 @@ fn each_table_has_its_segments() {
     for (table, rows) in [(Table::Messages, 1), (Table::Raw, 1), (Table::Segments, 0), (Table::Observations, 0)] {
         assert_eq!(shown(table, "no HL7").len(), rows, "{table}");
     }
+}
+
+#[test]
+fn values_of_a_sites_own_segments_have_the_names_of_the_schema() {
+    let schema = hl7::Schema::read(include_str!("../../../../examples/z-segments/schema.toml")).unwrap();
+    let named = Mapping::standard().unwrap().clone().with_schema(schema);
+    let text = "MSH|^~\\&|A||||||ADT^A01|1|P|2.5.1\rZPI|1|x|de^German\r";
+    let place = "number=2 segment=ZPI occurrence=1";
+    let rows = |names: [&str; 4]| {
+        let places = [
+            "field=1 repetition=1 component=1 subcomponent=1",
+            "field=2 repetition=1 component=1 subcomponent=1",
+            "field=3 repetition=1 component=1 subcomponent=1",
+            "field=3 repetition=1 component=2 subcomponent=1",
+        ];
+        let values = ["value=1", "value=x", "value=de", "value=German"];
+        (0..4).map(|at| format!("{place} {}{} {}", places[at], names[at], values[at])).collect::<Vec<_>>()
+    };
+    let of_zpi = |mapping: &Mapping| {
+        let mut rows = shown_by(mapping, Table::Fields, text);
+        rows.retain(|row| row.contains("segment=ZPI"));
+        rows
+    };
+    let language = " field_name=Preferred Language name";
+    let expected =
+        rows([" field_name=Set ID - ZPI name=Set ID - ZPI", "", &format!("{language}=Identifier"), &format!("{language}=Text")]);
+    assert_eq!(of_zpi(&named), expected);
+    assert_eq!(of_zpi(Mapping::standard().unwrap()), rows([""; 4]));
 }
 
 #[test]
