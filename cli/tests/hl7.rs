@@ -182,6 +182,38 @@ fn files_folders_and_pipes_are_read() {
 }
 
 #[test]
+fn the_console_finds_in_a_file_what_the_command_finds() {
+    let machine = Machine::new();
+    let bad = adt("2", "").replace("19800101", "19800132") + "PV1|1|QQ\rgarbage\r";
+    let batch = format!("BHS|^~\\&\r{}{bad}BTS|3\r", adt("1", ""));
+    let undecodable = [bad.as_bytes(), &latin_1(&adt("3", ""))].concat();
+    let mut seen = 0;
+    for file in [bad.clone().into_bytes(), batch.into_bytes(), undecodable, b"MSH".to_vec(), b"nothing of HL7".to_vec()] {
+        machine.write("a.hl7", &file);
+        let said = machine.command(&["validate", "--json", "a.hl7"]).output().unwrap();
+        let lines: Vec<Value> =
+            String::from_utf8(said.stdout).unwrap().lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+        let found = serde_json::to_value(validator::look(file)).unwrap();
+        let of_command: Vec<_> = lines
+            .iter()
+            .flat_map(|line| {
+                let findings = line["findings"].as_array().into_iter().flatten();
+                findings.map(|it| json!([line["message"], it["severity"], it["code"], it["detail"]]))
+            })
+            .collect();
+        let of_page: Vec<_> = found["findings"].as_array().unwrap().iter().collect();
+        let of_page: Vec<_> = of_page.iter().map(|it| json!([it["message"], it["severity"], it["code"], it["detail"]])).collect();
+        assert_eq!(of_page, of_command);
+        let problems: Vec<_> = lines.iter().filter_map(|it| it["batchProblems"].as_array()).flatten().cloned().collect();
+        assert_eq!(found["batchProblems"], json!(problems));
+        let unreadable = found["unreadable"].as_array().unwrap().len();
+        assert_eq!(String::from_utf8_lossy(&said.stderr).matches("not valid UTF-8").count(), unreadable);
+        seen += of_page.len() + problems.len() + unreadable;
+    }
+    assert!(seen > 10, "{seen}");
+}
+
+#[test]
 fn msh_18_or_the_user_names_the_character_set_of_a_message() {
     let machine = Machine::new();
     let message = adt("1", "8859/1");
@@ -401,6 +433,65 @@ fn a_validation_report_has_places_and_findings_and_no_values() {
     assert_eq!(lines[2]["batchProblems"][0], json!({ "code": "bts-count", "declared": 3, "found": 2 }));
     // Counts that do not agree are an error by themselves.
     machine.pipe(format!("BHS|^~\\&\r{good}BTS|2\r"), &["validate"], 1, "Messages: 1; errors: 0");
+}
+
+/// The example that docs/HL7.md names.
+const SCHEMA: &str = include_str!("../../examples/z-segments/schema.toml");
+
+#[test]
+fn a_schema_names_a_sites_own_segments_and_the_message_comes_back() {
+    let machine = Machine::new();
+    let message = format!("{}ZPI|1|x|de^German\r", adt("1", ""));
+    machine.write("a.hl7", &message);
+    machine.write("schema.toml", SCHEMA);
+    let named = machine.run(&["json", "--schema", "schema.toml", "a.hl7"], 0, "");
+    let zpi = &named.json_lines()[0]["segments"][4];
+    assert_eq!((&zpi["segment"], &zpi["name"]), (&json!("ZPI"), &json!("Patient Additional Information")));
+    assert_eq!(zpi["fields"][1], json!({ "position": 2, "repetitions": [[{ "position": 1, "value": "x" }]] }));
+    assert_eq!(zpi["fields"][2]["repetitions"][0][1], json!({ "position": 2, "name": "Text", "value": "German" }));
+    assert_eq!(machine.pipe(&named.stdout, &["er7"], 0, "").text(), message);
+    let pretty = machine.run(&["json", "--pretty", "--schema", "schema.toml", "a.hl7"], 0, "");
+    assert_eq!(machine.pipe(&pretty.stdout, &["er7"], 0, "").text(), message);
+    // Without it the segment has no names, and the rest is the same.
+    let plain = machine.run(&["json", "a.hl7"], 0, "").json_lines()[0].clone();
+    assert_eq!(plain["segments"][4].get("name"), None);
+    assert_eq!(plain["segments"].as_array().unwrap()[..4], named.json_lines()[0]["segments"].as_array().unwrap()[..4]);
+
+    // As a variable, and as a setting.
+    let by_variable = machine.command(&["json", "a.hl7"]).env("SLUICE_SCHEMA", "schema.toml").output().unwrap();
+    assert_eq!(ended(by_variable, 0, "").stdout, named.stdout);
+    machine.write("config.toml", "schema = \"schema.toml\"\n");
+    let by_setting = machine.command(&["json", "a.hl7"]).env("SLUICE_CONFIG", "config.toml").output().unwrap();
+    assert_eq!(ended(by_setting, 0, "").stdout, named.stdout);
+}
+
+#[test]
+fn a_sites_own_segments_are_validated_by_the_schema() {
+    let machine = Machine::new();
+    machine.write("a.hl7", format!("{}ZPI||||||||M\u{dc}LLER\r", adt("1", "")));
+    machine.write("schema.toml", SCHEMA);
+    machine.run(&["validate", "a.hl7"], 0, "Messages: 1; errors: 0");
+    let table = machine.run(&["validate", "--schema", "schema.toml", "a.hl7"], 1, "Messages: 1; errors: 1, warnings: 1").text();
+    for expected in ["ZPI-1", "missing-field", "Set ID - ZPI is required", "ZPI-8", "extra-field"] {
+        assert!(table.contains(expected), "no {expected}: {table}");
+    }
+    assert!(!table.contains("LLER"), "{table}");
+}
+
+#[test]
+fn a_schema_with_a_mistake_is_refused_before_anything_is_printed() {
+    let machine = Machine::new();
+    machine.write("a.hl7", adt("1", ""));
+    machine.write("bad.toml", SCHEMA.replace("[ZPI]", "[PID]"));
+    let line = 1 + SCHEMA.lines().position(|line| line == "[ZPI]").unwrap();
+    let error =
+        format!("error: bad.toml: line {line}, column 2: a segment of your own is named Z and two capital letters or digits");
+    for command in ["json", "validate"] {
+        let ended = machine.run(&[command, "--schema", "bad.toml", "a.hl7"], 2, &error);
+        assert!(ended.stdout.is_empty(), "{}", ended.text());
+        let ended = machine.run(&[command, "--schema", "none.toml", "a.hl7"], 1, "error: reading none.toml: No such file");
+        assert!(ended.stdout.is_empty(), "{}", ended.text());
+    }
 }
 
 #[test]

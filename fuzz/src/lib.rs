@@ -3,7 +3,7 @@
 
 use domain::{Charset, Er7, MAX_MESSAGE_BYTES, Received};
 use sluice_hl7::{
-    Ack, AckCode, AckHeader, AckProblem, Body, Condition, Delimiters, Part, PartKind, Severity, Verdict, acknowledge_batch,
+    Ack, AckCode, AckHeader, AckProblem, Body, Condition, Delimiters, Part, PartKind, Severity, Verdict, acknowledge_batch_in,
     acknowledge_in, read_json, summarize, validate, write_json,
 };
 
@@ -148,9 +148,12 @@ pub fn batch(bytes: &[u8]) {
         })
         .collect();
     let wanted = acks.iter().filter(|(_, ack)| ack.is_some()).count();
-    let answer = acknowledge_batch(&body, "S1", TIME, acks);
-    let text = String::from_utf8(answer).unwrap();
-    assert_eq!(text.split('\r').filter(|it| it.starts_with("MSH")).count(), wanted, "acknowledgments");
+    for asked in [None, Some(Charset::UTF_8), Charset::for_label("iso-8859-1"), Charset::for_label("utf-16le")] {
+        let (charset, answer) = acknowledge_batch_in(&body, "S1", TIME, acks.clone(), asked);
+        let text = charset.decode(&answer).expect("what was written in a character set is of it");
+        let text = text.trim_start_matches('\u{feff}');
+        assert_eq!(text.split('\r').filter(|it| it.starts_with("MSH")).count(), wanted, "acknowledgments");
+    }
 }
 
 /// An acknowledgment of anything.

@@ -36,7 +36,7 @@ enum Command {
     /// Print the acknowledgments that the API would give.
     Ack(ack::Args),
     /// Validate messages against their HL7 version; findings never quote values.
-    Validate(Input),
+    Validate(validate::Args),
     /// Print the id of each message, the SHA-256 of its canonical form.
     Id(Input),
     /// Write each message of a batch to its own file, unchanged.
@@ -68,7 +68,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<ExitCode> {
         Command::Json(args) => json::run(&mut run, &args),
         Command::Er7(args) => er7::run(&mut run, &args),
         Command::Ack(args) => ack::run(&mut run, &args),
-        Command::Validate(input) => validate::run(&mut run, &input),
+        Command::Validate(args) => validate::run(&mut run, &args),
         Command::Id(input) => id::run(&mut run, &input),
         Command::Split(args) => split::run(&mut run, &args),
     };

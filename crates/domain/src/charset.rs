@@ -11,6 +11,8 @@ use encoding_rs::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::er7::{field_separator, first_segment, split_msh_1};
+
 /// A character set that messages come in: one of the WHATWG Encoding Standard's.
 ///
 /// The standard reads ISO 8859-1, -9 and -11 as windows-1252, -1254 and -874, which agree with them on every printable
@@ -227,7 +229,7 @@ impl Charset {
     /// senders write there: DICOM's, those of code pages, and labels of the IANA registry. Blanks, punctuation and case do not
     /// matter: `ISO 8859-1`, `ISO8859/1` and `8859/1` are one name.
     ///
-    /// Of the table, `ISO IR14` is read as ISO-2022-JP, in which messages switch to it. `ISO IR159`, `CNS 11643-1992` and
+    /// `ISO IR14` of the table is read as ISO-2022-JP, which messages use to switch to it. `ISO IR159`, `CNS 11643-1992` and
     /// `UNICODE UTF-32` are unknown.
     pub fn for_hl7(value: &str) -> Option<Self> {
         Self::for_table_name(value).or_else(|| Self::for_label(value.trim())).or_else(|| Self::for_label(&plain(value)))
@@ -315,8 +317,8 @@ impl Charset {
         is_marked || is_header
     }
 
-    /// UTF-16 of one of the two orders of bytes, if the beginning of a message shows it: by a byte order mark, or by the zero bytes in
-    /// the name of its first segment.
+    /// UTF-16 in one of its two byte orders, if the beginning of a message shows it: by a byte order mark, or by the zero bytes
+    /// in the name of its first segment.
     pub fn utf_16_of(message: &[u8]) -> Option<Self> {
         let by_mark = Self::of_mark(message).filter(|it| it.is_utf_16());
         by_mark.or_else(|| utf_16_by_zero_bytes(message).map(Self))
@@ -465,7 +467,11 @@ enum MshCharset {
     Unknown,
 }
 
-/// Reads MSH-18 from bytes that are not decoded yet.
+/// How many bytes show MSH-1, even where it is lost: `MSH^~\&|`.
+const MSH_1_BYTES: usize = 8;
+
+/// Reads MSH-18 from bytes that are not decoded yet. MSH ends where [`Er7::canonical`](crate::Er7::canonical) ends it, so a line end
+/// inside a field does not hide what follows it.
 ///
 /// A set may have characters of several bytes, one of which equals a delimiter. So the value in the raw bytes counts only if the
 /// decoded segment has it as well. Otherwise each such set is tried, and counts if it names itself.
@@ -473,9 +479,11 @@ fn msh_18(bytes: &[u8]) -> MshCharset {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x1c);
     let start = bytes.iter().position(|byte| !is_blank(byte)).unwrap_or(bytes.len());
     let Some(rest) = bytes.get(start..).filter(|it| it.starts_with(b"MSH")) else { return MshCharset::None };
-    let msh = rest.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let as_bytes: String = msh.iter().map(|&byte| char::from(byte)).collect();
-    let found = named_in(&as_bytes);
+    let each_as_character = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>();
+    // Beyond ASCII, MSH-1 may have several bytes. Then MSH ends at its first line end.
+    let separator = field_separator(&each_as_character(rest.get(..MSH_1_BYTES).unwrap_or(rest))).filter(char::is_ascii);
+    let msh = first_segment(rest, separator);
+    let found = named_in(&each_as_character(msh));
     if msh.iter().all(|&byte| byte.is_ascii() && byte != ESCAPE) {
         return found;
     }
@@ -500,9 +508,8 @@ fn msh_18(bytes: &[u8]) -> MshCharset {
 
 /// The set that the repetitions of MSH-18 name, or else MSH-19.
 fn named_in(msh: &str) -> MshCharset {
-    let mut characters = msh.chars();
-    let Some(field) = characters.nth(3) else { return MshCharset::None };
-    let mut fields = characters.as_str().split(field);
+    let Some((field, from_msh_2)) = msh.strip_prefix("MSH").and_then(split_msh_1) else { return MshCharset::None };
+    let mut fields = from_msh_2.split(field);
     let msh_2 = fields.next().unwrap_or_default();
     let component = msh_2.chars().next().unwrap_or('^');
     let repetition = msh_2.chars().nth(1).unwrap_or('~');

@@ -33,13 +33,13 @@ const END_BLOCK: char = '\u{1c}';
 impl Er7 {
     /// The canonical form of a decoded message.
     ///
-    /// CR ends a segment. LF and CRLF end a segment where nothing but blank lines stands between them and the end, a CR, or a segment
-    /// of the message: three characters, a capital letter and two capital letters or digits, but not MSH, BHS or FHS, and then the
-    /// message's field separator (MSH-1). Every other LF or CRLF is content of a field and stays, a CRLF as LF. So a file whose lines end with LF is read as
-    /// segments, and a report keeps its lines.
+    /// CR ends a segment. LF and CRLF end a segment if only blank lines stand between them and the end, a CR, or the start of a
+    /// segment of the message. A segment starts with three characters, a capital letter and two capital letters or digits, but
+    /// not MSH, BHS or FHS, and then the message's field separator (MSH-1). Every other LF or CRLF is content of a field and
+    /// stays, a CRLF as LF. So a file whose lines end with LF is read as segments, and a report keeps its lines.
     ///
-    /// A text that does not begin with MSH has no field separator and so no segments to be told from content: each of its line ends
-    /// ends a line.
+    /// A text that does not begin with MSH has no field separator that tells segments from content, so each of its line ends ends
+    /// a line.
     ///
     /// Idempotent, and linear in the text.
     ///
@@ -58,7 +58,7 @@ impl Er7 {
             let (ends_bytes, has_lone_cr) = line_ends(behind.as_bytes());
             let Some((ends, next)) = behind.split_at_checked(ends_bytes) else { break };
             canonical.push_str(line);
-            if has_lone_cr || separator.is_none_or(|it| begins_segment(next, it)) {
+            if has_lone_cr || separator.is_none_or(|it| begins_segment(next.as_bytes(), it)) {
                 canonical.push('\r');
             } else {
                 canonical.extend(ends.chars().filter(|&it| it != '\r'));
@@ -108,21 +108,50 @@ fn without_blank_end(text: &str) -> &str {
     text.get(..content + blanks).unwrap_or(text)
 }
 
-/// MSH-1 of a text that begins with MSH; `None` where that is missing, a letter, a digit, a blank or a control character.
-fn field_separator(text: &str) -> Option<char> {
-    let behind_name = text.strip_prefix("MSH")?;
+/// MSH-1, and the rest of a text from MSH-2 on, for the text behind the name MSH.
+pub(crate) fn split_msh_1(behind_name: &str) -> Option<(char, &str)> {
     // Seen in practice: an MSH that has lost its MSH-1.
-    let separator = if behind_name.starts_with("^~\\&|") { '|' } else { behind_name.chars().next()? };
+    if behind_name.starts_with("^~\\&|") {
+        return Some(('|', behind_name));
+    }
+    let mut characters = behind_name.chars();
+    Some((characters.next()?, characters.as_str()))
+}
+
+/// MSH-1 of a text that begins with MSH; `None` where that is missing, a letter, a digit, a blank or a control character.
+pub(crate) fn field_separator(text: &str) -> Option<char> {
+    let (separator, _) = split_msh_1(text.strip_prefix("MSH")?)?;
     let separates = !separator.is_alphanumeric() && !separator.is_whitespace() && !separator.is_control();
     separates.then_some(separator)
 }
 
 /// Whether a line begins a segment of the message, with a name (HL7 2.5.1 §2.5.2) and the field separator. MSH, BHS and FHS do
 /// not count: the code that split the body has already decided that none begins here.
-fn begins_segment(line: &str, separator: char) -> bool {
-    let is_name = matches!(line.as_bytes(), [b'A'..=b'Z', b'A'..=b'Z' | b'0'..=b'9', b'A'..=b'Z' | b'0'..=b'9', ..]);
-    let is_header = ["MSH", "BHS", "FHS"].iter().any(|it| line.starts_with(it));
+fn begins_segment(line: &[u8], separator: char) -> bool {
+    let is_name = matches!(line, [b'A'..=b'Z', b'A'..=b'Z' | b'0'..=b'9', b'A'..=b'Z' | b'0'..=b'9', ..]);
+    let is_header = [b"MSH", b"BHS", b"FHS"].iter().any(|it| line.starts_with(*it));
+    let mut buffer = [0; 4];
+    let separator = separator.encode_utf8(&mut buffer).as_bytes();
     is_name && !is_header && line.get(3..).is_some_and(|behind| behind.starts_with(separator))
+}
+
+/// The first segment of bytes that are not decoded yet, by the rule of [`Er7::canonical`], without its end. `separator` is MSH-1 if
+/// that is one byte.
+pub(crate) fn first_segment(bytes: &[u8], separator: Option<char>) -> &[u8] {
+    let is_framing = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x1c);
+    let length = bytes.iter().rposition(|byte| !is_framing(byte)).map_or(0, |last| last + 1);
+    let content = bytes.get(..length).unwrap_or_default();
+    let mut begin = 0;
+    while let Some(at) = content.get(begin..).and_then(|rest| memchr::memchr2(b'\r', b'\n', rest)) {
+        let (line, behind) = content.split_at_checked(begin + at).unwrap_or_default();
+        let (ends_bytes, has_lone_cr) = line_ends(behind);
+        let next = behind.get(ends_bytes..).unwrap_or_default();
+        if has_lone_cr || separator.is_none_or(|it| begins_segment(next, it)) {
+            return line;
+        }
+        begin = line.len() + ends_bytes;
+    }
+    content
 }
 
 /// For a text that begins with a line end: the length of that line end with all blank lines after it, in bytes; and whether one

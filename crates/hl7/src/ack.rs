@@ -8,9 +8,10 @@ mod batch;
 mod exchange;
 mod header;
 
-pub use batch::acknowledge_batch;
+pub use batch::{acknowledge_batch, acknowledge_batch_in};
 pub use exchange::Verdict;
 pub use header::AckHeader;
+pub(crate) use header::has_utf_16_mark;
 
 use exchange::{Exchange, Query, Response, ack_event, value_of};
 

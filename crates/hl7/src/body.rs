@@ -13,6 +13,7 @@ use domain::{Charset, Er7, MessageId, Received, Undecodable, Unreceivable};
 
 pub use self::split::{BatchProblem, Part, PartKind, Split, split};
 pub(crate) use self::split::{first_segment, framing, segments_of};
+use crate::ack::has_utf_16_mark;
 use crate::{AckHeader, Delimiters, Unreadable};
 
 /// Bytes, and the places of the messages in them. Reading never copies the bytes.
@@ -23,6 +24,7 @@ pub struct Body {
     bytes: Bytes,
     /// The charset of every message; otherwise taken from each message.
     named: Option<Charset>,
+    has_utf_16_mark: bool,
     split: Split,
     messages: Vec<Range<usize>>,
 }
@@ -37,7 +39,7 @@ impl Body {
         // A body that is no batch is one message as a whole, including the blanks before it.
         let whole = 0..bytes.len();
         let messages = if split.is_batch() { split.messages().collect() } else { Vec::from([whole]) };
-        Self { bytes, named, split, messages }
+        Self { has_utf_16_mark: has_utf_16_mark(&bytes), bytes, named, split, messages }
     }
 
     /// The whole body, as it was received.
@@ -58,6 +60,11 @@ impl Body {
     /// The charset of headers and trailers.
     pub fn charset(&self) -> Charset {
         charset_of(&self.bytes, self.named).unwrap_or(Charset::UTF_8)
+    }
+
+    /// Whether it begins with the byte order mark of UTF-16.
+    pub(crate) fn has_utf_16_mark(&self) -> bool {
+        self.has_utf_16_mark
     }
 
     /// Whether it is a batch: it has headers or several messages. An empty batch has no message.
@@ -117,7 +124,8 @@ impl Body {
         // The first message decides whether the body is UTF-16 without a mark; later ones must not change that.
         let named = self.named.or_else(|| Some(charset).filter(|it| it.unit_bytes() == 2));
         let messages = split.messages().collect();
-        Some(Self { bytes: bytes.into(), named, split, messages })
+        // Blank lines behind the mark are in no part, so the outline may lack it.
+        Some(Self { bytes: bytes.into(), named, has_utf_16_mark: self.has_utf_16_mark, split, messages })
     }
 
     fn charset_of(&self, message: &[u8]) -> Result<Charset, Undecodable> {

@@ -17,11 +17,11 @@ pub struct Delimiters {
     pub escape: Option<char>,
     /// Usually `&`.
     pub subcomponent: Option<char>,
-    /// HL7 2.7's fifth, usually `#`: stands at the end of a value that was cut. Separates nothing.
+    /// The fifth encoding character, since HL7 2.7, usually `#`: marks the end of a value that was cut. Separates nothing.
     pub truncation: Option<char>,
 }
 
-/// Why nothing can be read from MSH on, and where.
+/// Why a message cannot be read from MSH on, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// The first segment that is not blank is not MSH.
@@ -123,8 +123,8 @@ impl Delimiters {
     }
 }
 
-/// Whether MSH-2 lacks its escape character: `^~&`, or `^~&#` with the truncation character of 2.7. Software sends it so if it writes
-/// `"^~\&"` in a language in which a backslash escapes the next character. Nobody chooses `&` to escape with.
+/// Whether MSH-2 lacks its escape character: `^~&`, or `^~&#` with the truncation character of 2.7. Software loses it by writing
+/// `"^~\&"` in a language in which a backslash escapes the next character. Nobody chooses `&` as the escape character.
 pub(crate) fn has_lost_its_backslash(encoding: &[char]) -> bool {
     matches!(encoding, [component, repetition, '&'] | [component, repetition, '&', '#'] if *component != '\\' && *repetition != '\\')
 }
@@ -157,7 +157,7 @@ pub(crate) fn msh(message: &Er7) -> Option<&str> {
 /// The segments of a canonical message, without their CR.
 pub(crate) fn segments(message: &Er7) -> impl Iterator<Item = &str> {
     let text = message.as_str();
-    crate::parts::parts(text.strip_suffix('\r').unwrap_or(text), Some('\r'))
+    crate::delimited::delimited(text.strip_suffix('\r').unwrap_or(text), Some('\r'))
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! HL7's names and rules for the parts of a message, for each version from 2.1 to 2.8.2.
 //!
-//! The data is text beside the crate, `dictionary/`, with its licences, its shape and how it was made. Each file holds what
-//! differs from the version before; a version is read when it is asked for the first time, and stays.
+//! The data is text beside the crate, `dictionary/`, with its licences, its shape and how it was made. Each file holds only what
+//! differs from the version before. The first request for a version reads it, and it stays in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 mod places;
+mod schema;
 mod structure;
 
 pub(crate) use places::{Places, Reach};
+pub use schema::Schema;
 pub use structure::{Item, Node, Structure};
 
 macro_rules! versions {
@@ -24,8 +26,6 @@ static VERSIONS: [(&str, &str); 13] =
 
 /// Published versions for which there is no data here.
 const WITHOUT_DATA: [&str; 2] = ["2.9", "2.9.1"];
-
-static READ: [OnceLock<Dictionary>; VERSIONS.len()] = [const { OnceLock::new() }; VERSIONS.len()];
 
 /// Data types that are one text each (HL7 2.8.2 §2A, and TN, which 2.3.1 withdrew).
 const PRIMITIVES: [&str; 13] = ["DT", "DTM", "FT", "GTS", "ID", "IS", "NM", "SI", "SNM", "ST", "TM", "TN", "TX"];
@@ -56,7 +56,7 @@ pub struct SegmentDefinition {
     pub id: &'static str,
     /// `Patient Identification`.
     pub name: &'static str,
-    /// The fields from 1 on, without a gap.
+    /// The fields from 1 on, without a gap. Those that a [`Schema`] leaves out have an empty name.
     pub fields: Vec<Element>,
     /// `{"segment":"PID","name":"Patient Identification","fields":[`.
     json: Box<str>,
@@ -68,10 +68,11 @@ impl SegmentDefinition {
         &self.json
     }
 
-    /// The field at a position, from 1. `None` after the last one of the version.
+    /// The field at a position, from 1. `None` after the last one of the version, and where a [`Schema`] leaves one out.
     pub fn field(&self, position: usize) -> Option<&Element> {
         let index = position.checked_sub(1)?;
-        self.fields.get(index).or_else(|| self.fields.last().filter(|_| self.is_open()))
+        let field = self.fields.get(index).or_else(|| self.fields.last().filter(|_| self.is_open()));
+        field.filter(|it| !it.name.is_empty())
     }
 
     /// Whether the last field stands for any number of fields: the parameters of a query and the columns of a row (HL7 2.5.1
@@ -84,7 +85,8 @@ impl SegmentDefinition {
 /// A field, a component or a subcomponent.
 #[derive(Debug)]
 pub struct Element {
-    /// `Patient Name`. ASCII, without quotes, backslashes and control characters, so that JSON takes it as it is.
+    /// `Patient Name`. Without quotes, backslashes and control characters, so that JSON takes it as it is. ASCII but for the
+    /// names of a [`Schema`].
     pub name: &'static str,
     /// `None` if another field names it ([`Element::varies`]), or the version leaves it open.
     pub data_type: Option<Arc<DataType>>,
@@ -178,12 +180,12 @@ impl Dictionary {
     /// The dictionary for the first component of MSH-12. A version without data has that of the nearest lower one: `2.3.z` is
     /// read as 2.3, `2.9` as 2.8.2. A text that is no version of HL7 2 is read as the newest.
     pub fn of(version: &str) -> &'static Self {
-        Self::read(nearest(version))
+        Schema::standard().dictionary(version)
     }
 
     /// The dictionary of exactly this version, `2.5.1`.
     pub fn exactly(version: &str) -> Option<&'static Self> {
-        VERSIONS.iter().position(|(name, _)| *name == version).map(Self::read)
+        VERSIONS.iter().position(|(name, _)| *name == version).map(|index| Schema::standard().at(index))
     }
 
     /// Whether there is a version of HL7 2 with this name, `2.9`. Some of them are read by the nearest earlier one.
@@ -196,11 +198,6 @@ impl Dictionary {
         VERSIONS.iter().map(|(name, _)| *name)
     }
 
-    #[allow(clippy::indexing_slicing, reason = "both arrays have a place for each version, and so has every caller")]
-    fn read(index: usize) -> &'static Self {
-        READ[index].get_or_init(|| Reader::of(index).dictionary(VERSIONS[index].0))
-    }
-
     /// Its version, as MSH-12 writes it.
     pub fn version(&self) -> &'static str {
         self.version
@@ -211,7 +208,8 @@ impl Dictionary {
         numbers(self.version) >= numbers(version)
     }
 
-    /// A segment by its id. `None` for a site's own (`ZPI`), and for those that no version up to this one has.
+    /// A segment by its id. `None` for those that no version up to this one has, and for a site's own (`ZPI`) unless a
+    /// [`Schema`] has it.
     pub fn segment(&self, id: &str) -> Option<&SegmentDefinition> {
         self.segments.get(id)
     }
@@ -286,9 +284,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn of(index: usize) -> Self {
+    /// `more` has the lines behind those of the version.
+    fn of(index: usize, more: &'static str) -> Self {
         let mut definitions = HashMap::new();
-        for (_, text) in VERSIONS.iter().take(index + 1) {
+        let versions = VERSIONS.iter().take(index + 1).map(|(_, text)| *text);
+        for text in versions.chain([more]) {
             let mut open = None;
             for line in text.lines() {
                 match heading(line) {

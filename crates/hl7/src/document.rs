@@ -34,7 +34,7 @@ pub enum NotARendition {
         /// Index of the segment, from 1.
         segment: usize,
     },
-    /// The result would be larger than any message, or than such a document describes.
+    /// The message would be larger than any message may be, or than a document of this size can describe.
     #[error("not a rendition: its message would be too large for a document of this size")]
     TooLarge,
     /// The result would be empty.
@@ -42,8 +42,8 @@ pub enum NotARendition {
     Empty,
 }
 
-/// The most bytes of the message of a document of `size_bytes`. A position can be any number, and delimiters fill the gap before it,
-/// so a small document must not make a large message. A byte of a message can become three in UTF-8.
+/// The limit, in bytes, of the message that a document of `size_bytes` describes. A position can be any number, and delimiters
+/// fill the gap before it, so a small document must not make a large message. A byte of a message can become three in UTF-8.
 fn most_bytes(size_bytes: usize) -> usize {
     size_bytes.saturating_add(3 * domain::MAX_MESSAGE_BYTES + 1).min(3 * domain::MAX_UPLOAD_BYTES + 1)
 }

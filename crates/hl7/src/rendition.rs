@@ -7,23 +7,24 @@
 //!    {"position":5,"name":"Patient Name","repetitions":[[{"position":1,"name":"Family Name","value":"DOE"}]]}]}]}
 //! ```
 //!
-//! The nesting is always the same, so that Athena, Glue and DuckDB need one type for it: segments, fields, repetitions (an
-//! array, whose n-th is the n-th), components, subcomponents. Fields, components and subcomponents have a `position` from 1,
-//! and a `name` where the dictionary of the message's version has one. Absent ones are not listed; the last one of a list
-//! always is, so that delimiters at the end come back. The HL7 null is the value `""`, in quotes. `value` is a text with its
-//! escapes decoded; that of a component with `subcomponents` is the first of them. Where a text does not read back as it was
-//! (a formatting or broken escape sequence), it stands beside its value as `raw`. MSH-1 and MSH-2 are texts as they are.
-//! In the lake an `origin` behind the version says which message it is ([`Origin`]).
+//! The nesting is always the same, so that Athena, Glue and DuckDB need one type for it: segments, fields, repetitions (an array
+//! in the order of the message), components, subcomponents. Fields, components and subcomponents have a `position` from 1, and a
+//! `name` if the dictionary of the message's version has one. Absent parts are left out, except the last one of a list, so that
+//! delimiters at the end come back. The HL7 null is the value `""`, in quotes. `value` is a text with its escapes decoded; the
+//! `value` of a component with `subcomponents` is that of the first one. If a text cannot be rebuilt from its value (a formatting
+//! or broken escape sequence), `raw` beside the value has the text. MSH-1 and MSH-2 are texts as they are. In the lake an
+//! `origin` behind the version names the message ([`Origin`]). A [`Schema`] adds names, and changes nothing else.
 //! `docs/rendition.schema.json` is the JSON Schema.
 //!
 //! # How it is written
 //!
-//! Storing a message writes tens of bytes of JSON for each byte of ER7, so the work for each *value* decides the time. A [`Scanner`]
-//! goes through the message once. A table gives each byte a class: plain, a delimiter, or special. The scanner stops at the next
-//! delimiter, and knows then what the text before it is, which delimiter ended it, and whether the text goes into JSON as it is
-//! ([`Span`]). The writer needs no more than that to write the value, so nothing is split or searched twice, and no tree is built.
-//! Most values take three copies: the dictionary's JSON up to the value ([`Element::json_to_first`]), the value, and a constant that
-//! closes what it ends. (`serde_json` writes what is left: the summary, and texts that need escapes.)
+//! Storing a message writes tens of bytes of JSON for each byte of ER7, so the work for each *value* decides the time. A
+//! [`Scanner`] goes through the message once. A table gives each byte a class: plain, a delimiter, or special. The scanner stops
+//! at the next delimiter. It then knows the text before it, the delimiter that ended the text, and whether the text goes into
+//! JSON as it is ([`Span`]). The writer needs no more than that to write the value, so nothing is split or searched twice, and no
+//! tree is built. Most values take three copies: the dictionary's JSON up to the value ([`Element::json_to_first`]), the value,
+//! and a constant that closes the JSON of whatever ends there. (`serde_json` writes the rest: the summary, and texts that need
+//! escapes.)
 
 use std::io::{self, Write};
 
@@ -31,15 +32,16 @@ use domain::{Er7, MessageId, Source, Timestamp};
 use serde::Serialize;
 
 use crate::delimiters::Delimiters;
-use crate::dictionary::{DataType, Dictionary, Element, SegmentDefinition};
+use crate::dictionary::{DataType, Dictionary, Element, Schema, SegmentDefinition};
 use crate::escape::Escapes;
 use crate::steering;
 use crate::summary::summarize;
 
-/// The version of what is written here, its member `version`. Version 1 has no such member and no origin.
+/// The version of the renditions that are written here: their member `version`. Version 1 has no such member and no origin.
 pub const VERSION: u8 = 2;
 
-/// Which message a rendition is of. The key of its object says the same, but is gone once a program has put many into one file.
+/// The message that a rendition shows. The key of its object names it too, but is lost once a program puts many renditions into
+/// one file.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Origin<'a> {
@@ -56,18 +58,27 @@ pub struct Origin<'a> {
 /// # Errors
 /// Those of `out`.
 pub fn write_json(message: &Er7, delimiters: &Delimiters, out: &mut impl Write) -> io::Result<()> {
-    write_json_of(message, delimiters, None, out)
+    write_json_with(message, delimiters, Schema::standard(), out)
+}
+
+/// The same, with the names of a schema for a site's own segments.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_json_with(message: &Er7, delimiters: &Delimiters, schema: &'static Schema, out: &mut impl Write) -> io::Result<()> {
+    write_json_of(message, delimiters, schema, None, out)
 }
 
 /// Writes the rendition, with its origin if there is one.
 pub(crate) fn write_json_of(
     message: &Er7,
     delimiters: &Delimiters,
+    schema: &'static Schema,
     origin: Option<&Origin<'_>>,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let summary = summarize(message);
-    let dictionary = Dictionary::of(summary.hl7_version.as_deref().unwrap_or_default());
+    let dictionary = schema.dictionary(summary.hl7_version.as_deref().unwrap_or_default());
     let mut writer = Writer { delimiters, message, escapes: None, out, value: String::new(), observed: ("", None) };
     write!(writer.out, "{{\"version\":{VERSION},")?;
     if let Some(origin) = origin {
@@ -526,7 +537,7 @@ impl<'a, W: Write> Writer<'a, W> {
         self.put(text)
     }
 
-    /// Writes a name of the dictionary, which needs no escapes, as a test of the dictionary shows.
+    /// Writes a name of the dictionary or a schema, which needs no escapes, as tests of both show.
     fn name(&mut self, name: &'static str) -> io::Result<()> {
         self.put(",\"name\":\"")?;
         self.put(name)?;

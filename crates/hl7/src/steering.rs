@@ -5,8 +5,8 @@
 
 use domain::Charset;
 
+use crate::delimited::delimited;
 use crate::delimiters::Delimiters;
-use crate::parts::parts;
 
 /// Longest value that steers, in characters: HL7's ST allows 199. A longer value is left out, not cut.
 const MAX_CHARACTERS: usize = 199;
@@ -62,7 +62,7 @@ pub(crate) fn charset(msh: &str) -> Option<Charset> {
 
 /// The first subcomponent of a component: older versions have one text where newer ones have subcomponents.
 fn first_part(field: &str, number: usize, delimiters: &Delimiters) -> Option<String> {
-    read(field, number, delimiters, |it| parts(it, delimiters.subcomponent).next().unwrap_or_default())
+    read(field, number, delimiters, |it| delimited(it, delimiters.subcomponent).next().unwrap_or_default())
 }
 
 /// A component of the first repetition of a field of MSH, decoded and trimmed. `None` if it is empty, null or too long, or has
@@ -95,12 +95,12 @@ fn has_more_characters(text: &str, most: usize) -> bool {
 /// is none.
 pub(crate) fn part<'t>(field: &'t str, number: usize, delimiters: &Delimiters) -> &'t str {
     let component = component_of(field, number, delimiters).unwrap_or_default();
-    parts(component, delimiters.subcomponent).next().unwrap_or_default().trim()
+    delimited(component, delimiters.subcomponent).next().unwrap_or_default().trim()
 }
 
 fn component_of<'t>(field: &'t str, number: usize, delimiters: &Delimiters) -> Option<&'t str> {
-    let first = parts(field, delimiters.repetition).next().unwrap_or_default();
-    parts(first, delimiters.component).nth(number.checked_sub(1)?)
+    let first = delimited(field, delimiters.repetition).next().unwrap_or_default();
+    delimited(first, delimiters.component).nth(number.checked_sub(1)?)
 }
 
 #[cfg(test)]

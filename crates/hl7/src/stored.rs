@@ -1,8 +1,8 @@
 //! A rendition as the lake keeps it: compressed with gzip (RFC 1952).
 //!
-//! Names and positions are six tenths of a rendition, and most of them repeat, so gzip leaves less than a tenth of it. Leaving out the
-//! names, or taking positions for keys, leaves 0.63 and 0.25, and every table, query and reader would need to know both shapes
-//! (`docs/BENCHMARKS.md`).
+//! Names and positions are six tenths of a rendition, and most of them repeat, so gzip leaves less than a tenth of it. A
+//! rendition without names would have 0.63 of the size, with positions as keys 0.25, and every table, query and reader would need
+//! to know both shapes (`docs/BENCHMARKS.md`).
 
 use std::io::{self, BufWriter, Read, Write};
 
@@ -12,27 +12,34 @@ use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::delimiters::Delimiters;
+use crate::dictionary::Schema;
 use crate::rendition::{Origin, write_json_of};
 
-/// The least work that leaves less than a tenth. More work costs more than the bytes that it saves (`docs/BENCHMARKS.md`).
+/// The level that leaves less than a tenth with the least work. More work costs more than the bytes that it saves
+/// (`docs/BENCHMARKS.md`).
 const LEVEL: Compression = Compression::new(4);
 
 /// The writer gives a few bytes at a time, and a call of the compressor costs more than copying them.
 const BUFFER_BYTES: usize = 32 * 1024;
 
-/// The most bytes of a stored rendition, decompressed. A message of 4 MiB has less, whatever it holds: up to 56 for each byte of ER7
-/// (`tests/hostile`).
+/// The most bytes of a stored rendition, decompressed. Any message of 4 MiB has a smaller one: at most 56 bytes for each byte of
+/// ER7 (`tests/hostile`).
 pub const MAX_JSON_BYTES: usize = 256 * 1024 * 1024;
 
-/// The rendition with its origin and a line end, compressed: the same bytes for the same message and origin. Holds what it returns, a
-/// buffer and the compressor's window in memory, and never the rendition.
+/// The rendition with its origin and a line end, compressed: the same bytes for the same message, origin and schema. Keeps the
+/// result, a buffer and the compressor's window in memory, and never the whole rendition.
 ///
 /// # Errors
 /// [`io::ErrorKind::FileTooLarge`] for more than [`MAX_JSON_BYTES`].
-pub fn compressed_json(message: &Er7, delimiters: &Delimiters, origin: &Origin<'_>) -> io::Result<Vec<u8>> {
+pub fn compressed_json(
+    message: &Er7,
+    delimiters: &Delimiters,
+    origin: &Origin<'_>,
+    schema: &'static Schema,
+) -> io::Result<Vec<u8>> {
     let mut out =
         BufWriter::with_capacity(BUFFER_BYTES, Bounded { out: GzEncoder::new(Vec::new(), LEVEL), left: MAX_JSON_BYTES });
-    write_json_of(message, delimiters, Some(origin), &mut out)?;
+    write_json_of(message, delimiters, schema, Some(origin), &mut out)?;
     out.write_all(b"\n")?;
     out.into_inner().map_err(io::IntoInnerError::into_error)?.out.finish()
 }
@@ -55,18 +62,18 @@ impl<W: Write> Write for Bounded<W> {
     }
 }
 
-/// Why compressed bytes cannot be had as a rendition.
+/// Why compressed bytes give no rendition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotDecompressed {
-    /// They are not gzip, or break off, or their checksum is of something else.
+    /// They are not gzip, are cut short, or have a wrong checksum.
     #[error("not gzip, or damaged")]
     Damaged,
-    /// There is more in them than was allowed.
+    /// They decompress to more bytes than allowed.
     #[error("larger than allowed when decompressed")]
     TooLarge,
 }
 
-/// What was compressed with gzip, in one member or several, up to `most_bytes` of it.
+/// Decompresses gzip of one or several members, up to `most_bytes`.
 ///
 /// # Errors
 /// [`NotDecompressed`].
@@ -91,7 +98,7 @@ mod tests {
         let (message_id, source): (MessageId, Source) = (message.message_id(), "west".parse().unwrap());
         let received_at = Timestamp::from_millis(1_795_245_667_120).unwrap();
         let origin = Origin { message_id: &message_id, source: &source, received_at };
-        let compressed = compressed_json(&message, &Delimiters::of(&message).unwrap(), &origin).unwrap();
+        let compressed = compressed_json(&message, &Delimiters::of(&message).unwrap(), &origin, Schema::standard()).unwrap();
         (message, compressed)
     }
 

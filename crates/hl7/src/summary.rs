@@ -2,8 +2,8 @@
 
 use domain::{Er7, Summary};
 
+use crate::delimited::delimited;
 use crate::delimiters::{Delimiters, msh};
-use crate::parts::parts;
 use crate::steering::{MessageType, component, version};
 
 /// The summary of any message with an MSH, whatever else is wrong with it: if MSH-2 is unreadable, MSH-9 and the others are split
@@ -26,7 +26,7 @@ fn continuation_pointer(message: &Er7, delimiters: &Delimiters) -> Option<String
 fn of_msh(msh: &str, delimiters: Delimiters) -> Summary {
     // The text after "MSH" begins with MSH-1, so that the fields are "", MSH-2, MSH-3 ...
     let mut fields = [""; 14];
-    for (field, text) in fields.iter_mut().zip(parts(msh.get(3..).unwrap_or_default(), Some(delimiters.field))) {
+    for (field, text) in fields.iter_mut().zip(delimited(msh.get(3..).unwrap_or_default(), Some(delimiters.field))) {
         *field = text;
     }
     let field = |number: usize| fields.get(number - 1).copied().unwrap_or_default();

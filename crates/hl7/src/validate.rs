@@ -1,24 +1,26 @@
-//! Checks a message against its version of HL7: what it has too much, and what it lacks.
+//! Checks a message against its version of HL7: its structure, its fields and their values.
 //!
-//! A finding never leads to a refusal: the lake accepts messages as hospitals send them. It is for the people who connect a sender.
-//! It says what is wrong and where, in our own words and in names of the standard, and never what a message contains.
+//! A finding never leads to a refusal: the lake accepts messages as hospitals send them. Findings are for the people who connect
+//! a sender. A finding says what is wrong and where, in our own words and in names of the standard, and never what a message
+//! contains.
 //!
-//! Checked are the structure that MSH-9 names, required fields, repetitions, fields and components that the version does
-//! not have, the form of numbers, dates and times, and codes of HL7's own tables. Not checked are conditions (usage C and
-//! the sentences of the standard), lengths, which most versions do not fix, and whether the values make sense together.
+//! Validation checks the structure that MSH-9 names, required fields, repetitions, fields and components that the version does
+//! not have, the form of numbers, dates and times, and codes of HL7's own tables. A [`Schema`] defines a site's own segments in
+//! the same way, and these may stand anywhere. Validation does not check conditions (usage C and the sentences of the standard),
+//! lengths, which most versions do not fix, or whether the values make sense together.
 
 use std::collections::HashMap;
 
 use domain::Er7;
 
 use crate::delimiters::{Delimiters, Unreadable, first_segment, segments};
-use crate::dictionary::Dictionary;
+use crate::dictionary::{Dictionary, Schema};
 use crate::summary::summarize;
 
+mod components;
 mod header;
 mod level;
 mod order;
-mod parts;
 mod report;
 mod segments;
 mod value;
@@ -32,11 +34,16 @@ use order::Order;
 /// Compares a message with its version of HL7. The time is linear in the length of the message, and the memory is that of the
 /// report.
 pub fn validate(message: &Er7) -> Report {
-    examine(message).0
+    validate_with(message, Schema::standard())
+}
+
+/// The same, with a schema for a site's own segments.
+pub fn validate_with(message: &Er7, schema: &'static Schema) -> Report {
+    examine(message, schema).0
 }
 
 /// The report, and the number of parts of the message and places of the structure that were visited.
-fn examine(message: &Er7) -> (Report, u64) {
+fn examine(message: &Er7, schema: &'static Schema) -> (Report, u64) {
     let mut report = Report { version: None, structure: None, findings: Vec::new(), more: 0 };
     let delimiters = match Delimiters::of(message) {
         Ok(delimiters) => delimiters,
@@ -51,8 +58,9 @@ fn examine(message: &Er7) -> (Report, u64) {
         }
     };
     let (place, msh) = first_segment(message);
-    let header = Header::of(msh, place.position, &delimiters, summarize(message));
-    let dictionary = header.dictionary();
+    let summary = summarize(message);
+    let dictionary = schema.dictionary(summary.hl7_version.as_deref().unwrap_or_default());
+    let header = Header::of(msh, place.position, &delimiters, summary, dictionary);
     let structure = header.structure();
     report.version = Some(dictionary.version());
     report.structure = structure.map(|(id, _)| id);

@@ -2,10 +2,10 @@
 
 use domain::Er7;
 
+use crate::delimited::delimited;
 use crate::delimiters::{Delimiters, Unreadable};
-use crate::dictionary::{DataType, Dictionary, Element, SegmentDefinition};
+use crate::dictionary::{DataType, Dictionary, Element, Schema, SegmentDefinition};
 use crate::escape::Escapes;
-use crate::parts::parts;
 use crate::steering;
 use crate::summary::summarize;
 
@@ -63,10 +63,18 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// When there is no readable MSH.
     pub fn of(message: &'a Er7) -> Result<Self, Unreadable> {
+        Self::with(message, Schema::standard())
+    }
+
+    /// The same, with the names of a schema for a site's own segments.
+    ///
+    /// # Errors
+    /// When there is no readable MSH.
+    pub fn with(message: &'a Er7, schema: &'static Schema) -> Result<Self, Unreadable> {
         let delimiters = Delimiters::of(message)?;
         let version = summarize(message).hl7_version.unwrap_or_default();
         let escapes = Escapes::of(message, &delimiters);
-        Ok(Self { text: message.as_str(), delimiters, escapes, dictionary: Dictionary::of(&version) })
+        Ok(Self { text: message.as_str(), delimiters, escapes, dictionary: schema.dictionary(&version) })
     }
 
     /// The segments in order, without blank ones.
@@ -84,7 +92,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The standard's definition of a segment.
+    /// The definition of a segment: the standard's, or the schema's.
     pub fn definition(&self, segment: &Segment<'_>) -> Option<&'static SegmentDefinition> {
         self.dictionary.segment(segment.id)
     }
@@ -96,7 +104,7 @@ impl<'a> Walk<'a> {
         out
     }
 
-    /// The value at a place: of the first repetition, and of the first part at each level that is not named. Empty if there is
+    /// The value at a place, in the first repetition, and in the first part of each level that is not named. Empty if there is
     /// none.
     pub fn value(&self, segment: &Segment<'_>, field: usize, component: usize) -> String {
         let text = segment.repetitions(field).next().unwrap_or_default();
@@ -110,7 +118,7 @@ impl<'a> Walk<'a> {
             // MSH-1 and MSH-2 are the delimiters themselves.
             let are_delimiters = segment.is_msh && field <= 2;
             let repetitions: Vec<&str> =
-                if are_delimiters { Vec::from([text]) } else { parts(text, self.delimiters.repetition).collect() };
+                if are_delimiters { Vec::from([text]) } else { delimited(text, self.delimiters.repetition).collect() };
             let count = repetitions.len();
             let mut found = Vec::new();
             for (index, repetition) in repetitions.into_iter().enumerate() {
@@ -126,11 +134,11 @@ impl<'a> Walk<'a> {
     }
 
     fn repetition(&self, place: (usize, (usize, usize)), data_type: Option<&DataType>, text: &str, found: &mut Vec<Value>) {
-        let components: Vec<&str> = parts(text, self.delimiters.component).collect();
+        let components: Vec<&str> = delimited(text, self.delimiters.component).collect();
         let is_composite = components.len() > 1 || data_type.is_some_and(|it| !it.components.is_empty());
         for (component, text) in components.into_iter().enumerate() {
             let component = is_composite.then_some(component + 1);
-            let subcomponents: Vec<&str> = parts(text, self.delimiters.subcomponent).collect();
+            let subcomponents: Vec<&str> = delimited(text, self.delimiters.subcomponent).collect();
             let is_deep = subcomponents.len() > 1;
             for (subcomponent, text) in subcomponents.into_iter().enumerate() {
                 if !text.is_empty() {
@@ -189,7 +197,7 @@ impl<'a> Segment<'a> {
 
     /// The repetitions of the text of a field.
     pub fn repetitions_of(&self, field: &'a str) -> impl Iterator<Item = &'a str> {
-        parts(field, self.delimiters.repetition)
+        delimited(field, self.delimiters.repetition)
     }
 
     /// A component of a repetition, from 1; its first subcomponent if it has several. Empty if there is none.
@@ -199,8 +207,8 @@ impl<'a> Segment<'a> {
 
     /// A subcomponent of a component of a repetition, both from 1. Empty if there is none.
     pub fn subpart(&self, repetition: &'a str, component: usize, subcomponent: usize) -> &'a str {
-        let component = parts(repetition, self.delimiters.component).nth(component.saturating_sub(1)).unwrap_or_default();
-        parts(component, self.delimiters.subcomponent).nth(subcomponent.saturating_sub(1)).unwrap_or_default()
+        let component = delimited(repetition, self.delimiters.component).nth(component.saturating_sub(1)).unwrap_or_default();
+        delimited(component, self.delimiters.subcomponent).nth(subcomponent.saturating_sub(1)).unwrap_or_default()
     }
 
     /// The whole segment, as it stands in the message.

@@ -76,15 +76,22 @@ fn text() -> impl Strategy<Value = String> {
     })
 }
 
-/// The content of a message, segment by segment, with texts of several lines in its fields.
+/// The content of a message, segment by segment, with texts of several lines in its fields. Its control id is in [`control_id`].
 fn content() -> impl Strategy<Value = Vec<String>> {
     let segment = prop_oneof![
         "[A-Z][A-Z0-9]{2}\\|[A-Z|^~\\\\&é\t \u{1c}\u{b}\u{feff}]{0,8}".prop_filter("another part", |it| !begins_a_part(it)),
         text().prop_map(|text| format!("OBX|1|TX|c||{text}||||||F")),
         text().prop_map(|text| format!("NTE|1||{text}")),
     ];
-    ("[A-Z|^]{0,4}", prop::collection::vec(segment, 0..5), "[A-Z^]{0,4}")
-        .prop_map(|(first, between, last)| [vec![format!("MSH|^~\\&|{first}")], between, vec![format!("Z99|{last}|x")]].concat())
+    ("[A-Z0-9]{1,8}", "[A-Z|^]{0,4}", prop::collection::vec(segment, 0..5), "[A-Z^]{0,4}").prop_map(|(id, end, between, last)| {
+        let msh = format!("MSH|^~\\&|A|B|C|D|1||ORU^R01|{id}|P|2.5.1|{end}");
+        [vec![msh], between, vec![format!("Z99|{last}|x")]].concat()
+    })
+}
+
+/// MSH-10 of [`content`].
+fn control_id(content: &[String]) -> &str {
+    content[0].split('|').nth(9).unwrap()
 }
 
 fn begins_a_part(segment: &str) -> bool {
@@ -138,7 +145,7 @@ proptest! {
         let message = body.message(1).unwrap().read().unwrap();
         prop_assert_eq!(message.er7.as_str(), &plain);
         prop_assert_eq!(message.id, id(&plain));
-        prop_assert_eq!(body.messages().map(|it| it.header().control_id().to_owned()).collect::<Vec<_>>(), [""]);
+        prop_assert_eq!(body.messages().map(|it| it.header().control_id().to_owned()).collect::<Vec<_>>(), [control_id(&content)]);
         let mut json = Vec::new();
         write_json(&message.er7, &message.delimiters.unwrap(), &mut json).unwrap();
         prop_assert_eq!(read_json(&json), Ok(message.er7));
@@ -164,6 +171,8 @@ proptest! {
         let found: Vec<_> = body.messages().map(|it| it.read().unwrap().er7.as_str().to_owned()).collect();
         let expected: Vec<_> = contents.iter().map(|(it, _)| it.iter().map(|it| format!("{it}\r")).collect::<String>()).collect();
         prop_assert_eq!(found, expected);
+        let ids: Vec<_> = body.messages().map(|it| it.header().control_id().to_owned()).collect();
+        prop_assert_eq!(ids, contents.iter().map(|(it, _)| control_id(it)).collect::<Vec<_>>());
         prop_assert_eq!(body.problems(), []);
         prop_assert!(body.is_batch());
         for piece in body.messages() {

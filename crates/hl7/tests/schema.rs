@@ -52,7 +52,7 @@ fn stored(text: &str) -> Value {
     let (message_id, source) = (message.message_id(), "00.12-a_b".parse().unwrap());
     let received_at = Timestamp::from_millis(1_795_245_667_120).unwrap();
     let origin = Origin { message_id: &message_id, source: &source, received_at };
-    let bytes = compressed_json(&message, &Delimiters::of(&message).unwrap(), &origin).unwrap();
+    let bytes = compressed_json(&message, &Delimiters::of(&message).unwrap(), &origin, sluice_hl7::Schema::standard()).unwrap();
     serde_json::from_slice(&decompressed(&bytes, MAX_JSON_BYTES).unwrap()).unwrap()
 }
 

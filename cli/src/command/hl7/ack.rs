@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use anyhow::Result;
-use domain::{SubmissionId, Timestamp, Unreceivable};
+use domain::{Charset, SubmissionId, Timestamp, Unreceivable};
 use hl7::{Ack, AckCode, AckHeader, AckProblem, Body, Piece, Verdict};
 use ulid::Ulid;
 
@@ -40,7 +40,7 @@ pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
             }
             answers.push(answer);
         }
-        let printed = if body.is_batch() { batch(body, &answers) } else { single(run, &answers) };
+        let printed = if body.is_batch() { batch(run, body, &answers) } else { single(run, &answers) };
         if printed.is_empty() {
             run.say(format!("{file}: the message does not ask for such an acknowledgment (MSH-15, MSH-16)"))?;
             return Ok(());
@@ -55,17 +55,23 @@ fn single(run: &Run<'_>, answers: &[Answer]) -> Vec<u8> {
     let mut printed = Vec::new();
     for code in answer.codes() {
         let (charset, bytes) = hl7::acknowledge_in(&answer.header, &answer.ack(code), None);
-        // A terminal shows UTF-8.
-        let text = run.is_terminal.then(|| charset.decode(&bytes).ok()).flatten();
-        printed.extend_from_slice(text.as_deref().map_or(bytes.as_slice(), str::as_bytes));
+        printed.extend(shown(run, charset, bytes));
     }
     printed
 }
 
-fn batch(body: &Body, answers: &[Answer]) -> Vec<u8> {
+/// An acknowledgment as it is printed: a terminal shows UTF-8.
+fn shown(run: &Run<'_>, charset: Charset, bytes: Vec<u8>) -> Vec<u8> {
+    let text = run.is_terminal.then(|| charset.decode(&bytes).ok()).flatten().map(|text| text.into_owned().into_bytes());
+    text.unwrap_or(bytes)
+}
+
+fn batch(run: &Run<'_>, body: &Body, answers: &[Answer]) -> Vec<u8> {
     let acks = answers.iter().map(|it| (it.header.clone(), it.code_in_batch().map(|code| it.ack(code))));
     let time = Timestamp::from(SystemTime::now()).hl7();
-    hl7::acknowledge_batch(body, &SubmissionId::from(Ulid::generate()).control_id(), &time, acks)
+    let control_id = SubmissionId::from(Ulid::generate()).control_id();
+    let (charset, bytes) = hl7::acknowledge_batch_in(body, &control_id, &time, acks, None);
+    shown(run, charset, bytes)
 }
 
 /// How a message is answered.

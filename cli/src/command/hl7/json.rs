@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use client::messages;
-use hl7::{Message, Unreadable};
+use hl7::{Message, Schema, Unreadable};
 
 use super::{Input, Run};
+use crate::command::schema::SchemaArg;
 
 /// Which messages, and how.
 #[derive(Debug, clap::Args)]
@@ -14,15 +15,18 @@ pub(super) struct Args {
     /// Print several lines for each message, for people.
     #[arg(long)]
     pretty: bool,
+    #[command(flatten)]
+    schema: SchemaArg,
 }
 
 pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
+    let schema = args.schema.read()?;
     let mut document = Vec::new();
     run.each(&args.input.files, args.input.charset, |run, file, body| {
         for message in body.messages() {
             let Some(read) = run.read(file, body, &message)? else { continue };
             document.clear();
-            match write(&read, args.pretty, &mut document) {
+            match write(&read, schema, args.pretty, &mut document) {
                 Ok(()) => run.put(&document)?,
                 Err(Refused::Unreadable(reason)) => {
                     let (Unreadable::NoMsh(place) | Unreadable::Delimiters(place)) = reason;
@@ -46,16 +50,16 @@ impl<E: Into<anyhow::Error>> From<E> for Refused {
     }
 }
 
-fn write(message: &Message, pretty: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
+fn write(message: &Message, schema: &'static Schema, pretty: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
     let delimiters = message.delimiters.map_err(Refused::Unreadable)?;
     if pretty {
         let mut line = Vec::new();
-        hl7::write_json(&message.er7, &delimiters, &mut line)?;
+        hl7::write_json_with(&message.er7, &delimiters, schema, &mut line)?;
         // Member by member, so that their order stays.
         let mut reader = serde_json::Deserializer::from_slice(&line);
         serde_transcode::transcode(&mut reader, &mut serde_json::Serializer::pretty(&mut *out))?;
     } else {
-        hl7::write_json(&message.er7, &delimiters, out)?;
+        hl7::write_json_with(&message.er7, &delimiters, schema, out)?;
     }
     out.push(b'\n');
     Ok(())

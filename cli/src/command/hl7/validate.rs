@@ -2,11 +2,21 @@
 
 use anyhow::Result;
 use hl7::BatchProblem;
-use hl7::validate::{Finding, Report, Severity, validate};
+use hl7::validate::{Finding, Report, Severity, validate_with};
 use serde::Serialize;
 
 use super::{Input, Run, Which};
+use crate::command::schema::SchemaArg;
 use client::messages::{self, describe};
+
+/// Which messages, and by what.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    schema: SchemaArg,
+}
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -23,13 +33,14 @@ struct BatchLine<'a> {
     batch_problems: Vec<BatchProblem>,
 }
 
-pub(super) fn run(run: &mut Run<'_>, input: &Input) -> Result<()> {
+pub(super) fn run(run: &mut Run<'_>, args: &Args) -> Result<()> {
+    let (input, schema) = (&args.input, args.schema.read()?);
     let mut rows = Vec::new();
     let (mut messages, mut counts) = (0, [0; 3]);
     run.each(&input.files, input.charset, |run, file, body| {
         for message in body.messages() {
             let Some(read) = run.read(file, body, &message)? else { continue };
-            let report = validate(&read.er7);
+            let report = validate_with(&read.er7, schema);
             messages += 1;
             for finding in &report.findings {
                 if let Some(count) = counts.get_mut(finding.severity as usize) {

@@ -107,6 +107,45 @@ fn msh_18_with_components_or_in_msh_19_is_found() {
 }
 
 #[test]
+fn msh_18_behind_blanks_before_msh_is_found() {
+    for before in ["", " ", "\r\n", "\u{b} ", "\t\r\n", "\u{1c}\r\u{b}"] {
+        let bytes = Charset(WINDOWS_1252).encode(&format!("{before}{}", message("8859/1", "M\u{fc}ller"))).unwrap();
+        assert_eq!(Charset::of_message(&bytes), Ok(Charset(WINDOWS_1252)), "{before:?}");
+    }
+}
+
+#[test]
+fn msh_18_behind_a_line_end_inside_msh_is_found() {
+    // `next` is in MSH-3 if MSH goes on behind the line end.
+    let of = |end: &str, next: &str| {
+        let text = format!("MSH|^~\\&|A{end}{next}{}8859/1\rPID|1||7||M\u{fc}ller\r", "|".repeat(15));
+        Charset::of_message(&Charset(WINDOWS_1252).encode(&text).unwrap())
+    };
+    for end in ["\n", "\r\n", "\n \r\n"] {
+        for content in ["x", "MSH: x", "PID^1", "pid"] {
+            assert_eq!(of(end, content), Ok(Charset(WINDOWS_1252)), "{end:?} {content}");
+        }
+        assert_eq!(of(end, "Z01"), Ok(Charset::UTF_8), "{end:?}: the next segment");
+    }
+    for end in ["\r", "\r\r\n", "\n\r"] {
+        assert_eq!(of(end, "x"), Ok(Charset::UTF_8), "{end:?}: a CR ends MSH");
+    }
+    // The second byte of one of these characters is `|`.
+    let text = format!("MSH|^~\\&|A\nx|竹弓病院{}ISO IR13\rPID|1||7||山田\r", "|".repeat(14));
+    assert_eq!(Charset::of_message(&Charset(SHIFT_JIS).encode(&text).unwrap()), Ok(Charset(SHIFT_JIS)));
+}
+
+#[test]
+fn msh_18_of_a_header_that_lost_its_field_separator_is_found() {
+    let text = message("8859/1", "M\u{fc}ller").replacen("MSH|", "MSH", 1);
+    assert_eq!(Charset::named_in_msh(text.split('\r').next().unwrap()), Some(Charset(WINDOWS_1252)));
+    for text in [text.replacen("|A|", "|A\nx|", 1), text.replace('\r', "\n"), text] {
+        let bytes = Charset(WINDOWS_1252).encode(&text).unwrap();
+        assert_eq!(Charset::of_message(&bytes), Ok(Charset(WINDOWS_1252)), "{text:?}");
+    }
+}
+
+#[test]
 fn eight_bits_under_iso_2022_jp_are_shift_jis() {
     for (value, facility) in [("~ISO IR87", "HIS"), ("~ISO IR87", "竹弓病院"), ("ISO IR6~ISO IR87", "山田病院")] {
         let text = format!("MSH|^~\\&|HIS|{facility}|LAKE|SLUICE|20260101||ADT^A01|1|P|2.5||||||{value}\rPID|1||7||山田^太郎\r");

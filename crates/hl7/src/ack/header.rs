@@ -182,8 +182,8 @@ impl std::fmt::Debug for AckHeader {
     }
 }
 
-/// Whether a message begins with the byte order mark of UTF-16, after MLLP's start block or without it.
-fn has_utf_16_mark(message: &[u8]) -> bool {
+/// Whether a message or a body begins with the byte order mark of UTF-16, after MLLP's start block or without it.
+pub(crate) fn has_utf_16_mark(message: &[u8]) -> bool {
     let starts = [Some(message), message.strip_prefix(b"\x0b"), message.strip_prefix(b"\x0b\0"), message.strip_prefix(b"\0\x0b")];
     starts.into_iter().flatten().any(|it| it.starts_with(b"\xff\xfe") || it.starts_with(b"\xfe\xff"))
 }

@@ -185,6 +185,62 @@ fn a_batch_is_answered_by_a_batch() {
 }
 
 #[test]
+fn a_batch_is_answered_in_the_character_set_of_its_messages_or_the_one_asked_for() {
+    let message = |id: &str, msh_18: &str| format!("MSH|^~\\&|M\u{fc}ller|H|||1||ADT^A01|{id}|P|2.5||||||{msh_18}\rPID|1\r");
+    let batch = |msh_18: &str| {
+        let headers = "FHS|^~\\&|M\u{fc}ller\rBHS|^~\\&|M\u{fc}ller\r";
+        format!("{headers}{}{}BTS|2\rFTS|1\r", message("1", msh_18), message("2", msh_18))
+    };
+    let expected = |msh_18: &str| {
+        let header = |name: &str| format!("{name}|^~\\&|||M\u{fc}ller||T||||S1\r");
+        let ack = |id: &str| {
+            let msh = "MSH|^~\\&|||M\u{fc}ller|H|20261121172300+0000||ACK^A01^ACK|S1|P|2.5";
+            format!("{msh}||||||{msh_18}\rMSA|CA|{id}\r")
+        };
+        format!("{}{}{}{}BTS|2\rFTS|1\r", header("FHS"), header("BHS"), ack("1"), ack("2"))
+    };
+    let answer = |bytes: &[u8], asked: Option<&str>| {
+        let body = Body::of(bytes.to_vec(), None);
+        let acks = || body.messages().map(|it| (it.header(), Some(ACCEPTED)));
+        let asked = asked.and_then(Charset::for_label);
+        let answer = acknowledge_batch_in(&body, "S1", "T", acks(), asked);
+        // The gateway has no more than the outline when it answers.
+        let outline = body.outline(usize::MAX).unwrap();
+        assert_eq!(acknowledge_batch_in(&outline, "S1", "T", acks(), asked), answer);
+        answer
+    };
+    let set = |label: &str| Charset::for_label(label).unwrap();
+    let latin_1 = set("iso-8859-1");
+    let bytes = latin_1.encode(&batch("8859/1")).unwrap();
+    let in_set = |charset: Charset, msh_18: &str| (charset, charset.encode(&expected(msh_18)).unwrap());
+    assert_eq!(answer(&bytes, None), in_set(latin_1, "8859/1"));
+    assert_eq!(answer(&bytes, Some("iso-8859-2")), in_set(set("iso-8859-2"), "8859/2"));
+    assert_eq!(answer(&bytes, Some("utf-8")), in_set(Charset::UTF_8, "UNICODE UTF-8"));
+    assert_eq!(answer(&bytes, Some("iso-8859-7")), in_set(Charset::UTF_8, "UNICODE UTF-8"), "Greek has no \u{fc}");
+
+    for (label, mark) in [("utf-16le", b"\xff\xfe"), ("utf-16be", b"\xfe\xff")] {
+        let wide = |text: &str| set(label).encode(text).unwrap();
+        let (bytes, unmarked) = (wide(&batch("UNICODE UTF-16")), wide(&expected("UNICODE UTF-16")));
+        let marked = [&mark[..], &unmarked].concat();
+        assert_eq!(answer(&bytes, None), (set(label), unmarked));
+        assert_eq!(answer(&[&mark[..], &bytes].concat(), None), (set(label), marked.clone()));
+        assert_eq!(answer(&[&mark[..], &wide("\r\n"), &bytes].concat(), None), (set(label), marked));
+        assert_eq!(answer(&[&mark[..], &bytes].concat(), Some("utf-8")), in_set(Charset::UTF_8, "UNICODE UTF-8"));
+        let empty = answer(&[&mark[..], &wide("BHS|^~\\&|A\rBTS|0\r")].concat(), None).1;
+        assert_eq!(empty, [&mark[..], &wide("BHS|^~\\&|||A||T||||S1\rBTS|0\r")].concat());
+        let run = Body::of([&mark[..], &wide(&message("1", "").repeat(2))].concat(), None);
+        let silent = run.messages().map(|it| (it.header(), None));
+        assert_eq!(acknowledge_batch(&run, "S1", "T", silent), b"", "a mark alone is no answer");
+    }
+
+    let mixed = [latin_1.encode(&message("1", "8859/1")).unwrap(), message("2", "").into_bytes()].concat();
+    let (charset, bytes) = answer(&mixed, None);
+    let text = String::from_utf8(bytes).unwrap();
+    assert_eq!((charset, text.matches("M\u{fc}ller").count()), (Charset::UTF_8, 2), "{text}");
+    assert!(text.contains("|UNICODE UTF-8\rMSA|CA|1\r") && text.contains("|P|2.5\rMSA|CA|2\r"), "{text}");
+}
+
+#[test]
 fn a_batch_is_always_told_of_refusals_and_of_missing_parts() {
     let of = |body: &str, ack: &Ack<'_>| {
         let body = Body::of(body.to_owned(), None);

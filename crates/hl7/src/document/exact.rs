@@ -1,13 +1,13 @@
 //! Reads a rendition that stands exactly as [`crate::write_json`] writes it.
 //!
-//! Nearly every rendition that is read stands as it was written, and then what comes next is known byte for byte: behind a position
-//! comes a name or a value, and never a blank. So this reader compares the document with what must come next, skips names without
-//! decoding them, and appends each value to the message as soon as it is read. It builds no tree.
+//! Nearly every rendition is read as it was written. The next bytes are then known: behind a position comes a name or a value,
+//! and never a blank. So this reader compares the document with the bytes that must come next, skips names without decoding them,
+//! and appends each value to the message as soon as it is read. It builds no tree.
 //!
-//! It never says what is wrong. At the first byte that it does not expect it gives up, and [`super::read_json`] reads the document
-//! from its beginning with `serde_json`: one that was edited, sorted or indented as well as one that is wrong, whose error then names
-//! the place. So this reader may give up wherever it likes; what it does read, it must read as `serde_json` would. The test
-//! `both_readers_read_the_same` holds them against each other.
+//! It never says what is wrong. At the first byte that it does not expect it gives up, and [`super::read_json`] reads the
+//! document from its beginning with `serde_json`. That reader takes a document that was edited, sorted or indented, and names the
+//! place of an error in a wrong one. So this reader may give up wherever it likes; whatever it does read, it must read as
+//! `serde_json` would. The test `both_readers_read_the_same` compares the two.
 
 use std::borrow::Cow;
 

@@ -11,24 +11,27 @@ pub(super) struct Header<'a> {
     fields: Vec<&'a str>,
     delimiters: &'a Delimiters,
     summary: Summary,
+    /// The dictionary of MSH-12, or the nearest one.
+    dictionary: &'static Dictionary,
     location: Location,
 }
 
 impl<'a> Header<'a> {
     /// `number` is the index of the segment.
-    pub(super) fn of(msh: &'a str, number: usize, delimiters: &'a Delimiters, summary: Summary) -> Self {
+    pub(super) fn of(
+        msh: &'a str,
+        number: usize,
+        delimiters: &'a Delimiters,
+        summary: Summary,
+        dictionary: &'static Dictionary,
+    ) -> Self {
         let fields = msh.get(3..).unwrap_or_default().split(delimiters.field).take(14).collect();
         let location = Location { segment: Some("MSH"), number, occurrence: Some(1), ..Location::default() };
-        Self { fields, delimiters, summary, location }
+        Self { fields, delimiters, summary, dictionary, location }
     }
 
     fn field(&self, number: usize) -> &'a str {
         self.fields.get(number - 1).copied().unwrap_or_default()
-    }
-
-    /// The dictionary of MSH-12, or the nearest.
-    pub(super) fn dictionary(&self) -> &'static Dictionary {
-        Dictionary::of(self.summary.hl7_version.as_deref().unwrap_or_default())
     }
 
     /// The structure of MSH-9, with its name: by MSH-9.3, else by type and event, else by the type alone, as for an ACK.
@@ -36,7 +39,7 @@ impl<'a> Header<'a> {
         let Summary { message_type, trigger_event, message_structure, .. } = &self.summary;
         let both = message_type.as_ref().zip(trigger_event.as_ref()).map(|(code, event)| format!("{code}_{event}"));
         let names = [message_structure, &both, message_type];
-        names.into_iter().flatten().find_map(|name| self.dictionary().places(name))
+        names.into_iter().flatten().find_map(|name| self.dictionary.places(name))
     }
 
     /// Whether the message continues another one: it has a continuation pointer in MSH-14 (HL7 2.5.1 §2.10.2).
@@ -61,8 +64,7 @@ impl<'a> Header<'a> {
         let encoding: Vec<char> = self.field(2).chars().take(10).collect();
         let is_repeated =
             (1..encoding.len()).any(|end| encoding.get(..end).zip(encoding.get(end)).is_some_and(|(it, last)| it.contains(last)));
-        let dictionary = self.dictionary();
-        let has_truncation = dictionary.is_at_least("2.7");
+        let has_truncation = self.dictionary.is_at_least("2.7");
         let is_usual = *self.delimiters == Delimiters { truncation: self.delimiters.truncation, ..Delimiters::USUAL };
         let location = Location { field: Some(2), ..self.location };
         let mut add = |code, detail: String| report.add(code, Some(location), || detail);
@@ -74,7 +76,7 @@ impl<'a> Header<'a> {
         } else if is_repeated {
             add(Code::WrongDelimiters, "a character has two tasks; the second was passed over".to_owned());
         } else if encoding.len() > 4 && !has_truncation {
-            let version = dictionary.version();
+            let version = self.dictionary.version();
             add(
                 Code::WrongDelimiters,
                 format!("HL7 {version} has four encoding characters: the one for truncation came with 2.7"),
@@ -90,7 +92,7 @@ impl<'a> Header<'a> {
             return;
         }
         let location = Location { field: Some(12), repetition: Some(1), component: Some(1), ..self.location };
-        let nearest = self.dictionary().version();
+        let nearest = self.dictionary.version();
         if Dictionary::is_version(version) {
             report.add(Code::NearestVersion, Some(location), || {
                 format!("there is no dictionary of this version; {nearest} was taken for it")
@@ -110,7 +112,7 @@ impl<'a> Header<'a> {
             }
             (None, _) if !is_of_site => {
                 let location = Location { field: Some(9), ..self.location };
-                let version = self.dictionary().version();
+                let version = self.dictionary.version();
                 report.add(Code::UnknownStructure, Some(location), || format!("HL7 {version} has no such message"));
             }
             _ => {}

@@ -51,8 +51,3 @@ impl Level {
         }
     }
 }
-
-/// The parts of a text; the text itself if there is no delimiter.
-pub(super) fn parts(text: &str, delimiter: Option<char>) -> impl Iterator<Item = &str> {
-    text.split(move |it| Some(it) == delimiter)
-}

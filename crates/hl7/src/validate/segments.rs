@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::level::{Level, parts};
+use super::level::Level;
 use super::order::{Order, Step};
 use super::report::{Code, Location, Report};
+use crate::delimited::delimited;
 use crate::delimiters::Delimiters;
 use crate::dictionary::{DataType, Dictionary, Element, SegmentDefinition, Usage};
 use crate::steering;
@@ -81,6 +82,10 @@ impl<'a> Walk<'a> {
         let occurrence = self.occurrences.entry(definition.id).or_default();
         *occurrence += 1;
         self.place = Location { segment: Some(definition.id), occurrence: Some(*occurrence), ..self.place };
+        // The standard leaves the place of these to the site.
+        if definition.id.starts_with('Z') {
+            return self.fields(definition, fields, is_continued);
+        }
         if let Some(Dsc { place, has_place: false, .. }) = self.dsc.take() {
             self.report.add(Code::MisplacedSegment, Some(place), || "only the end of a message has this segment".to_owned());
         }
@@ -153,7 +158,7 @@ impl<'a> Walk<'a> {
             }
             self.place = Location { field: Some(position), ..self.whole_segment() };
             let Some(field) = definition.field(position) else {
-                if self.has_content(text) {
+                if position > last && self.has_content(text) {
                     self.find(Code::ExtraField, || format!("the last field of the segment is {last}"));
                     break;
                 }
@@ -215,7 +220,7 @@ impl<'a> Walk<'a> {
             });
         }
         let whole = self.place;
-        for (repetition, text) in (1..).zip(parts(text, self.message.repetition)) {
+        for (repetition, text) in (1..).zip(delimited(text, self.message.repetition)) {
             self.work += 1;
             self.place = Location { repetition: Some(repetition), ..whole };
             if field.repetitions.is_some_and(|most| repetition == usize::from(most) + 1) {

@@ -232,7 +232,7 @@ fn the_work_of_a_validation_is_linear_in_the_length() {
     let fields = ["ZZZ|", "PID|", "PID|1||", "OBX|1|CWE|||", "OBX|1|NM|||", "PID|1||7||"];
     for (pattern, before) in hostile.iter().flat_map(|pattern| fields.map(|before| (pattern, before))) {
         let message = Er7::canonical(&format!("{MSH}{before}{}", fill(pattern))).unwrap();
-        let (found, work) = examine(&message);
+        let (found, work) = examine(&message, Schema::standard());
         assert!(work <= 6 * message.as_str().len() as u64, "{work} for {before:?} and {pattern:?}");
         assert!(found.findings.len() <= MOST_FINDINGS);
     }
@@ -243,7 +243,7 @@ fn the_work_for_segments_is_linear_in_their_number() {
     let lines = 1 << 14;
     for line in ["\r", "PID\r", "OBX\r", "OBX\rPV1\r", "ZZZ\r", "ORC\rOBX\r", "XXX\r", "a\r"] {
         let message = Er7::canonical(&format!("{MSH}{}OBX|1", line.repeat(lines))).unwrap();
-        let (found, work) = examine(&message);
+        let (found, work) = examine(&message, Schema::standard());
         assert!(work <= 400 * lines as u64, "{work} for {line:?}");
         assert!(found.findings.len() <= MOST_FINDINGS);
     }

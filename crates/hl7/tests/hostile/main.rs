@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 use domain::{Charset, Er7, Received};
 use peak_alloc::PeakAlloc;
 use sluice_hl7::{
-    Ack, AckCode, AckHeader, Body, Delimiters, MAX_JSON_BYTES, NotARendition, Origin, acknowledge, acknowledge_batch,
+    Ack, AckCode, AckHeader, Body, Delimiters, MAX_JSON_BYTES, NotARendition, Origin, Schema, acknowledge, acknowledge_batch,
     compressed_json, decompressed, read_json, split, summarize, validate, write_json,
 };
 
@@ -86,7 +86,7 @@ fn a_rendition_is_compressed_without_being_in_memory() {
         let message_id = message.message_id();
         let origin = Origin { message_id: &message_id, source: &source, received_at: "2026-11-21T00:00:00Z".parse().unwrap() };
         let _ = sluice_hl7::Dictionary::of("2.4");
-        let (compressed, held) = counted(|| compressed_json(&message, &delimiters, &origin).unwrap());
+        let (compressed, held) = counted(|| compressed_json(&message, &delimiters, &origin, Schema::standard()).unwrap());
         // One value, and the result, both of which double as they grow; and what the compressor looks back on.
         assert!(held <= 3 * MIB + 3 * compressed.len() + 1_000_000, "{name}: {held} bytes held");
         assert!(decompressed(&compressed, MAX_JSON_BYTES).is_ok(), "{name}");

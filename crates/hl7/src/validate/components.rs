@@ -1,9 +1,10 @@
 //! Components and subcomponents of a field, and the values in them.
 
-use super::level::{Level, parts};
+use super::level::Level;
 use super::report::Code;
 use super::segments::Walk;
 use super::value;
+use crate::delimited::delimited;
 use crate::delimiters::Delimiters;
 use crate::dictionary::{DataType, Element, Usage};
 
@@ -32,7 +33,7 @@ impl Walk<'_> {
     fn composite(&mut self, text: &str, data_type: &DataType, level: Level) {
         let whole = self.place;
         let mut count = 0;
-        for (position, text) in (1..).zip(parts(text, level.delimiter(self.message))) {
+        for (position, text) in (1..).zip(delimited(text, level.delimiter(self.message))) {
             self.work += 1;
             count = position;
             self.place = level.within(whole, position);

@@ -1,17 +1,17 @@
-//! A text, part by part.
+//! A text, delimiter by delimiter.
 
-/// The parts of a text between delimiters. Without a delimiter the text is one part.
-pub(crate) fn parts(text: &str, delimiter: Option<char>) -> Parts<'_> {
-    Parts { rest: Some(text), delimiter }
+/// The texts between the delimiters of a text. Without a delimiter, that is the text itself.
+pub(crate) fn delimited(text: &str, delimiter: Option<char>) -> Delimited<'_> {
+    Delimited { rest: Some(text), delimiter }
 }
 
-/// The same parts as [`str::split`] gives, which takes twice the time for parts as short as those of a message.
-pub(crate) struct Parts<'a> {
+/// The same texts as [`str::split`] gives, in half the time for texts as short as a message's.
+pub(crate) struct Delimited<'a> {
     rest: Option<&'a str>,
     delimiter: Option<char>,
 }
 
-impl<'a> Iterator for Parts<'a> {
+impl<'a> Iterator for Delimited<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
