@@ -2,20 +2,36 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+#[path = "mllp/feeds.rs"]
+mod feeds;
 #[path = "client/gateway.rs"]
 mod gateway;
+#[path = "client/hold.rs"]
+#[expect(dead_code, reason = "of a module that other tests use more of")]
+mod hold;
+#[path = "mllp/large.rs"]
+mod large;
 #[path = "client/person.rs"]
 #[expect(dead_code, reason = "of a module that other tests use more of")]
 mod person;
+#[path = "client/scripted.rs"]
+#[expect(dead_code, reason = "of a module that other tests use more of")]
+mod scripted;
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use base64::Engine as _;
-use serde_json::Value;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
-use gateway::{DEADLINE, Gateway};
+use gateway::Gateway;
+use hold::{hold, until_status};
 use person::{Person, root};
+use scripted::{http, shut_out};
 
 #[tokio::test]
 async fn a_message_over_mllp_is_stored() {
@@ -98,13 +114,23 @@ async fn a_message_that_the_lake_has_lost_is_submitted_again() {
     let person = Person::signed_in("lost").await;
     let mut gateway = Gateway::start(&person, &["--ask-after", "3600"]);
     let message = person.message("a.hl7", "DOE");
+    let before = Timestamp::now().as_millisecond();
     assert!(gateway.exchange(&message).contains("MSA|AA|"));
+    let after = Timestamp::now().as_millisecond();
     gateway.until("awaited", 1);
     let listed = person.run(&["mllp", "list", "--json"]).expect(0, "").json();
     assert_eq!(listed["waiting"][0]["waitsFor"], "lake", "{listed}");
+    let mut status = person.run(&["mllp", "status", "--json"]).expect(0, "").json();
+    let since: Timestamp = status["feeds"][0]["since"].take().as_str().unwrap().parse().unwrap();
+    assert!((before..=after).contains(&since.as_millisecond()), "{since}");
+    let feed = json!({ "feed": "127.0.0.1:0", "waiting": 1, "awaited": 1, "bytes": message.len(), "since": null });
+    assert_eq!(status, json!({ "waiting": 1, "awaited": 1, "feeds": [feed], "refused": 0, "damaged": 0 }));
+    person.run(&["mllp", "status"]).expect(0, "1 waiting, 1 of them for the lake, 0 refused by the API, 0 damaged");
     assert_eq!(gateway.stop()["awaited"], 1);
 
     let id = domain::Er7::canonical(&message).unwrap().message_id();
+    // Until then a submission of the same message is accepted as a new one.
+    until_status(&person, id.as_str(), "stored").await;
     person.run(&["send", "--wait", "a.hl7"]).expect(0, "1 sent or stored before");
     let catalog = aws_sdk_dynamodb::Client::new(root(&person.outputs).config());
     let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
@@ -122,37 +148,85 @@ async fn a_message_that_the_lake_has_lost_is_submitted_again() {
     assert_eq!(status[0]["status"], "stored", "{status}");
 }
 
-/// Waits until a message has this status, as its institute sees it.
-async fn until_status(person: &Person, id: &str, status: &str) {
-    let begun = Instant::now();
-    loop {
-        let found = person.run(&["status", id, "--json"]).stdout;
-        if serde_json::from_slice::<Value>(&found).is_ok_and(|found| found[0]["status"] == status) {
-            return;
-        }
-        assert!(begun.elapsed() < DEADLINE, "not {status}: {}", String::from_utf8_lossy(&found));
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
-}
-
 #[tokio::test]
 async fn messages_that_the_lake_holds_are_released_with_the_gateways_token() {
     let person = Person::signed_in("releases").await;
-    let message = person.message("a.hl7", "DOE");
-    let id = domain::Er7::canonical(&message).unwrap().message_id();
-    // A submission whose tries are over, as dispatch queues it.
-    let envelope = serde_json::json!({
-        "v": 1, "submissionId": ulid::Ulid::generate().to_string(), "messageId": id, "source": person.institute,
-        "receivedAt": "2026-01-02T03:04:05Z", "subject": "somebody", "issuer": "somewhere", "token": "AA==",
-        "payload": { "inline": base64::prelude::BASE64_STANDARD.encode(&message) },
-        "hold": { "reason": "expired", "error": "TokenExpired" },
-    });
-    let queue = aws_sdk_sqs::Client::new(root(&person.outputs).config());
-    queue.send_message().queue_url(&person.outputs.queue_url).message_body(envelope.to_string()).send().await.unwrap();
-    until_status(&person, id.as_str(), "held").await;
+    let id = hold(&person, &person.message("a.hl7", "DOE"), "expired").await;
     let gateway = Gateway::start(&person, &[]);
-    until_status(&person, id.as_str(), "stored").await;
+    until_status(&person, &id, "stored").await;
     assert_eq!(gateway.stop()["received"], 0, "the gateway has not brought it");
+}
+
+/// Passes requests on to an API. Once it is told to, it answers one submission as an authorizer that does not let the token in.
+async fn shutting_out(api_url: &str) -> (String, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (shuts, api, api_url) = (Arc::new(AtomicBool::new(false)), reqwest::Client::new(), api_url.to_owned());
+    let told = Arc::clone(&shuts);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(pass_on(stream, api.clone(), api_url.clone(), Arc::clone(&told)));
+        }
+    });
+    (url, shuts)
+}
+
+/// Passes one request on, and its answer back.
+async fn pass_on(mut stream: TcpStream, api: reqwest::Client, api_url: String, shuts: Arc<AtomicBool>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        // A connection may be opened and not used.
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let (line, headers) = head.split_once("\r\n").unwrap();
+    let mut words = line.split(' ');
+    let (method, path) = (words.next().unwrap(), words.next().unwrap());
+    let headers: Vec<_> = headers.lines().filter_map(|line| line.split_once(": ")).collect();
+    let length = headers.iter().find(|(name, _)| *name == "content-length");
+    let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().unwrap())];
+    stream.read_exact(&mut body).await.unwrap();
+    let answer = if (method, path) == ("POST", "/er7") && shuts.swap(false, Ordering::SeqCst) {
+        shut_out()
+    } else {
+        let mut request = api.request(method.parse().unwrap(), format!("{api_url}{path}")).body(body);
+        // The client sets these itself.
+        for (name, value) in headers.iter().filter(|(name, _)| !["host", "content-length", "accept-encoding"].contains(name)) {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        let content_type = answer.headers().get("content-type").and_then(|it| it.to_str().ok()).unwrap_or_default();
+        let (status, content_type) = (answer.status().to_string(), format!("Content-Type: {content_type}\r\n"));
+        http(&status, &content_type, &answer.text().await.unwrap())
+    };
+    stream.write_all(answer.as_bytes()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_held_later_is_released_with_the_gateways_next_token() {
+    let person = Person::signed_in("later").await;
+    let (url, shuts) = shutting_out(&person.outputs.api_url).await;
+    person.asks_at(&url);
+    let first = hold(&person, &person.message("a.hl7", "DOE"), "expired").await;
+    let mut gateway = Gateway::start(&person, &["--ask-after", "1"]);
+    until_status(&person, &first, "stored").await;
+    let before = person.session()["idToken"].clone();
+
+    // Held after the release with the first token, and so still held after three more looks at that token.
+    let second = hold(&person, &person.message("b.hl7", "ROE"), "deployment").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    until_status(&person, &second, "held").await;
+    assert_eq!(person.session()["idToken"], before);
+
+    // The API does not take this token any more, and the gateway gets another one.
+    shuts.store(true, Ordering::SeqCst);
+    assert!(gateway.exchange(&person.message("c.hl7", "POE")).contains("MSA|AA|"));
+    gateway.until("stored", 1);
+    assert!(!shuts.load(Ordering::SeqCst) && person.session()["idToken"] != before, "another token");
+    until_status(&person, &second, "stored").await;
+    assert_eq!(gateway.stop()["received"], 1, "it has brought neither of the two");
 }
 
 #[tokio::test]

@@ -1,31 +1,41 @@
-//! The API as the MLLP gateway's destination: it keeps the session fresh and makes one try at a time.
+//! The API as the MLLP gateway's destination: it keeps the session fresh and makes one try at a time. A large message goes by way of an
+//! upload, as with `sluice send`.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use domain::{Charset, Held, MessageId, State, Status};
 use mllp::{Destination, Receipt, Reply, Standing};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
+use reqwest::header::RETRY_AFTER;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::output::one_line;
 use client::Client;
-use client::http::{Answer, ER7, JSON, TRANSFER_DEADLINE};
+use client::http::Answer;
 use client::read::{self, Known};
 use client::release;
+use client::submit::{Submitted, submit};
 use client::tokens::TokenClaims;
 
-/// How often the gateway checks whether its token is new.
+/// How often the log says how far an upload is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// How often the gateway checks whether its token is new, at least, and how long it waits after a release that failed.
 const NEW_TOKEN: Duration = Duration::from_secs(60);
 
-/// Releases the institute's held messages at the start and with each new token, until the future is dropped. `say` gets a line
-/// for the log.
-pub(crate) async fn release_held(client: Arc<Client>, institute: String, say: impl Fn(Value)) {
+/// Takes a line for the log.
+pub(crate) type Say = Arc<dyn Fn(Value) + Send + Sync>;
+
+/// Releases the institute's held messages at the start and with each new token, until the future is dropped. Between two looks at the
+/// token, which ask nobody, is this pause, of at most [`NEW_TOKEN`]. `say` gets a line for the log.
+pub(crate) async fn release_held(client: Arc<Client>, institute: String, pause: Duration, say: Say) {
     let mut released_with = None;
     loop {
+        let mut pause = pause.min(NEW_TOKEN);
         if let Ok(token) = client.session().await.map(|session| session.tokens.id)
             && released_with.as_ref().map(SecretString::expose_secret) != Some(token.expose_secret())
             && TokenClaims::of(&token).is_ok_and(|claims| claims.write == institute)
@@ -37,10 +47,14 @@ pub(crate) async fn release_held(client: Arc<Client>, institute: String, say: im
                         say(json!({ "event": "release", "released": released, "refused": refused }));
                     }
                 }
-                Err(error) => say(json!({ "event": "release", "reason": one_line(&format!("{error:#}")) })),
+                Err(error) => {
+                    // The next try is no look at a token but a request.
+                    pause = NEW_TOKEN;
+                    say(json!({ "event": "release", "reason": one_line(&format!("{error:#}")) }));
+                }
             }
         }
-        tokio::time::sleep(NEW_TOKEN).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -65,11 +79,11 @@ fn reason(held: Held) -> &'static str {
 }
 
 /// The API. Its client must not retry by itself: the gateway repeats requests without end, and at one pace for all messages.
-#[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) client: Arc<Client>,
     /// The institute to submit for. Delivery stops if the account moves to another institute.
     pub(crate) institute: String,
+    pub(crate) say: Say,
 }
 
 impl Api {
@@ -78,9 +92,20 @@ impl Api {
     }
 }
 
+/// Tells the log how far the upload of so many bytes is, once in each `interval`.
+fn progress(say: Say, bytes: usize, interval: Duration) -> impl Fn(usize) + Clone + Send + Sync + Unpin {
+    let said_at = Arc::new(Mutex::new(Instant::now()));
+    move |sent_bytes| {
+        let mut said_at = said_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if said_at.elapsed() >= interval {
+            *said_at = Instant::now();
+            say(json!({ "event": "upload", "sentBytes": sent_bytes, "bytes": bytes }));
+        }
+    }
+}
+
 impl Destination for Api {
-    async fn submit(&self, body: &[u8], charset: Option<Charset>) -> Reply {
-        let content_type = charset.map_or_else(|| ER7.to_owned(), |charset| format!("{ER7}; charset={}", charset.name()));
+    async fn submit(&self, body: &Bytes, charset: Option<Charset>) -> Reply {
         match self.client.session().await {
             Ok(session) if !self.is_of_institute(&session.tokens.id) => {
                 let reason = format!("the account no longer submits for {}", self.institute);
@@ -88,14 +113,13 @@ impl Destination for Api {
             }
             _ => {}
         }
-        let request = |api: &client::http::Api, token: &SecretString| {
-            // The token may have been renewed just now for another institute. Then the request has no token, and gets a 401.
-            let token = Some(token).filter(|token| self.is_of_institute(token));
-            let request = api.request(Method::POST, "/er7", token).timeout(TRANSFER_DEADLINE);
-            request.header(CONTENT_TYPE, &content_type).header(ACCEPT, JSON).body(body.to_vec())
-        };
-        match self.client.call(request).await {
-            Ok(answer) => submission(&answer),
+        // The token may have been renewed just now for another institute. Then the request has no token, and gets a 401.
+        let may_use = |token: &SecretString| self.is_of_institute(token);
+        let charset = charset.map(Charset::name);
+        let sent = progress(Arc::clone(&self.say), body.len(), PROGRESS);
+        match submit(&self.client, body.clone(), charset, may_use, sent).await {
+            Ok(Submitted::Answered(answer)) => submission(&answer),
+            Ok(Submitted::NotUploaded(answer)) => later(&answer, answer.problem()),
             Err(error) => Reply::Later { after: None, reason: one_line(&format!("{error:#}")) },
         }
     }
@@ -155,10 +179,15 @@ struct Problem {
     detail: String,
 }
 
+/// An answer that is not final.
+fn later(answer: &Answer, reason: String) -> Reply {
+    let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    Reply::Later { after: seconds.map(Duration::from_secs), reason: one_line(&reason) }
+}
+
 /// Reads an answer of the API.
 fn submission(answer: &Answer) -> Reply {
-    let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let later = |reason: String| Reply::Later { after: seconds.map(Duration::from_secs), reason: one_line(&reason) };
+    let later = |reason: String| later(answer, reason);
     if let Ok(batch) = serde_json::from_slice::<Batch>(&answer.body) {
         return match batch.messages.into_iter().map(Receipt::try_from).collect() {
             Ok(parts) => Reply::Final(parts),
@@ -233,6 +262,20 @@ mod tests {
         }
         // A proxy between here and the API gave this answer.
         assert!(matches!(said(200, &json!("login page"), None), Reply::Later { after: None, .. }));
+    }
+
+    #[test]
+    fn the_log_says_now_and_then_how_far_an_upload_is() {
+        let lines: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let told = Arc::clone(&lines);
+        let say: Say = Arc::new(move |line| told.lock().unwrap().push(line));
+        let sent = progress(Arc::clone(&say), 20, Duration::ZERO);
+        sent(10);
+        sent.clone()(20);
+        // A fast upload is over before that.
+        progress(say, 30, Duration::from_secs(3600))(10);
+        let upload = |sent| json!({ "event": "upload", "sentBytes": sent, "bytes": 20 });
+        assert_eq!(*lines.lock().unwrap(), [upload(10), upload(20)]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Limits the number of connections, in all and of one address.
+//! Limits the number of connections, in all and from each address.
 //!
 //! When a limit is reached, a new connection takes the place of the one that has been idle for longest; connections that have
 //! never sent a frame are closed first. So idle connections cannot lock senders out. A connection whose frame is under way or not yet

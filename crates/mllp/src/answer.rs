@@ -1,8 +1,8 @@
-//! The answers to a frame: those that the message asks for, or for a batch one batch of them.
+//! The answers to a frame: the acknowledgments that the message asks for, or one batch of them for a batch.
 //!
-//! The message decides, and not the operator (HL7 2.5.1 §2.9): in original mode it has one application acknowledgment (AA, AE, AR), in
-//! enhanced mode a commit acknowledgment (CA, CE, CR) and an application acknowledgment, each if MSH-15 or MSH-16 asks for it. The
-//! operator decides when an application acknowledgment is given ([`ApplicationAck`]).
+//! The message decides, and not the operator (HL7 2.5.1 §2.9). In original mode it gets one application acknowledgment (AA, AE,
+//! AR). In enhanced mode it gets a commit acknowledgment (CA, CE, CR) if MSH-15 asks for it, and an application acknowledgment if
+//! MSH-16 does. The operator decides when the gateway sends an application acknowledgment ([`ApplicationAck`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -263,7 +263,11 @@ impl ControlIds {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
+    use crate::frame::{Frame, Frames, framed};
 
     const MSH: &str = "MSH|^~\\&|A|B|C|D|20260101||ADT^A01|";
 
@@ -345,12 +349,11 @@ mod tests {
 
         let (answerable, message) = Answerable::of(batch.into_bytes(), None);
         assert!(answerable.outline.unwrap().bytes().len() + 100 < message.unwrap().len(), "the messages themselves are not kept");
-        let many = format!("{MSH}1|P|2.5\r").repeat(5001);
-        assert!(
-            Answerable::of(many.into_bytes(), None)
-                .1
-                .is_err_and(|complaint| complaint.detail.contains("more than 5000 messages"))
-        );
+        for many in [format!("{MSH}1|P|2.5\r"), "BHS|\r".to_owned(), "FHS|^~\\&|A\r".to_owned()] {
+            let (answerable, content) = Answerable::of(many.repeat(5001).into_bytes(), None);
+            assert!(content.is_err_and(|complaint| complaint.detail.contains("more than 5000 messages")), "{many:?}");
+            assert_eq!(answerable.settle(&[ReasonedVerdict::Accepted]).len(), 1, "one answer, and not thousands: {many:?}");
+        }
         let long = format!("{MSH}{}|P|2.5\r", "1".repeat(1000)).repeat(2000);
         assert!(Answerable::of(long.into_bytes(), None).1.is_err_and(|complaint| complaint.detail.contains("too long")));
     }
@@ -361,6 +364,18 @@ mod tests {
         let answered = batch_answer(empty, &[ReasonedVerdict::Accepted]).unwrap();
         let segments: Vec<_> = answered.split_terminator('\r').map(|it| it.split('|').next().unwrap()).collect();
         assert_eq!(segments, ["FHS", "BHS", "BTS", "FTS"], "{answered}");
+    }
+
+    #[test]
+    fn a_batch_in_utf_16_is_answered_in_it_with_the_mark_that_it_had() {
+        let batch = format!("\u{feff}BHS|^~\\&|A\r{MSH}1|P|2.5\r{MSH}2|P|2.5\rBTS|2\r");
+        let charset = Charset::for_label("utf-16be").unwrap();
+        let (answerable, _) = Answerable::of(charset.encode(&batch).unwrap(), None);
+        let verdicts = answerable.settle(&[ReasonedVerdict::Accepted]);
+        let answer = answerable.application(&verdicts, &ControlIds::new(1_700_000_000_000)).unwrap();
+        let answer = charset.decode(&answer).unwrap();
+        assert!(answer.starts_with("\u{feff}BHS|") && answer.ends_with("\rBTS|2\r"), "{answer}");
+        assert_eq!(codes(&answer), [("AA", "1"), ("AA", "2")]);
     }
 
     #[test]
@@ -422,6 +437,53 @@ mod tests {
         assert!(Answerable::of(bytes.clone(), None).1.is_err());
         assert_eq!(Answerable::of(bytes.clone(), Some(latin_1)).1, Ok(bytes.clone()));
         assert_eq!(Answerable::of(bytes.repeat(2), Some(latin_1)).1, Ok(bytes.repeat(2)));
+    }
+
+    /// A line of a text that looks like a part of a body or of a frame, and is none.
+    fn line() -> impl Strategy<Value = String> {
+        let looks_like_a_part = select(vec![
+            "BTS-Shunt offen,",
+            "FHS: 148/min",
+            "MSH: hormone",
+            "MSH",
+            "FTS",
+            "PID: 7",
+            "MSH/AAAA++AA==",
+            "BTS+AAAA",
+            "BHS$%*!$A",
+            "\u{b}",
+            "\u{b}MSH text",
+            "\u{b}MSH|text",
+            "\u{b}BHS, and more",
+            "\u{1c}x",
+            "a\u{1c}\u{b}b",
+            "",
+        ]);
+        let any = "[a-z|^~\\\\&é\t \u{b}\u{1c}]{0,8}".prop_filter("the end of a frame", |it| !it.ends_with('\u{1c}'));
+        prop_oneof![looks_like_a_part.prop_map(str::to_owned), any, "[A-Za-z0-9+/]{8}"]
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_with_one_message_has_one_answer_with_its_control_id_whatever_its_text_holds(
+            id in "[A-Z0-9]{1,9}",
+            lines in prop::collection::vec(line(), 0..6),
+            end in select(vec!["\r", "\n", "\r\n"]),
+            piece in 1..60_usize,
+        ) {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let message = format!("{MSH}{id}|P|2.5.1{end}OBR|1||9|c{end}OBX|1|TX|c||{text}x||||||F{end}");
+            let (mut frames, mut found) = (Frames::new(100_000), Vec::new());
+            for mut piece in framed(message.as_bytes()).chunks(piece) {
+                while let Some(frame) = frames.next(&mut piece) {
+                    found.push(frame);
+                }
+            }
+            prop_assert_eq!(found, [Frame::Whole(message.clone().into_bytes())], "{:?}", message);
+            let answered = answers(&message, &ReasonedVerdict::Accepted);
+            prop_assert_eq!(answered.iter().map(|it| codes(it)).collect::<Vec<_>>(), [[("AA", id.as_str())]], "{:?}", message);
+            prop_assert_eq!(answered[0].matches("MSH|").count(), 1);
+        }
     }
 
     #[test]

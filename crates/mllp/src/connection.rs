@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use domain::{Charset, MAX_MESSAGE_BYTES, MAX_UPLOAD_BYTES};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::{Presence, Turns};
@@ -18,8 +19,9 @@ use crate::clock::now_ms;
 use crate::destination::Ending;
 use crate::feed::Line;
 use crate::foreign::Stray;
-use crate::frame::{Frame, Frames, framed};
+use crate::frame::{Frame, Frames, HEAD_BYTES, framed};
 use crate::hybrid::{self, Hybrid};
+use crate::large::{Room, Share};
 use crate::origin::Label;
 use crate::report::{Counters, Log, QUIET_STRANGER, count};
 use crate::spool::{Spool, Unwritten};
@@ -44,6 +46,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Most bytes of a frame.
     pub frame_bytes: usize,
+    /// The memory for all frames of more than [`MAX_MESSAGE_BYTES`] that are being read, in bytes; at least that of one frame.
+    pub large_bytes: usize,
     /// Most frames of one connection that are read and not answered.
     pub unanswered: usize,
     /// How long a connection may be open without a frame.
@@ -65,7 +69,8 @@ impl Default for Limits {
         Self {
             connections: 256,
             connections_per_address: 128,
-            frame_bytes: domain::MAX_MESSAGE_BYTES,
+            frame_bytes: MAX_UPLOAD_BYTES,
+            large_bytes: 4 * MAX_UPLOAD_BYTES,
             unanswered: 32,
             idle: Duration::from_secs(3600),
             frame: Duration::from_secs(60),
@@ -87,6 +92,9 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     pub(crate) ids: ControlIds,
     pub(crate) turns: Turns,
+    pub(crate) room: Arc<Room>,
+    /// Held while a large message is decoded for its answer, which takes up to three times its memory.
+    pub(crate) decoding: Mutex<()>,
     /// Once true, no more frames are read.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -150,13 +158,13 @@ impl Service {
             tokio::select! {
                 end = &mut reading => {
                     if let End::Closed(reason) = end {
-                        self.log.say_of(&peer.label.origin, "closed", json!({ "reason": reason }));
+                        self.log.say_why(&peer.label.origin, "closed", &reason);
                     }
                     writing.await;
                 }
                 () = &mut writing => {
                     let reason = "the peer does not read its answers";
-                    return self.log.say_of(&peer.label.origin, "closed", json!({ "reason": reason }));
+                    return self.log.say_why(&peer.label.origin, "closed", reason);
                 }
             }
         }
@@ -169,7 +177,7 @@ impl Service {
 
     /// Reads frames until there are no more. Dropping the sender of `answers` ends the answers.
     async fn read<S: AsyncRead>(&self, peer: &Peer, stream: &mut ReadHalf<S>, answers: mpsc::Sender<Unanswered>) -> End {
-        let mut frames = Frames::new(self.limits.frame_bytes);
+        let mut frames = Frames::with_room(self.limits.frame_bytes, Arc::clone(&self.room));
         let mut buffer = vec![0; READ_BYTES];
         let mut unread = 0..0;
         let mut end = End::Gone;
@@ -223,10 +231,12 @@ impl Service {
                 }
             };
             let Some(frame) = frame else { break };
+            peer.presence.received(self.turns.next());
+            let unanswered = self.receive(peer, frame, frames.take_share()).await;
+            // Not before: if the connection ends meanwhile, the frame goes with it.
             count(&self.counters.received);
             peer.line.activity.receive(now_ms());
-            peer.presence.received(self.turns.next());
-            place.send(self.receive(peer, frame).await);
+            place.send(unanswered);
         }
         if frames.is_within() {
             count(&self.counters.cut);
@@ -247,7 +257,7 @@ impl Service {
             Stray::Unknown => return None,
         };
         count(counter);
-        self.log.say_of_within(QUIET_STRANGER, &peer.label.origin, "stranger", json!({ "detail": detail }));
+        self.log.say_of_each(QUIET_STRANGER, &peer.label.origin, "stranger", detail, json!({ "detail": detail }));
         None
     }
 
@@ -271,33 +281,37 @@ impl Service {
         let _ = self.stop.clone().wait_for(|stop| *stop).await;
     }
 
-    /// Puts a frame into the spool, or returns the reason why not.
-    async fn receive(&self, peer: &Peer, frame: Frame) -> Unanswered {
+    /// Puts a frame into the spool, or returns the reason why not. `_share` is the room of a large frame, until the spool has it.
+    async fn receive(&self, peer: &Peer, frame: Frame, _share: Share) -> Unanswered {
         let charset = peer.line.feed.charset;
-        let known = |answerable: Answerable, complaint, is_hybrid| Unanswered {
-            answerable,
-            is_hybrid,
-            state: State::Known(ReasonedVerdict::Never(complaint)),
+        let known =
+            |answerable: Answerable, verdict, is_hybrid| Unanswered { answerable, is_hybrid, state: State::Known(verdict) };
+        let passed_over = |mut head: Vec<u8>, verdict| {
+            let is_hybrid = hybrid::strip(&mut head).is_some();
+            known(Answerable::of_head(&head, charset), verdict, is_hybrid)
         };
         let (message, is_hybrid) = match frame {
-            Frame::TooLong { mut head } => {
-                let is_hybrid = hybrid::strip(&mut head).is_some();
-                return known(Answerable::of_head(&head, charset), Complaint::too_long(self.limits.frame_bytes), is_hybrid);
+            Frame::TooLong { head } => {
+                return passed_over(head, ReasonedVerdict::Never(Complaint::too_long(self.limits.frame_bytes)));
+            }
+            Frame::NoRoom { head } => {
+                count(&self.counters.crowded);
+                return passed_over(head, ReasonedVerdict::of_unwritten(Unwritten::Crowded));
             }
             Frame::Whole(mut message) => {
                 let hybrid = hybrid::strip(&mut message);
                 if hybrid == Some(Hybrid::Mismatch) {
                     count(&self.counters.mismatched);
                     let detail = "size or checksum of the hybrid protocol are of other bytes: something has changed the message";
-                    self.log.say_of_within(QUIET_STRANGER, &peer.label.origin, "mismatch", json!({ "detail": detail }));
+                    self.log.say_of_each(QUIET_STRANGER, &peer.label.origin, "mismatch", "", json!({ "detail": detail }));
                 }
                 let is_hybrid = hybrid.is_some();
                 (message, is_hybrid)
             }
         };
-        let (answerable, message) = match Answerable::of(message, charset) {
+        let (answerable, message) = match self.look_at(message, charset).await {
             (answerable, Ok(message)) => (answerable, message),
-            (answerable, Err(complaint)) => return known(answerable, complaint, is_hybrid),
+            (answerable, Err(verdict)) => return known(answerable, verdict, is_hybrid),
         };
         let (waiter, awaited) = if answerable.waits_for_outcome(peer.line.feed.application_ack) {
             let (waiter, ending) = oneshot::channel();
@@ -307,6 +321,25 @@ impl Service {
         };
         let stored = self.spool.append(&peer.label, message, now_ms(), waiter).await;
         Unanswered { answerable, is_hybrid, state: State::Spooled { stored, awaited } }
+    }
+
+    /// Reads a message as far as its answer needs that. A large one is read on a thread of its own, because that takes up to seconds,
+    /// and only one at a time.
+    async fn look_at(&self, message: Vec<u8>, charset: Option<Charset>) -> (Answerable, Result<Vec<u8>, ReasonedVerdict>) {
+        let looked_at = if message.len() <= MAX_MESSAGE_BYTES {
+            Ok(Answerable::of(message, charset))
+        } else {
+            count(&self.counters.large);
+            let head = message.get(..HEAD_BYTES).unwrap_or_default().to_vec();
+            let _turn = self.decoding.lock().await;
+            let reading = tokio::task::spawn_blocking(move || Answerable::of(message, charset));
+            reading.await.map_err(|_| Answerable::of_head(&head, charset))
+        };
+        match looked_at {
+            Ok((answerable, message)) => (answerable, message.map_err(ReasonedVerdict::Never)),
+            // The runtime ends, or the thread has panicked: nobody knows what the message is.
+            Err(answerable) => (answerable, Err(ReasonedVerdict::of_unwritten(Unwritten::Stopped))),
+        }
     }
 
     /// Answers frames in order. Ends when there are no more, or the peer does not read an answer.
@@ -330,7 +363,7 @@ impl Service {
             }
             let is_accepted = verdicts.iter().all(ReasonedVerdict::is_accepted);
             if let Some(reason) = verdicts.iter().find_map(ReasonedVerdict::reason) {
-                self.log.say_of(&peer.label.origin, "rejected", json!({ "reason": reason }));
+                self.log.say_why(&peer.label.origin, "rejected", reason);
             }
             peer.presence.answered();
             count(if is_accepted { &self.counters.acknowledged } else { &self.counters.rejected });

@@ -1,12 +1,16 @@
-//! Delivers from the spool to the API in the background: several messages at a time, and each again until the lake has stored it, or, with
-//! [`Keep::UntilQueued`], until there is a final answer.
+//! Delivers from the spool to the API in the background, several messages at a time. Each is delivered again until the lake has
+//! stored it or, with [`Keep::UntilQueued`], until the API has given a final answer.
+//!
+//! Large messages have tasks of their own, since an upload may take minutes and another route than a request: neither its
+//! slowness nor its failure holds up the others.
 //!
 //! The order of messages is not kept: a message that has to wait would hold up all others, and the lake does not depend on their order.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::{Charset, MessageId};
+use bytes::Bytes;
+use domain::{Charset, MAX_MESSAGE_BYTES, MessageId};
 use hl7::Body;
 use jiff::Timestamp;
 use serde_json::json;
@@ -17,7 +21,7 @@ use crate::awaited::{Awaited, AwaitedMessage, AwaitedQueue, Due};
 use crate::destination::{Destination, Ending, MOST_ASKED, Receipt, Reply, Standing};
 use crate::origin::Origin;
 use crate::report::{Counters, Log, count};
-use crate::spool::{Content, Entry, Reason, Spool};
+use crate::spool::{Content, Entry, Lane, Reason, Spool};
 
 /// The first pause when the API does not answer; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -128,13 +132,13 @@ impl Pace {
 }
 
 impl<L: Destination> Delivery<L> {
-    /// Delivers messages; several of these tasks run at the same time.
-    pub(crate) async fn run(self: Arc<Self>) {
+    /// Delivers the messages of a queue; several of these tasks run at the same time.
+    pub(crate) async fn run(self: Arc<Self>, lane: Lane) {
         let mut stop = self.stop.clone();
         loop {
             let next = async {
                 tokio::time::sleep_until(self.pace.until()).await;
-                self.spool.take().await
+                self.spool.take(lane).await
             };
             let entry = tokio::select! {
                 biased;
@@ -153,7 +157,7 @@ impl<L: Destination> Delivery<L> {
 
     async fn deliver(self: &Arc<Self>, mut entry: Entry) {
         let (origin, body) = match self.spool.read(&entry).await {
-            Ok(Content::Message { origin, message }) => (origin, message),
+            Ok(Content::Message { origin, message }) => (origin, Bytes::from(message)),
             Ok(Content::Damaged) => {
                 count(&self.counters.damaged);
                 if let Some(waiter) = entry.waiter.take() {
@@ -168,7 +172,7 @@ impl<L: Destination> Delivery<L> {
             }
             Err(error) => {
                 self.log.say_seldom("disk", json!({ "detail": "the spool cannot be read", "error": error.to_string() }));
-                self.put_off(entry);
+                self.put_off(entry, None);
                 return;
             }
         };
@@ -177,7 +181,7 @@ impl<L: Destination> Delivery<L> {
             match self.keep {
                 Keep::UntilQueued => return self.spool.done(&entry),
                 Keep::UntilStored => {
-                    let ids = ids(&body, origin.charset);
+                    let ids = ids(body.clone(), origin.charset).await;
                     if !ids.is_empty() {
                         let messages = ids.into_iter().map(AwaitedMessage::Open).collect();
                         self.spool.submitted(&entry);
@@ -191,11 +195,18 @@ impl<L: Destination> Delivery<L> {
             Reply::Final(receipts) => receipts,
             Reply::Later { after, reason } => {
                 count(&self.counters.tries_again);
-                // If a message fails while others succeed, the API is not down. The message must hold up no other.
-                if entry.failed_after.is_some_and(|before| before < self.pace.successes()) {
-                    let members = json!({ "detail": "a message fails while others are delivered", "reason": reason });
-                    self.log.say_of(&origin, "putOff", members);
-                    return self.put_off(entry);
+                // If a message fails while others succeed, the API is not down. The message must hold up no other. An upload that fails
+                // says nothing about the requests of others.
+                let detail = match entry.lane {
+                    Lane::Large => Some("a large message is not delivered"),
+                    Lane::Small if entry.failed_after.is_some_and(|before| before < self.pace.successes()) => {
+                        Some("a message fails while others are delivered")
+                    }
+                    Lane::Small => None,
+                };
+                if let Some(detail) = detail {
+                    self.log.say_of(&origin, "putOff", json!({ "detail": detail, "reason": reason }));
+                    return self.put_off(entry, after);
                 }
                 entry.failed_after = Some(self.pace.successes());
                 if self.later(entry, after) {
@@ -207,6 +218,7 @@ impl<L: Destination> Delivery<L> {
         if self.pace.succeeded() {
             self.log.say("api", json!({ "answers": true }));
         }
+        let is_large = body.len() > MAX_MESSAGE_BYTES;
         let refusal = receipts.iter().find_map(|receipt| match receipt {
             Receipt::Refused { status, detail } => Some((*status, detail.clone())),
             _ => None,
@@ -214,11 +226,14 @@ impl<L: Destination> Delivery<L> {
         if let Some((status, detail)) = refusal {
             self.log.say_of(&origin, "refused", json!({ "status": status, "detail": detail }));
             if !self.set_aside(&entry, &origin, body, status, detail).await {
-                return self.put_off(entry);
+                return self.put_off(entry, None);
             }
             count(&self.counters.refused);
         } else if entry.again == 0 {
             count(&self.counters.delivered);
+            if is_large {
+                count(&self.counters.uploaded);
+            }
             if !receipts.is_empty() && receipts.iter().all(|receipt| *receipt == Receipt::Duplicate) {
                 count(&self.counters.duplicates);
             }
@@ -353,7 +368,7 @@ impl<L: Destination> Delivery<L> {
     }
 
     /// Writes a message to the folder of messages that the API refuses. Returns whether that succeeded.
-    async fn set_aside(&self, entry: &Entry, origin: &Origin, body: Vec<u8>, status: u16, detail: String) -> bool {
+    async fn set_aside(&self, entry: &Entry, origin: &Origin, body: Bytes, status: u16, detail: String) -> bool {
         let reason = Reason {
             status,
             detail,
@@ -376,7 +391,7 @@ impl<L: Destination> Delivery<L> {
                 let detail = "an operator of the lake has discarded the message".to_owned();
                 self.log.say_of(&origin, "refused", json!({ "status": GONE, "detail": detail }));
                 count(&self.counters.refused);
-                self.set_aside(entry, &origin, message, GONE, detail).await
+                self.set_aside(entry, &origin, message.into(), GONE, detail).await
             }
             // It is in the folder `damaged`.
             Ok(Content::Damaged) => true,
@@ -384,9 +399,10 @@ impl<L: Destination> Delivery<L> {
         }
     }
 
-    /// Gives a message back after a pause, without holding up others.
-    fn put_off(&self, mut entry: Entry) {
-        let (spool, pause) = (Arc::clone(&self.spool), self.pace.alone(entry.put_off));
+    /// Gives a message back after a pause, without holding up others. The pause is at least `after`, if the API asks for one.
+    fn put_off(&self, mut entry: Entry, after: Option<Duration>) {
+        let pause = self.pace.alone(entry.put_off).max(after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
+        let spool = Arc::clone(&self.spool);
         entry.put_off += 1;
         entry.failed_after = Some(self.pace.successes());
         // If the gateway ends meanwhile, the next one takes it.
@@ -405,9 +421,13 @@ impl<L: Destination> Delivery<L> {
 }
 
 /// The ids of the messages of a frame, as the API computes them. Unreadable messages have none: the API has refused them.
-fn ids(body: &[u8], charset: Option<Charset>) -> Vec<MessageId> {
-    let body = Body::of(body.to_vec(), charset);
-    body.messages().filter_map(|piece| Some(piece.read().ok()?.id)).collect()
+async fn ids(body: Bytes, charset: Option<Charset>) -> Vec<MessageId> {
+    // For a large message this takes up to seconds, in which others are delivered.
+    let reading = tokio::task::spawn_blocking(move || {
+        Body::of(body, charset).messages().filter_map(|piece| Some(piece.read().ok()?.id)).collect()
+    });
+    // Without ids the message is submitted again, which is safe.
+    reading.await.unwrap_or_default()
 }
 
 fn time(milliseconds: i64) -> String {

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use domain::{Charset, MessageId};
 
 /// The maximum number of messages that [`Destination::standings`] is asked about at a time.
@@ -13,8 +14,9 @@ pub trait Destination: Send + Sync + 'static {
     /// Submits the content of one frame: a message, or a batch of them. Sending it again does no harm: the API knows a message by
     /// its content. `charset` applies to all messages of the feed; without it each message names its own.
     ///
-    /// The call has its own deadline, and returns [`Reply::Later`] after it.
-    fn submit(&self, body: &[u8], charset: Option<Charset>) -> impl Future<Output = Reply> + Send;
+    /// If the call is broken off at any point, the next one for the same content must be safe, and should use what this one has done: a
+    /// large message may take minutes. The call has its own deadline, and returns [`Reply::Later`] after it.
+    fn submit(&self, body: &Bytes, charset: Option<Charset>) -> impl Future<Output = Reply> + Send;
 
     /// The status of each of these messages, in their order; at most [`MOST_ASKED`] of them. The call has its own deadline.
     ///

@@ -86,7 +86,7 @@ impl Feed {
 pub(crate) struct Activity {
     pub(crate) received: AtomicU64,
     pub(crate) connections: AtomicU64,
-    /// When the last frame was received, or counting began, in milliseconds since 1970.
+    /// When the last frame was received, or when counting began, in milliseconds since 1970.
     last_ms: AtomicU64,
     /// Whether the log has reported the feed as silent.
     is_said_silent: AtomicBool,
@@ -145,9 +145,11 @@ impl Line {
         (self.activity.is_said_silent.swap(is_silent, Ordering::Relaxed) != is_silent).then_some(is_silent)
     }
 
-    /// Days until the certificate expires, negative when it has.
+    /// Days until the gateway's certificate for the feed expires, negative when it has.
     pub(crate) fn certificate_days(&self, now_ms: u64) -> Option<i64> {
-        let expires = self.tls.as_ref()?.expires_seconds?;
+        let of_server = self.tls.as_ref().map(|tls| tls.expires_seconds);
+        let of_client = || self.connector.as_ref().map(|tls| tls.expires_seconds);
+        let expires = of_server.or_else(of_client)??;
         let now = i64::try_from(now_ms / 1000).ok()?;
         Some((expires - now).div_euclid(DAY_SECONDS))
     }

@@ -6,22 +6,24 @@
 //!   them is read ([`Frames::take_stray`]).
 //! - FS ends a frame when CR, LF or the VT of the next message follows, or when nothing follows: the connection ends, or the peer
 //!   stays silent ([`Frames::end_if_silent`]). An FS with anything else behind it is content.
-//! - In UTF-16 the bytes of FS and CR are also those of letters (U+0D1C, U+4E1C). There FS ends a frame as above only behind the CR of a
-//!   segment. Elsewhere FS and CR end one only if the next frame, or nothing, follows them.
+//! - In UTF-16 some letters contain the bytes of FS and CR (U+0D1C, U+4E1C). There FS ends a frame as above only behind the CR of
+//!   a segment. Elsewhere FS and CR end one only if the next frame, or nothing, follows them.
 //! - A VT within a frame begins a new one only if the header of a message follows at once: `MSH`, `FHS` or `BHS`, a delimiter, and
 //!   encoding characters that the same delimiter ends. The peer has given the old frame up, so it is dropped. Any other VT is content:
 //!   Word writes one for a soft line break, and `<VT>MSH text` may stand in a report.
-//! - A frame that is longer than the limit is read to its end and not kept.
+//! - A frame that is longer than the limit, or that is large while there is no room for it ([`Room`]), is read to its end and not kept.
 //!
-//! This is no codec of `tokio-util`: a deadline for a frame that has begun must be known between two reads, and a codec
+//! This is no codec of `tokio-util`: the reader must know between two reads that a frame has begun, for its deadline, and a codec
 //! shows nothing before a frame is complete.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use domain::Charset;
+use domain::{Charset, MAX_MESSAGE_BYTES};
 
 use crate::foreign::{self, KEEP_ALIVE, Stray};
 use crate::hybrid;
+use crate::large::{Room, Share};
 
 /// Begins a frame.
 pub(crate) const START_BLOCK: u8 = 0x0b;
@@ -38,7 +40,7 @@ const LONG_SILENCE: Duration = Duration::from_secs(3);
 /// How many bytes of a message show whether it is in UTF-16: blanks may precede its header.
 const UTF_16_HEAD_BYTES: usize = 64;
 
-/// How many bytes are kept of a frame that is too long: enough for its MSH, from which the answer is made.
+/// How many bytes are kept of a frame that is passed over: enough for its MSH, from which the answer is made.
 pub(crate) const HEAD_BYTES: usize = 4 * 1024;
 
 /// A frame that a peer has sent.
@@ -51,6 +53,11 @@ pub(crate) enum Frame {
         /// [`HEAD_BYTES`] of it, or less.
         head: Vec<u8>,
     },
+    /// The beginning of a large frame for which there was no room.
+    NoRoom {
+        /// [`HEAD_BYTES`] of it, or less.
+        head: Vec<u8>,
+    },
 }
 
 /// `Debug` shows lengths, never content.
@@ -59,6 +66,7 @@ impl std::fmt::Debug for Frame {
         match self {
             Self::Whole(message) => write!(formatter, "Whole({} bytes)", message.len()),
             Self::TooLong { .. } => formatter.write_str("TooLong"),
+            Self::NoRoom { .. } => formatter.write_str("NoRoom"),
         }
     }
 }
@@ -85,9 +93,17 @@ enum Place {
 /// Takes bytes in and gives frames out. It keeps no more than one frame.
 pub(crate) struct Frames {
     limit_bytes: usize,
+    /// Where large frames take their room.
+    room: Option<Arc<Room>>,
+    /// The room of the open frame, and how many bytes it may grow to.
+    share: Share,
+    grown_bytes: usize,
+    /// The room of the last frame that has ended.
+    ended_share: Share,
     place: Place,
     content: Vec<u8>,
-    is_too_long: bool,
+    /// Whether only the beginning of the open frame is kept: it is too long, or there is no room for it.
+    is_passed_over: bool,
     /// The length of the content, with the bytes that are not kept.
     length: usize,
     /// Its last two bytes.
@@ -159,9 +175,13 @@ impl Frames {
     pub(crate) fn new(limit_bytes: usize) -> Self {
         Self {
             limit_bytes,
+            room: None,
+            share: Share::default(),
+            grown_bytes: 0,
+            ended_share: Share::default(),
             place: Place::Between,
             content: Vec::new(),
-            is_too_long: false,
+            is_passed_over: false,
             length: 0,
             tail: [0; 2],
             ahead: Vec::new(),
@@ -171,6 +191,16 @@ impl Frames {
             is_told: false,
             cut: 0,
         }
+    }
+
+    /// The same, and large frames take their room from `room`.
+    pub(crate) fn with_room(limit_bytes: usize, room: Arc<Room>) -> Self {
+        Self { room: Some(room), ..Self::new(limit_bytes) }
+    }
+
+    /// The room that the last frame has taken. The caller holds it as long as the frame is in memory.
+    pub(crate) fn take_share(&mut self) -> Share {
+        std::mem::take(&mut self.ended_share)
     }
 
     /// Whether a frame has begun that has not ended.
@@ -291,7 +321,7 @@ impl Frames {
                             let ended = is_behind_end.then(|| self.end());
                             if !is_behind_end {
                                 // A doubled start block, with nothing after the first one, cuts no frame.
-                                self.cut += u64::from(self.is_too_long || !self.content.is_empty());
+                                self.cut += u64::from(self.is_passed_over || !self.content.is_empty());
                             }
                             self.begin();
                             self.keep_ahead();
@@ -344,8 +374,10 @@ impl Frames {
     }
 
     fn begin(&mut self) {
-        self.content.clear();
-        self.is_too_long = false;
+        // Not cleared: the buffer of a large frame that was given up has no room any more.
+        self.content = Vec::new();
+        self.is_passed_over = false;
+        (self.share, self.grown_bytes) = (Share::default(), 0);
         (self.length, self.tail) = (0, [0; 2]);
         self.stray_bytes = 0;
         self.stray_head.clear();
@@ -384,23 +416,45 @@ impl Frames {
             [one] => self.tail = [self.tail[1], one],
             [] => {}
         }
-        if !self.is_too_long && self.content.len() + content.len() > self.limit_bytes {
-            self.is_too_long = true;
+        if self.is_passed_over {
+            return;
+        }
+        let length = self.content.len() + content.len();
+        if length > self.limit_bytes || !self.has_room(length) {
+            self.is_passed_over = true;
             // These bytes may be shorter than a head. The buffer, which may be as long as the limit, is freed.
             let head = HEAD_BYTES.min(self.limit_bytes);
             let missing = head.saturating_sub(self.content.len());
             let parts = [self.content.get(..head).unwrap_or(&self.content), content.get(..missing).unwrap_or_default()];
             self.content = parts.concat();
-        } else if !self.is_too_long {
+            self.share = Share::default();
+        } else {
             self.content.extend_from_slice(content);
         }
+    }
+
+    /// Whether the open frame may grow to so many bytes.
+    fn has_room(&mut self, length: usize) -> bool {
+        let Some(room) = self.room.as_ref().filter(|_| length > self.grown_bytes) else { return true };
+        let Some(grown) = room.grow(&mut self.share, length) else { return false };
+        self.grown_bytes = grown;
+        if grown > MAX_MESSAGE_BYTES {
+            // Else the buffer could grow to more than was taken for it.
+            self.content.reserve_exact(grown.min(self.limit_bytes).saturating_sub(self.content.len()));
+        }
+        true
     }
 
     fn end(&mut self) -> Frame {
         self.place = Place::Between;
         // The frame takes the buffer, so that a connection does not keep the memory of a large frame.
         let content = std::mem::take(&mut self.content);
-        if std::mem::take(&mut self.is_too_long) { Frame::TooLong { head: content } } else { Frame::Whole(content) }
+        self.ended_share = std::mem::take(&mut self.share);
+        match (std::mem::take(&mut self.is_passed_over), self.length > self.limit_bytes) {
+            (false, _) => Frame::Whole(content),
+            (true, true) => Frame::TooLong { head: content },
+            (true, false) => Frame::NoRoom { head: content },
+        }
     }
 }
 
@@ -410,178 +464,4 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// All frames of some bytes that come in pieces of one size.
-    fn frames(limit: usize, bytes: &[u8], piece: usize) -> (Vec<Frame>, Frames) {
-        let mut reader = Frames::new(limit);
-        let mut found = Vec::new();
-        for mut piece in bytes.chunks(piece) {
-            while let Some(frame) = reader.next(&mut piece) {
-                found.push(frame);
-            }
-        }
-        (found, reader)
-    }
-
-    fn whole(messages: &[&[u8]]) -> Vec<Frame> {
-        messages.iter().map(|message| Frame::Whole(message.to_vec())).collect()
-    }
-
-    #[test]
-    fn frames_are_read_in_pieces_of_any_size() {
-        let cases: [(&[u8], &[&[u8]]); 20] = [
-            (b"\x0bMSH|a\r\x1c\r", &[b"MSH|a\r"]),
-            (b"\x0bone\x1c\r\x0btwo\x1c\r", &[b"one", b"two"]),
-            (b"junk\r\n\x0bone\x1c\r\n\n \0\x0btwo\x1c\r\n", &[b"one", b"two"]),
-            (b"\x0b\x1c\r\x0bx\x1c\r", &[b"", b"x"]),
-            // Without the CR.
-            (b"\x0bone\x1c\x0bMSH|^~\\&|2\x1c\r", &[b"one", b"MSH|^~\\&|2"]),
-            (b"\x0bone\x1c\n\x0btwo\x1c\n", &[b"one", b"two"]),
-            // Content.
-            (b"\x0ba\x1cb\x1c\x1c\r", &[b"a\x1cb\x1c"]),
-            (b"\x0ba\x0bb\0\x0bMS\x0bMSX\x0bFH\x1c\r", &[b"a\x0bb\0\x0bMS\x0bMSX\x0bFH"]),
-            // A peer that starts over.
-            (b"\x0bMSH|lost\x0bMSH|^~\\&|kept\x1c\r", &[b"MSH|^~\\&|kept"]),
-            (b"\x0b\x0bMSH#^~\\&#kept\x1c\r", &[b"MSH#^~\\&#kept"]),
-            (b"\x0bMSH|lost\x0bD23\rMSH|^~\\&|kept\r00011123\x1c\r", &[b"D23\rMSH|^~\\&|kept\r00011123"]),
-            // A soft line break of Word, and names of headers in a text.
-            (
-                b"\x0bMSH|^~\\&|a\x0bMSH text\x0bMSH|text\x0bBHS, too\x0bMSH.\x1c\r",
-                &[b"MSH|^~\\&|a\x0bMSH text\x0bMSH|text\x0bBHS, too\x0bMSH."],
-            ),
-            (
-                b"\x0bMSH|^~\\&|a\x0bMSH: 12: high\x0bMSH|12|\x0bMSH-(a)-b\x1c\r",
-                &[b"MSH|^~\\&|a\x0bMSH: 12: high\x0bMSH|12|\x0bMSH-(a)-b"],
-            ),
-            (b"\x0bMSH|^~\\&|a\x1c\x0bb\x1c\r", &[b"MSH|^~\\&|a\x1c\x0bb"]),
-            // In UTF-16.
-            (b"\x0bone\x1c\x0b\xff\xfeM\0S\0\r\0\x1c\r", &[b"one", b"\xff\xfeM\0S\0\r\0"]),
-            (b"\x0b\0M\0S\0\r\x1c\r\x0btwo\x1c\r", &[b"\0M\0S\0\r", b"two"]),
-            // Letters with the bytes of FS, CR, LF and VT: U+0D1C, U+4E1C and U+0B1C, in the one order and the other.
-            (b"\x0bM\0S\0\x1c\r\x1cN\x1c\x0bM\0\r\0\x1c\r", &[b"M\0S\0\x1c\r\x1cN\x1c\x0bM\0\r\0"]),
-            (b"\x0b\0M\0S\x20\x1c\r\x15\x1c\r\0x\0\r\x1c\r", &[b"\0M\0S\x20\x1c\r\x15\x1c\r\0x\0\r"]),
-            // Without the CR of the last segment, the next frame shows that it was one.
-            (b"\x0bM\0S\0x\0\x1c\r\x0bMSH|^~\\&|2\x1c\r", &[b"M\0S\0x\0", b"MSH|^~\\&|2"]),
-            (b"no frame at all", &[]),
-        ];
-        for (bytes, expected) in cases {
-            for piece in 1..=bytes.len() {
-                assert_eq!(frames(100, bytes, piece).0, whole(expected), "{bytes:?} in pieces of {piece}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_end_block_without_cr_ends_a_frame_when_the_peer_is_silent() {
-        let (found, mut reader) = frames(100, b"\x0bone\x1c", 3);
-        assert_eq!((found, reader.silence()), (vec![], Some(LONG_SILENCE)));
-        assert_eq!(reader.end_if_silent(), Some(Frame::Whole(b"one".to_vec())));
-        assert_eq!(reader.end_if_silent(), None);
-        assert!(!reader.is_within());
-        let (found, mut reader) = frames(100, b"\x0bone", 3);
-        assert_eq!((found, reader.silence(), reader.end_if_silent(), reader.is_within()), (vec![], None, None, true));
-        // Behind the end of a segment there is less doubt, and within a letter of UTF-16 there is no end.
-        for (bytes, silence, ends) in [
-            (&b"\x0bone\r\x1c"[..], Some(SILENCE), true),
-            (b"\x0bM\0S\0\r\0\x1c", Some(SILENCE), true),
-            (b"\x0bM\0S\0x\0\x1c\r", Some(LONG_SILENCE), true),
-            (b"\x0bM\0S\0x\0\x1c", None, false),
-            (b"\x0b\0M\0S\x20\x1c", None, false),
-        ] {
-            let (_, mut reader) = frames(100, bytes, 3);
-            assert_eq!((reader.silence(), reader.end_if_silent().is_some()), (silence, ends), "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn a_frame_that_is_too_long_is_read_to_its_end_and_not_kept() {
-        let bytes = [&framed(&[b'x'; 10_000])[..], &framed(b"short")].concat();
-        for piece in [1, 7, 4_000, 20_000] {
-            let (found, reader) = frames(9_999, &bytes, piece);
-            assert_eq!(found, [Frame::TooLong { head: vec![b'x'; HEAD_BYTES] }, Frame::Whole(b"short".to_vec())], "{piece}");
-            assert_eq!(reader.content.capacity(), 0);
-            assert_eq!(frames(10_000, &bytes, piece).0, whole(&[&[b'x'; 10_000], b"short"]));
-        }
-        let mut reader = Frames::new(100_000);
-        reader.next(&mut &b"\x0b"[..]);
-        for _ in 0..1_000 {
-            assert_eq!(reader.next(&mut &[b'x'; 1_000][..]), None);
-            assert!(reader.content.capacity() <= 256 * 1024);
-        }
-    }
-
-    #[test]
-    fn stray_bytes_and_frames_that_were_given_up_are_counted() {
-        let (_, mut reader) = frames(100, b"abc\x0bMSH|1\x0bMSH|^~\\&|2\x1c\r\0\x02\r\nhello world", 4);
-        assert_eq!((reader.take_cut(), reader.take_cut(), reader.stray_bytes()), (1, 0, 10), "keep-alive bytes do not count");
-        // A doubled start block has no frame before it.
-        let (_, mut reader) = frames(100, b"\x0b\x0bMSH|^~\\&|2\x1c\r", 4);
-        assert_eq!(reader.take_cut(), 0);
-    }
-
-    #[test]
-    fn nothing_is_read_behind_the_first_bytes_of_another_protocol() {
-        let request = b"\r\nPOST /x HTTP/1.1\r\nHost: localhost:2575\r\n\r\n\x0bMSH|^~\\&|a\x1c\r";
-        for piece in 1..request.len() {
-            let (found, mut reader) = frames(100, request, piece);
-            assert_eq!((found, reader.take_stray()), (vec![], Some(Stray::Protocol("HTTP"))), "{piece}");
-        }
-    }
-
-    #[test]
-    fn an_unframed_message_and_astm_are_reported_once_and_later_frames_are_read() {
-        for (bytes, stray) in
-            [(&b"\0MSH|^~\\&|1\rPID|1\r\x0bx\x1c\r"[..], Stray::Unframed), (b"\x05\x05\x0bx\x1c\r", Stray::Astm)]
-        {
-            let mut reader = Frames::new(100);
-            let mut input = bytes;
-            assert_eq!(reader.next(&mut input), Some(Frame::Whole(b"x".to_vec())));
-            assert_eq!((reader.take_stray(), reader.take_stray()), (Some(stray), None));
-        }
-    }
-
-    #[test]
-    fn debug_shows_no_content() {
-        assert_eq!(format!("{:?}", Frame::Whole(b"secret".to_vec())), "Whole(6 bytes)");
-    }
-
-    proptest! {
-        #[test]
-        fn any_message_comes_through_in_pieces_of_any_size(
-            // Neither FS nor VT: those are in the cases above.
-            messages in prop::collection::vec(prop::collection::vec((0..=255_u8).prop_filter("content", |it| ![0x0b, 0x1c].contains(it)), 0..50), 0..5),
-            piece in 1..40_usize,
-        ) {
-            // Nor UTF-16, where FS and CR may be a letter.
-            prop_assume!(messages.iter().all(|message| Charset::utf_16_of(message).is_none()));
-            let bytes: Vec<u8> = messages.iter().flat_map(|message| framed(message)).collect();
-            let expected: Vec<Frame> = messages.into_iter().map(Frame::Whole).collect();
-            prop_assert_eq!(frames(50, &bytes, piece).0, expected);
-        }
-
-        #[test]
-        fn a_frame_with_one_message_is_one_frame_whatever_its_text_holds(
-            text in prop::collection::vec(prop::sample::select(vec![&b"\x0b"[..], b"\x1c", b"MSH", b"MSH text", b"BHS|", b"D23\r", b"x", b" ", b"|", b"^~\\&", b"\0", b"\x05", b"GET / HTTP/1.1"]), 0..20),
-            piece in 1..20_usize,
-        ) {
-            let message = [&b"MSH|^~\\&|A|"[..], &text.concat(), b"x"].concat();
-            // Only these two mean something to MLLP.
-            let is_ambiguous = [&b"\x1c\r"[..], b"\x0bMSH|^~\\&|", b"\x0bMSH^~\\&^", b"\x0bD23\rMSH|^~\\&|", b"\x0bD23\rMSH^~\\&^", b"\x0bBHS|^~\\&|", b"\x0bD23\rBHS|^~\\&|"].iter().any(|it| memchr::memmem::find(&message, it).is_some());
-            prop_assume!(!is_ambiguous);
-            prop_assert_eq!(frames(1000, &framed(&message), piece).0, vec![Frame::Whole(message)]);
-        }
-
-        #[test]
-        fn the_size_of_the_pieces_does_not_matter(bytes in prop::collection::vec(prop::sample::select(b"\x0b\x1c\r\nMSHFB|^~D23\xff\xfe".to_vec()), 0..60), piece in 1..20_usize, limit in 0..20_usize) {
-            let (whole, one) = frames(limit, &bytes, usize::MAX);
-            let (pieces, many) = frames(limit, &bytes, piece);
-            prop_assert_eq!(whole, pieces);
-            prop_assert_eq!(one.place, many.place);
-            prop_assert_eq!(one.content, many.content);
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The gateway: opens its feeds, admits connections, delivers, reports, and comes to an end.
+//! The gateway: opens its feeds, admits connections, delivers, reports, and stops.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -22,17 +22,21 @@ use crate::delivery::{Delivery, Keep, Pace};
 use crate::destination::Destination;
 use crate::feed::{Endpoint, Feed, Line};
 use crate::feeds::Feeds;
+use crate::large::Room;
 use crate::metrics;
 use crate::origin::{Label, Origin};
 use crate::overview::Overview;
 use crate::report::{Counters, GatewayReport, Log, count};
-use crate::spool::Spool;
+use crate::spool::{Lane, Spool};
 
-/// A peer that has gone without a word is noticed after this time and nine more probes.
+/// A peer that has gone without closing its connection is noticed after this time and nine more probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Answers are short. A peer that does not read them is noticed when this many bytes are on their way, and not megabytes later.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How many large messages are submitted at a time. Each is in memory, and they share the line of a hospital with everything else.
+const UPLOADERS: usize = 2;
 
 /// How many status requests may run at a time.
 const WATCHERS: usize = 4;
@@ -45,7 +49,7 @@ const ARRIVALS: usize = 64;
 pub struct Options {
     /// The limits for peers.
     pub limits: Limits,
-    /// How many frames are submitted at a time.
+    /// How many frames are submitted at a time, beside two large ones.
     pub submitters: usize,
     /// The longest pause between two tries when the API does not answer; the first is half a second.
     pub longest_pause: Duration,
@@ -91,7 +95,7 @@ impl<Stop> Signals<Stop> {
     }
 }
 
-/// Runs until it is told to stop, and then finishes what is under way. Messages that are not delivered by then stay in the spool.
+/// Runs until it is told to stop, and then finishes work in progress. Undelivered messages stay in the spool.
 pub async fn run<D: Destination>(
     options: Options,
     mut feeds: Feeds,
@@ -109,6 +113,8 @@ pub async fn run<D: Destination>(
         limits: options.limits,
         ids: ControlIds::new(now_ms()),
         turns: Turns::default(),
+        room: Arc::new(Room::new(options.limits.large_bytes, options.limits.frame_bytes)),
+        decoding: Mutex::default(),
         stop: stopped.clone(),
     });
     let delivery = Arc::new(Delivery {
@@ -128,7 +134,11 @@ pub async fn run<D: Destination>(
     }
     let mut submitters = JoinSet::new();
     for _ in 0..options.submitters.max(1) {
-        submitters.spawn(Arc::clone(&delivery).run());
+        submitters.spawn(Arc::clone(&delivery).run(Lane::Small));
+    }
+    let mut uploaders = JoinSet::new();
+    for _ in 0..UPLOADERS {
+        uploaders.spawn(Arc::clone(&delivery).run(Lane::Large));
     }
     let overview = Arc::new(Overview::new(counters, Arc::clone(&spool), feeds.lines()));
     let mut reports = tokio::time::interval(options.report_every.max(Duration::from_millis(10)));
@@ -188,7 +198,11 @@ pub async fn run<D: Destination>(
             // Only a panic ends one of them. The spool still has its message, and gives it out after a restart.
             Some(_) = submitters.join_next() => {
                 log.say_seldom("panic", json!({ "detail": "a submission has panicked" }));
-                submitters.spawn(Arc::clone(&delivery).run());
+                submitters.spawn(Arc::clone(&delivery).run(Lane::Small));
+            }
+            Some(_) = uploaders.join_next() => {
+                log.say_seldom("panic", json!({ "detail": "a submission of a large message has panicked" }));
+                uploaders.spawn(Arc::clone(&delivery).run(Lane::Large));
             }
             // Only a panic ends one of them. The gateway asks for its messages after a restart.
             Some(_) = watchers.join_next() => {
@@ -206,12 +220,14 @@ pub async fn run<D: Destination>(
     let finished = timeout(options.limits.shutdown, async {
         while reception.connections.join_next().await.is_some() {}
         while submitters.join_next().await.is_some() {}
+        while uploaders.join_next().await.is_some() {}
     });
     // After the next start, the lake is asked again.
     watchers.shutdown().await;
     if finished.await.is_err() {
         reception.connections.shutdown().await;
         submitters.shutdown().await;
+        uploaders.shutdown().await;
     }
     spool.close().await;
     let last = overview.report();
@@ -262,7 +278,7 @@ impl Reception {
         let counters = &self.service.counters;
         if !line.allows(address) {
             count(&counters.not_allowed);
-            return self.log.say_of(&origin, "turnedAway", json!({ "reason": "the feed does not allow this address" }));
+            return self.log.say_why(&origin, "turnedAway", "the feed does not allow this address");
         }
         // A connection that the gateway has opened itself takes no place, and gives none up.
         let is_guest = matches!(line.feed.endpoint, Endpoint::Listen(_));
@@ -273,7 +289,7 @@ impl Reception {
             Admission::Full => {
                 count(&counters.turned_away);
                 let reason = "the limit of connections is reached, and none is idle";
-                return self.log.say_of(&origin, "turnedAway", json!({ "reason": reason }));
+                return self.log.say_why(&origin, "turnedAway", reason);
             }
         }
         let presence = Arc::new(Presence::new(self.service.turns.next()));

@@ -1,13 +1,13 @@
-//! The hybrid lower layer protocol (HLLP, HL7 2.3 Appendix C §C.4): the frame of MLLP, and within it a block type with the version, and
-//! behind the message its size and a checksum.
+//! The hybrid lower layer protocol (HLLP, HL7 2.3 Appendix C §C.4): MLLP's frame, in which a block type with the version precedes
+//! the message, and its size and a checksum follow it.
 //!
 //! ```text
 //! VT D23 CR | message, which ends with CR | five digits of size | three digits of checksum | FS CR
 //! ```
 //!
-//! Senders disagree on which bytes they count, so size and checksum fit if any reading of them does. Where none does, something between
-//! sender and gateway has changed the message, such as a converter of a serial line: the operator is told, and the message is taken,
-//! because a device that is refused drops it.
+//! Senders disagree on which bytes they count, so size and checksum fit if any reading of them does. If none does, something
+//! between sender and gateway, such as a converter of a serial line, has changed the message. The gateway tells the operator and
+//! takes the message, because a device that is refused drops it.
 
 const CARRIAGE_RETURN: u8 = b'\r';
 /// `Dvv` and CR.

@@ -5,11 +5,11 @@
 //!        <──ACK───           when on disk, or with the outcome
 //! ```
 //!
-//! A message that is acknowledged is on disk until the lake has stored it, whatever ends in between: the connection, the process, the
-//! machine, the sign-in, the lake's pipeline.
-//! A message that is not acknowledged is the peer's to send again; the API knows a message by its content, so twice is once.
+//! An acknowledged message is on disk until the lake has stored it, whatever ends in between: the connection, the process, the
+//! machine, the sign-in, the lake's pipeline. The peer must send an unacknowledged message again; the API knows a message by its
+//! content, so sending it twice stores it once.
 //!
-//! This crate knows the API as a [`Destination`] only. The command line implements it, and so do the tests.
+//! This crate knows the API only as a [`Destination`], which the command line implements, and so do the tests.
 
 #![warn(missing_docs)]
 
@@ -27,6 +27,7 @@ mod foreign;
 mod frame;
 mod gateway;
 mod hybrid;
+mod large;
 mod metrics;
 mod origin;
 mod overview;

@@ -86,6 +86,9 @@ fn text(report: &GatewayReport) -> String {
         ("foreign", "Connections whose peer spoke another protocol.", report.foreign),
         ("astm", "Connections whose peer spoke ASTM.", report.astm),
         ("mismatched", "Frames of the hybrid protocol with a wrong size or checksum.", report.mismatched),
+        ("large", "Frames of more bytes than a request to the API may have, read whole.", report.large),
+        ("crowded", "Large frames passed over because there was no memory for them.", report.crowded),
+        ("uploaded", "Large frames delivered to the API.", report.uploaded),
         ("unframed", "Connections whose peer sent a message without a frame.", report.unframed),
     ];
     let gauges = [

@@ -1,5 +1,5 @@
-//! The gateway's log and counts: a line of JSON for each thing that an operator should know. Neither holds anything of a message, nor a
-//! control id.
+//! The gateway's log and counts: a line of JSON for each event that an operator should know. Neither holds anything of a message,
+//! nor a control id.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,11 +32,13 @@ pub struct Log {
     said: Arc<Mutex<HashMap<Key, Said>>>,
 }
 
-/// An event, and the address of the peer that caused it.
-type Key = (&'static str, Option<IpAddr>);
+/// An event, the address of the peer that caused it, and the cause without its numbers.
+type Key = (&'static str, Option<IpAddr>, String);
 
 struct Said {
     at: Instant,
+    /// For how long it is not said again.
+    quiet: Duration,
     /// How many lines were suppressed since then.
     held_back: u64,
 }
@@ -64,37 +66,46 @@ impl Log {
 
     /// Logs an event that may happen often.
     pub(crate) fn say_seldom(&self, event: &'static str, members: Value) {
-        self.say_limited((event, None), QUIET, members);
+        self.say_limited((event, None, String::new()), QUIET, members);
     }
 
     /// Logs an event that a peer can cause as often as it likes, and names the peer.
     pub(crate) fn say_of(&self, origin: &Origin, event: &'static str, members: Value) {
-        self.say_of_within(QUIET, origin, event, members);
+        self.say_of_each(QUIET, origin, event, "", members);
     }
 
-    /// The same, once in `quiet` for each address.
-    pub(crate) fn say_of_within(&self, quiet: Duration, origin: &Origin, event: &'static str, members: Value) {
-        self.say_limited((event, origin.peer.map(|peer| peer.ip().to_canonical())), quiet, origin.add_to(members));
+    /// The same, once in `quiet` for each address and cause. The cause is in our own words. Its numbers make no other cause, because
+    /// peers can choose some of them.
+    pub(crate) fn say_of_each(&self, quiet: Duration, origin: &Origin, event: &'static str, cause: &str, members: Value) {
+        let address = origin.peer.map(|peer| peer.ip().to_canonical());
+        let cause = cause.chars().filter(|it| !it.is_ascii_digit()).collect();
+        self.say_limited((event, address, cause), quiet, origin.add_to(members));
+    }
+
+    /// Logs an event that a peer can cause as often as it likes, for different reasons: each of them is logged.
+    pub(crate) fn say_why(&self, origin: &Origin, event: &'static str, reason: &str) {
+        self.say_of_each(QUIET, origin, event, reason, json!({ "reason": reason }));
     }
 
     fn say_limited(&self, key: Key, quiet: Duration, mut members: Value) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
+        let event = key.0;
         let held_back = match said.get_mut(&key) {
             Some(said) if now.duration_since(said.at) < quiet => {
                 said.held_back += 1;
                 return;
             }
-            Some(said) => std::mem::replace(said, Said { at: now, held_back: 0 }).held_back,
+            Some(said) => std::mem::replace(said, Said { at: now, quiet, held_back: 0 }).held_back,
             None => {
                 // Many addresses must not cost much memory. Forgetting one means at most one early line.
                 if said.len() >= REMEMBERED {
-                    said.retain(|_, said| now.duration_since(said.at) < QUIET);
+                    said.retain(|_, said| now.duration_since(said.at) < said.quiet);
                 }
                 if said.len() >= REMEMBERED {
                     said.clear();
                 }
-                said.insert(key, Said { at: now, held_back: 0 });
+                said.insert(key, Said { at: now, quiet, held_back: 0 });
                 0
             }
         };
@@ -102,7 +113,7 @@ impl Log {
         if let Some(members) = members.as_object_mut().filter(|_| held_back > 0) {
             members.insert("heldBack".to_owned(), json!(held_back));
         }
-        self.say(key.0, members);
+        self.say(event, members);
     }
 }
 
@@ -131,6 +142,9 @@ pub(crate) struct Counters {
     pub(crate) astm: AtomicU64,
     pub(crate) unframed: AtomicU64,
     pub(crate) mismatched: AtomicU64,
+    pub(crate) large: AtomicU64,
+    pub(crate) crowded: AtomicU64,
+    pub(crate) uploaded: AtomicU64,
 }
 
 /// Counts one more.
@@ -142,7 +156,7 @@ pub(crate) fn count(counter: &AtomicU64) {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayReport {
-    /// Frames that were read to their end.
+    /// Frames that were read to their end, and then given to the spool or refused.
     pub received: u64,
     /// Messages that are kept: CA, AA, or no answer where the sender asks for none.
     pub acknowledged: u64,
@@ -184,6 +198,12 @@ pub struct GatewayReport {
     pub unframed: u64,
     /// Frames of the hybrid protocol whose size or checksum does not fit.
     pub mismatched: u64,
+    /// Frames of more bytes than a request to the API may have that were read whole; `crowded` counts the others.
+    pub large: u64,
+    /// Large frames that were passed over because there was no memory for them.
+    pub crowded: u64,
+    /// Large messages delivered to the API.
+    pub uploaded: u64,
     /// Messages acknowledged and not delivered, now.
     pub spooled: usize,
     /// Bytes of the spool on disk, now.
@@ -220,7 +240,7 @@ pub struct FeedReport {
     pub oldest_seconds: u64,
     /// Messages delivered, and kept until the lake has stored them, now.
     pub awaited: usize,
-    /// Days until the feed's certificate expires, negative when it has; absent without TLS.
+    /// Days until the gateway's certificate for the feed expires, negative when it has; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_days: Option<i64>,
 }
@@ -250,6 +270,9 @@ impl GatewayReport {
             astm: get(&counters.astm),
             unframed: get(&counters.unframed),
             mismatched: get(&counters.mismatched),
+            large: get(&counters.large),
+            crowded: get(&counters.crowded),
+            uploaded: get(&counters.uploaded),
             spooled: spool.messages,
             spool_bytes: spool.bytes,
             oldest_seconds: seconds_since(spool.oldest_ms, now_ms),
@@ -281,4 +304,46 @@ impl FeedReport {
 
 fn seconds_since(then_ms: Option<u64>, now_ms: u64) -> u64 {
     then_ms.map_or(0, |then_ms| now_ms.saturating_sub(then_ms) / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log, and the lines that it has written.
+    fn log() -> (Log, Arc<Mutex<Vec<Value>>>) {
+        let lines: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let sink = Arc::clone(&lines);
+        (Log::new(move |line| sink.lock().unwrap().push(serde_json::from_str(line).unwrap())), lines)
+    }
+
+    fn origin(address: [u8; 4]) -> Origin {
+        Origin { peer: Some((address, 2575).into()), ..Origin::default() }
+    }
+
+    #[test]
+    fn each_reason_of_a_peer_is_logged_and_its_numbers_make_no_other_reason() {
+        let (log, lines) = log();
+        for reason in ["byte 7 is bad", "byte 19 is bad", "the spool is full", "the spool is full"] {
+            log.say_why(&origin([10, 0, 0, 1]), "rejected", reason);
+        }
+        log.say_why(&origin([10, 0, 0, 2]), "rejected", "byte 7 is bad");
+        let said: Vec<_> = lines.lock().unwrap().iter().map(|it| format!("{} {}", it["peer"], it["reason"])).collect();
+        let expected = [("10.0.0.1", "byte 7 is bad"), ("10.0.0.1", "the spool is full"), ("10.0.0.2", "byte 7 is bad")];
+        assert_eq!(said, expected.map(|(address, reason)| format!("\"{address}:2575\" \"{reason}\"")));
+    }
+
+    #[test]
+    fn a_peer_that_was_named_is_not_named_again_because_many_others_were() {
+        let (log, lines) = log();
+        let stranger = || log.say_of_each(QUIET_STRANGER, &origin([10, 0, 0, 1]), "stranger", "ENQ", json!({}));
+        stranger();
+        for nth in 0..u16::try_from(REMEMBERED).unwrap() {
+            let [high, low] = nth.to_be_bytes();
+            log.say_of_each(Duration::ZERO, &origin([10, 1, high, low]), "closed", "", json!({}));
+        }
+        stranger();
+        let named = lines.lock().unwrap().iter().filter(|it| it["event"] == "stranger").count();
+        assert_eq!(named, 1);
+    }
 }

@@ -76,7 +76,7 @@ impl Sender {
                     let _ = hybrid::strip(&mut answer);
                     return Ok(Some(answer));
                 }
-                Some(Frame::TooLong { .. }) => return Err(io::ErrorKind::FileTooLarge.into()),
+                Some(Frame::TooLong { .. } | Frame::NoRoom { .. }) => return Err(io::ErrorKind::FileTooLarge.into()),
                 None => {}
             }
             match timeout_at(until, self.stream.read_buf(&mut self.unread)).await {
@@ -86,7 +86,7 @@ impl Sender {
                 Err(_) => {
                     return Ok(self.frames.end_if_silent().and_then(|frame| match frame {
                         Frame::Whole(answer) => Some(answer),
-                        Frame::TooLong { .. } => None,
+                        Frame::TooLong { .. } | Frame::NoRoom { .. } => None,
                     }));
                 }
             }

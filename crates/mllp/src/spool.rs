@@ -10,8 +10,9 @@
 //! ```
 //!
 //! A message is on disk (`fdatasync`) before [`Spool::append`] says so. One thread writes; all messages that came while it waited
-//! for the disk share the next wait. The marks of delivered messages are written without waiting for the disk: after a power failure
-//! such a message may be sent again, and the API knows a message by its content. A segment file is removed when all of it is delivered.
+//! for the disk share the next wait. It writes the marks of delivered messages without waiting for the disk: after a power
+//! failure such a message may be sent again, and the API knows a message by its content. A segment file is removed when all its
+//! messages are delivered.
 //!
 //! Why no library does this: embedded stores (redb, fjall, sled) fail to open, or discard everything after the damage, if a page or
 //! a batch in the middle is damaged, and they keep deleted data until they compact. Logs (okaywal, open-wal) take damage for the end, and
@@ -35,6 +36,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock::now_ms;
@@ -47,7 +49,7 @@ use writer::{Job, Writer};
 pub(crate) use aside::Reason;
 pub(crate) use error::Unwritten;
 use index::InHand;
-pub(crate) use index::{Entry, Waiter};
+pub(crate) use index::{Entry, Lane, Waiter};
 pub(crate) use shared::Content;
 
 pub use error::SpoolError;
@@ -95,6 +97,7 @@ impl Spool {
             folder: folder.to_owned(),
             index: Mutex::default(),
             available: Semaphore::new(0),
+            large_available: Semaphore::new(0),
             room: Semaphore::new(usize::try_from(WAITING_KIB).unwrap_or(usize::MAX)),
             _lock: lock,
         };
@@ -134,14 +137,14 @@ impl Spool {
         answer
     }
 
-    /// The next message to deliver. The caller owns it until [`Spool::done`] or [`Spool::put_back`].
-    pub(crate) async fn take(&self) -> Entry {
+    /// The next message of a queue to deliver. The caller owns it until [`Spool::done`] or [`Spool::put_back`].
+    pub(crate) async fn take(&self, lane: Lane) -> Entry {
         loop {
-            if let Ok(permit) = self.shared.available.acquire().await {
+            if let Ok(permit) = self.shared.available(lane).acquire().await {
                 permit.forget();
             }
             let mut index = self.shared.index();
-            if let Some(entry) = index.next() {
+            if let Some(entry) = index.next(lane) {
                 let in_hand = InHand { received_ms: entry.received_ms, feed: entry.feed, is_awaited: false };
                 index.in_hand.insert(entry.place, in_hand);
                 return entry;
@@ -196,16 +199,16 @@ impl Spool {
     pub(crate) fn put_back(&self, entry: Entry) {
         let mut index = self.shared.index();
         index.in_hand.remove(&entry.place);
-        index.push(entry);
+        let lane = index.push(entry);
         drop(index);
-        self.shared.available.add_permits(1);
+        self.shared.available(lane).add_permits(1);
     }
 
     /// Writes a message that the API refuses to the folder `refused`, with the reason beside it.
     ///
     /// # Errors
     /// When it cannot be written. Then the message stays in the spool.
-    pub(crate) async fn refuse(&self, message: Vec<u8>, reason: Reason) -> io::Result<()> {
+    pub(crate) async fn refuse(&self, message: Bytes, reason: Reason) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
             let written = aside::refuse(&*shared.disk, &shared.folder.join("refused"), &message, &reason)?;

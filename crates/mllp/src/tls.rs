@@ -1,5 +1,5 @@
-//! TLS for peers that connect: the gateway's certificate, and the CA of the certificates that it accepts. TLS to peers that are servers: the
-//! CA of their certificates.
+//! TLS in both directions. For peers that connect: the gateway's certificate, and the CA of the certificates that it accepts. For
+//! peers that are servers: the CA of their certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub struct PeerTls {
 pub(crate) struct Connector {
     pub(crate) connector: TlsConnector,
     pub(crate) name: ServerName<'static>,
+    /// When the gateway's own certificate expires, in seconds since 1970; `None` if it has none, or that cannot be read.
+    pub(crate) expires_seconds: Option<i64>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -103,6 +105,12 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
 
+/// When the first of these certificates expires, in seconds since 1970: the gateway's own, which the chain follows.
+fn expires_seconds(certificates: &[CertificateDer<'_>]) -> Option<i64> {
+    let (_, own) = x509_parser::parse_x509_certificate(certificates.first()?).ok()?;
+    Some(own.validity().not_after.timestamp())
+}
+
 impl PeerTls {
     /// Reads the files. `address` is the peer's host and port.
     ///
@@ -115,13 +123,16 @@ impl PeerTls {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Certificate)?;
         let builder = builder.with_root_certificates(roots(&self.ca)?);
-        let config = match &self.own {
-            None => builder.with_no_client_auth(),
+        let (config, expires_seconds) = match &self.own {
+            None => (builder.with_no_client_auth(), None),
             Some((certificate, key)) => {
-                builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?).map_err(TlsError::Certificate)?
+                let own = certificates(certificate)?;
+                let expires_seconds = expires_seconds(&own);
+                let config = builder.with_client_auth_cert(own, private_key(key)?).map_err(TlsError::Certificate)?;
+                (config, expires_seconds)
             }
         };
-        Ok(Connector { connector: TlsConnector::from(Arc::new(config)), name })
+        Ok(Connector { connector: TlsConnector::from(Arc::new(config)), name, expires_seconds })
     }
 }
 
@@ -134,8 +145,7 @@ impl TlsFiles {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let own = certificates(&self.certificates)?;
         let key = private_key(&self.key)?;
-        let expires = own.first().and_then(|own| x509_parser::parse_x509_certificate(own).ok());
-        let expires_seconds = expires.map(|(_, certificate)| certificate.validity().not_after.timestamp());
+        let expires_seconds = expires_seconds(&own);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Certificate)?;
         let builder = match &self.client_ca {

@@ -113,10 +113,5 @@ fn split(bytes: Vec<u8>) -> Vec<Vec<u8>> {
     if let Some(messages) = mllp::unframed(&bytes) {
         return messages;
     }
-    let charset = Charset::of_message(&bytes).unwrap_or(Charset::UTF_8);
-    let split = hl7::split(&bytes, charset);
-    if !split.is_batch() {
-        return vec![bytes];
-    }
-    split.messages().map(|range| bytes.get(range).unwrap_or_default().to_vec()).collect()
+    hl7::Body::of(bytes, None).messages().map(|message| message.bytes().to_vec()).collect()
 }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::config;
 use crate::error::{ExitCode, Misused};
 use crate::output::{Output, one_line};
-use crate::user::gateway::{Api, release_held};
+use crate::user::gateway::{Api, Say, release_held};
 use client::deployment::Deployment;
 use client::session::state_folder;
 use client::tokens::TokenClaims;
@@ -86,9 +86,13 @@ pub(crate) struct Args {
     /// Maximum number of connections from one address; a further one closes that address's connection that has been idle longest.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_connections_per_address: u32,
-    /// Maximum frame size in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = domain::MAX_MESSAGE_BYTES as u64, value_parser = clap::value_parser!(u64).range(1..=domain::MAX_MESSAGE_BYTES as u64))]
+    /// Maximum frame size in bytes; never more than a quarter of --spool-max-bytes. The gateway uploads frames of more than 4 MiB, so the
+    /// deployment must have uploads.
+    #[arg(long, value_name = "BYTES", default_value_t = domain::MAX_UPLOAD_BYTES as u64, value_parser = clap::value_parser!(u64).range(1..=domain::MAX_UPLOAD_BYTES as u64))]
     max_frame_bytes: u64,
+    /// Maximum memory for all frames of more than 4 MiB that are being received; another one is rejected until there is room.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().large_bytes as u64, value_parser = clap::value_parser!(u64).range(64 << 20..))]
+    max_large_bytes: u64,
     /// Maximum number of unanswered frames per connection.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     max_unanswered: u32,
@@ -206,6 +210,9 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
             recovery.messages
         ));
     }
+    if args.frame_bytes() < args.max_frame_bytes {
+        reporter.say(format!("Frames of more than {} bytes are refused, a quarter of --spool-max-bytes.", args.frame_bytes()));
+    }
     if let Some(address) = metrics.as_ref().and_then(|metrics| metrics.local_addr().ok()) {
         reporter.say(format!("Metrics at http://{address}/metrics, health at http://{address}/healthz."));
     }
@@ -220,7 +227,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
 
     let log = {
         let reporter = reporter.clone();
-        Log::new(move |line| reporter.say(line))
+        Log::new(move |line| reporter.say_json(line))
     };
     let stop = async move {
         tokio::select! {
@@ -240,17 +247,17 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     });
     let signals = Signals { reload: reloads, stop, metrics };
     let client = Arc::new(client);
-    let say = {
+    let say: Say = {
         let reporter = reporter.clone();
-        move |mut line: Value| {
+        Arc::new(move |mut line: Value| {
             if let Some(line) = line.as_object_mut() {
                 line.insert("time".to_owned(), Timestamp::now().to_string().into());
             }
-            reporter.say(line.to_string());
-        }
+            reporter.say_json(&line.to_string());
+        })
     };
-    let releasing = tokio::spawn(release_held(Arc::clone(&client), institute.clone(), say));
-    let report = mllp::run(options, open, spool, Api { client, institute }, log, signals).await;
+    let releasing = tokio::spawn(release_held(Arc::clone(&client), institute.clone(), options.look_after, Arc::clone(&say)));
+    let report = mllp::run(options, open, spool, Api { client, institute, say }, log, signals).await;
     rereading.abort();
     releasing.abort();
     if output.is_json() {
@@ -294,11 +301,17 @@ impl Args {
         Ok(Some(ServiceAccount { email: email.clone(), password_file: password_file.clone(), deployment }))
     }
 
+    /// The size of the largest frame. A spool that holds only a few of the largest messages would refuse them most of the time.
+    fn frame_bytes(&self) -> u64 {
+        self.max_frame_bytes.min(self.spool_max_bytes / 4)
+    }
+
     fn options(&self) -> Options {
         let limits = Limits {
             connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
             connections_per_address: usize::try_from(self.max_connections_per_address).unwrap_or(usize::MAX),
-            frame_bytes: usize::try_from(self.max_frame_bytes).unwrap_or(domain::MAX_MESSAGE_BYTES),
+            frame_bytes: usize::try_from(self.frame_bytes()).unwrap_or(usize::MAX),
+            large_bytes: usize::try_from(self.max_large_bytes).unwrap_or(usize::MAX),
             unanswered: usize::try_from(self.max_unanswered).unwrap_or(usize::MAX),
             idle: Duration::from_secs(self.idle_timeout),
             frame: Duration::from_secs(self.frame_timeout),
@@ -317,5 +330,27 @@ impl Args {
             },
             ..Options::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: super::Args,
+    }
+
+    #[test]
+    fn a_frame_is_never_larger_than_a_quarter_of_the_spool() {
+        let frame_bytes = |options: &[&str]| {
+            let given = ["mllp", "--spool", "spool"].iter().chain(options);
+            Command::try_parse_from(given).unwrap().args.options().limits.frame_bytes
+        };
+        assert_eq!(frame_bytes(&[]), domain::MAX_UPLOAD_BYTES);
+        assert_eq!(frame_bytes(&["--max-frame-bytes", "1000"]), 1000);
+        assert_eq!(frame_bytes(&["--spool-max-bytes", "80000000"]), 20_000_000);
     }
 }

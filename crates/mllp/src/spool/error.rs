@@ -35,6 +35,9 @@ pub(crate) enum Unwritten {
     /// The disk is full, or fails.
     #[error("the gateway cannot write to its spool")]
     Disk,
+    /// There is no memory for another large message.
+    #[error("the gateway is already receiving as many large messages as it has memory for")]
+    Crowded,
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Stopped,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use domain::MAX_MESSAGE_BYTES;
 use tokio::sync::oneshot;
 
 use super::disk::DiskFile;
@@ -11,6 +12,15 @@ use crate::destination::Ending;
 
 /// Receives the outcome of each message of a frame.
 pub(crate) type Waiter = oneshot::Sender<Vec<Ending>>;
+
+/// The queue of a message. Large messages take long to deliver, so they have one of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Of messages that fit into a request.
+    Small,
+    /// Of those that have to be uploaded.
+    Large,
+}
 
 /// The amount of messages in the spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +55,8 @@ pub struct FeedBacklog {
 pub(crate) struct Entry {
     pub(super) place: Place,
     pub(super) length: u32,
+    /// The queue that it belongs to.
+    pub(crate) lane: Lane,
     /// When it was received, in milliseconds since 1970.
     pub(crate) received_ms: u64,
     /// The number of its feed; see [`Index::feed`].
@@ -73,9 +85,10 @@ pub(super) struct InHand {
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Messages with a waiting sender, and the others; see [`Index::next`].
+    /// Small messages with a waiting sender, and the others; see [`Index::next_small`].
     pub(super) waited: VecDeque<Entry>,
     pub(super) others: VecDeque<Entry>,
+    pub(super) large: VecDeque<Entry>,
     others_turn: bool,
     /// Messages that were taken and are not done.
     pub(super) in_hand: BTreeMap<Place, InHand>,
@@ -93,9 +106,16 @@ pub(super) struct Segment {
     pub(super) pending: u32,
 }
 
+impl Lane {
+    /// The queue of a message of so many bytes.
+    pub(super) fn of(message_bytes: usize) -> Self {
+        if message_bytes > MAX_MESSAGE_BYTES { Self::Large } else { Self::Small }
+    }
+}
+
 impl Entry {
-    pub(super) fn new(place: Place, length: u32, received_ms: u64, feed: u32, waiter: Option<Waiter>) -> Self {
-        Self { place, length, received_ms, feed, waiter, put_off: 0, failed_after: None, is_submitted: false, again: 0 }
+    pub(super) fn new(place: Place, length: u32, lane: Lane, received_ms: u64, feed: u32, waiter: Option<Waiter>) -> Self {
+        Self { place, length, lane, received_ms, feed, waiter, put_off: 0, failed_after: None, is_submitted: false, again: 0 }
     }
 }
 
@@ -103,7 +123,7 @@ impl Entry {
 impl Entry {
     /// A message for tests.
     pub(crate) fn of_test(nth: usize) -> Self {
-        Self::new(Place { segment: 1, offset: u32::try_from(nth).unwrap() }, 1, 1, 0, None)
+        Self::new(Place { segment: 1, offset: u32::try_from(nth).unwrap() }, 1, Lane::Small, 1, 0, None)
     }
 }
 
@@ -118,12 +138,27 @@ impl Index {
         u32::try_from(number).unwrap_or_default()
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
-        if entry.waiter.is_some() { self.waited.push_back(entry) } else { self.others.push_back(entry) }
+    /// Adds a message, and returns its queue.
+    pub(super) fn push(&mut self, entry: Entry) -> Lane {
+        let lane = entry.lane;
+        match lane {
+            Lane::Large => self.large.push_back(entry),
+            Lane::Small if entry.waiter.is_some() => self.waited.push_back(entry),
+            Lane::Small => self.others.push_back(entry),
+        }
+        lane
+    }
+
+    /// The next message of a queue.
+    pub(super) fn next(&mut self, lane: Lane) -> Option<Entry> {
+        match lane {
+            Lane::Large => self.large.pop_front(),
+            Lane::Small => self.next_small(),
+        }
     }
 
     /// Messages with a waiting sender alternate with the backlog, so that neither starves the other.
-    pub(super) fn next(&mut self) -> Option<Entry> {
+    fn next_small(&mut self) -> Option<Entry> {
         self.others_turn = !self.others_turn;
         let queues = [&mut self.waited, &mut self.others];
         let [first, second] = queues;
@@ -133,7 +168,7 @@ impl Index {
 
     pub(super) fn backlog(&self) -> Backlog {
         let mut feeds = vec![FeedBacklog::default(); self.feeds.len()];
-        let queued = self.waited.iter().chain(&self.others);
+        let queued = self.waited.iter().chain(&self.others).chain(&self.large);
         let queued = queued.map(|entry| InHand { received_ms: entry.received_ms, feed: entry.feed, is_awaited: false });
         let mut oldest_awaited_ms = None;
         for InHand { received_ms, feed, is_awaited } in queued.chain(self.in_hand.values().copied()) {

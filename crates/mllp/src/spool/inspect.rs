@@ -78,7 +78,7 @@ pub fn inspect(folder: &Path) -> io::Result<Contents> {
     let segments = folder.join("segments");
     let mut waiting = Vec::new();
     for segment in segment_numbers(&OsDisk, &segments)? {
-        // Read the marks first: a message that is delivered meanwhile counts as waiting, and never the other way round.
+        // Read the marks first: a message that is delivered meanwhile then counts as waiting, and never the other way round.
         let marks = Marks::read(segment, &std::fs::read(done_path(&segments, segment)).unwrap_or_default());
         let bytes = match std::fs::read(log_path(&segments, segment)) {
             Ok(bytes) => bytes,

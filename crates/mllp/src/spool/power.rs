@@ -401,7 +401,7 @@ async fn missing(disk: &ModelDisk, given: &Given) -> Vec<String> {
         Err(error) => return vec![error.to_string()],
     };
     for _ in 0..recovery.messages {
-        let entry = spool.take().await;
+        let entry = spool.take(Lane::Small).await;
         match spool.read(&entry).await.unwrap() {
             Content::Message { message, .. } => drop(there.insert(message)),
             Content::Damaged => panic!("what is in the index is whole"),
@@ -442,7 +442,7 @@ async fn live(disk: &ModelDisk, rng: &mut Rng, given: &mut Given) {
             6 => spool.tidy(),
             _ => {
                 if spool.shared.available.available_permits() > 0 {
-                    in_hand.push(spool.take().await);
+                    in_hand.push(spool.take(Lane::Small).await);
                 } else if let Some(entry) = in_hand.pop() {
                     if rng.u8(0..4) == 0 {
                         in_hand.push(spool.moved(entry).await);
@@ -460,7 +460,7 @@ async fn live(disk: &ModelDisk, rng: &mut Rng, given: &mut Given) {
                             received_at: String::new(),
                             refused_at: String::new(),
                         };
-                        if spool.refuse(message.clone(), reason).await.is_err() {
+                        if spool.refuse(message.clone().into(), reason).await.is_err() {
                             continue;
                         }
                         given.refused.insert(message.clone());

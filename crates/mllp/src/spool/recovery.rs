@@ -5,7 +5,7 @@ use std::io;
 use super::aside;
 use super::error::{SpoolError, failed};
 use super::files::{done_path, log_path, remove_segment, segment_numbers};
-use super::index::{Entry, Segment};
+use super::index::{Entry, Lane, Segment};
 use super::marks::Marks;
 use super::record::{self, Place};
 use super::shared::{Shared, origin};
@@ -32,7 +32,6 @@ impl Shared {
             self.recover_segment(segment, &mut found)?;
         }
         self.index().aside_bytes = aside::bytes(&*self.disk, &self.folder);
-        self.available.add_permits(found.messages);
         Ok((found, numbers.last().copied().unwrap_or_default()))
     }
 
@@ -60,9 +59,12 @@ impl Shared {
         let before = found.messages;
         for (offset, header) in scan.records {
             if !marks.is_done(offset) {
-                let feed = index.feed(&origin(&header, record::content(&bytes, offset, &header)).0.feed);
-                let entry = Entry::new(Place { segment, offset }, header.length, header.received_ms, feed, None);
-                index.push(Entry { is_submitted: marks.is_submitted(offset), ..entry });
+                let content = record::content(&bytes, offset, &header);
+                let (origin, origin_bytes) = origin(&header, content);
+                let (feed, lane) = (index.feed(&origin.feed), Lane::of(content.len().saturating_sub(origin_bytes)));
+                let entry = Entry::new(Place { segment, offset }, header.length, lane, header.received_ms, feed, None);
+                let lane = index.push(Entry { is_submitted: marks.is_submitted(offset), ..entry });
+                self.available(lane).add_permits(1);
                 found.messages += 1;
             }
         }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::aside;
 use super::disk::Disk;
-use super::index::Index;
+use super::index::{Index, Lane};
 use super::record::{HEADER_BYTES, Header, Place};
 use crate::origin::{Label, Origin};
 
@@ -30,8 +30,9 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) folder: PathBuf,
     pub(super) index: Mutex<Index>,
-    /// The number of entries to take.
+    /// The number of entries to take: of small messages, and of large ones.
     pub(super) available: Semaphore,
+    pub(super) large_available: Semaphore,
     /// How much more may wait for the disk, in KiB.
     pub(super) room: Semaphore,
     /// Held as long as the spool is open; nobody reads it.
@@ -44,6 +45,14 @@ impl Shared {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The number of entries to take of a queue.
+    pub(super) fn available(&self, lane: Lane) -> &Semaphore {
+        match lane {
+            Lane::Small => &self.available,
+            Lane::Large => &self.large_available,
+        }
+    }
+
     pub(super) fn segments(&self) -> PathBuf {
         self.folder.join("segments")
     }
@@ -54,13 +63,13 @@ impl Shared {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         let mut bytes = vec![0; HEADER_BYTES + length];
         file.read_exact_at(&mut bytes, u64::from(place.offset))?;
-        let header = Header::read(&bytes);
-        let mut content = bytes.split_off(HEADER_BYTES);
-        if let Some(header) = header.filter(|header| header.is_of(&content)) {
-            let (origin, length) = origin(&header, &content);
-            return Ok(Content::Message { origin, message: content.split_off(length) });
+        let content = bytes.get(HEADER_BYTES..).unwrap_or_default();
+        if let Some(header) = Header::read(&bytes).filter(|header| header.is_of(content)) {
+            let (origin, length) = origin(&header, content);
+            // In place, so that a large message is not in memory twice.
+            bytes.drain(..(HEADER_BYTES + length).min(bytes.len()));
+            return Ok(Content::Message { origin, message: bytes });
         }
-        bytes.extend_from_slice(&content);
         let offset = usize::try_from(place.offset).map_err(io::Error::other)?;
         aside::damaged(&*self.disk, &self.folder.join("damaged"), place.segment, offset, &bytes)?;
         Ok(Content::Damaged)

@@ -35,7 +35,7 @@ async fn drain(spool: &Spool) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     // Not by the status: what was said to be done counts until the writer has heard of it.
     while spool.shared.available.available_permits() > 0 {
-        let entry = spool.take().await;
+        let entry = spool.take(Lane::Small).await;
         messages.push(message(spool, &entry).await);
         spool.done(&entry);
     }
@@ -63,10 +63,10 @@ async fn undelivered_messages_and_no_others_are_there_after_a_restart() {
         append(&spool, message).await.unwrap();
     }
     for _ in 0..2 {
-        spool.done(&spool.take().await);
+        spool.done(&spool.take(Lane::Small).await);
     }
     // Taken and not done when the process ends.
-    let _in_hand = spool.take().await;
+    let _in_hand = spool.take(Lane::Small).await;
     assert_eq!(spool.backlog().oldest_ms, Some(7));
     spool.close().await;
     assert_eq!(append(&spool, b"late").await.unwrap_err(), Unwritten::Stopped);
@@ -138,7 +138,7 @@ async fn a_record_that_is_damaged_while_it_waits_is_not_delivered() {
     append(&spool, b"two").await.unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(log_file(&folder)).unwrap();
     file.write_all_at(b"X", HEADER_BYTES as u64).unwrap();
-    let entry = spool.take().await;
+    let entry = spool.take(Lane::Small).await;
     assert!(matches!(spool.read(&entry).await.unwrap(), Content::Damaged));
     assert_eq!(files(&folder, "damaged").len(), 1);
     assert_eq!(drain(&spool).await, [b"two"]);
@@ -152,9 +152,9 @@ async fn only_the_owner_can_read_the_spool() {
     let (spool, _) = open(&folder);
     append(&spool, b"one").await.unwrap();
     append(&spool, b"two").await.unwrap();
-    spool.done(&spool.take().await);
+    spool.done(&spool.take(Lane::Small).await);
     let reason = Reason { status: 400, detail: "no".into(), charset: None, received_at: "then".into(), refused_at: "now".into() };
-    spool.refuse(b"refused".to_vec(), reason).await.unwrap();
+    spool.refuse(Bytes::from_static(b"refused"), reason).await.unwrap();
     spool.tidy();
     append(&spool, b"three").await.unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -191,13 +191,13 @@ async fn a_full_spool_takes_no_more_until_something_is_delivered() {
     assert!(spool.backlog().bytes <= MAX);
     assert!(files(&folder, "segments").len() > 1, "one file would have to be delivered as a whole");
     for _ in 0..2 {
-        spool.done(&spool.take().await);
+        spool.done(&spool.take(Lane::Small).await);
     }
     assert_eq!(append(&spool, &message).await, Ok(()));
     // What is refused counts as well.
     let reason = Reason { status: 400, detail: "no".into(), charset: None, received_at: "then".into(), refused_at: "now".into() };
-    spool.done(&spool.take().await);
-    spool.refuse(vec![b'y'; 500_000], reason).await.unwrap();
+    spool.done(&spool.take(Lane::Small).await);
+    spool.refuse(vec![b'y'; 500_000].into(), reason).await.unwrap();
     assert!(spool.backlog().bytes > MAX);
     std::fs::remove_dir_all(folder.path().join("spool/refused")).unwrap();
     spool.tidy();
@@ -239,7 +239,7 @@ async fn a_message_that_is_given_back_is_taken_again_after_the_others() {
     let (spool, _) = open(&folder);
     append(&spool, b"one").await.unwrap();
     append(&spool, b"two").await.unwrap();
-    let entry = spool.take().await;
+    let entry = spool.take(Lane::Small).await;
     spool.put_back(entry);
     assert_eq!(drain(&spool).await, [b"two", b"one"]);
 }
@@ -250,7 +250,7 @@ async fn the_same_message_is_refused_into_one_file_with_its_reason() {
     let (spool, _) = open(&folder);
     for status in [400, 413] {
         let reason = Reason { status, detail: "why".into(), charset: None, received_at: "then".into(), refused_at: "now".into() };
-        spool.refuse(b"message".to_vec(), reason).await.unwrap();
+        spool.refuse(Bytes::from_static(b"message"), reason).await.unwrap();
     }
     let refused = files(&folder, "refused");
     assert_eq!(std::fs::read(&refused[0]).unwrap(), b"message");
@@ -288,7 +288,7 @@ async fn a_segment_is_not_removed_while_it_has_unsynced_records() {
     let (spool, _) = Spool::open(&folder.path().join("spool"), "west", 64 * MIB as u64).unwrap();
     spool.shared.index().aside_bytes = 54 * MIB as u64;
     append(&spool, &vec![b'0'; 4 * MIB]).await.unwrap();
-    let delivered = spool.take().await;
+    let delivered = spool.take(Lane::Small).await;
     // The writer waits for the index with the first of these, and so takes all of them together.
     let index = spool.shared.index();
     let send = |message: Vec<u8>| {
@@ -310,6 +310,44 @@ async fn a_segment_is_not_removed_while_it_has_unsynced_records() {
 }
 
 #[tokio::test]
+async fn large_messages_have_a_queue_of_their_own_and_are_on_disk_as_they_came() {
+    const MIB: usize = 1024 * 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Spool::open(&folder.path().join("spool"), "west", 1 << 30).unwrap().0;
+    let spool = open();
+    // Longer than what the writer collects, and longer than a segment file.
+    let (medium, large): (Vec<u8>, Vec<u8>) =
+        ((0..=250).cycle().take(3 * MIB).collect(), (0..=240).cycle().take(40 * MIB).collect());
+    for message in [&b"one"[..], &medium, &large, b"two", &large] {
+        append(&spool, message).await.unwrap();
+    }
+    // The limit is that of a message, whatever a record has beside it.
+    for (bytes, lane) in [(domain::MAX_MESSAGE_BYTES, Lane::Small), (domain::MAX_MESSAGE_BYTES + 1, Lane::Large)] {
+        assert_eq!(Lane::of(bytes), lane);
+    }
+    let taken = spool.take(Lane::Large).await;
+    assert!(message(&spool, &taken).await == large);
+    spool.put_back(taken);
+    assert_eq!(
+        drain(&spool).await.iter().map(Vec::len).collect::<Vec<_>>(),
+        [3, 3 * MIB, 3],
+        "none of them waits behind a large one"
+    );
+    spool.close().await;
+    assert_eq!(spool.backlog().messages, 2);
+    drop(spool);
+    let spool = open();
+    assert_eq!(spool.shared.available.available_permits(), 0);
+    for _ in 0..2 {
+        let taken = spool.take(Lane::Large).await;
+        assert!(message(&spool, &taken).await == large);
+        spool.done(&taken);
+    }
+    spool.close().await;
+    assert_eq!(files(&folder, "segments"), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn foreign_files_in_the_spool_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(&folder);
@@ -328,9 +366,9 @@ async fn another_process_can_see_what_waits_in_a_spool_and_for_which_feed() {
     for message in [&b"one"[..], b"two", b"three"] {
         append(&spool, message).await.unwrap();
     }
-    spool.done(&spool.take().await);
+    spool.done(&spool.take(Lane::Small).await);
     let reason = Reason { status: 400, detail: "no".into(), charset: None, received_at: "then".into(), refused_at: "now".into() };
-    spool.refuse(b"refused".to_vec(), reason).await.unwrap();
+    spool.refuse(Bytes::from_static(b"refused"), reason).await.unwrap();
     let backlog = spool.backlog();
     assert_eq!(backlog.feeds.keys().map(|name| &**name).collect::<Vec<_>>(), ["adt"]);
     // The mark of the delivered one is written behind this message.
@@ -349,7 +387,7 @@ async fn submitted_messages_that_are_not_stored_are_known_after_a_restart() {
     for message in [&b"one"[..], b"two", b"three"] {
         append(&spool, message).await.unwrap();
     }
-    let (one, two) = (spool.take().await, spool.take().await);
+    let (one, two) = (spool.take(Lane::Small).await, spool.take(Lane::Small).await);
     spool.submitted(&one);
     spool.submitted(&two);
     let backlog = spool.backlog();
@@ -362,7 +400,7 @@ async fn submitted_messages_that_are_not_stored_are_known_after_a_restart() {
 
     let (spool, recovery) = open(&folder);
     assert_eq!(recovery, Recovery { messages: 2, damaged: 0 });
-    let (two, three) = (spool.take().await, spool.take().await);
+    let (two, three) = (spool.take(Lane::Small).await, spool.take(Lane::Small).await);
     assert_eq!((two.is_submitted, message(&spool, &two).await), (true, b"two".to_vec()));
     assert_eq!((three.is_submitted, message(&spool, &three).await), (false, b"three".to_vec()));
 }

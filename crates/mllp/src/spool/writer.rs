@@ -10,7 +10,7 @@ use super::aside;
 use super::disk::DiskFile;
 use super::error::Unwritten;
 use super::files::{done_path, log_path, remove_segment};
-use super::index::{Entry, InHand, Segment, Waiter};
+use super::index::{Entry, InHand, Lane, Segment, Waiter};
 use super::marks::{Mark, mark};
 use super::record::{HEADER_BYTES, Header, Place};
 use super::shared::{Shared, kib};
@@ -25,7 +25,8 @@ const SMALL_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// At most this many messages share one `fdatasync`.
 const GROUP: usize = 4096;
 
-/// How many bytes are collected before they are written.
+/// How many bytes are collected before they are written. A longer message is written from where it is, since the buffer would keep the
+/// memory of the largest one.
 const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// An order to the writer.
@@ -59,21 +60,21 @@ pub(super) struct Writer {
     active: Option<Active>,
     buffer: Vec<u8>,
     /// Entries that are in the buffer or the file, and not known to be on disk.
-    unsynced: Vec<(Entry, Reply)>,
+    unsynced: Vec<(Entry, Recipient)>,
     /// Marks that are not written yet, by segment: of submitted messages, and of done ones.
     submitted: BTreeMap<u64, Vec<u8>>,
     marks: BTreeMap<u64, Vec<u8>>,
 }
 
 /// The recipient of the news that a message is on disk.
-enum Reply {
+enum Recipient {
     /// The task that received it. The message is to be delivered.
     New(oneshot::Sender<Result<(), Unwritten>>),
     /// The task that already has it in hand, at another place.
     Moved(oneshot::Sender<Result<Entry, Unwritten>>),
 }
 
-impl Reply {
+impl Recipient {
     fn refuse(self, error: Unwritten) {
         // The recipient may have gone.
         match self {
@@ -118,11 +119,11 @@ impl Writer {
                 match next.take().or_else(|| jobs.try_recv().ok()) {
                     Some(Job::Append { label, message, received_ms, waiter, reply }) => {
                         let room = kib(message.len());
-                        self.append(&label, &message, received_ms, waiter, Reply::New(reply));
+                        self.append(&label, &message, received_ms, waiter, Recipient::New(reply));
                         self.shared.room.add_permits(usize::try_from(room).unwrap_or_default());
                     }
                     Some(Job::Move { label, message, received_ms, reply }) => {
-                        self.append(&label, &message, received_ms, None, Reply::Moved(reply));
+                        self.append(&label, &message, received_ms, None, Recipient::Moved(reply));
                     }
                     Some(Job::Submitted(place)) => {
                         self.submitted.entry(place.segment).or_default().extend(mark(place, Mark::Submitted));
@@ -141,19 +142,19 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, label: &Label, message: &[u8], received_ms: u64, waiter: Option<Waiter>, reply: Reply) {
+    fn append(&mut self, label: &Label, message: &[u8], received_ms: u64, waiter: Option<Waiter>, recipient: Recipient) {
         let Some(header) = Header::of(label.encoded(), message, received_ms) else {
-            return reply.refuse(Unwritten::Disk);
+            return recipient.refuse(Unwritten::Disk);
         };
         let bytes = u64::try_from(HEADER_BYTES + label.encoded().len() + message.len()).unwrap_or(u64::MAX);
         // A move frees the old file in the end, so it may exceed the limit a little.
-        let more = if matches!(reply, Reply::Moved(_)) { self.max_bytes / 8 } else { 0 };
+        let more = if matches!(recipient, Recipient::Moved(_)) { self.max_bytes / 8 } else { 0 };
         if self.is_full_with(bytes, more) {
             // Sync first: marking messages as delivered may remove the segment file, which must not hold anything unsynced.
             self.sync();
             self.write_marks();
             if self.is_full_with(bytes, more) {
-                return reply.refuse(Unwritten::Full);
+                return recipient.refuse(Unwritten::Full);
             }
         }
         if self.active.as_ref().is_some_and(|active| active.end > 0 && active.end + bytes > self.segment_bytes) {
@@ -162,18 +163,20 @@ impl Writer {
         }
         let place = match self.place() {
             Ok(place) => place,
-            Err(_) => return reply.refuse(Unwritten::Disk),
+            Err(_) => return recipient.refuse(Unwritten::Disk),
         };
         header.write(&mut self.buffer);
         self.buffer.extend_from_slice(label.encoded());
-        self.buffer.extend_from_slice(message);
+        let (collected, direct) = if message.len() > BUFFER_BYTES { (&[][..], message) } else { (message, &[][..]) };
+        self.buffer.extend_from_slice(collected);
         let feed = self.shared.index().feed(&label.feed);
-        let entry = Entry::new(place, header.length, received_ms, feed, waiter);
-        self.unsynced.push((entry, reply));
+        let entry = Entry::new(place, header.length, Lane::of(message.len()), received_ms, feed, waiter);
+        self.unsynced.push((entry, recipient));
         if let Some(active) = &mut self.active {
             active.end += bytes;
         }
-        if self.buffer.len() >= BUFFER_BYTES && self.write().is_err() {
+        let is_due = !direct.is_empty() || self.buffer.len() >= BUFFER_BYTES;
+        if is_due && self.write(direct).is_err() {
             self.give_up();
         }
     }
@@ -212,9 +215,13 @@ impl Writer {
         Ok(Place { segment: active.number, offset: u32::try_from(active.end).map_err(io::Error::other)? })
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    /// Writes the buffer, and bytes that are not in it.
+    fn write(&mut self, direct: &[u8]) -> io::Result<()> {
         if let Some(active) = &self.active {
             active.file.write_all(&self.buffer)?;
+            if !direct.is_empty() {
+                active.file.write_all(direct)?;
+            }
         }
         self.buffer.clear();
         Ok(())
@@ -225,7 +232,7 @@ impl Writer {
         if self.unsynced.is_empty() {
             return;
         }
-        let on_disk = self.write().and_then(|()| self.active.as_ref().map_or(Ok(()), |active| active.file.sync_data()));
+        let on_disk = self.write(&[]).and_then(|()| self.active.as_ref().map_or(Ok(()), |active| active.file.sync_data()));
         let Some(active) = self.active.as_mut().filter(|_| on_disk.is_ok()) else { return self.give_up() };
         active.synced = active.end;
         let count = self.unsynced.len();
@@ -237,11 +244,8 @@ impl Writer {
         let mut replies = Vec::with_capacity(count);
         for (entry, reply) in self.unsynced.drain(..) {
             match reply {
-                Reply::New(reply) => {
-                    index.push(entry);
-                    replies.push(reply);
-                }
-                Reply::Moved(reply) => {
+                Recipient::New(reply) => replies.push((index.push(entry), reply)),
+                Recipient::Moved(reply) => {
                     let in_hand = InHand { received_ms: entry.received_ms, feed: entry.feed, is_awaited: true };
                     index.in_hand.insert(entry.place, in_hand);
                     // The recipient waits for the answer unless the gateway itself is gone.
@@ -251,8 +255,10 @@ impl Writer {
         }
         drop(index);
         // INVARIANT: a task that acquires a permit finds an entry, and a sender that got its answer finds the message in the index.
-        self.shared.available.add_permits(replies.len());
-        for reply in replies {
+        for (lane, _) in &replies {
+            self.shared.available(*lane).add_permits(1);
+        }
+        for (_, reply) in replies {
             let _ = reply.send(Ok(()));
         }
     }

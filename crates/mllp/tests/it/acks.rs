@@ -166,8 +166,17 @@ async fn a_message_that_can_never_be_stored_is_refused_at_once() {
         // All that is the message's fault; the connection is as good as before.
         gateway.stub.set(|state| state.outcome = Some(Standing::Stored));
         assert!(peer.exchange(adt("A3")).await.code().0.ends_with('A'));
+        let (lines, address) = (gateway.lines.clone(), peer.stream.local_addr().unwrap().to_string());
         let report = gateway.stop().await;
         assert_eq!((report.rejected, report.acknowledged), (4, 1));
+        let lines = lines.lock().unwrap();
+        let rejected: Vec<_> = lines.iter().filter(|line| line["event"] == "rejected").collect();
+        let reasons = ["the message is empty", "the message is too large", "the message is not valid ISO-8859-6"];
+        assert_eq!(rejected.len(), reasons.len(), "each reason once: {rejected:?}");
+        for (line, reason) in rejected.iter().zip(reasons) {
+            assert!(line["reason"].as_str().unwrap().starts_with(reason), "{line}");
+            assert!(line["feed"] == "adt" && line["peer"] == address.as_str() && line["connection"] == 1, "{line}");
+        }
     }
 }
 

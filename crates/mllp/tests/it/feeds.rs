@@ -172,6 +172,7 @@ async fn metrics_and_health_are_there_for_whoever_asks_on_loopback() {
     assert_eq!(status, 200);
     for line in [
         "sluice_mllp_received_total 1",
+        "sluice_mllp_uploaded_total 0",
         "sluice_mllp_spooled 1",
         "sluice_mllp_feed_received_total{feed=\"adt\"} 1",
         "sluice_mllp_feed_spooled{feed=\"adt\"} 1",

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use domain::{Charset, MessageId};
 use sluice_mllp::{Destination, Receipt, Reply, Standing};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -24,8 +25,8 @@ impl HttpDestination {
 }
 
 impl Destination for HttpDestination {
-    async fn submit(&self, body: &[u8], _: Option<Charset>) -> Reply {
-        let request = self.client.post(&self.url).header("content-type", "application/hl7-v2").body(body.to_vec());
+    async fn submit(&self, body: &Bytes, _: Option<Charset>) -> Reply {
+        let request = self.client.post(&self.url).header("content-type", "application/hl7-v2").body(body.clone());
         match request.send().await.map(|answer| answer.status().as_u16()) {
             Ok(202) => Reply::Final(vec![Receipt::Queued { id: MessageId::of_canonical(body) }]),
             Ok(409) => Reply::Final(vec![Receipt::Duplicate]),

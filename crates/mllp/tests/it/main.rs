@@ -15,6 +15,7 @@ mod feeds;
 mod http;
 mod keep;
 mod kill;
+mod large;
 mod peers;
 mod restart;
 mod strangers;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use domain::{Charset, MessageId};
 use serde_json::Value;
 use sluice_mllp::{
@@ -34,6 +35,8 @@ pub(crate) struct State {
     pub(crate) is_down: bool,
     /// Messages with this in them never get a final answer.
     pub(crate) never: Option<&'static str>,
+    /// Messages of so many bytes are under way until this changes.
+    pub(crate) slow_from: Option<usize>,
     /// What becomes of everything that [`State::standings`] does not name; `None`: nothing yet.
     pub(crate) outcome: Option<Standing>,
     /// What becomes of these.
@@ -78,7 +81,10 @@ pub(crate) async fn eventually(what: &str, is: impl Fn() -> bool) {
 }
 
 impl Destination for Stub {
-    async fn submit(&self, body: &[u8], charset: Option<Charset>) -> Reply {
+    async fn submit(&self, body: &Bytes, charset: Option<Charset>) -> Reply {
+        while self.get(|state| state.slow_from.is_some_and(|bytes| body.len() >= bytes)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let mut state = self.0.lock().unwrap();
         if state.is_down {
             state.tries += 1;
@@ -89,7 +95,7 @@ impl Destination for Stub {
             state.tries += 1;
             return Reply::Later { after: None, reason: "502".to_owned() };
         }
-        let received = hl7::Body::of(body.to_vec(), charset);
+        let received = hl7::Body::of(body.clone(), charset);
         let parts = received.messages().map(|message| {
             let answer = state.answers.iter().find(|(with, _)| text.contains(with)).map(|(_, part)| part.clone());
             answer.unwrap_or_else(|| match message.read() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use serde_json::Value;
 use sluice_mllp::{Endpoint, Feed, Feeds, PeerTls, TlsFiles};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
@@ -136,6 +137,21 @@ async fn a_peer_that_does_not_speak_tls_is_closed() {
     assert_eq!((report.received, report.handshakes_failed), (0, 2));
 }
 
+#[tokio::test]
+async fn a_handshake_that_stalls_gives_way_to_a_new_connection() {
+    let (folder, ca) = (tempfile::tempdir().unwrap(), Ca::new());
+    let setup = Setup { tls: Some(files(&folder, &ca, None)), ..Setup::default() };
+    // Nothing but the new connection ends the handshake before the test gives up.
+    let gateway = setup.limits(|limits| (limits.connections, limits.handshake) = (1, 10 * DEADLINE)).start().await;
+    let mut stalled = gateway.connect().await;
+    gateway.until_reported("connections", 1).await;
+    let mut peer = Peer::new(connect(&gateway, &ca, None).await.unwrap());
+    assert_eq!(peer.exchange(adt("A1")).await.code(), ("AA", "A1"));
+    assert_eq!(stalled.next().await, None);
+    let report = gateway.stop().await;
+    assert_eq!((report.evicted, report.turned_away, report.handshakes_failed), (1, 0, 0));
+}
+
 /// Writes the gateway's certificate and key anew.
 fn renew(files: &TlsFiles, ca: &Ca, days: i64) {
     let (certificate, key) = ca.issue_for_days(ExtendedKeyUsagePurpose::ServerAuth, days);
@@ -175,6 +191,38 @@ async fn a_certificate_that_expires_soon_is_named_and_a_new_one_is_read_without_
     gateway.reload.send(Ok(vec![feed])).await.unwrap();
     eventually("refused", || gateway.said("reload").is_some_and(|line| line["done"] == false)).await;
     assert!(connect(&gateway, &next_ca, None).await.is_ok());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_certificates_of_all_feeds_are_watched_and_those_that_last_are_not_named() {
+    let (ca, analyzer) = (Ca::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let folders: [TempDir; 3] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let [expired, lasting, own] = [(&folders[0], -2), (&folders[1], 40), (&folders[2], 20)].map(|(folder, days)| {
+        let files = files(folder, &ca, Some(&ca));
+        renew(&files, &ca, days);
+        files
+    });
+    let listen = Endpoint::Listen("127.0.0.2:0".parse().unwrap());
+    let connect = Endpoint::Connect(analyzer.local_addr().unwrap().to_string());
+    let peer_tls = PeerTls { ca: own.client_ca.unwrap(), own: Some((own.certificates, own.key)), name: None };
+    let more = vec![
+        Feed { name: "lab".to_owned(), tls: Some(lasting), ..Feed::new(listen) },
+        Feed { name: "bc5800".to_owned(), peer_tls: Some(peer_tls), ..Feed::new(connect) },
+    ];
+    let gateway = Setup { tls: Some(expired), more, ..Setup::default() }.start().await;
+    // The feeds are named in their order, before the first report.
+    eventually("reported", || gateway.said("report").is_some()).await;
+    let lines = gateway.lines.lock().unwrap().clone();
+    let named: Vec<_> = lines.iter().filter(|line| line["event"] == "certificate").collect();
+    let [adt, bc5800] = named[..] else { panic!("{named:?}") };
+    let days = |line: &Value| line["days"].as_i64().unwrap();
+    assert!(adt["feed"] == "adt" && adt["isExpired"] == true && (-3..=-2).contains(&days(adt)), "{adt}");
+    assert!(bc5800["feed"] == "bc5800" && bc5800["isExpired"] == false && (18..=20).contains(&days(bc5800)), "{bc5800}");
+    let report = gateway.said("report").unwrap();
+    let reported = [0, 1, 2].map(|nth| report["feeds"][nth]["certificateDays"].as_i64().unwrap());
+    assert_eq!((reported[0], reported[2]), (days(adt), days(bc5800)));
+    assert!((38..=40).contains(&reported[1]), "{report}");
     gateway.stop().await;
 }
 
