@@ -14,7 +14,7 @@ use domain::step::{StoreAnswer, StoreRequest};
 use domain::{Source, Stored, StoredFacts, SubmittedMessage, Timestamp, object};
 use exchange::{Exchange, Writers};
 use futures_util::future::try_join3;
-use hl7::Origin;
+use hl7::{Origin, Schema};
 use patients::{MAX_ENTRIES, PatientIndex, PatientKeys};
 use runtime::{Field, StepError, log_field, log_submitted};
 use seal::Opener;
@@ -43,6 +43,8 @@ pub struct Store {
     pub lake: LakeWriter,
     /// Own role: makes the keys of hashes, and writes them. `None` where the deployment has no index by patient.
     pub patients: Option<Patients>,
+    /// Names the institutes' own segments in renditions.
+    pub schema: &'static Schema,
 }
 
 /// The index by patient, and the keys of its hashes.
@@ -85,7 +87,7 @@ impl Store {
             self.lake.put(&credentials, &key, message.as_str().into(), content_type, &tagging).await
         };
         let json = async {
-            match rendition(&message, &origin)? {
+            match rendition(&message, &origin, self.schema)? {
                 Some(json) => self.lake.put(&credentials, &json_key, json, object::COMPRESSED, &tagging).await.map(Some),
                 None => Ok(None),
             }
@@ -161,9 +163,9 @@ impl Store {
 }
 
 /// The compressed JSON rendition of a message; `None` if its MSH is not readable, or the rendition would be too large.
-fn rendition(message: &domain::Er7, origin: &Origin<'_>) -> Result<Option<Vec<u8>>, StepError> {
+fn rendition(message: &domain::Er7, origin: &Origin<'_>, schema: &'static Schema) -> Result<Option<Vec<u8>>, StepError> {
     let Ok(delimiters) = hl7::Delimiters::of(message) else { return Ok(None) };
-    match hl7::compressed_json(message, &delimiters, origin) {
+    match hl7::compressed_json(message, &delimiters, origin, schema) {
         Ok(compressed) => Ok(Some(compressed)),
         Err(error) if error.kind() == ErrorKind::FileTooLarge => Ok(None),
         Err(_) => Err(StepError::InvalidInput { what: "the rendition" }),
@@ -182,7 +184,7 @@ mod tests {
         let of = |fields: usize| {
             let message = Er7::canonical(&format!("MSH|^~\\&|A\rZZZ{}\r", "|a^b".repeat(fields))).unwrap();
             let origin = Origin { message_id: &message.message_id(), source: &source, received_at: runtime::now() };
-            rendition(&message, &origin).unwrap()
+            rendition(&message, &origin, Schema::standard()).unwrap()
         };
         assert!(of(1000).is_some());
         assert_eq!(of(3 << 20), None);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_sdk_s3::config::IdentityCache;
 use catalog::Catalog;
 use exchange::Exchange;
+use hl7::Schema;
 use lambda_runtime::Error;
 use patients::{PatientIndex, PatientKeys};
 use runtime::client;
@@ -24,15 +25,18 @@ async fn main() -> Result<(), Error> {
         index: PatientIndex::new(dynamodb.clone(), runtime::required_var("PATIENT_TABLE")?),
     };
 
+    let catalog = Catalog::new(dynamodb, runtime::required_var("CATALOG_TABLE")?);
+    let exchange = Exchange::new(client!(aws_sdk_cognitoidentity, &sdk), runtime::required_var("IDENTITY_POOL_ID")?);
     let store = Store {
-        catalog: Catalog::new(dynamodb, runtime::required_var("CATALOG_TABLE")?),
+        exchange: exchange.remembering(catalog.clone()),
+        catalog,
         opener: Opener::new(kms, runtime::required_var("TOKEN_KEY_ARN")?),
         own_s3: client!(aws_sdk_s3, &sdk),
         overflow_bucket: runtime::required_var("OVERFLOW_BUCKET")?,
-        exchange: Exchange::new(client!(aws_sdk_cognitoidentity, &sdk), runtime::required_var("IDENTITY_POOL_ID")?),
         writers: runtime::var_parsed("WRITERS")?,
         lake: LakeWriter::new(lake, runtime::required_var("LAKE_BUCKET")?),
         patients: has_search_indexes.then_some(patients),
+        schema: Schema::beside(&std::env::current_exe()?)?,
     };
 
     runtime::serve("store", |event| store.answer(event)).await

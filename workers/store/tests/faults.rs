@@ -156,6 +156,7 @@ struct Aws {
     finish: Rule,
     puts: Arc<Mutex<Vec<PutObjectInput>>>,
     retry: RetryConfig,
+    schema: &'static hl7::Schema,
 }
 
 impl Aws {
@@ -195,6 +196,7 @@ impl Aws {
             finish: mock!(aws_sdk_dynamodb::Client::update_item).then_output(|| UpdateItemOutput::builder().build()),
             puts,
             retry: RetryConfig::disabled(),
+            schema: hl7::Schema::standard(),
         }
     }
 
@@ -218,6 +220,7 @@ impl Aws {
                 keys: PatientKeys::new(kms, "arn:aws:kms:eu-central-1:123456789012:key/patient".to_owned()),
                 index: PatientIndex::new(dynamodb, "patients".to_owned()),
             }),
+            schema: self.schema,
         }
     }
 
@@ -277,6 +280,35 @@ async fn a_message_is_put_twice_and_then_finished() {
     let message_id = Er7::canonical(ER7).unwrap().message_id();
     let expected = json!({ "messageId": message_id, "source": "general-hospital", "receivedAt": "2026-11-21T07:21:07.120Z" });
     assert_eq!(origin, expected);
+}
+
+#[tokio::test]
+async fn a_schema_names_the_segments_of_an_institute_and_changes_no_id() {
+    let text = format!("{ER7}ZPI|1|de\r");
+    let schema =
+        hl7::Schema::read("[ZPI]\nname = \"Additional\"\nfields = [{ position = 2, name = \"Language\", type = \"CE\" }]");
+    let mut aws = Aws::healthy();
+    let mut found = Vec::new();
+    for schema in [hl7::Schema::standard(), schema.unwrap()] {
+        aws.schema = schema;
+        let message = Er7::canonical(&text).unwrap();
+        let mut request = request(&token(HOUR, 1));
+        request["messageId"] = json!(message.message_id());
+        request["payload"] = json!(Payload::inline(&received(text.as_bytes(), "utf-8")));
+        let facts = stored(aws.answer_to(request).await);
+        let puts = std::mem::take(&mut *aws.puts.lock().unwrap());
+        let [er7, json] = puts.as_slice() else { panic!("two objects") };
+        let json = hl7::decompressed(json.body().bytes().unwrap(), hl7::MAX_JSON_BYTES).unwrap();
+        assert_eq!(hl7::read_json(&json).unwrap(), message);
+        let json: Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["origin"]["messageId"], json!(message.message_id()));
+        let segment = json["segments"].as_array().unwrap().last().unwrap().clone();
+        found.push((segment, facts.key, facts.json_key, er7.body().bytes().unwrap().to_vec()));
+    }
+    let names = found.iter().map(|(segment, ..)| (segment["name"].as_str(), segment["fields"][1]["name"].as_str()));
+    assert_eq!(names.collect::<Vec<_>>(), [(None, None), (Some("Additional"), Some("Language"))]);
+    let others = found.iter().map(|(_, key, json_key, er7)| (key, json_key, er7)).collect::<Vec<_>>();
+    assert_eq!(others[0], others[1]);
 }
 
 /// A request for [`ER7`], received in those bytes.

@@ -1,15 +1,17 @@
 //! Counts the records of an institute, under credentials that read that institute alone.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Config;
-use aws_sdk_dynamodb::types::AttributeValue::{self, S};
+use aws_sdk_dynamodb::types::AttributeValue::S;
 use aws_sdk_dynamodb::types::Select;
-use domain::{Source, State, Status, Timestamp};
+use domain::arrivals::{self, Arrival, Merge, Order};
+use domain::{MessageId, Source, State, Status, Timestamp};
+use futures_util::future::try_join_all;
 use runtime::StepError;
 use serde::{Deserialize, Serialize};
 
@@ -17,12 +19,10 @@ use crate::request::Range;
 
 const QUERY: &str = "dynamodb:Query";
 
-/// The index of an institute's records by `received_at` (`infra/core.yaml`).
-const INDEX: &str = "by-received-at";
-
 /// The attributes of a record that the reader's role lets a session see (`SummaryReaderRole` in `infra/pipeline.yaml`), as an
 /// expression.
-const PROJECTION: &str = "#source, message_id, received_at, #status, #state, summary.messageType, summary.triggerEvent";
+const PROJECTION: &str =
+    "#source, message_id, arrival_shard, received_at, listed, #state, summary.messageType, summary.triggerEvent";
 
 /// After this many records, or this much time, the answer has the counts so far.
 const MAX_RECORDS: usize = 10_000;
@@ -32,9 +32,6 @@ const MAX_TIME: Duration = Duration::from_secs(10);
 const MAX_TIME_FOR_ONE: Duration = Duration::from_secs(20);
 
 const HOUR_MILLIS: i64 = 60 * 60 * 1000;
-
-/// The key of the last record that a query has read.
-type Key = HashMap<String, AttributeValue>;
 
 /// Reads the catalog's index. Has no credentials of its own.
 #[derive(Clone, Debug)]
@@ -86,7 +83,8 @@ pub(crate) struct Counted {
 #[derive(Deserialize)]
 struct Counting {
     received_at: Timestamp,
-    status: Option<Status>,
+    message_id: MessageId,
+    listed: Option<Status>,
     state: Option<State>,
     summary: Option<Type>,
 }
@@ -107,15 +105,21 @@ impl CatalogCounter {
     /// Counts the records of `source` in the range, newest first, until all are counted or a limit is reached.
     pub(crate) async fn count(&self, session: &Credentials, source: &Source, range: &Range) -> Result<Counted, StepError> {
         let began = Instant::now();
-        let (mut counted, mut last, mut start) = (Counted::default(), Vec::new(), None);
+        let (mut counted, mut last, mut list) = (Counted::default(), Vec::new(), Merge::of_all(Order::NewestFirst));
         loop {
-            let (records, reached) = self.page(session, source, range, start).await?;
-            counted.records += records.len();
-            for record in records {
+            let pages = list.due().into_iter().map(|(shard, after)| async move {
+                Ok::<_, StepError>((shard, self.page(session, source, range, (shard, after)).await?))
+            });
+            for (shard, (records, reached)) in try_join_all(pages).await? {
+                list.add(shard, records, reached);
+            }
+            while (counted.records < MAX_RECORDS || counted.cells.is_empty())
+                && let Some(record) = list.pop()
+            {
+                counted.records += 1;
                 counted.add(record, &mut last);
             }
-            start = reached;
-            if start.is_none() {
+            if list.reached().is_none() {
                 counted.settle(&mut last);
                 return Ok(counted);
             }
@@ -136,34 +140,43 @@ impl CatalogCounter {
         session: &Credentials,
         source: &Source,
         range: &Range,
-        start: Option<Key>,
-    ) -> Result<(Vec<Counting>, Option<Key>), StepError> {
+        (shard, after): (usize, Option<Arrival>),
+    ) -> Result<(Vec<(Arrival, Counting)>, Option<Arrival>), StepError> {
+        let shard = arrivals::shards(source.as_str()).into_iter().nth(shard).unwrap_or_default();
+        let key = |it: Arrival| it.key(source).map(|(name, value)| (name.to_owned(), S(value))).into();
         // DynamoDB's BETWEEN includes both ends.
         let last = Timestamp::from_millis(range.to.as_millis() - 1).unwrap_or(range.to);
         let found = self
             .client
             .query()
             .table_name(&self.table)
-            .index_name(INDEX)
+            .index_name(arrivals::INDEX)
             .scan_index_forward(false)
             .select(Select::SpecificAttributes)
             .projection_expression(PROJECTION)
-            .key_condition_expression("#source = :source AND received_at BETWEEN :from AND :last")
+            .key_condition_expression("arrival_shard = :shard AND received_at BETWEEN :from AND :last")
             .expression_attribute_names("#source", "source")
-            .expression_attribute_names("#status", "status")
             .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":source", S(source.to_string()))
+            .expression_attribute_values(":shard", S(shard))
             .expression_attribute_values(":from", S(range.from.to_string()))
             .expression_attribute_values(":last", S(last.to_string()))
-            .set_exclusive_start_key(start)
+            .set_exclusive_start_key(after.map(key))
             .customize()
             .config_override(Config::builder().credentials_provider(session.clone()))
             .send()
             .await
             .map_err(|error| StepError::from_sdk(QUERY, &error))?;
-        let records = found.items.unwrap_or_default().into_iter().map(serde_dynamo::from_item).collect::<Result<_, _>>();
-        let records = records.map_err(|_| StepError::InvalidInput { what: "a catalog record" })?;
-        Ok((records, found.last_evaluated_key))
+        let unreadable = |_| StepError::InvalidInput { what: "a catalog record" };
+        let reached = found.last_evaluated_key.map(serde_dynamo::from_item).transpose().map_err(unreadable)?;
+        let placed = |item| {
+            let record: Counting = serde_dynamo::from_item(item)?;
+            Ok::<_, serde_dynamo::Error>((
+                Arrival { received_at: record.received_at, message_id: record.message_id.clone() },
+                record,
+            ))
+        };
+        let records = found.items.unwrap_or_default().into_iter().map(placed).collect::<Result<_, _>>();
+        Ok((records.map_err(unreadable)?, reached))
     }
 }
 
@@ -193,7 +206,7 @@ impl Counting {
         let millis = self.received_at.as_millis();
         let hour = Timestamp::from_millis(millis - millis.rem_euclid(HOUR_MILLIS)).unwrap_or(self.received_at);
         let message_type = self.summary.as_ref().and_then(Type::code);
-        let (status, state) = (self.status.map(Status::as_str), self.state.map(State::as_str));
+        let (status, state) = (self.listed.map(Status::as_str), self.state.map(State::as_str));
         Cell { hour: Reverse(hour), message_type, status, state }
     }
 }
@@ -220,21 +233,31 @@ fn is_code(text: &str) -> bool {
 mod tests {
     use aws_sdk_dynamodb::config::http::HttpResponse;
     use aws_sdk_dynamodb::config::retry::RetryConfig;
+    use std::collections::HashMap;
+
     use aws_sdk_dynamodb::operation::query::QueryOutput;
+    use aws_sdk_dynamodb::types::AttributeValue;
     use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+    use domain::arrivals::SHARDS;
     use serde_json::json;
 
     use super::*;
 
+    const ID: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
     fn record(at: &str, message_type: &str, event: &str) -> Counting {
         let summary = json!({ "messageType": message_type, "triggerEvent": event });
-        serde_json::from_value(json!({ "received_at": at, "status": "stored", "state": "parsed", "summary": summary })).unwrap()
+        serde_json::from_value(
+            json!({ "received_at": at, "message_id": ID, "listed": "stored", "state": "parsed", "summary": summary }),
+        )
+        .unwrap()
     }
 
     #[test]
     fn cells_are_hours_types_and_states_and_the_newest_come_first() {
         let (mut counted, mut last) = (Counted::default(), Vec::new());
-        let queued = serde_json::from_value(json!({ "received_at": "2026-11-21T08:00:00.000Z", "status": "queued" }));
+        let queued =
+            serde_json::from_value(json!({ "received_at": "2026-11-21T08:00:00.000Z", "message_id": ID, "listed": "queued" }));
         counted.add(queued.unwrap(), &mut last);
         for (at, message_type, event) in [
             ("2026-11-21T07:59:59.999Z", "ADT", "A01"),
@@ -262,21 +285,31 @@ mod tests {
         assert_eq!(json!(counted.counts()), expected);
     }
 
-    /// An index of `pages` pages with `size` records each, a record a millisecond, newest first.
+    /// An index of `pages` pages with `size` records each in every partition, newest first. Every millisecond has a record, of one partition
+    /// after the other.
     fn index(pages: usize, size: usize) -> Rule {
         const NEWEST: i64 = 1_795_262_400_000;
         mock!(Client::query).match_requests(|_| true).then_compute_output(move |request| {
-            let start = request.exclusive_start_key().map_or(0, |key| key["n"].as_n().unwrap().parse().unwrap());
-            let last = Timestamp::range_end(request.expression_attribute_values().unwrap()[":last"].as_s().unwrap()).unwrap();
-            let number = |n: usize| i64::try_from(n).unwrap();
+            let values = request.expression_attribute_values().unwrap();
+            let shard = arrivals::shards("west").iter().position(|it| it == values[":shard"].as_s().unwrap()).unwrap();
+            let time = |text: &AttributeValue| Timestamp::range_end(text.as_s().unwrap()).unwrap().as_millis();
             // Records after `last` are outside the range.
-            let first = usize::try_from((NEWEST - last.as_millis()).max(0)).unwrap().max(start);
-            let records = (first..(first + size).min(pages * size)).map(|n| {
-                let at = Timestamp::from_millis(NEWEST - number(n)).unwrap().to_string();
-                HashMap::from([("received_at".to_owned(), S(at)), ("status".to_owned(), S("stored".to_owned()))])
+            let newest = NEWEST.min(time(&values[":last"]));
+            let start = request.exclusive_start_key().map_or(newest, |key| time(&key["received_at"]) - 1);
+            let oldest = NEWEST - i64::try_from(pages * size * SHARDS).unwrap();
+            let is_mine = |at: &i64| usize::try_from(NEWEST - at).unwrap() % SHARDS == shard;
+            let mut rest = (oldest + 1..=start).rev().filter(is_mine).peekable();
+            let key = |at: i64| {
+                let texts = [("received_at", Timestamp::from_millis(at).unwrap().to_string()), ("message_id", ID.to_owned())];
+                HashMap::from(texts.map(|(name, value)| (name.to_owned(), S(value))))
+            };
+            let found: Vec<i64> = rest.by_ref().take(size).collect();
+            let reached = rest.peek().and(found.last()).map(|at| key(*at));
+            let records = found.iter().map(|at| {
+                let mut record = key(*at);
+                record.insert("listed".to_owned(), S("stored".to_owned()));
+                record
             });
-            let next = first + size;
-            let reached = (next < pages * size).then(|| [("n".to_owned(), AttributeValue::N(next.to_string()))].into());
             QueryOutput::builder().set_items(Some(records.collect())).set_last_evaluated_key(reached).build()
         })
     }
@@ -291,7 +324,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_range_is_counted_in_parts_and_each_record_once() {
-        let rule = index(25, 1000);
+        let rule = index(25, 250);
         let (mut to, mut total, mut parts) = (Timestamp::range_end("2027-01-01").unwrap(), 0, 0);
         loop {
             let part = counted(&rule, to).await.unwrap();

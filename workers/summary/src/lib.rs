@@ -8,14 +8,13 @@
 
 mod counter;
 mod request;
-mod sessions;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use runtime::{Field, HttpProblem, StepError, json_response, log_field, problem_response};
 use serde_json::{Value, json};
+use sessions::InstituteSessions;
 
 pub use counter::CatalogCounter;
-pub use sessions::InstituteSessions;
 
 /// Answers one request: 200 with the counts, or a problem document.
 ///
