@@ -13,18 +13,22 @@ const token = readFileSync(0, "utf8").trim();
 const credentials = fromCognitoIdentityPool({ identityPoolId, logins: { [provider]: token } });
 const catalog = DynamoDBDocumentClient.from(new DynamoDBClient({ credentials }));
 
-// IAM lets the user read one partition: that of their own institute. Another one is AccessDeniedException.
-const page = await catalog.send(
-  new QueryCommand({
-    TableName: table,
-    IndexName: "by-received-at",
-    KeyConditionExpression: "#source = :institute",
-    ExpressionAttributeNames: { "#source": "source" },
-    ExpressionAttributeValues: { ":institute": institute },
-    ScanIndexForward: false,
-    Limit: 25,
-  }),
-);
-for (const item of page.Items) {
-  console.log(item.received_at, item.message_id, item.summary?.messageType ?? "-", item.status);
+// IAM lets the user read the four partitions of their own institute. Another one is AccessDeniedException.
+const found = [];
+for (let n = 0; n < 4; n++) {
+  const page = await catalog.send(
+    new QueryCommand({
+      TableName: table,
+      IndexName: "by-arrival",
+      KeyConditionExpression: "arrival_shard = :partition",
+      ExpressionAttributeValues: { ":partition": `${institute}#${n}` },
+      ScanIndexForward: false,
+      Limit: 25,
+    }),
+  );
+  found.push(...page.Items);
+}
+found.sort((a, b) => (a.received_at < b.received_at ? 1 : -1));
+for (const item of found.slice(0, 25)) {
+  console.log(item.received_at, item.message_id, item.summary?.messageType ?? "-", item.listed);
 }

@@ -1,8 +1,8 @@
-//! Puts the messages of an earlier version into the indexes by control id and by patient.
+//! Puts the messages of an earlier version into the indexes by arrival, by control id and by patient.
 
 use anyhow::{Context as _, Result, ensure};
 use catalog::Catalog;
-use domain::{Er7, Record, Source};
+use domain::{Er7, Record, Source, arrivals};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
@@ -23,11 +23,12 @@ const AT_ONCE: usize = 8;
 pub struct Reindexed {
     /// The number of records that were looked at.
     pub records: usize,
-    /// The number of records that were added to the index.
+    /// The number of records that were added to an index.
     pub indexed: usize,
 }
 
-/// Adds records of one institute, or of all, to the index by control id if they belong there and are missing. Safe to repeat.
+/// Adds records of one institute, or of all, to the indexes by arrival and by control id where they belong and are missing. Safe to
+/// repeat.
 ///
 /// # Errors
 /// When AWS refuses a call.
@@ -38,9 +39,12 @@ pub async fn reindex(aws: &Aws, outputs: &Outputs, of: Option<&Source>, step: &S
     loop {
         let (items, reached) = records.page(of, after.as_ref()).await?;
         done.records += items.len();
-        let missing = items.into_iter().filter(|item| !item.contains_key("control_id_at"));
-        let missing: Vec<Record> = missing.filter_map(|item| catalog::record(item).ok()).collect();
-        let written = stream::iter(&missing).map(|record| catalog.index_control_id(record)).buffer_unordered(AT_ONCE);
+        let missing: Vec<Record> = items.into_iter().filter_map(to_write).collect();
+        let write = async |record: &Record| {
+            let by_arrival = catalog.index_arrival(record).await?;
+            anyhow::Ok(catalog.index_control_id(record).await? || by_arrival)
+        };
+        let written = stream::iter(&missing).map(write).buffer_unordered(AT_ONCE);
         done.indexed += written.try_fold(0, |sum, is_new| async move { Ok(sum + usize::from(is_new)) }).await?;
         step.at(format!("{} records, {} put into the index", done.records, done.indexed));
         after = reached;
@@ -48,6 +52,15 @@ pub async fn reindex(aws: &Aws, outputs: &Outputs, of: Option<&Source>, step: &S
             return Ok(done);
         }
     }
+}
+
+/// The record, if an index may lack it or has another status of it.
+fn to_write(item: catalog::Item) -> Option<Record> {
+    let has_keys = ["control_id_at", arrivals::SHARD].iter().all(|it| item.contains_key(*it));
+    let listed = item.get("listed").and_then(|it| it.as_s().ok()).cloned();
+    let record = catalog::record(item).ok()?;
+    let is_listed = listed.as_deref() == Some(record.status.listed().as_str());
+    (!has_keys || !is_listed).then_some(record)
 }
 
 /// Adds the messages that a signed-in user may read to the index by patient. Reads them through the API, under the user's rights,

@@ -45,7 +45,9 @@ impl Catalog {
     ) -> Result<Released, StepError> {
         let written = self
             .item(submitted)
-            .update_expression("SET #status = :queued, last_submission = :me, queued_at = :now, releaser = :releaser")
+            .update_expression(
+                "SET #status = :queued, listed = :queued, last_submission = :me, queued_at = :now, releaser = :releaser",
+            )
             .condition_expression(format!("attribute_exists(held_key) AND {CAN_BE_RELEASED}"))
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":me", S(submitted.submission_id.to_string()))
@@ -82,7 +84,7 @@ impl Catalog {
     /// # Errors
     /// [`StepError`] of the call.
     pub async fn take_release_back(&self, submitted: &SubmittedMessage, problem: Option<Problem>) -> Result<(), StepError> {
-        let mut assignments = "SET #status = :held".to_owned();
+        let mut assignments = "SET #status = :held, listed = :held".to_owned();
         let mut update = self.item(submitted);
         if let Some(problem) = &problem {
             assignments.push_str(", #error = :error");
@@ -181,7 +183,7 @@ impl Catalog {
     ) -> Result<Discard, StepError> {
         let written = self
             .item_of(source, message_id)
-            .update_expression("SET #status = :discarded, discarded_at = :now, discarded_by = :by, discard_reason = :reason")
+            .update_expression("SET #status = :discarded, listed = :discarded, discarded_at = :now, discarded_by = :by, discard_reason = :reason")
             .condition_expression("#status = :held")
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":held", status(Status::Held))

@@ -1,7 +1,8 @@
 //! All writes to the catalog table, each one conditional `UpdateItem`, and the reads under the worker's own role.
 //!
 //! PK `source`, SK `message_id`; the attributes are the members of [`domain::Record`] in snake_case, and
-//! `control_id_at` ([`domain::ControlIdKey`]) for the index `by-control-id`. Nothing is read before it is
+//! `control_id_at` ([`domain::ControlIdKey`]) for the index `by-control-id`; `arrival_shard` ([`domain::arrivals`]), `listed` and
+//! `ended_by` for the index `by-arrival`. Nothing is read before it is
 //! written: a refused condition returns the item (`ReturnValuesOnConditionCheckFailure`), and [`domain::claim`] reads the reason from
 //! it. The property test in `tests/it/claim_model.rs` runs these functions against a reference model.
 
@@ -9,6 +10,7 @@
 
 mod allowance;
 mod held;
+mod identities;
 mod read;
 mod search;
 
@@ -23,13 +25,16 @@ use aws_sdk_dynamodb::types::AttributeValue::{self, N, S};
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use domain::catalog::Problem;
 use domain::claim::{Claim, Finish, GivenUp, RECORD_TTL};
-use domain::{ControlIdKey, HeldFacts, MessageId, Record, Requester, Source, Status, Stored, SubmittedMessage, Timestamp};
+use domain::{
+    ControlIdKey, HeldFacts, MessageId, Record, Requester, Source, Status, Stored, SubmittedMessage, Timestamp, arrivals,
+};
 use heck::ToSnakeCase as _;
 use runtime::StepError;
 use serde::Serialize;
 
 pub use allowance::{ALLOWANCES, Allowance};
 pub use held::Discard;
+pub use identities::IDENTITIES;
 pub use read::{Item, key, record};
 
 const UPDATE_ITEM: &str = "dynamodb:UpdateItem";
@@ -40,6 +45,9 @@ const NEWEST_IS_MINE: &str = "(attribute_not_exists(last_submission) OR last_sub
 const HELD_FACTS: &str = "held_reason, held_since, held_until, held_key, held_version_id, held_expires_at";
 /// The record of a held message outlives the copy, whoever submits or claims it meanwhile.
 const EXPIRES_AT: &str = "expires_at = if_not_exists(held_expires_at, :expires_at)";
+/// A record of an earlier build gets its partition of the index with its next submission or claim, at its end, or by
+/// [`Catalog::index_arrival`].
+const ARRIVAL_SHARD: &str = "arrival_shard = :shard";
 const UNWRITABLE: StepError = StepError::InvalidInput { what: "a catalog attribute" };
 
 /// The catalog, under the worker's own role.
@@ -82,12 +90,14 @@ impl Catalog {
         let recorded = self
             .update(submitted)
             .update_expression(format!(
-                "SET #status = :queued, last_submission = :me, {EXPIRES_AT}, queued_at = :queued_at, submitter = :submitter, \
+                "SET #status = :queued, listed = :queued, {ARRIVAL_SHARD}, last_submission = :me, {EXPIRES_AT}, \
+                     queued_at = :queued_at, submitter = :submitter, \
                      received_at = if_not_exists(received_at, :received_at) ADD submissions :one REMOVE #error"
             ))
             .condition_expression(NOT_STORED)
             .expression_attribute_names("#error", "error")
             .expression_attribute_values(":queued", status(Status::Queued))
+            .expression_attribute_values(":shard", shard(submitted))
             .expression_attribute_values(":expires_at", expires_at(received_at))
             .expression_attribute_values(":queued_at", millis(received_at))
             .expression_attribute_values(":submitter", attribute(submitter)?)
@@ -136,7 +146,8 @@ impl Catalog {
         let claimed = self
             .update(submitted)
             .update_expression(format!(
-                "SET #status = :processing, claim_submission = :me, lease_until = :lease_until, {EXPIRES_AT}, \
+                "SET #status = :processing, listed = :queued, {ARRIVAL_SHARD}, claim_submission = :me, lease_until = :lease_until, \
+                     {EXPIRES_AT}, \
                      received_at = if_not_exists(received_at, :received_at), submissions = if_not_exists(submissions, :one), \
                      last_submission = if_not_exists(last_submission, :me)"
             ))
@@ -146,6 +157,8 @@ impl Catalog {
             ))
             .expression_attribute_values(":discarded", status(Status::Discarded))
             .expression_attribute_values(":processing", status(Status::Processing))
+            .expression_attribute_values(":queued", status(Status::Queued))
+            .expression_attribute_values(":shard", shard(submitted))
             .expression_attribute_values(":now", N(now.as_millis().to_string()))
             .expression_attribute_values(":lease_until", N(now.plus(lease).as_millis().to_string()))
             .expression_attribute_values(":expires_at", expires_at(now))
@@ -169,8 +182,8 @@ impl Catalog {
     /// # Errors
     /// [`StepError`] of the call.
     pub async fn finish(&self, submitted: &SubmittedMessage, stored: Stored) -> Result<Finish, StepError> {
-        let mut update = self.update(submitted);
-        let mut assignments = vec!["#status = :stored".to_owned()];
+        let mut update = self.update(submitted).expression_attribute_values(":shard", shard(submitted));
+        let mut assignments = vec![format!("#status = :stored, listed = :stored, ended_by = :me, {ARRIVAL_SHARD}")];
         let facts: HashMap<String, AttributeValue> = serde_dynamo::to_item(&stored.facts).map_err(|_| UNWRITABLE)?;
         for (member, value) in facts.into_iter().chain([("error".to_owned(), attribute(&stored.error)?)]) {
             let name = member.to_snake_case();
@@ -250,7 +263,8 @@ impl Catalog {
         condition: String,
     ) -> Result<(), SdkError<UpdateItemError>> {
         let null = AttributeValue::Null(true);
-        let mut assignments = "SET #status = :to, #error = :error".to_owned();
+        let ended_by = if to.is_final() { ", ended_by = :me" } else { "" };
+        let mut assignments = format!("SET #status = :to, listed = :to{ended_by}, #error = :error");
         let mut update = self
             .update(submitted)
             .condition_expression(condition)
@@ -299,6 +313,11 @@ impl Catalog {
 /// The value that `if_not_exists(received_at, ...)` left in the record.
 fn first_received_at(output: &UpdateItemOutput) -> Option<Timestamp> {
     output.attributes.as_ref()?.get("received_at")?.as_s().ok()?.parse().ok()
+}
+
+/// The record's partition of the index by arrival.
+fn shard(submitted: &SubmittedMessage) -> AttributeValue {
+    S(arrivals::shard(&submitted.source, &submitted.message_id))
 }
 
 fn status(status: Status) -> AttributeValue {

@@ -90,13 +90,17 @@ pub fn key(source: &Source, message_id: &MessageId) -> Item {
         .into()
 }
 
-/// Reads an item of the table.
+/// Reads an item of the table, or of one of its indexes. The index by arrival has the status as `listed`: `queued` also while a
+/// submission is processed.
 ///
 /// # Errors
 /// [`StepError::InvalidInput`] if the item is not a record. Does not quote it.
 pub fn record(item: Item) -> Result<Record, StepError> {
     let damaged = StepError::InvalidInput { what: "a catalog record" };
-    let members: HashMap<_, _> = item.into_iter().map(|(name, value)| (name.to_lower_camel_case(), value)).collect();
+    let mut members: HashMap<_, _> = item.into_iter().map(|(name, value)| (name.to_lower_camel_case(), value)).collect();
+    if let Some(listed) = members.remove("listed") {
+        members.entry("status".to_owned()).or_insert(listed);
+    }
     let (is_stored, was_held) = (members.contains_key("storedAt"), members.contains_key("heldKey"));
     let record: Record = serde_dynamo::from_item(members).map_err(|_| damaged.clone())?;
     // Unreadable facts read as absent ones, and a stored message must not look like one that is not stored.

@@ -14,7 +14,7 @@ use aws_smithy_mocks::{RuleMode, mock, mock_client};
 use domain::claim::Claim;
 use domain::event::{CloudEvent, Outcome};
 use domain::step::{ClaimAnswer, ClaimRequest, ParseRequest, Parsed, StoreAnswer, StoreRequest};
-use domain::{Envelope, Record, Timestamp};
+use domain::{Envelope, Record, Timestamp, arrivals};
 use runtime::StepError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -82,6 +82,15 @@ async fn a_finished_record_is_the_recorded_item() {
 
         let mut item: Item = claimed.into();
         apply(&mut item, &updates.lock().unwrap()[0]);
+        // What the index by arrival needs beside that. Records of earlier builds have none of it.
+        let of_index = [
+            (arrivals::SHARD, arrivals::shard(&envelope.source, &envelope.message_id)),
+            ("listed", "stored".to_owned()),
+            ("ended_by", envelope.submission_id.to_string()),
+        ];
+        for (name, value) in of_index {
+            assert_eq!(item.remove(name), Some(AttributeValue::S(value)), "{name}");
+        }
         check(&format!("item-{case}"), &serde_dynamo::Item::from(item));
     }
 }

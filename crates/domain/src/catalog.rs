@@ -26,9 +26,9 @@ pub enum Status {
     Held,
     /// An operator has decided that the message is not to be stored.
     Discarded,
-    /// Only of earlier builds: the caller was not allowed to write the message.
+    /// Only in records of earlier builds: the caller was not allowed to write the message.
     Denied,
-    /// Only of earlier builds: the caller's token, or the overflow object, expired before the message was stored.
+    /// Only in records of earlier builds: the caller's token, or the overflow object, expired before the message was stored.
     Expired,
     /// No copy of the message could be held: its overflow object was gone, or the envelope is damaged. The envelope lies in the
     /// dead-letter queue. In earlier builds: every try failed.
@@ -44,6 +44,12 @@ impl Status {
     /// Whether the status stays until somebody does something: submits the message again, or releases it.
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Processing)
+    }
+
+    /// The status in the index by arrival, which a claim does not write: `queued` also while the message is processed.
+    #[must_use]
+    pub fn listed(self) -> Self {
+        if self == Self::Processing { Self::Queued } else { self }
     }
 }
 

@@ -1,13 +1,13 @@
 //! The claim on a message: one submission at a time may work on it, until it is stored.
 //!
-//! The catalog's record carries a claim: a submission id and a lease. Taking the claim, finishing, holding and giving up are
-//! one conditional write each (crate `catalog`). Nothing is read first, because two submissions that arrive together
-//! would both read "free". A refused condition returns the record, and this module reads the reason from it: it is the pure half of
+//! The catalog's record carries a claim: a submission id and a lease. Taking the claim, finishing, holding and giving up are one
+//! conditional write each (crate `catalog`). Nothing is read first, because two submissions that arrive together would both read
+//! "free". If a condition fails, DynamoDB returns the record, and this module reads the reason from it: it is the pure half of
 //! each write.
 //!
-//! A claim is taken when the message is not stored and nobody else's lease is alive. It is recognized again by its own
-//! submission (a repeated step must get the same answer), and taken over once it has lapsed (a crashed submission must
-//! not hold a message for ever). The lease therefore outlives the longest execution.
+//! A submission takes the claim if the message is not stored and nobody else's lease is alive. It recognizes its own claim again,
+//! since a repeated step must get the same answer. Another submission takes the claim over once the lease has lapsed, since a
+//! crashed submission must not hold a message for ever. The lease therefore outlives the longest execution.
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
+use sha2::{Digest as _, Sha256};
 use strum::{Display, EnumString, IntoStaticStr};
 
 use crate::{Charset, MessageId, Received, Source, SubmissionId, Timestamp, TraceParent};
@@ -38,12 +39,20 @@ impl HoldReason {
 }
 
 /// The owner of a request's ID token: `iss` and `sub`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Requester {
     /// `sub`.
     pub subject: String,
     /// `iss`.
     pub issuer: String,
+}
+
+impl Requester {
+    /// SHA-256 of issuer and subject, in lower-case hex: a name of the user that says nothing about them.
+    pub fn digest(&self) -> String {
+        // A line end is in no `iss`, which is a URL.
+        const_hex::encode(Sha256::digest(format!("{}\n{}", self.issuer, self.subject)))
+    }
 }
 
 /// The members of a record that say where the copy of a held message lies. They stay until the message is stored, so that it can

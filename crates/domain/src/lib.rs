@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+pub mod arrivals;
 pub mod catalog;
 mod charset;
 pub mod claim;

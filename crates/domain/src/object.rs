@@ -1,7 +1,5 @@
 //! Keys and tags of the lake's objects: Hive partitions, which Athena and Glue read as they are.
 
-use sha2::{Digest, Sha256};
-
 use crate::{Charset, MessageId, Requester, Source, State, SubmittedMessage, Timestamp, UploadId};
 
 /// Key of the ER7 object: the message in canonical form.
@@ -47,16 +45,13 @@ pub fn overflow_key(submitted: &SubmittedMessage) -> String {
     format!("{source}/{submission_id}/{message_id}.hl7")
 }
 
-/// What every key of an upload begins with. No [`Source`] does, so no overflow key does.
+/// The beginning of the key of every upload. No [`Source`] begins so, and thus no overflow key.
 pub const UPLOADS: &str = "_uploads/";
 
-/// Key of an upload in the overflow bucket. It holds the institute and a hash of who uploads, so that an id leads nobody to another's
-/// bytes.
+/// Key of an upload in the overflow bucket. It holds the institute and a hash of the uploader, so that nobody reaches another's
+/// bytes by an id.
 pub fn upload_key(source: &Source, uploader: &Requester, id: &UploadId) -> String {
-    let Requester { subject, issuer } = uploader;
-    // A line end is in no `iss`, which is a URL.
-    let uploader = const_hex::encode(Sha256::digest(format!("{issuer}\n{subject}")));
-    format!("{UPLOADS}{source}/{uploader}/{id}")
+    format!("{UPLOADS}{source}/{}/{id}", uploader.digest())
 }
 
 /// Key of the copy of a held message in the held bucket.

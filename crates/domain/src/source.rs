@@ -25,7 +25,7 @@ impl Source {
         &self.0
     }
 
-    /// The type that a guessing program reads the name as; `None` for a text.
+    /// The type that a program takes the name for if it guesses types; `None` if that is a text.
     ///
     /// The name is a Hive partition. If they guess types, Spark, PyArrow and ClickHouse read `00123` and `123` as one institute,
     /// `1e5` and `100000` too, and `null` as none.

@@ -21,7 +21,7 @@ pub struct SubmittedMessage {
     pub source: Source,
 }
 
-/// The input of the states `Deduplicate`, `GiveUp` and `Abandon`, which call the worker `deduplicate`. It owns the claim.
+/// The input of the states `Deduplicate`, `GiveUp` and `Abandon`, which call the worker `deduplicate`, the owner of the claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRequest {
     /// The message.

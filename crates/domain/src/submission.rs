@@ -23,7 +23,7 @@ impl SubmissionId {
         (self.0.timestamp_ms(), self.0.random())
     }
 
-    /// The time in the id. It is a claim of whoever sends the id, who may have made it up.
+    /// The time in the id. Whoever sent the id may have made it up.
     pub fn time(self) -> Option<Timestamp> {
         Timestamp::from_millis(self.0.timestamp_ms().try_into().ok()?)
     }

@@ -34,6 +34,11 @@ impl Timestamp {
         at.round(TimestampRound::new().smallest(Unit::Millisecond).mode(RoundMode::Ceil)).ok().map(Self)
     }
 
+    /// The beginning of a day in UTC, `YYYY-MM-DD`. `None` for anything else.
+    pub fn day_start(day: &str) -> Option<Self> {
+        Self::range_end(day).filter(|it| it.date() == day)
+    }
+
     /// The instant in HL7's data type TS, to the second, in UTC: `20261121072107+0000` (HL7 2.5.1 §2.A.77).
     pub fn hl7(self) -> String {
         self.0.strftime("%Y%m%d%H%M%S+0000").to_string()

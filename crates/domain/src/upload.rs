@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 /// SHA-256 of the bytes that a caller uploads; 64 lower-case hexadecimal digits as text.
 ///
-/// Whoever has the bytes knows the id, so that an interrupted upload needs nothing to be remembered. It is no [`crate::MessageId`], which is
-/// the hash of the canonical form.
+/// Whoever has the bytes can compute the id, so nobody has to remember anything to resume an upload. It is not the
+/// [`crate::MessageId`], which is the hash of the canonical form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDisplay, DeserializeFromStr)]
 pub struct UploadId([u8; 32]);
 

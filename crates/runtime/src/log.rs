@@ -36,6 +36,8 @@ pub enum Field {
     Duplicates,
     /// The number of those that were refused.
     Refused,
+    /// The number of messages whose objects could not be read.
+    Unread,
     /// Milliseconds from the first 202 of a message to its place in the lake.
     StoredAfterMs,
     /// SQS's receive count.
@@ -48,6 +50,9 @@ pub enum Field {
     Failure,
     /// Whether the credential cache had the caller's credentials: `hit` or `miss`.
     CredentialCache,
+    /// Where the caller's identity id came from, if the process did not know it: `remembered`, `new`, or the name of the error for which it
+    /// was not read or not kept.
+    Identity,
     /// The identity provider that issued the token.
     Provider,
     /// The token's `sub`.

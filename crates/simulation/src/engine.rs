@@ -1,7 +1,7 @@
 //! The events, in the order of their times.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use fastrand::Rng;
 
@@ -22,7 +22,7 @@ const FAILURE_SECONDS: f64 = 1.0;
 /// How long the SDK's three attempts bridge throttling, and then how long a state's four tries do.
 const SDK_SECONDS: f64 = 1.0;
 const STATE_SECONDS: f64 = 5.0;
-const WRITES: &str = "writes of a partition (the institute's index)";
+const WRITES: &str = "writes of a partition (the institute's index by arrival)";
 /// The longest delay of a message (`dispatch`).
 const MAX_DELAY_SECONDS: f64 = 900.0;
 /// A message that waited longer than this for a free invocation of dispatch has hit `MaximumConcurrency`.
@@ -76,6 +76,8 @@ impl Ord for Entry {
 struct Message {
     posted_at: f64,
     institute: u32,
+    /// Among all partitions of all institutes.
+    partition: usize,
     failures: u16,
     is_begun: bool,
     is_stored: bool,
@@ -128,6 +130,8 @@ struct Engine<'a> {
     most_waiting: usize,
     oldest: f64,
     identities: u64,
+    /// The institutes whose users' identity ids are remembered, and since when.
+    identified: BTreeMap<u32, f64>,
     ended_at: f64,
 }
 
@@ -172,7 +176,7 @@ impl<'a> Engine<'a> {
             get_id: Bucket::new(limits.get_id),
             get_credentials: Bucket::new(limits.get_credentials),
             sns: Bucket::new(limits.sns_publish),
-            partitions: vec![Bucket::new(limits.partition_writes); count],
+            partitions: vec![Bucket::new(limits.partition_writes); count * limits.index_partitions as usize],
             prefixes: vec![Bucket::new(limits.prefix_puts); count],
             met: Vec::new(),
             waits: vec![Histogram::default(); count],
@@ -183,6 +187,8 @@ impl<'a> Engine<'a> {
             most_waiting: 0,
             oldest: 0.0,
             identities: 0,
+            // A fleet that ran before has met them all.
+            identified: if scenario.is_warm { (0..scenario.institutes).map(|it| (it, 0.0)).collect() } else { BTreeMap::new() },
             ended_at: 0.0,
         }
     }
@@ -299,13 +305,22 @@ impl<'a> Engine<'a> {
                 return self.refused_sandbox(refused, now);
             }
         };
-        let units = self.scenario.limits.units_per_message / 4.0;
-        let Some(wait) = self.wait((WRITES, SDK_SECONDS), now, |it| it.partitions.get_mut(institute as usize), units) else {
+        let partitions = self.scenario.limits.index_partitions;
+        let partition = (institute * partitions + self.rng.u32(0..partitions)) as usize;
+        let units = self.scenario.limits.units_per_message / 2.0;
+        let Some(wait) = self.wait((WRITES, SDK_SECONDS), now, |it| it.partitions.get_mut(partition), units) else {
             self.refused += 1;
             return self.sandboxes.give_back(Step::Submit, sandbox.id, now);
         };
         let time = self.time(Step::Submit, sandbox) + wait;
-        let message = self.messages.insert(Message { posted_at: now, institute, failures: 0, is_begun: false, is_stored: false });
+        let message = self.messages.insert(Message {
+            posted_at: now,
+            institute,
+            partition,
+            failures: 0,
+            is_begun: false,
+            is_stored: false,
+        });
         self.at(now + time, Event::Queued { message, sandbox: sandbox.id });
     }
 
@@ -374,7 +389,7 @@ impl<'a> Engine<'a> {
     }
 
     fn begin(&mut self, now: f64, execution: u32, step: u8, attempt: u8) {
-        let (Some(&function), Some(institute)) = (STEPS.get(usize::from(step)), self.institute_of(execution)) else { return };
+        let (Some(&function), Some(message)) = (STEPS.get(usize::from(step)), self.message_of(execution)) else { return };
         let sandbox = match self.sandboxes.take(function, now) {
             Ok(sandbox) => sandbox,
             Err(refused) => {
@@ -390,31 +405,34 @@ impl<'a> Engine<'a> {
         let is_out = |outage: Outage| (outage.from..outage.from + outage.seconds).contains(&now);
         let waited = match function {
             Step::Store if self.scenario.outage.is_some_and(is_out) => None,
-            _ => self.quotas(function, sandbox.id, institute, now),
+            _ => self.quotas(function, sandbox.id, &message, now),
         };
         let (time, is_good) = waited.map_or((FAILURE_SECONDS, false), |waited| (time + waited, true));
         self.at(now + time, Event::End { execution, step, sandbox: sandbox.id, is_good });
     }
 
     /// How long a step waits for quotas; `None` if it gives up.
-    fn quotas(&mut self, function: Step, sandbox: u32, institute: u32, now: f64) -> Option<f64> {
-        let units = self.scenario.limits.units_per_message / 4.0;
+    fn quotas(&mut self, function: Step, sandbox: u32, message: &Message, now: f64) -> Option<f64> {
+        let units = self.scenario.limits.units_per_message / 2.0;
+        let Message { institute, partition, .. } = *message;
         let (index, writes) = (institute as usize, (WRITES, STATE_SECONDS));
         match function {
-            Step::Deduplicate => self.wait(writes, now, |it| it.partitions.get_mut(index), units),
             Step::Store => {
                 let mut waited = 0.0;
                 if self.sandboxes.is_new_to(Step::Store, sandbox, institute) {
-                    waited += self.wait(("Cognito's GetId", STATE_SECONDS), now, |it| Some(&mut it.get_id), 1.0)?;
+                    // The first process that meets an institute's user remembers the identity id for all.
+                    if self.identified.get(&institute).is_none_or(|at| *at > now) {
+                        waited += self.wait(("Cognito's GetId", STATE_SECONDS), now, |it| Some(&mut it.get_id), 1.0)?;
+                        self.identities += 1;
+                        self.identified.entry(institute).or_insert(now + waited);
+                    }
                     let credentials = ("Cognito's GetCredentialsForIdentity", STATE_SECONDS);
                     waited += self.wait(credentials, now, |it| Some(&mut it.get_credentials), 1.0)?;
-                    self.identities += 1;
                     self.sandboxes.meet(Step::Store, sandbox, institute);
                 }
                 let puts = ("PUTs below an institute's prefix", STATE_SECONDS);
                 waited += self.wait(puts, now, |it| it.prefixes.get_mut(index), 2.0)?;
-                // The record of a stored message is larger than before.
-                Some(waited + self.wait(writes, now, |it| it.partitions.get_mut(index), 2.0 * units)?)
+                Some(waited + self.wait(writes, now, |it| it.partitions.get_mut(partition), units)?)
             }
             Step::Publish => self.wait(("SNS's Publish", STATE_SECONDS), now, |it| Some(&mut it.sns), 1.0),
             _ => Some(0.0),
@@ -435,9 +453,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn institute_of(&self, execution: u32) -> Option<u32> {
+    fn message_of(&self, execution: u32) -> Option<Message> {
         let Execution { message, .. } = self.executions.get(execution)?;
-        Some(self.messages.get(*message)?.institute)
+        self.messages.get(*message).copied()
     }
 
     /// Ends an execution: its message is stored, retried, or held. The last one of a batch ends the invocation.

@@ -26,9 +26,11 @@ pub struct Limits {
     pub get_id: Limit,
     /// `cognito-identity:GetCredentialsForIdentity` of an account.
     pub get_credentials: Limit,
-    /// Write units of one partition: the index has an institute's records in one.
+    /// Write units of one partition of the index by arrival.
     pub partition_writes: Limit,
-    /// Write units of a message in that partition.
+    /// The partitions that an institute's records are spread over there.
+    pub index_partitions: u32,
+    /// Write units of a message in that index: half of them when it is submitted, half when it is stored.
     pub units_per_message: f64,
     /// PUT requests below one prefix of S3.
     pub prefix_puts: Limit,
@@ -54,6 +56,9 @@ impl Limits {
         }
         if self.lambda_concurrency == 0 {
             return Err("the quota `lambdaConcurrency` allows nothing".to_owned());
+        }
+        if self.index_partitions == 0 {
+            return Err("an institute has a partition of the index".to_owned());
         }
         if !(self.units_per_message > 0.0 && self.units_per_message <= self.partition_writes.burst) {
             return Err("a message takes write units, and not more than a partition has at once".to_owned());

@@ -1,9 +1,9 @@
 //! Runs the state machine for each message of an SQS batch, in parallel, and tells the queue which of them are done.
 //!
-//! A failed execution is judged by its error's name ([`domain::retry`]). An outage, or a fault of the deployment, is tried again with
-//! growing delay for hours; anything else five times. Then one more execution holds the message. What is no envelope goes to the
-//! dead-letter queue. One bad message never fails the others in its batch: the answer names those that SQS delivers again
-//! (`ReportBatchItemFailures`).
+//! The worker judges a failed execution by its error's name ([`domain::retry`]). After an outage, or a fault of the deployment,
+//! it tries again with growing delay for hours; after any other failure, it tries five times in all. Then one more execution
+//! holds the message. A queue message that is no envelope goes to the dead-letter queue. One bad message never fails the others
+//! in its batch: the answer names those that SQS delivers again (`ReportBatchItemFailures`).
 
 mod executions;
 
@@ -38,7 +38,7 @@ pub struct Dispatch {
     pub dead_letter_queue_url: String,
     /// The delay after the first failure.
     pub retry_base: Duration,
-    /// How long after its arrival a message is retried that fails because of an outage or the deployment.
+    /// How long after its arrival a message is retried if an outage or the deployment makes it fail.
     pub retry_time: Duration,
     /// The queue's `maxReceiveCount`.
     pub max_receives: u32,

@@ -176,10 +176,13 @@ async fn only_unfinished_messages_are_named_to_sqs() {
     }
 }
 
+/// How often a message may have been received before a try. Its tries are counted in the envelope, and so these change nothing.
+const RECEIVES: [u32; 3] = [1, 7, MAX_RECEIVES - 1];
+
 /// What is in the envelope that a failed try leaves in the queue, and after how many seconds it is tried again.
-async fn left_by(name: &str, envelope: Value) -> (Value, i32) {
+async fn left_by(name: &str, receives: u32, envelope: Value) -> (Value, i32) {
     let aws = Aws::new();
-    assert!(aws.batch(&[record(name, 1, &envelope.to_string())]).await.unwrap().is_empty(), "its place is taken");
+    assert!(aws.batch(&[record(name, receives, &envelope.to_string())]).await.unwrap().is_empty(), "its place is taken");
     let sent = aws.sent.lock().unwrap();
     let [(queue, left, delay)] = sent.as_slice() else { panic!("{sent:?}") };
     let mut expected = envelope;
@@ -195,21 +198,27 @@ async fn left_by(name: &str, envelope: Value) -> (Value, i32) {
 #[tokio::test]
 async fn an_execution_whose_end_is_not_understood_takes_a_try() {
     for name in ["failed", "failed-namelessly", "garbage", "empty", "silent", "new-status"] {
-        let (left, delay) = left_by(name, envelope(name, runtime::now())).await;
-        assert_eq!((&left["tries"], delay), (&json!(1), 10), "{name}");
+        for receives in RECEIVES {
+            let (left, delay) = left_by(name, receives, envelope(name, runtime::now())).await;
+            assert_eq!((&left["tries"], delay), (&json!(1), 10), "{name} after receive {receives}");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_failed_message_is_tried_five_times_with_growing_delay_and_then_held() {
-    let mut envelope = envelope("failed", runtime::now());
-    for (tries, seconds) in [(1, 10), (2, 20), (3, 40), (4, 80)] {
-        let (left, delay) = left_by("failed", envelope).await;
-        assert_eq!((&left["tries"], &left["hold"], delay), (&json!(tries), &Value::Null, seconds));
-        envelope = left;
+    for receives in RECEIVES {
+        let mut envelope = envelope("failed", runtime::now());
+        for (tries, seconds) in [(1, 10), (2, 20), (3, 40), (4, 80)] {
+            let (left, delay) = left_by("failed", receives, envelope).await;
+            let expected = (&json!(tries), &Value::Null, seconds);
+            assert_eq!((&left["tries"], &left["hold"], delay), expected, "after receive {receives}");
+            envelope = left;
+        }
+        let (left, delay) = left_by("failed", receives, envelope).await;
+        let hold = json!({ "reason": "failed", "error": "InvalidInput" });
+        assert_eq!((&left["hold"], delay), (&hold, 0), "after receive {receives}");
     }
-    let (left, delay) = left_by("failed", envelope).await;
-    assert_eq!((&left["hold"], delay), (&json!({ "reason": "failed", "error": "InvalidInput" }), 0));
 }
 
 #[tokio::test]

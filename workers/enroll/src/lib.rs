@@ -1,8 +1,8 @@
 //! Gives a new user their institute, when they have confirmed their sign-up (Cognito post-confirmation trigger).
 //!
 //! Cognito calls the trigger once for a user who signed up and proved the address, and once for a user whom a federated provider
-//! sent for the first time. It does not call the trigger for users that an operator made. It calls again if it gets no answer within
-//! five seconds, so everything here can run twice, also at the same time, with the effect of once.
+//! sent for the first time. It does not call the trigger for users that an operator made. It calls again if it gets no answer
+//! within five seconds. So everything here can run twice, even at the same time, and takes effect once.
 //!
 //! Cognito has no conditional write: if an operator sets an institute between the worker's read of the user's attributes and their
 //! change, the worker overwrites it with the institute of the table. This can happen only right after the sign-up, and it gives nobody

@@ -3,25 +3,38 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ::catalog::record;
+use ::catalog::{Item, record};
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Config;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_sdk_dynamodb::types::AttributeValue::{self, S};
 use aws_sdk_dynamodb::types::{Get, TransactGetItem};
-use domain::{ControlIdKey, MessageId, Record, Source, Status, SubmissionId, Timestamp};
+use domain::arrivals::{self, Arrival};
+use domain::{ControlIdKey, MessageId, Record, Source, Status, SubmissionId, Summary, Timestamp};
 use runtime::StepError;
 use serde::{Deserialize, Serialize};
 
-/// The index of an institute's records by `received_at` (`infra/core.yaml`).
-const ARRIVALS: &str = "by-received-at";
+const OPERATION: &str = "dynamodb:Query";
 
 /// The index of an institute's stored records by control id and `received_at`.
 const CONTROL_IDS: &str = "by-control-id";
 
 /// Its sort key.
 const CONTROL_ID_AT: &str = "control_id_at";
+
+/// The index of an institute's held records by the time since which they are held. It has the keys of a record and few other facts.
+const HOLDS: &str = "by-held-since";
+
+/// Its sort key.
+const HELD_SINCE: &str = "held_since";
+
+/// DynamoDB takes so many keys in one transaction.
+const MAX_GETS: usize = 100;
+
+/// Records that are read at a time if the caller selects by more than time, from all partitions together. A record is about 1 KB, and
+/// a query ends at 1 MiB.
+const EVALUATED: usize = 500;
 
 /// Reads the catalog table. Has no credentials of its own.
 #[derive(Clone, Debug)]
@@ -32,15 +45,37 @@ pub struct CatalogReader {
     has_search_indexes: bool,
 }
 
-/// What records are read from.
+/// The place that records are read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The table, which the message ids order.
     Ids,
     /// The index by control id: the newest record first, of one control id.
     ControlIds,
-    /// The index by arrival: the newest record first.
+    /// The index by arrival: the newest record first, in each of the institute's partitions of it.
     Arrivals,
+    /// The index of held records: the latest hold first. Each record is then read by its key.
+    Holds,
+}
+
+/// The part of a place that one query reads.
+#[derive(Clone, Copy, Debug)]
+struct Partition<'a> {
+    place: Place,
+    source: &'a Source,
+    /// Of the index by arrival: below [`arrivals::SHARDS`].
+    shard: usize,
+}
+
+impl Partition<'_> {
+    /// The partition key's name and value.
+    fn key(&self) -> (&'static str, String) {
+        let shard = arrivals::shards(self.source.as_str()).into_iter().nth(self.shard);
+        match (self.place, shard) {
+            (Place::Arrivals, Some(shard)) => (arrivals::SHARD, shard),
+            _ => ("source", self.source.to_string()),
+        }
+    }
 }
 
 impl Place {
@@ -48,7 +83,24 @@ impl Place {
         match self {
             Self::Ids => None,
             Self::ControlIds => Some(CONTROL_IDS),
-            Self::Arrivals => Some(ARRIVALS),
+            Self::Arrivals => Some(arrivals::INDEX),
+            Self::Holds => Some(HOLDS),
+        }
+    }
+
+    /// How many records one query reads if it is to find so many, at most.
+    pub(crate) fn evaluated(self, selection: &Selection, wanted: usize) -> usize {
+        match self {
+            Self::Holds => {
+                if selection.filters(self) {
+                    MAX_GETS
+                } else {
+                    wanted.min(MAX_GETS)
+                }
+            }
+            Self::Arrivals if selection.filters(self) => EVALUATED / arrivals::SHARDS,
+            Self::Ids | Self::ControlIds if selection.filters(self) => EVALUATED,
+            Self::Ids | Self::ControlIds | Self::Arrivals => wanted,
         }
     }
 }
@@ -85,12 +137,16 @@ pub(crate) struct Selection {
 /// A submission's time may differ from that of its message's arrival by the duration of the request.
 const SUBMISSION_SLACK: Duration = Duration::from_secs(60);
 
-/// A position in an index, or in the table: the key of the last record read, without what the selection says. The message id orders records of the same millisecond.
+/// A position in an index, or in the table: the key of the last record read, without the parts that the selection fixes. The
+/// message id orders records of the same millisecond.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
-    /// Absent in the table, which the message ids order.
+    /// Absent in the table, which the message ids order, and in the index of held records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<Timestamp>,
+    /// Only in the index of held records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_since: Option<Timestamp>,
     pub message_id: MessageId,
 }
 
@@ -100,11 +156,14 @@ impl CatalogReader {
         Self { client, table, has_search_indexes }
     }
 
-    /// What the records of a selection are read from: where the fewest others lie between them.
+    /// The place to read the records of a selection from: the one with the fewest other records between them.
     pub(crate) fn place(&self, selection: &Selection) -> Place {
         if selection.id_prefix.is_some() {
             // Few messages share eight digits of an id. The table has them side by side, whenever they came.
             return Place::Ids;
+        }
+        if selection.is_of_holds() {
+            return Place::Holds;
         }
         // The index does not have the submissions.
         let is_indexed = self.has_search_indexes && selection.control_id.is_some() && selection.submission.is_none();
@@ -133,7 +192,7 @@ impl CatalogReader {
         found.item.map(record).transpose()
     }
 
-    /// The records that there are of these messages, at most 100, in their order. One request, and for IAM a GetItem of each.
+    /// The existing records of these messages, at most [`MAX_GETS`], in their order. One request, and for IAM a GetItem of each.
     pub(crate) async fn get_many(
         &self,
         caller: &Credentials,
@@ -167,7 +226,7 @@ impl CatalogReader {
                 .await;
             match answer {
                 Ok(found) => break found,
-                // Somebody writes one of the records just now, which the SDK does not try again.
+                // Somebody is writing one of the records, and the SDK does not retry that.
                 Err(error) if tries < TRIES && error.code() == Some("TransactionCanceledException") => {
                     tokio::time::sleep(BACKOFF * tries).await;
                     tries += 1;
@@ -179,7 +238,7 @@ impl CatalogReader {
     }
 
     /// Reads the next `evaluated` records after a position, newest first. Returns the selected ones, and the position of the last one
-    /// read; `None` at the end of the index. DynamoDB counts before it selects, and stops at 1 MiB: an answer with fewer records, or
+    /// read; `None` at the end of the index. Not for the index by arrival, which [`Self::next_arrivals`] reads. DynamoDB counts before it selects, and stops at 1 MiB: an answer with fewer records, or
     /// without any, is not the end.
     pub(crate) async fn next(
         &self,
@@ -189,10 +248,51 @@ impl CatalogReader {
         after: Option<&Position>,
         evaluated: usize,
     ) -> Result<(Vec<Record>, Option<Position>), StepError> {
-        const OPERATION: &str = "dynamodb:Query";
+        let partition = Partition { place: self.place(selection), source, shard: 0 };
+        let (items, reached) = self.query(caller, partition, selection, after, evaluated).await?;
+        let reached = reached.map(Position::of_key).transpose();
+        let reached = reached.map_err(|_| StepError::Unavailable { operation: OPERATION })?;
+        if partition.place != Place::Holds {
+            return Ok((items.into_iter().map(record).collect::<Result<_, _>>()?, reached));
+        }
+        let positions = items.into_iter().map(Position::of_key).collect::<Result<Vec<_>, _>>();
+        let positions = positions.map_err(|_| StepError::Unavailable { operation: OPERATION })?;
+        let ids: Vec<_> = positions.into_iter().map(|it| it.message_id).collect();
+        let mut records = self.get_many(caller, source, &ids).await?;
+        // A message may have been released since.
+        records.retain(|it| selection.fits(it));
+        Ok((records, reached))
+    }
+
+    /// The same in one of the institute's partitions of the index by arrival.
+    pub(crate) async fn next_arrivals(
+        &self,
+        caller: &Credentials,
+        source: &Source,
+        selection: &Selection,
+        (shard, after): (usize, Option<Arrival>),
+        evaluated: usize,
+    ) -> Result<(Vec<Record>, Option<Arrival>), StepError> {
+        let partition = Partition { place: Place::Arrivals, source, shard };
+        let after = after.map(|it| Position { received_at: Some(it.received_at), held_since: None, message_id: it.message_id });
+        let (items, reached) = self.query(caller, partition, selection, after.as_ref(), evaluated).await?;
+        let reached = reached.map(serde_dynamo::from_item).transpose();
+        let reached = reached.map_err(|_| StepError::Unavailable { operation: OPERATION })?;
+        Ok((items.into_iter().map(record).collect::<Result<_, _>>()?, reached))
+    }
+
+    /// One query: the items, and the key of the last one that DynamoDB looked at.
+    async fn query(
+        &self,
+        caller: &Credentials,
+        partition: Partition<'_>,
+        selection: &Selection,
+        after: Option<&Position>,
+        evaluated: usize,
+    ) -> Result<(Vec<Item>, Option<Item>), StepError> {
         let mut conditions = Conditions::default();
-        let place = self.place(selection);
-        let key = selection.key_condition(source, place, &mut conditions);
+        let place = partition.place;
+        let key = selection.key_condition(partition, &mut conditions);
         let filter = selection.filter(place, &mut conditions);
         let found = self
             .client
@@ -205,16 +305,13 @@ impl CatalogReader {
             .set_filter_expression(filter)
             .set_expression_attribute_names(Some(conditions.names))
             .set_expression_attribute_values(Some(conditions.values))
-            .set_exclusive_start_key(after.map(|it| it.key(source, selection, place)))
+            .set_exclusive_start_key(after.map(|it| it.key(partition, selection)))
             .customize()
             .config_override(Config::builder().credentials_provider(caller.clone()))
             .send()
             .await
             .map_err(|error| StepError::from_sdk_as_caller(OPERATION, &error))?;
-        let reached = found.last_evaluated_key.map(Position::of_key).transpose();
-        let reached = reached.map_err(|_| StepError::Unavailable { operation: OPERATION })?;
-        let records = found.items.unwrap_or_default().into_iter().map(record).collect::<Result<_, _>>()?;
-        Ok((records, reached))
+        Ok((found.items.unwrap_or_default(), found.last_evaluated_key))
     }
 }
 
@@ -257,16 +354,49 @@ impl Conditions {
 }
 
 impl Selection {
-    /// Whether the selection depends on anything but the keys of its place.
+    /// Whether the selection depends on anything but the keys of its place. In the index of held records, nearly all have that status.
     pub(crate) fn filters(&self, place: Place) -> bool {
+        if place == Place::Holds {
+            return *self != Self { status: self.status, ..Self::default() };
+        }
         let control_id = self.control_id.clone().filter(|_| place == Place::ControlIds);
         let plain = Self { from: self.from, to: self.to, control_id, ..Self::default() };
         *self != plain
     }
 
+    /// Whether held records are asked for and no better key is.
+    pub(crate) fn is_of_holds(&self) -> bool {
+        self.status == Some(Status::Held) && self.id_prefix.is_none() && self.control_id.is_none()
+    }
+
+    /// Whether a held record meets every condition that [`Self::is_of_holds`] leaves. DynamoDB decides of all others: these were read by
+    /// their keys.
+    fn fits(&self, record: &Record) -> bool {
+        let nothing = Summary::default();
+        let summary = record.facts.as_ref().map_or(&nothing, |it| &it.summary);
+        let is = |wanted: &Option<String>, said: [&Option<String>; 2]| wanted.is_none() || said.contains(&wanted);
+        let (of_type, of_event) = (&summary.message_type, &summary.trigger_event);
+        let at = &summary.message_time;
+        self.covers(record.received_at)
+            && self.status.is_none_or(|it| it == record.status)
+            && is(&self.message_type, [of_type; 2])
+            && is(&self.trigger_event, [of_event; 2])
+            && is(&self.sender, [&summary.sending_application, &summary.sending_facility])
+            && is(&self.receiver, [&summary.receiving_application, &summary.receiving_facility])
+            && self.message_from.as_ref().is_none_or(|from| at.as_ref().is_some_and(|at| from <= at))
+            && self.message_to.as_ref().is_none_or(|to| at.as_ref().is_some_and(|at| at < to))
+            && self.submission.is_none_or(|it| [record.claim_submission, record.last_submission].contains(&Some(it)))
+    }
+
     /// Whether a time is in the range.
     pub(crate) fn covers(&self, at: Timestamp) -> bool {
         self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to)
+    }
+
+    /// The same selection, of what came until a time.
+    pub(crate) fn not_after(&self, newest: Option<Timestamp>) -> Self {
+        let to = newest.map(|it| it.plus(Duration::from_millis(1)));
+        Self { to: self.to.into_iter().chain(to).min(), ..self.clone() }
     }
 
     /// The last millisecond before `to`: DynamoDB's BETWEEN includes both ends.
@@ -282,9 +412,10 @@ impl Selection {
         (from, earlier.or(last))
     }
 
-    fn key_condition(&self, source: &Source, place: Place, conditions: &mut Conditions) -> String {
-        let mut parts = vec![conditions.compare("source", "=", "source", source)];
-        match place {
+    fn key_condition(&self, partition: Partition<'_>, conditions: &mut Conditions) -> String {
+        let (name, value) = partition.key();
+        let mut parts = vec![conditions.compare(name, "=", "partition", value)];
+        match partition.place {
             Place::Ids => {
                 let prefix = conditions.value("prefix", self.id_prefix.as_deref().unwrap_or_default());
                 parts.push(format!("begins_with({}, {prefix})", conditions.name("message_id")));
@@ -296,6 +427,7 @@ impl Selection {
                 parts.push(format!("{range} AND {}", conditions.value("last", last)));
             }
             Place::Arrivals => parts.extend(self.received(conditions)),
+            Place::Holds => {}
         }
         parts.join(" AND ")
     }
@@ -314,9 +446,13 @@ impl Selection {
         }
     }
 
-    /// What DynamoDB leaves out of what it has read.
+    /// The condition by which DynamoDB leaves out records that it has read.
     fn filter(&self, place: Place, conditions: &mut Conditions) -> Option<String> {
         let mut parts = Vec::new();
+        if place == Place::Holds {
+            // The index has nothing else that could be asked for. A released message keeps its entry until it is stored.
+            return self.status.map(|it| conditions.compare("status", "=", "status", it));
+        }
         if place == Place::Ids {
             // The keys of the table do not have the time.
             parts.extend(self.received(conditions));
@@ -341,19 +477,32 @@ impl Selection {
             let names = ["summary.receivingApplication", "summary.receivingFacility"];
             parts.push(conditions.either(names, "receiver", receiver));
         }
-        parts.extend(self.status.map(|it| conditions.compare("status", "=", "status", it)));
-        if let Some(submission) = self.submission {
-            parts.push(conditions.either(["claim_submission", "last_submission"], "submission", submission));
+        // The index by arrival is not written when a message is claimed: there `listed` is the status, `queued` until the end.
+        let (status, submission) = if place == Place::Arrivals { ("listed", "ended_by") } else { ("status", "claim_submission") };
+        match self.status {
+            Some(Status::Queued | Status::Processing) if place == Place::Arrivals => {
+                let listed = conditions.name(status);
+                let [queued, processing] = [Status::Queued, Status::Processing].map(|it| conditions.value(it.as_str(), it));
+                parts.push(format!("{listed} IN ({queued}, {processing})"));
+            }
+            wanted => parts.extend(wanted.map(|it| conditions.compare(status, "=", "status", it))),
+        }
+        if let Some(wanted) = self.submission {
+            parts.push(conditions.either([submission, "last_submission"], "submission", wanted));
         }
         (!parts.is_empty()).then(|| parts.join(" AND "))
     }
 }
 
 impl Position {
-    /// The position of a record in what the selection is read from.
+    /// The position of a record in the place that the selection is read from.
     pub(crate) fn of(record: &Record, selection: &Selection) -> Self {
+        let message_id = record.message_id.clone();
+        if selection.is_of_holds() {
+            return Self { received_at: None, held_since: record.held.as_ref().map(|it| it.held_since), message_id };
+        }
         let received_at = selection.id_prefix.is_none().then_some(record.received_at);
-        Self { received_at, message_id: record.message_id.clone() }
+        Self { received_at, held_since: None, message_id }
     }
 
     /// The position that a query has reached. An error if the key is none of a place.
@@ -364,7 +513,8 @@ impl Position {
         serde_dynamo::from_item(key)
     }
 
-    fn key(&self, source: &Source, selection: &Selection, place: Place) -> HashMap<String, AttributeValue> {
+    fn key(&self, partition: Partition<'_>, selection: &Selection) -> HashMap<String, AttributeValue> {
+        let Partition { place, source, .. } = partition;
         let mut key = HashMap::from([
             ("source".to_owned(), S(source.to_string())),
             ("message_id".to_owned(), S(self.message_id.to_string())),
@@ -374,9 +524,12 @@ impl Position {
                 Some((CONTROL_ID_AT, ControlIdKey::new(control_id, at).to_string()))
             }
             (Place::Arrivals, Some(at), _) => Some(("received_at", at.to_string())),
+            (Place::Holds, ..) => self.held_since.map(|at| (HELD_SINCE, at.to_string())),
             _ => None,
         };
         key.extend(sort_key.map(|(name, value)| (name.to_owned(), S(value))));
+        let (name, value) = partition.key();
+        key.insert(name.to_owned(), S(value));
         key
     }
 }

@@ -4,20 +4,22 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use domain::arrivals::{Arrival, Merge, Order};
 use domain::catalog::{MAX_PAGE, Progress};
 use domain::{Record, Source, Summary, Timestamp};
+use futures_util::future::try_join_all;
 use runtime::{Field, HttpProblem, StepError, json_response, log_field};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::catalog::{Position, Selection};
-use crate::{Answer, CatalogReader, Fetch, Reader, cursor};
+use crate::cursor::{Arrivals, Next};
+use crate::{Answer, CatalogReader, Fetch, Reader, catalog, cursor};
 
 pub(crate) const DEFAULT_LIMIT: usize = 50;
 
-/// Records that one query reads if the caller selects by more than time. A record is about 1 KB, and a query ends at 1 MiB.
-const EVALUATED: usize = 500;
-/// A search for something rare stops after this many queries, or this much time, and answers what it found. Its cursor continues there.
+/// A search for something rare stops after this many queries of each partition, or this much time, and answers what it found. Its
+/// cursor continues there.
 const MAX_QUERIES: usize = 10;
 const MAX_TIME: Duration = Duration::from_secs(8);
 
@@ -25,7 +27,7 @@ const MAX_TIME: Duration = Duration::from_secs(8);
 #[derive(Debug, PartialEq, Eq)]
 struct Page {
     selection: Selection,
-    after: Option<Position>,
+    after: Option<Next>,
     /// The maximum number of messages.
     limit: usize,
 }
@@ -43,7 +45,7 @@ impl Fetch {
     /// A page of the catalog.
     pub(crate) async fn list(&self, request: &ApiGatewayV2httpRequest) -> Result<Answer, HttpProblem> {
         let reader = Reader::of(request)?;
-        let page = Page::of(request, &reader.source)?;
+        let page = Page::of(request, &reader.source, |selection| self.catalog.place(selection))?;
         let caller = self.credentials(&reader).await?;
         let found = read(&self.catalog, &caller, &reader.source, &page).await;
         let (records, next) = found.map_err(|error| HttpProblem::of_step(&error))?;
@@ -71,13 +73,20 @@ async fn read(
     caller: &Credentials,
     source: &Source,
     page: &Page,
-) -> Result<(Vec<Record>, Option<Position>), StepError> {
+) -> Result<(Vec<Record>, Option<Next>), StepError> {
+    let after = match &page.after {
+        Some(Next::Arrivals(after)) => return read_arrivals(catalog, caller, source, page, after.clone()).await,
+        None if catalog.place(&page.selection) == catalog::Place::Arrivals => {
+            return read_arrivals(catalog, caller, source, page, Arrivals::beginning()).await;
+        }
+        Some(Next::After(position)) => Some(position.clone()),
+        None => None,
+    };
     let began = Instant::now();
-    let (mut records, mut position) = (Vec::new(), page.after.clone());
+    let (mut records, mut position) = (Vec::new(), after);
     for _ in 0..MAX_QUERIES {
         // One more than the page holds, to know whether there is another page.
-        let evaluated =
-            if page.selection.filters(catalog.place(&page.selection)) { EVALUATED } else { page.limit + 1 - records.len() };
+        let evaluated = catalog.place(&page.selection).evaluated(&page.selection, page.limit + 1 - records.len());
         let (found, reached) = catalog.next(caller, source, &page.selection, position.as_ref(), evaluated).await?;
         records.extend(found);
         if records.len() > page.limit {
@@ -90,12 +99,57 @@ async fn read(
             break;
         }
     }
-    Ok((records, position))
+    Ok((records, position.map(Next::After)))
+}
+
+/// The same from the institute's partitions of the index by arrival. Without a condition that filters, one query of each is enough, if
+/// DynamoDB does not cut it.
+async fn read_arrivals(
+    catalog: &CatalogReader,
+    caller: &Credentials,
+    source: &Source,
+    page: &Page,
+    Arrivals { newest, reached }: Arrivals,
+) -> Result<(Vec<Record>, Option<Next>), StepError> {
+    let began = Instant::now();
+    let from_start = &page.selection.not_after(newest);
+    let (mut records, mut list) = (Vec::new(), Merge::from(reached, Order::NewestFirst));
+    for _ in 0..MAX_QUERIES {
+        // One more than the page holds, to know whether there is another page.
+        let evaluated = catalog::Place::Arrivals.evaluated(&page.selection, page.limit + 1 - records.len());
+        let queries = list.due().into_iter().map(|(shard, after)| async move {
+            let selection = if after.is_none() { from_start } else { &page.selection };
+            let after = (shard, after);
+            Ok::<_, StepError>((shard, catalog.next_arrivals(caller, source, selection, after, evaluated).await?))
+        });
+        for (shard, (found, reached)) in try_join_all(queries).await? {
+            let found = found.into_iter().map(|it| {
+                let arrival = Arrival { received_at: it.received_at, message_id: it.message_id.clone() };
+                (arrival, it)
+            });
+            list.add(shard, found, reached);
+        }
+        while records.len() < page.limit
+            && let Some(record) = list.pop()
+        {
+            records.push(record);
+        }
+        let is_full = records.len() == page.limit && list.is_waiting();
+        if is_full || list.reached().is_none() || began.elapsed() > MAX_TIME {
+            break;
+        }
+    }
+    let newest = newest.or_else(|| records.first().map(|it| it.received_at));
+    Ok((records, list.reached().map(|reached| Next::Arrivals(Arrivals { newest, reached }))))
 }
 
 impl Page {
     /// Reads the query. 400 names the parameter and never its value. A misspelled parameter is an error: it must not list everything.
-    fn of(request: &ApiGatewayV2httpRequest, source: &Source) -> Result<Self, HttpProblem> {
+    fn of(
+        request: &ApiGatewayV2httpRequest,
+        source: &Source,
+        place: impl Fn(&Selection) -> catalog::Place,
+    ) -> Result<Self, HttpProblem> {
         let (mut selection, mut type_event, mut cursor, mut limit) = (Selection::default(), None, None, DEFAULT_LIMIT);
         for (name, value) in request.query_string_parameters.iter() {
             // API Gateway joins the values of a repeated parameter with commas.
@@ -145,7 +199,7 @@ impl Page {
         let after = match cursor {
             None => None,
             Some(cursor) => {
-                let position = cursor::decode(cursor, source, &selection);
+                let position = cursor::decode(cursor, source, &selection, place(&selection));
                 Some(position.ok_or_else(|| invalid("`cursor` was not issued for this query and institute"))?)
             }
         };
@@ -203,7 +257,7 @@ mod tests {
     fn page(query: &[(&str, &str)]) -> Result<Page, String> {
         let query: serde_json::Map<String, Value> = query.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let event = json!({ "queryStringParameters": query, "requestContext": { "http": { "method": "GET" } } });
-        let page = Page::of(&serde_json::from_value(event).unwrap(), &"general-hospital".parse().unwrap());
+        let page = Page::of(&serde_json::from_value(event).unwrap(), &"general-hospital".parse().unwrap(), |_| Place::Arrivals);
         page.map_err(|problem| {
             assert_eq!(problem.status, 400);
             problem.detail

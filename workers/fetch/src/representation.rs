@@ -23,7 +23,7 @@ pub(crate) struct Representation {
     pub form: Form,
 }
 
-/// The form of the message that an object's bytes are.
+/// The form of the message in an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// The canonical form.

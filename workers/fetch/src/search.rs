@@ -21,9 +21,9 @@ use crate::catalog::Position;
 use crate::list::{DEFAULT_LIMIT, entries};
 use crate::{Answer, Fetch, Reader, cursor};
 
-/// Entries that one request reads where an authority is asked for, too: few identifiers are those of several authorities.
+/// Entries that one request reads if the caller names an authority too: few identifiers belong to several authorities.
 const EVALUATED: usize = 500;
-/// After so many requests, or so much time, the answer is what was found. Its cursor goes on there.
+/// After so many requests, or so much time, the answer has the messages found so far. Its cursor continues there.
 const MAX_QUERIES: usize = 10;
 const MAX_TIME: Duration = Duration::from_secs(8);
 
@@ -116,7 +116,8 @@ impl Fetch {
         }
         let ids: Vec<_> = found.into_iter().map(|(_, message_id)| message_id).collect();
         let records = self.catalog.get_many(caller, source, &ids).await?;
-        Ok((records, position.map(|(received_at, message_id)| Position { received_at: Some(received_at), message_id })))
+        let position = position.map(|(at, message_id)| Position { received_at: Some(at), held_since: None, message_id });
+        Ok((records, position))
     }
 }
 

@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use aws_lambda_events::encodings::Body;
 use aws_sdk_dynamodb::operation::query::{QueryInput, QueryOutput};
+use aws_sdk_dynamodb::operation::transact_get_items::TransactGetItemsOutput;
 use aws_sdk_dynamodb::types::AttributeValue::{self, M, S};
+use aws_sdk_dynamodb::types::ItemResponse;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
@@ -19,6 +21,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use domain::arrivals::{self, SHARDS};
 use domain::{ControlIdKey, MessageId, Timestamp};
 use exchange::Exchange;
 use fetch::{CatalogReader, Fetch, LakeReader, MAX_BODY_BYTES};
@@ -167,6 +170,7 @@ struct Aws {
     exchange: Rule,
     get_item: Rule,
     query: Rule,
+    get_many: Rule,
     get_object: Rule,
     head_object: Rule,
 }
@@ -183,6 +187,7 @@ impl Aws {
             }),
             get_item: looking_up(stored),
             query: querying(|| answered(200, &json!({ "Items": [], "Count": 0 }))),
+            get_many: mock!(aws_sdk_dynamodb::Client::transact_get_items).then_http_response(|| answered(200, &json!({}))),
             get_object: holding(ER7),
             head_object: mock!(aws_sdk_s3::Client::head_object)
                 .then_output(|| HeadObjectOutput::builder().content_length(7).build()),
@@ -190,10 +195,10 @@ impl Aws {
     }
 
     fn worker(&self) -> Fetch {
-        let Self { get_id, exchange, get_item, query, get_object, head_object } = self;
+        let Self { get_id, exchange, get_item, query, get_many, get_object, head_object } = self;
         let cognito = mock_client!(aws_sdk_cognitoidentity, RuleMode::MatchAny, [get_id, exchange], |conf| conf
             .retry_config(RetryConfig::disabled()));
-        let dynamodb = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [get_item, query], |conf| conf
+        let dynamodb = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, [get_item, query, get_many], |conf| conf
             .retry_config(RetryConfig::disabled()));
         let s3 = mock_client!(aws_sdk_s3, RuleMode::MatchAny, [get_object, head_object], |conf| conf
             .retry_config(RetryConfig::disabled()));
@@ -507,16 +512,23 @@ impl Index {
         let limit = usize::try_from(input.limit().unwrap()).unwrap();
         self.limits.lock().unwrap().push(limit);
         let is_by_control_id = input.index_name() == Some("by-control-id");
-        assert!(is_by_control_id || input.index_name() == Some("by-received-at"));
+        assert!(is_by_control_id || input.index_name() == Some("by-arrival"));
+        let source = "general-hospital".parse().unwrap();
+        let partition = input.expression_attribute_values().unwrap()[":partition"].as_s().unwrap().clone();
+        let is_in_partition =
+            |(_, id, _): &&(Timestamp, MessageId, &str)| is_by_control_id || arrivals::shard(&source, id) == partition;
+        let records: Vec<_> = self.records.iter().filter(is_in_partition).cloned().collect();
         let wanted = input.expression_attribute_values().unwrap().get(":messageType").map(|it| it.as_s().unwrap().as_str());
         let start = input.exclusive_start_key().map_or(0, |key| {
             let id = key["message_id"].as_s().unwrap();
             assert_eq!(key["source"].as_s().unwrap(), "general-hospital");
-            let sort_key = if is_by_control_id { "control_id_at" } else { "received_at" };
-            assert!(key.len() == 3 && key.contains_key(sort_key), "the keys of index and table: {key:?}");
-            self.records.iter().position(|(_, message_id, _)| message_id.as_str() == id).unwrap() + 1
+            let keys = if is_by_control_id { ["source", "control_id_at"] } else { ["arrival_shard", "received_at"] };
+            assert!(keys.iter().all(|it| key.contains_key(*it)), "the keys of index and table: {key:?}");
+            assert_eq!(key.len(), if is_by_control_id { 3 } else { 4 }, "{key:?}");
+            assert!(is_by_control_id || key["arrival_shard"].as_s().unwrap() == &partition, "a key of this partition: {key:?}");
+            records.iter().position(|(_, message_id, _)| message_id.as_str() == id).unwrap() + 1
         });
-        let rest = &self.records[start..];
+        let rest = &records[start..];
         let evaluated = &rest[..rest.len().min(limit).min(self.at_once)];
         let text = |text: &str| S(text.to_owned());
         let key = |(at, id, _): &(Timestamp, MessageId, &str)| -> HashMap<String, AttributeValue> {
@@ -528,12 +540,14 @@ impl Index {
             if is_by_control_id {
                 key.remove("received_at");
                 key.insert("control_id_at".to_owned(), text(&ControlIdKey::new("Q1", record.0).to_string()));
+            } else {
+                key.insert("arrival_shard".to_owned(), text(&partition));
             }
             key
         };
         let item = |record: &(Timestamp, MessageId, &str)| {
             let mut item = key(record);
-            item.insert("status".to_owned(), text("stored"));
+            item.insert(if is_by_control_id { "status" } else { "listed" }.to_owned(), text("stored"));
             item.insert("summary".to_owned(), M(HashMap::from([("messageType".to_owned(), text(record.2))])));
             item
         };
@@ -571,15 +585,28 @@ fn expected(index: &Index, kind: Option<&str>) -> Vec<String> {
     records.map(|(_, id, _)| id.to_string()).collect()
 }
 
+/// The ids, those of one millisecond sorted: partitions do not say which of them came first.
+fn by_millisecond(index: &Index, ids: Vec<String>) -> Vec<Vec<String>> {
+    let time = |id: &String| index.records.iter().find(|it| it.1.as_str() == id).unwrap().0;
+    let mut groups: Vec<Vec<String>> = ids.chunk_by(|one, other| time(one) == time(other)).map(<[String]>::to_vec).collect();
+    groups.iter_mut().for_each(|it| it.sort());
+    groups
+}
+
 #[tokio::test]
 async fn a_listing_has_every_message_once_however_dynamodb_cuts_it() {
     for at_once in [1, 3, 1000] {
         let index = Index::of(45, 7, at_once);
         for limit in ["1", "10", "45", "100"] {
             let (sizes, ids) = pages(&index, &json!({ "limit": limit })).await;
-            assert_eq!(ids, expected(&index, None), "{at_once} at once, limit {limit}: {sizes:?}");
+            let sorted = |ids| by_millisecond(&index, ids);
+            assert_eq!(sorted(ids), sorted(expected(&index, None)), "{at_once} at once, limit {limit}: {sizes:?}");
             let (sizes, ids) = pages(&index, &json!({ "limit": limit, "type": "ORU" })).await;
-            assert_eq!(ids, expected(&index, Some("ORU")), "{at_once} at once, limit {limit}, filtered: {sizes:?}");
+            assert_eq!(
+                sorted(ids),
+                sorted(expected(&index, Some("ORU"))),
+                "{at_once} at once, limit {limit}, filtered: {sizes:?}"
+            );
         }
     }
     assert_eq!(pages(&Index::of(40, 7, 1000), &json!({ "limit": "10" })).await.0, [10; 4], "no empty page at the end");
@@ -593,7 +620,7 @@ async fn a_rare_type_is_looked_for_in_bounded_steps() {
     let (sizes, ids) = pages(&index, &json!({ "type": "ORU" })).await;
     assert_eq!((sizes, ids), (vec![0, 0, 1], expected(&index, Some("ORU"))));
     let limits = index.limits.lock().unwrap();
-    assert!(limits.iter().all(|limit| *limit == 500) && limits.len() <= 25, "{limits:?}");
+    assert!(limits.iter().all(|limit| *limit == 125) && limits.len() <= 100, "{limits:?}");
 }
 
 #[tokio::test]
@@ -625,10 +652,91 @@ async fn a_control_id_is_looked_up_and_not_looked_for() {
     }
     let asked = asked.lock().unwrap();
     let indexes: Vec<_> = asked.iter().map(QueryInput::index_name).collect();
-    assert_eq!(indexes, [Some("by-control-id"), Some("by-control-id"), Some("by-received-at"), None], "one request each");
+    let arrivals = [Some("by-arrival"); SHARDS];
+    assert_eq!(indexes, [&[Some("by-control-id"); 2], &arrivals[..], &[None]].concat(), "one request each, or one a partition");
+    let partitions = asked[2..6].iter().map(|it| it.expression_attribute_values().unwrap()[":partition"].as_s().unwrap().clone());
+    assert_eq!(partitions.collect::<Vec<_>>(), arrivals::shards("general-hospital"));
     let value = |n: usize, name: &str| asked[n].expression_attribute_values().unwrap()[name].as_s().unwrap().clone();
     assert_eq!([value(0, ":first"), value(0, ":last")], ["Q1\t", "Q1\n"]);
     let day = ["Q1\t2026-11-21T00:00:00.000Z", "Q1\t2026-11-21T23:59:59.999Z"];
     assert_eq!([value(1, ":first"), value(1, ":last")], day);
     assert_eq!((asked[0].filter_expression(), asked[0].limit()), (None, Some(51)));
+}
+
+/// A record of the catalog that is held since a second of the same minute; the status is what the record itself says.
+fn held(n: usize, status: &str) -> HashMap<String, AttributeValue> {
+    let (id, since) = (MessageId::of_canonical(&n.to_be_bytes()).to_string(), format!("2026-11-21T07:21:{n:02}.000Z"));
+    let texts = [
+        ("source", "general-hospital"),
+        ("message_id", &*id),
+        ("status", status),
+        ("received_at", "2026-11-21T07:00:00.000Z"),
+        ("held_since", &since),
+        ("held_until", "2027-02-21T07:00:00.000Z"),
+        ("held_reason", "expired"),
+        ("held_key", "k"),
+    ];
+    texts.map(|(name, value)| (name.to_owned(), S(value.to_owned()))).into()
+}
+
+#[tokio::test]
+async fn held_messages_are_read_from_their_index_and_by_their_keys() {
+    // 50 are held, the latest first. The index still has one that was released since.
+    let records = Arc::new((0..51).rev().map(|n| held(n, if n == 40 { "queued" } else { "held" })).collect::<Vec<_>>());
+    let asked: Arc<Mutex<Vec<QueryInput>>> = Arc::default();
+    let gets: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let (index, seen) = (Arc::clone(&records), Arc::clone(&asked));
+    let query = mock!(aws_sdk_dynamodb::Client::query).then_compute_output(move |input| {
+        seen.lock().unwrap().push(input.clone());
+        let after = input.exclusive_start_key().map(|key| {
+            assert!(key.len() == 3 && key.contains_key("held_since"), "the keys of index and table: {key:?}");
+            index.iter().position(|it| it["message_id"] == key["message_id"]).unwrap() + 1
+        });
+        let rest = &index[after.unwrap_or(0)..];
+        let found = &rest[..rest.len().min(input.limit().unwrap().try_into().unwrap())];
+        let only = |names: &[&str], it: &HashMap<String, AttributeValue>| -> HashMap<String, AttributeValue> {
+            names.iter().map(|name| ((*name).to_owned(), it[*name].clone())).collect()
+        };
+        let items = found.iter().map(|it| only(&["source", "message_id", "held_since", "status", "held_reason"], it)).collect();
+        let last = (found.len() < rest.len()).then(|| found.last().map(|it| only(&["source", "message_id", "held_since"], it)));
+        QueryOutput::builder().set_items(Some(items)).set_last_evaluated_key(last.flatten()).build()
+    });
+    let (table, counted) = (Arc::clone(&records), Arc::clone(&gets));
+    let get_many = mock!(aws_sdk_dynamodb::Client::transact_get_items).then_compute_output(move |input| {
+        let keys: Vec<_> = input.transact_items().iter().map(|it| it.get().unwrap().key()["message_id"].clone()).collect();
+        counted.lock().unwrap().push(keys.len());
+        let found = keys.iter().map(|id| {
+            let item = table.iter().find(|it| it["message_id"] == *id).cloned();
+            ItemResponse::builder().set_item(item).build()
+        });
+        TransactGetItemsOutput::builder().set_responses(Some(found.collect())).build()
+    });
+    let worker = Aws { query, get_many, ..Aws::healthy() }.worker();
+    let expected: Vec<_> = records.iter().filter(|it| it["status"] == S("held".to_owned())).map(|it| &it["message_id"]).collect();
+    for (limit, more) in [("1", json!({})), ("7", json!({})), ("100", json!({})), ("10", json!({ "from": "2026-11-21" }))] {
+        let (mut query, mut found) = (more, Vec::new());
+        query["status"] = json!("held");
+        query["limit"] = json!(limit);
+        loop {
+            let answer = worker.answer(list(&query)).await.unwrap();
+            assert_eq!(answer.status_code, 200, "{answer:?}");
+            let body = json(&answer);
+            let messages = body["messages"].as_array().unwrap();
+            assert!(messages.iter().all(|it| it["held"]["reason"] == "expired"), "{body}");
+            found.extend(messages.iter().map(|it| S(it["messageId"].as_str().unwrap().to_owned())));
+            match body.get("cursor") {
+                Some(cursor) => query["cursor"] = cursor.clone(),
+                None => break,
+            }
+        }
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "limit {limit}");
+    }
+    assert!(gets.lock().unwrap().iter().all(|it| *it <= 100));
+    let asked = asked.lock().unwrap().clone();
+    assert!(asked.iter().all(|it| it.index_name() == Some("by-held-since")));
+    assert!(asked.iter().all(|it| it.filter_expression() == Some("#status = :status") && it.limit().unwrap() <= 100));
+
+    // What MSH says of a held message is not known yet, and another key is better than the hold.
+    let answer = worker.answer(list(&json!({ "status": "held", "type": "ADT" }))).await.unwrap();
+    assert_eq!(json(&answer), json!({ "messages": [] }));
 }

@@ -16,7 +16,7 @@ use domain::{Charset, HeldCopy, HeldFacts, Payload, object};
 use runtime::{Field, StepError, log_field, log_submitted};
 use serde_json::Value;
 
-/// What a held copy has besides its payload, in bytes, at most.
+/// The most bytes that a held copy has besides its payload.
 const MORE_BYTES: usize = 8 * 1024;
 
 /// The clients and settings of the worker.

@@ -1,7 +1,7 @@
 //! `POST /er7/{messageId}/release` and `POST /er7/release`: queues held messages of the caller's institute again, under the caller's own
 //! token.
 //!
-//! A released message goes through the pipeline like any other, and it is the releaser's credentials that store it, or do not. The
+//! A released message goes through the pipeline like any other, and the releaser's credentials decide whether it is stored. The
 //! worker reads the held copies under its own role; the institute that the authorizer verified decides which of them.
 
 mod request;

@@ -1,4 +1,4 @@
-//! Lambda entry of `GET /er7/{messageId}/status`.
+//! Lambda entry of `GET /er7/{messageId}/status` and `POST /er7/status`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a caller is told.
+//! The answers to callers.
 
 use std::borrow::Cow;
 
@@ -50,24 +50,25 @@ impl Answer<'_> {
             (Err(refusal), Format::Json) => problem_response(&refusal.problem()),
             (Ok(Submitted::One(taken)), Format::Ack { content_type, charset }) => self.ack(Ok(taken), content_type, *charset),
             (Err(refusal), Format::Ack { content_type, charset }) => self.ack(Err(refusal), content_type, *charset),
-            (Ok(Submitted::Batch(batch)), Format::Ack { content_type, .. }) => self.batch_ack(batch, content_type),
+            (Ok(Submitted::Batch(batch)), Format::Ack { content_type, charset }) => self.batch_ack(batch, content_type, *charset),
         }
     }
 
-    /// Whether the answer to a batch can be too large to be given, whatever becomes of its messages.
+    /// Whether the answer to a batch may be too large for Lambda, whatever the outcomes of its messages are.
     pub(crate) fn may_be_too_large(&self, body: &Body) -> bool {
-        // The longest thing that is said of a message, but for what is repeated of it.
+        // The most bytes that an answer says about a message, apart from the values that it repeats of the message.
         const SAID: usize = 600;
         let headers = || body.messages().map(|piece| piece.header());
         let bytes: usize = match self.format {
-            // Each quote and backslash of a control id is escaped, and so is that once more.
+            // A quote or a backslash of a control id is escaped twice.
             Format::Json => headers().map(|it| 4 * it.control_id().len() + self.base_url.len() + SAID).sum(),
-            Format::Ack { .. } => {
+            Format::Ack { charset, .. } => {
                 let detail = "x".repeat(SAID / 3);
                 let problem = Some(AckProblem::internal(&detail));
                 let ack = Ack { code: AckCode::CR, problem, control_id: "12345678901234567890", time: "20260101000000+0000" };
                 let acks = headers().map(|header| (header, Some(ack)));
-                hl7::acknowledge_batch(body, ack.control_id, ack.time, acks).len().div_ceil(3) * 4
+                let (_, answer) = hl7::acknowledge_batch_in(body, ack.control_id, ack.time, acks, *charset);
+                answer.len().div_ceil(3) * 4
             }
         };
         bytes > MAX_ANSWER_BYTES
@@ -114,10 +115,10 @@ impl Answer<'_> {
         })
     }
 
-    /// The one acknowledgment that an HTTP answer can hold: the application acknowledgment if the message is to have one (original mode,
-    /// or MSH-16), else the commit acknowledgment. A message that is to have neither has the status alone.
+    /// The one acknowledgment that an HTTP answer can hold: the application acknowledgment if the message gets one (original
+    /// mode, or MSH-16), else the commit acknowledgment. If the message gets neither, the answer is the status alone.
     fn ack(&self, outcome: Result<&Taken, &Refusal>, content_type: &str, asked: Option<Charset>) -> ApiGatewayV2httpResponse {
-        // One header for all that is refused as a whole: that of its first message.
+        // A body that is refused as a whole is answered with the header of its first message.
         let header = self.body.and_then(|it| it.message(1)).map_or_else(|| AckHeader::of(&[]), |it| it.header());
         let facts = Facts::of(outcome);
         let (status, retry_after) = match outcome {
@@ -132,10 +133,10 @@ impl Answer<'_> {
         hl7_response(status, Some((content_type, charset, bytes)), retry_after)
     }
 
-    fn batch_ack(&self, batch: &Batch, content_type: &str) -> ApiGatewayV2httpResponse {
+    fn batch_ack(&self, batch: &Batch, content_type: &str, asked: Option<Charset>) -> ApiGatewayV2httpResponse {
         let Some(body) = self.body else { return hl7_response(500, None, None) };
         let facts: Vec<_> = batch.outcomes.iter().map(|outcome| Facts::of(outcome.as_ref())).collect();
-        let bytes = hl7::acknowledge_batch(
+        let (charset, bytes) = hl7::acknowledge_batch_in(
             body,
             &batch.submission_id.control_id(),
             &batch.received_at.hl7(),
@@ -144,19 +145,20 @@ impl Answer<'_> {
                 let code = header.answer_in_batch(facts.verdict());
                 (header, code.map(|code| facts.ack(code)))
             }),
+            asked,
         );
-        // What is accepted in HL7 is 200, the first time and the next.
+        // In HL7 an accepted message gets 200, the first time and every other time.
         let (status, retry_after) = match status(batch) {
             (202 | 409, _) if bytes.is_empty() => (204, None),
             (202 | 409, retry_after) => (200, retry_after),
             refused => refused,
         };
-        let body = (!bytes.is_empty()).then_some((content_type, Charset::UTF_8, bytes));
+        let body = (!bytes.is_empty()).then_some((content_type, charset, bytes));
         hl7_response(status, body, retry_after)
     }
 }
 
-/// What an acknowledgment says, in texts of its own.
+/// The content of an acknowledgment, in our own words.
 struct Facts<'a> {
     outcome: Result<&'a Taken, (&'a Refusal, HttpProblem)>,
     control_id: Cow<'a, str>,
@@ -173,7 +175,7 @@ impl<'a> Facts<'a> {
         Self { outcome: outcome.map_err(|refusal| (refusal, refusal.problem())), control_id, time: time.hl7() }
     }
 
-    /// An error is what is wrong with the message, and a rejection everything else.
+    /// A fault of the message is an error, and anything else a rejection.
     fn verdict(&self) -> Verdict {
         match &self.outcome {
             Ok(_) => Verdict::Accepted,
@@ -191,9 +193,9 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The status of a batch: 202 if anything was queued or nothing was to be, 409 if all is stored already; else the status of the
-/// refusals. Of these the ones count first which another try may better, since the sender would give up on the others; with the longest
-/// time that any of them asks to wait.
+/// The status of a batch: 202 if anything was queued or the batch is empty, and 409 if all messages are stored already. Otherwise
+/// it is the status of a refusal, preferably of one that another try may undo, since the sender would give up on the others. The
+/// time to wait is the longest that any refusal asks for.
 fn status(batch: &Batch) -> (u16, Option<u32>) {
     let queued = batch.outcomes.iter().any(|it| it.as_ref().is_ok_and(|taken| !taken.is_duplicate));
     let refusals = || batch.outcomes.iter().filter_map(|it| it.as_ref().err());

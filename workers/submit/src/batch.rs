@@ -1,4 +1,4 @@
-//! What becomes of each message of a body with several: taken or refused by itself. Where each begins and ends, `hl7::Body` says.
+//! Takes or refuses each message of a body with several, one by one. `hl7::Body` says where each begins and ends.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -40,24 +40,24 @@ impl Default for BatchTimes {
     }
 }
 
-/// The most messages of a batch that the log names, of those that were refused.
+/// The most refused messages of a batch that the log names.
 const MAX_NOTED: usize = 100;
 
-/// What became of a body of several messages.
+/// The outcomes of a body of several messages.
 pub(crate) struct Batch {
     pub submission_id: SubmissionId,
     pub received_at: Timestamp,
     /// One for each message, in their order.
     pub outcomes: Vec<Result<Taken, Refusal>>,
-    /// What is wrong with the batch itself.
+    /// The problems of the batch itself.
     pub problems: Vec<BatchProblem>,
 }
 
-/// What stands in a place of a batch.
+/// The content of a place in a batch.
 enum Content {
     /// Recorded in the catalog and not queued yet.
     Recorded { taken: Taken, received: Received },
-    /// Of the message in that place.
+    /// A copy of the message in that place.
     CopyOf(usize),
 }
 
@@ -87,7 +87,7 @@ impl Submit {
         let first_of: RefCell<HashMap<MessageId, usize>> = RefCell::default();
         let recording = body.messages().enumerate().map(async |(n, piece)| {
             let message = piece.read()?;
-            // The first of equal ones is taken, the others get its outcome.
+            // Of equal messages the first is taken, and the others get its outcome.
             let first = *first_of.borrow_mut().entry(message.id.clone()).or_insert(n);
             if first != n {
                 return Ok(Content::CopyOf(first));
@@ -176,7 +176,7 @@ impl Submit {
         failures
     }
 
-    /// Gives those that were not queued.
+    /// Returns the messages that were not queued.
     async fn send(&self, submission: &Submission, request: Vec<(usize, String)>) -> Vec<(usize, HttpProblem)> {
         let numbers: Vec<usize> = request.iter().map(|(n, _)| *n).collect();
         let entries: Result<Vec<_>, _> = request
@@ -190,7 +190,7 @@ impl Submit {
         let Ok(entries) = entries else { return numbers.into_iter().map(|n| (n, not_done())).collect() };
         match self.sqs.send_message_batch().queue_url(&self.queue_url).set_entries(Some(entries)).send().await {
             Ok(output) => {
-                // What is named neither as sent nor as failed was not sent.
+                // A message that SQS names neither as sent nor as failed was not sent.
                 let sent: Vec<&str> = output.successful().iter().map(|it| it.id()).collect();
                 numbers.into_iter().filter(|n| !sent.contains(&n.to_string().as_str())).map(|n| (n, not_done())).collect()
             }
@@ -202,7 +202,7 @@ impl Submit {
     }
 }
 
-/// The sender sends it again: what is there already is known by its content.
+/// The sender sends the body again, and Sluice knows by its content a message that it has already.
 fn not_done() -> HttpProblem {
     HttpProblem { retry_after_seconds: Some(5), ..HttpProblem::new(503, "Service unavailable", "not done; try again later") }
 }

@@ -65,7 +65,7 @@ pub(crate) fn of_request(request: &mut ApiGatewayV2httpRequest, max_bytes: usize
     Ok(Body::of(bytes, charset))
 }
 
-/// The charset that a request without a body names for what was uploaded before.
+/// The charset that a request without a body names for bytes that were uploaded before.
 ///
 /// 415 for a content type that is not of ER7; it may be left out.
 pub(crate) fn charset_of_upload(request: &ApiGatewayV2httpRequest) -> Result<Option<Charset>, Refusal> {
@@ -132,7 +132,7 @@ fn er7_message(body: Sent, label: Option<&str>) -> Result<Named, Refusal> {
     let named = label.map(charset).transpose()?;
     match body {
         Sent::Bytes(bytes) => Ok((bytes, named)),
-        // What was not UTF-8 is lost before it reaches us; better refused than stored with holes.
+        // API Gateway has lost the bytes that were not UTF-8: better to refuse the message than to store it with holes.
         Sent::Text(text) if text.contains(char::REPLACEMENT_CHARACTER) => Err(Refusal::NotUtf8),
         // The bytes are as they were sent.
         Sent::Text(text) => Ok((text.into_bytes(), named.or(Some(Charset::UTF_8)))),

@@ -8,13 +8,13 @@ use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use crate::refusal::{Refusal, bad_request};
 
-/// What a decoder of zstd must hold to go back to: RFC 9659 §3 allows no more in HTTP.
+/// The largest window of a zstd decoder: RFC 9659 §3 allows no more in HTTP.
 const MOST_WINDOW_BYTES: u64 = 8 << 20;
 
 /// The most codings of one body, one in another.
 const MOST_CODINGS: usize = 2;
 
-/// Decodes a body, and reads no more than `most_bytes` and one out of it, so that the caller sees that there is more. `codings` is
+/// Decodes a body, and reads at most one byte more than `most_bytes`, which shows the caller that there is more. `codings` is
 /// `Content-Encoding`, which names the codings in the order in which they were applied.
 ///
 /// 400 for bytes that are not of the coding, 415 for another coding.
@@ -42,8 +42,8 @@ fn read(decoder: impl Read, most_bytes: usize) -> Result<Vec<u8>, Refusal> {
     Ok(decoded)
 }
 
-/// All frames of a body (RFC 8878 §3.1): encoders that work in parallel, and files that were put behind each other, have several. The
-/// decoder reads one, and neither compares its checksum nor passes over a frame that is to be skipped.
+/// All frames of a body (RFC 8878 §3.1): encoders that work in parallel, and files that were put behind each other, have several.
+/// The decoder reads one frame, does not compare its checksum, and does not pass over skippable frames.
 fn frames_of_zstd(mut body: &[u8], most_bytes: usize) -> Result<Vec<u8>, Refusal> {
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(MOST_WINDOW_BYTES);

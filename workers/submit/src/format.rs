@@ -1,4 +1,4 @@
-//! In which form a caller wants its answer: JSON or an HL7 acknowledgment.
+//! The form in which a caller wants the answer: JSON or an HL7 acknowledgment.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use domain::Charset;
@@ -15,10 +15,10 @@ pub(crate) enum Format {
     Json,
     /// An acknowledgment.
     Ack {
-        /// Of [`media::ER7`]: the one that the message came as, if there is no wish.
+        /// One of [`media::ER7`]: the request's own, unless `Accept` asks for another.
         content_type: String,
-        /// The wish for a character set, in `Accept`. `Accept-Charset` is none: clients send it without meaning it, and RFC 9110
-        /// §12.5.2 has given it up.
+        /// The character set that `Accept` asks for. `Accept-Charset` does not count: clients send it without meaning it, and RFC
+        /// 9110 §12.5.2 has given it up.
         charset: Option<Charset>,
     },
 }
@@ -42,8 +42,8 @@ pub(crate) fn content_type(request: &ApiGatewayV2httpRequest) -> String {
 }
 
 impl Format {
-    /// What the `Accept` header likes best; an ER7 body is answered in its own content type, and any other in JSON, where it
-    /// does not say, or asks for something that there is not.
+    /// The form that the `Accept` header prefers. If it names none, or none that exists, an ER7 body is answered in its own
+    /// content type, and any other in JSON.
     pub(crate) fn of(request: &ApiGatewayV2httpRequest) -> Self {
         let sent = content_type(request);
         let sent = MediaType::parse(&sent).ok();

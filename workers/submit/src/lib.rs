@@ -1,8 +1,8 @@
 //! `POST /er7`: receives a message, records it in the catalog and puts it into the queue, with the caller's token sealed. A message too
 //! large for a request is uploaded first (`upload`).
 //!
-//! Nothing is decided here about what the caller may write: the authorizer says which institute the message is queued for,
-//! and the caller's own AWS credentials are what stores it, or does not.
+//! This worker does not decide what the caller may write. The authorizer names the institute that the message is queued for, and
+//! IAM decides by the caller's own AWS credentials whether it is stored.
 
 mod answer;
 mod batch;
@@ -66,7 +66,7 @@ struct Taken {
     first_received_at: Timestamp,
 }
 
-/// What became of a request.
+/// The result of a request.
 enum Submitted {
     One(Taken),
     Batch(Batch),
@@ -124,7 +124,7 @@ impl Submit {
         if body.has_more_than(domain::MAX_MESSAGES) {
             return too_large(format!("a body may hold at most {} messages: send it in parts", domain::MAX_MESSAGES));
         }
-        // Known before anything is queued, since an answer that is not given would have the sender send all of it again.
+        // Checked before anything is queued: without an answer the sender would send all of it again.
         if body.is_batch() && answer.may_be_too_large(body) {
             return too_large("the answer to so many messages would be too large: send the body in parts".to_owned());
         }
@@ -173,7 +173,7 @@ impl Submit {
         self.sealer.seal(*submission_id, source, &caller.token).await
     }
 
-    /// The queue's message for a message of the submission. Puts a large one aside.
+    /// The queue message for a message of the submission. Puts the bytes of a large one into the overflow bucket.
     async fn envelope(
         &self,
         submission: &Submission,
@@ -238,7 +238,7 @@ impl Submission {
     }
 }
 
-/// Logs what became of how many messages.
+/// Logs how many messages had which outcome.
 fn log_counts(submitted: &Result<Submitted, Refusal>) {
     let count = |of: fn(&Result<Taken, Refusal>) -> bool| match submitted {
         Ok(Submitted::Batch(batch)) => batch.outcomes.iter().filter(|it| of(it)).count(),

@@ -7,8 +7,8 @@ use runtime::{HttpProblem, StepError};
 /// The content codings that `coding` decodes, as `Accept-Encoding` has them.
 pub(crate) const ACCEPTED: &str = "gzip, zstd";
 
-/// Why a request or a message of it is not taken. It keeps the cause, since a problem document and an ERR segment tell it in different
-/// words.
+/// Why a request, or a message in it, is not taken. It keeps the cause, since a problem document and an ERR segment tell it in
+/// different words.
 #[derive(Clone, Debug)]
 pub(crate) enum Refusal {
     /// The bytes are no message.
@@ -63,10 +63,10 @@ fn undecodable(detail: impl Into<String>) -> HttpProblem {
     HttpProblem::new(400, "Undecodable message", detail)
 }
 
-/// The title of what is wrong with a request, and has no title of its own.
+/// The title of a problem of a request that has no title of its own.
 const BAD_REQUEST: &str = "Bad request";
 
-/// 400: the request has not the form that the API takes.
+/// 400: the request does not have the form that the API takes.
 pub(crate) fn bad_request(detail: &str) -> Refusal {
     Refusal::Problem(HttpProblem::new(400, BAD_REQUEST, detail))
 }

@@ -1,5 +1,5 @@
-//! Messages too large for a request: `POST /er7/uploads` gives a presigned URL of S3, and `POST /er7/uploads/{uploadId}` takes what was
-//! put there, like any body.
+//! Messages too large for a request: `POST /er7/uploads` gives a presigned URL of S3, and `POST /er7/uploads/{uploadId}` takes
+//! the uploaded bytes like any body.
 //!
 //! S3 itself binds the bytes to the URL: the length, the SHA-256 and `If-None-Match: *` are signed headers. So the URL takes these bytes,
 //! once. The key holds the institute and the caller, both from the token, and the id is the hash of the bytes: nobody can name what
@@ -27,7 +27,7 @@ pub(crate) const ANNOUNCE: &str = "POST /er7/uploads";
 /// For how long a PUT may begin. S3 asks for the time when a request begins, so a slow one may end later.
 const PRESIGNED_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// What is to be uploaded.
+/// An announced upload.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Announced {
@@ -70,7 +70,7 @@ impl Submit {
             .checksum_sha256(id.checksum())
             .if_none_match("*");
         let presigning = PresigningConfig::expires_in(PRESIGNED_FOR).map_err(|_| failed())?;
-        // Nothing is sent, so what fails is the configuration.
+        // Nothing is sent here, so an error is a fault of the configuration.
         let presigned = put.presigned(presigning).await.map_err(|_: SdkError<_, _>| failed())?;
         let headers: Map<String, Value> = presigned.headers().map(|(name, value)| (name.to_owned(), value.into())).collect();
         Ok(json!({
@@ -103,7 +103,7 @@ impl Submit {
         if bytes.len() > self.max_upload_bytes {
             return Err(self.too_large().into());
         }
-        // S3 has compared them when they came. A bucket that holds others is at fault, and not the caller.
+        // S3 compared them when they came. If the bucket holds others, the bucket is at fault, and not the caller.
         if UploadId::of(&bytes) != id {
             return Err(StepError::InvalidInput { what: "an upload, whose bytes are not those of its id" }.into());
         }

@@ -13,7 +13,7 @@ use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchOutput;
 use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchResultEntry};
 use aws_smithy_mocks::{MockResponse, Rule, mock};
-use domain::{Er7, Payload};
+use domain::{Charset, Er7, Payload};
 use serde_json::{Value, json};
 use submit::BatchTimes;
 
@@ -26,9 +26,13 @@ fn adt(control_id: &str) -> String {
     format!("MSH|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101||ADT^A01|{control_id}|P|2.5.1\rPID|1||7||DOE^JANE\r")
 }
 
-fn ack(response: &ApiGatewayV2httpResponse) -> String {
+fn ack_bytes(response: &ApiGatewayV2httpResponse) -> Vec<u8> {
     let Some(Body::Binary(bytes)) = &response.body else { panic!("no bytes: {response:?}") };
-    String::from_utf8(bytes.clone()).unwrap()
+    bytes.clone()
+}
+
+fn ack(response: &ApiGatewayV2httpResponse) -> String {
+    String::from_utf8(ack_bytes(response)).unwrap()
 }
 
 /// The catalog of an institute that has stored these messages, one second after 2026-11-21T07:21:06Z.
@@ -266,6 +270,24 @@ async fn a_batch_is_acknowledged_as_a_batch() {
         "FTS|1|bts-count: 9 declared, 4 found; fts-count: 1 declared, 2 found",
     ];
     assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_batch_is_acknowledged_in_the_character_set_of_its_messages_or_that_of_accept() {
+    let message = |id: &str| adt(id).replace("LAB|", "M\u{fc}ller|").replace("|2.5.1\r", "|2.5.1||||||8859/1\r");
+    let text = format!("BHS|^~\\&|LAB\r{}{}BTS|2\r", message("1"), message("2"));
+    let latin_1 = Charset::for_hl7("8859/1").unwrap();
+    for (accept, charset, msh_18) in
+        [(HL7, latin_1, "8859/1"), ("application/hl7-v2; charset=utf-8", Charset::UTF_8, "UNICODE UTF-8")]
+    {
+        let mut event = post_as(HL7, &latin_1.encode(&text).unwrap());
+        event["headers"]["accept"] = json!(accept);
+        let response = Aws::healthy().submit(event).await;
+        assert_eq!(response.headers["content-type"], format!("{HL7}; charset={}", charset.name()).as_str());
+        let answered = charset.decode(&ack_bytes(&response)).unwrap().into_owned();
+        assert_eq!(answered.matches("|M\u{fc}ller|HOSP|").count(), 2, "{answered}");
+        assert_eq!(answered.matches(&format!("|2.5.1||||||{msh_18}\rMSA|AA|")).count(), 2, "{answered}");
+    }
 }
 
 #[tokio::test]
