@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_sqs::types::QueueAttributeName;
+use domain::Er7;
 use serde_json::{Value, json};
 use sluice_tests::template::template;
 use sluice_tests::{DEADLINE, Harness, adt, unique};
 
 use crate::contract::root;
+use crate::faults::Faults;
+use crate::twins::roles;
 use crate::{forge, held, logs};
 
 /// A metric's values by period, the newest last; `None` where there is no data.
@@ -22,7 +25,7 @@ type Data = BTreeMap<&'static str, Series>;
 /// The alarms of all templates, by their names there.
 fn alarms() -> Result<BTreeMap<String, Value>> {
     let mut alarms = BTreeMap::new();
-    for stack in ["core", "identity", "pipeline", "api"] {
+    for stack in ["core", "identity", "pipeline", "api", "tables"] {
         let template = template(&root().join(format!("infra/{stack}.yaml")))?;
         for (name, resource) in template["Resources"].as_object().context("resources")? {
             if resource["Type"].as_str().is_some_and(|it| it.starts_with("AWS::CloudWatch::") && it.ends_with("Alarm")) {
@@ -61,12 +64,14 @@ fn is_off(alarms: &BTreeMap<String, Value>, name: &str, data: &Data) -> Result<b
     let alarm = alarms.get(name).with_context(|| format!("no alarm {name}"))?;
     if let Some(rule) = alarm.get("AlarmRule") {
         let rule = resolved(rule)?;
-        let parts = rule.split(" AND ").map(|part| {
+        let separator = if rule.contains(" OR ") { " OR " } else { " AND " };
+        let parts = rule.split(separator).map(|part| {
             let name =
                 part.strip_prefix("ALARM(\"${").and_then(|it| it.strip_suffix("Alarm}\")")).context("ALARM of one of ours")?;
             is_off(alarms, name, data)
         });
-        return Ok(parts.collect::<Result<Vec<bool>>>()?.into_iter().all(|part| part));
+        let mut parts = parts.collect::<Result<Vec<bool>>>()?.into_iter();
+        return Ok(if separator == " OR " { parts.any(|part| part) } else { parts.all(|part| part) });
     }
     let periods = number(&alarm["EvaluationPeriods"], 1.0)? as usize;
     let needed = number(&alarm["DatapointsToAlarm"], periods as f64)? as usize;
@@ -229,6 +234,8 @@ fn faults() -> Vec<(&'static str, Data, Data)> {
         // Over, or too short to matter, is silent.
         ("BudgetBurnsFast", window("5xx/300", "5xx/3600", [200.0, 200.0]), window("5xx/300", "5xx/3600", [0.0, 200.0])),
         ("BudgetBurns", window("5xx/1800", "5xx/21600", [80.0, 80.0]), window("5xx/1800", "5xx/21600", [80.0, 10.0])),
+        ("ApiRollback", one("Errors", &[1.0, 1.0]), one("5xx", &[1.0, 0.0, 0.0])),
+        ("PipelineRollback", one("DeploymentFailures", &[1.0]), one("ApproximateAgeOfOldestMessage", &[900.0; 5])),
         ("ServerErrors", one("5xx", &[1.0, 0.0, 1.0]), one("5xx", &[1.0, 0.0, 0.0])),
         ("Errors", one("Errors", &[50.0; 5]), none()),
         ("Throttles", one("Throttles", &[1.0]), one("Throttles", &[0.0])),
@@ -333,5 +340,57 @@ async fn the_traces_of_a_real_fault_set_its_alarm_off() -> Result<()> {
         ensure!(began.elapsed() < DEADLINE, "no dead letter");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
+}
+
+/// The value that a metric filter of ours takes from a log line; `None` if the line does not match. A pattern of ours names one field
+/// and its text.
+fn counted(filter: &Value, line: &Value) -> Result<Option<f64>> {
+    let pattern = filter["FilterPattern"].as_str().context("a pattern")?;
+    let parts = pattern.strip_prefix("{ $.").and_then(|it| it.strip_suffix("\" }")).and_then(|it| it.split_once(" = \""));
+    let (field, text) = parts.with_context(|| format!("what is `{pattern}`?"))?;
+    let value = number(&filter["MetricTransformations"][0]["MetricValue"], 0.0)?;
+    Ok((line[field] == text).then_some(value))
+}
+
+#[tokio::test]
+async fn a_message_that_the_deployment_refuses_sets_an_alarm_off_at_its_first_try() -> Result<()> {
+    let (it, alarms, since) = (Harness::new()?, alarms()?, logs::now());
+    let (admin, users) = (it.admin().await?, roles(&it, "identity").await?);
+    let message = adt(&unique(), "DOE");
+    let message_id = Er7::canonical(&message)?.message_id();
+    // Once, as a bucket policy that is wrong for a moment.
+    let fault = json!({
+        "id": it.institute, "action": "s3:PutObject", "kind": "denied", "calls": 1,
+        "principal": users.get("UserRole").context("a role")?, "marker": format!("{message_id}.hl7"),
+    });
+    let faults = Faults::of(&it)?;
+    faults.ask("POST", &fault).await?;
+    let answer = it.submit(&admin, &message).await?;
+    ensure!(answer.status == 202, "{}: {}", answer.status, answer.json());
+
+    let line_of_dispatch = line(&it, "Dispatch", since, message_id.as_str()).await?;
+    assert_eq!(line_of_dispatch["failure"], "deployment", "{line_of_dispatch}");
+    let mut messages = line_of_dispatch["messages"].as_array().into_iter().flatten();
+    let tried = messages.find(|it| it["messageId"] == message_id.as_str()).context("the message is in its line")?;
+    assert_eq!((&tried["tries"], &tried["error"]), (&json!("1"), &json!("Misconfigured")));
+
+    let pipeline = template(&root().join("infra/pipeline.yaml"))?;
+    let filter = &pipeline["Resources"]["DeploymentMetric"]["Properties"];
+    assert_eq!(filter["LogGroupName"], json!({ "Ref": "DispatchLogGroup" }));
+    assert_eq!(filter["MetricTransformations"][0]["MetricName"], alarms["Deployment"]["MetricName"]);
+    let goes_off = |line: &Value, name: &str| -> Result<bool> {
+        is_off(&alarms, name, &Data::from([("DeploymentFailures", vec![counted(filter, line)?])]))
+    };
+    assert!(goes_off(&line_of_dispatch, "Deployment")? && goes_off(&line_of_dispatch, "PipelineRollback")?);
+    assert!(!goes_off(&line_of_dispatch, "HeldDeployment")?, "the message is not held");
+    // The same line of a message that failed for another reason.
+    let mut other = line_of_dispatch.clone();
+    other.as_object_mut().context("an object")?.remove("failure");
+    assert!(!goes_off(&other, "Deployment")?);
+
+    let status = it.api.final_status(message_id.as_str(), &admin.token, DEADLINE).await?;
+    assert_eq!(status["status"], "stored", "and the next try stores it");
+    faults.ask("DELETE", &json!({ "id": it.institute })).await?;
     Ok(())
 }

@@ -4,6 +4,7 @@ import sys
 
 from .api_gateway import authorizer_identity_sources, iam_routes, origins_in_templates
 from .change_sets import change_sets_without_resources, replaced_by_their_names
+from .composite_alarms import composite_alarms_in_templates
 from .dynamodb import dynamodb_leading_keys
 from .faults import faults
 from .functions import every_line, latency, own_runtime_api
@@ -16,11 +17,13 @@ from .limits import boolean_conditions, state_data, update_paths
 from .logs import log_pages, log_stream_arn
 from .loopback import closed_loopback
 from .openid_connect import openid_connect_logins, openid_connect_providers_in_templates
+from .recordings import recordings
 from .replacing import Refused, check_version
+from .rollback_triggers import rollback_triggers
 from .root import function_secrets, root_secret
 from .s3 import one_tag_once, overrides_of_versions, s3_condition_keys, s3_object_names
 from .sign_in import challenge_sessions
-from .sign_out import revocation_endpoint
+from .sign_out import icon_of_pages, revocation_endpoint
 from .sign_up import post_confirmation
 from .sqs import fair_queues, queue_batch_actions
 from .step_functions import retry_delay, state_machine_role
@@ -61,6 +64,7 @@ RULES = (
     post_confirmation,
     challenge_sessions,
     revocation_endpoint,
+    icon_of_pages,
     identity_providers_in_templates,
     loopback_is_secure,
     authorizer_identity_sources,
@@ -68,9 +72,12 @@ RULES = (
     numbers_in_templates,
     change_sets_without_resources,
     replaced_by_their_names,
+    rollback_triggers,
+    composite_alarms_in_templates,
     origins_in_templates,
     latency,
     every_line,
+    recordings,
     faults,
     own_runtime_api,
     function_secrets,

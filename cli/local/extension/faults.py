@@ -104,6 +104,18 @@ def administer(method, body):
     return 200, {"Content-Type": "application/json"}, json.dumps(list(_faults.values())).encode()
 
 
+def refused_to_others(action, headers, query_params):
+    """The answer to everybody but the account's root, whom no policy limits; None for the root."""
+    from ministack.core.iam_evaluator import AuthError, enforce
+    from ministack.core.router import extract_access_key_id, extract_region
+
+    refused = enforce(extract_access_key_id(headers, query_params), action, "sluice", extract_region(headers, query_params))
+    if not refused:
+        return None
+    message = refused.message if isinstance(refused, AuthError) else "only the account's root may do that"
+    return 403, {"Content-Type": "application/json"}, json.dumps({"message": message}).encode()
+
+
 def faults():
     """A test may make calls fail, as the account's root and nobody else: PATH, signed for the service `sluice`.
 
@@ -116,8 +128,8 @@ def faults():
     from hypercorn.asyncio.tcp_server import TCPServer
     from ministack import app
     from ministack.core import iam_actions
-    from ministack.core.iam_evaluator import AuthError, enforce, request_caller_arn
-    from ministack.core.router import detect_service, extract_access_key_id, extract_region
+    from ministack.core.iam_evaluator import request_caller_arn
+    from ministack.core.router import detect_service
 
     def make_run(original):
         async def run(self):
@@ -143,12 +155,7 @@ def faults():
     def make_dispatch(original):
         async def dispatch_service_request(method, path, headers, body, query_params, request_id):
             if path == PATH:
-                refused = enforce(extract_access_key_id(headers, query_params), "sluice:SetFaults", "sluice",
-                                  extract_region(headers, query_params))
-                if refused:
-                    message = refused.message if isinstance(refused, AuthError) else "only the root may make calls fail"
-                    return 403, {"Content-Type": "application/json"}, json.dumps({"message": message}).encode()
-                return administer(method, body)
+                return refused_to_others("sluice:SetFaults", headers, query_params) or administer(method, body)
             if not _faults:
                 return await original(method, path, headers, body, query_params, request_id)
             routing = app._routing_params(method, path, headers, body, query_params)

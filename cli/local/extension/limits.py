@@ -1,4 +1,5 @@
-"""Limits of AWS that MiniStack lacks: state data over 256 KiB, a Condition that is no boolean, overlapping paths."""
+"""Limits of AWS that MiniStack lacks: state data over 256 KiB, a Condition that is no boolean, and paths of an update
+that overlap or lead nowhere."""
 
 import json
 import re
@@ -161,10 +162,10 @@ def overlapping(expression, names):
 
 
 def update_paths():
-    """The paths of an UpdateExpression do not overlap.
+    """The paths of an UpdateExpression do not overlap, and what REMOVE names a part of exists.
 
     AWS, "UpdateItem": an expression may name an attribute only once, and not beside a part of it
-    (ValidationException).
+    (ValidationException). MiniStack refuses a part of nothing in SET only.
     """
     from ministack.core.responses import error_response_json
     from ministack.services import dynamodb
@@ -191,5 +192,15 @@ def update_paths():
             return next(filter(None, refusals), None) or original(data)
         return transact_write_items
 
+    def make_remove(original):
+        def apply_remove(item, tokens, attr_names, updated_attrs):
+            for path_tokens in dynamodb._split_by_comma(tokens):
+                path = dynamodb._parse_path_from_tokens(path_tokens, attr_names)
+                if len(path) > 1 and dynamodb._get_at_path(item, path[:-1]) is None:
+                    raise ValueError("The document path provided in the update expression is invalid for update")
+            return original(item, tokens, attr_names, updated_attrs)
+        return apply_remove
+
     wrap(dynamodb, "_update_item", make_update)
+    wrap(dynamodb, "_apply_remove", make_remove)
     wrap(dynamodb, "_transact_write_items", make_transaction)

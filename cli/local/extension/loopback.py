@@ -81,6 +81,17 @@ def readable(send, origin):
     return tell
 
 
+def naming(send, wanted):
+    """Names the headers that a preflight asks for, as AWS does. MiniStack says `*`, which does not cover Authorization."""
+    async def tell(message):
+        if message["type"] == "http.response.start":
+            headers = [(name, wanted if name.lower() == b"access-control-allow-headers" and value == b"*" else value)
+                       for name, value in message.get("headers", [])]
+            message = {**message, "headers": headers}
+        await send(message)
+    return tell
+
+
 def closed_loopback():
     """Requests of other origins and hosts, and to the administration, are refused before any other code sees them.
 
@@ -102,6 +113,8 @@ def closed_loopback():
                 # Only services with one address for all actions. S3 and the API have CORS settings of their own.
                 if b"x-amz-target" in headers and origin.decode("latin-1") in others:
                     send = readable(send, origin)
+                if b"access-control-request-headers" in headers:
+                    send = naming(send, headers[b"access-control-request-headers"])
                 await original(scope, receive, send)
             elif scope["type"] == "websocket":
                 await receive()

@@ -1,4 +1,4 @@
-"""User pools: the revocation endpoint beside the sign-in pages."""
+"""User pools: what stands beside the sign-in pages, the revocation endpoint and their icon."""
 
 import json
 from urllib.parse import parse_qs
@@ -43,3 +43,21 @@ def revocation_endpoint():
         return handle_cognito_body_request
 
     wrap(app, "_handle_cognito_body_request", make)
+
+
+def icon_of_pages():
+    """GET /favicon.ico, which a browser asks for beside a sign-in page, is no error: 204, no icon.
+
+    AWS's pages have an icon. MiniStack takes the path for a bucket of S3 and refuses, which the browser logs as an error
+    of the page.
+    """
+    from ministack import app
+
+    def make(original):
+        async def handle_cognito_get_request(method, path, headers, query_params):
+            if (method, path) == ("GET", "/favicon.ico"):
+                return 204, {"Cache-Control": "no-store"}, b""
+            return await original(method, path, headers, query_params)
+        return handle_cognito_get_request
+
+    wrap(app, "_handle_cognito_get_request", make)

@@ -1,29 +1,17 @@
-import json
 import time
 import urllib.error
 import urllib.request
 
 import boto3
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from .test_support import BUCKET, REGION, TABLE, allow, failure, item
+from .test_support import BUCKET, REGION, TABLE, administer, allow, failure, item
 
 
 def faults(world, method, session=None, **fault):
-    """The answer of the local AWS: status and content."""
-    credentials = (session or world.root).get_credentials()
-    request = AWSRequest(method, f"{world.endpoint}/_sluice/faults", data=json.dumps(fault).encode())
-    SigV4Auth(credentials, "sluice", REGION).add_auth(request)
-    made = urllib.request.Request(request.url, request.data, dict(request.headers), method=method)
-    try:
-        with urllib.request.urlopen(made) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
+    return administer(world, method, "/_sluice/faults", fault, session)
 
 
 @pytest.fixture

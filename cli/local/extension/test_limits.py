@@ -75,6 +75,9 @@ def test_conditions(world):
     ("SET a = if_not_exists(a, :v), b = :v", True),
     ("SET b = if_not_exists(a, :v) REMOVE a", True),
     ("SET ab = :v REMOVE a", True),
+    ("SET a = :v REMOVE m.nothing", True),
+    ("SET a = :v REMOVE nothing.x", False),
+    ("SET nothing.x = :v", False),
 ])
 def test_update_paths(world, expression, is_taken):
     table, key = world.client("dynamodb"), item("limits", world.key("paths-"))
@@ -86,5 +89,5 @@ def test_update_paths(world, expression, is_taken):
         if is_taken:
             call()
         else:
-            with pytest.raises(ClientError, match="overlap"):
+            with pytest.raises(ClientError, match="overlap|invalid for update|ValidationError"):
                 call()

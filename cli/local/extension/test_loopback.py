@@ -66,6 +66,14 @@ def test_own_pages_and_those_of_the_deployment_are_served(world):
         assert ask(world, "OPTIONS", "/", Origin=origin)[0] == 200
 
 
+def test_a_preflight_is_told_its_headers(world):
+    def told(**more):
+        return ask(world, "OPTIONS", "/", Origin=PAGE, **more)[1].get("access-control-allow-headers")
+
+    assert told(Access_Control_Request_Headers="authorization,x-amz-target") == "authorization,x-amz-target"
+    assert told() == "*"
+
+
 def test_an_allowed_page_may_read_a_refusal(world):
     def told(origin):
         status, headers, _ = ask(world, "POST", "/", Origin=origin, X_Amz_Target="DynamoDB_20120810.GetItem",

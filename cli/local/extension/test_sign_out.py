@@ -1,4 +1,4 @@
-"""The revocation endpoint beside the sign-in pages."""
+"""The revocation endpoint and the icon beside the sign-in pages."""
 
 import http.client
 import json
@@ -34,3 +34,10 @@ def test_a_refresh_token_is_taken_back_by_its_own_client_alone(world):
     assert revoke(world, client_id=pool.app, token=tokens["RefreshToken"]) == (200, None)
     assert not refresh()
     assert revoke(world, client_id=pool.app, token="a token that nobody has") == (200, None)
+
+
+def test_a_browser_that_asks_for_an_icon_gets_no_error(world):
+    connection = http.client.HTTPConnection(world.endpoint.removeprefix("http://"))
+    connection.request("GET", "/favicon.ico")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (204, b"")

@@ -18,10 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 import zipfile
 
 import boto3
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -302,6 +306,19 @@ def encoded(value):
 
 def tagged(name, value):
     return allow("s3:ListBucket", OBJECT, StringEquals={f"aws:PrincipalTag/{name}": value})
+
+
+def administer(world, method, path, content, session=None):
+    """The answer of the local AWS to a request of its own administration: status and content."""
+    credentials = (session or world.root).get_credentials()
+    request = AWSRequest(method, f"{world.endpoint}{path}", data=json.dumps(content).encode())
+    SigV4Auth(credentials, "sluice", REGION).add_auth(request)
+    made = urllib.request.Request(request.url, request.data, dict(request.headers), method=method)
+    try:
+        with urllib.request.urlopen(made) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
 
 
 def failure(call, *arguments, **named):

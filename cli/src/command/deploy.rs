@@ -35,9 +35,19 @@ pub(crate) struct Args {
     /// Allow the replacement or deletion of what holds data: a table, bucket, user pool, key, queue or log.
     #[arg(long)]
     allow_replacement: bool,
+    /// For how many minutes after the update of each stack an alarm rolls it back; 0 monitors nothing.
+    #[arg(long, value_name = "MINUTES", default_value_t = 5, value_parser = clap::value_parser!(u16).range(..=180))]
+    monitor: u16,
     /// Policy folder to deploy, instead of this checkout's workers/authorize/policies. Pass it on every deployment.
     #[arg(long, value_name = "FOLDER")]
     policies: Option<PathBuf>,
+    /// A TOML file that names the institutes' own segments (`Z..`) in the renditions of the lake. Pass it on every deployment.
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+    /// Also deploy the stack NAME-tables, which writes what is stored as Parquet. A deployment that has it keeps it up to date without
+    /// this option.
+    #[arg(long)]
+    tables: bool,
     /// Use a debug build; only with a local AWS emulator (AWS_ENDPOINT_URL).
     #[arg(long, hide = true)]
     dev: bool,
@@ -59,13 +69,20 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         (None, true) => bail!("--dev needs a stand-in for AWS, but AWS_ENDPOINT_URL is not set"),
     };
     let policies = args.policies.unwrap_or_else(|| workspace.policies());
-    let packages = package::package(&workspace, purpose, &policies, &output.reporter).await?;
+    let packages = package::package(&workspace, purpose, &policies, args.schema.as_deref(), &output.reporter).await?;
     let sources = Sources::read(&workspace, packages)?;
     let mut parameters: std::collections::BTreeMap<_, _> = args.parameters.into_iter().collect();
     parameters.insert("Architecture".to_owned(), args.architecture.name().to_owned());
     let tags = args.tags.into_iter().collect();
-    let allow_replacement = args.allow_replacement;
-    let options = Options { stack: args.stack, parameters, tags, role_arn: args.role_arn, allow_replacement };
+    let options = Options {
+        stack: args.stack,
+        parameters,
+        tags,
+        role_arn: args.role_arn,
+        tables: args.tables,
+        allow_replacement: args.allow_replacement,
+        monitor_minutes: args.monitor,
+    };
     if args.plan {
         let plans = deploy::plan(&aws, &sources, &options, &output.reporter).await?;
         show(&plans, &options, output)?;

@@ -1,6 +1,7 @@
 //! Puts a deployment together from the templates: the same on AWS and on the local AWS, another endpoint.
 //!
-//! Four stacks, one after the other: `NAME-core`, `NAME-identity`, `NAME-pipeline`, `NAME-api`. There are no exports
+//! Four stacks, one after the other: `NAME-core`, `NAME-identity`, `NAME-pipeline`, `NAME-api`; and after them, where it is asked for,
+//! `NAME-tables`. There are no exports
 //! between them. A parameter of a later template gets the output of the same name of an earlier stack, the keys of
 //! the uploaded code, or what the operator gave; everything else has its default. So a stack can be looked at,
 //! updated and deleted by itself, and AWS never refuses an update because another stack holds on to an export.
@@ -14,6 +15,7 @@ mod stack;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
+use aws_sdk_cloudformation::types::Stack;
 use sha2::{Digest, Sha256};
 
 pub use destroy::{Kept, Kind, With, destroy};
@@ -31,6 +33,9 @@ use stack::{Input, Stacks, TemplateSource};
 
 /// The templates in the order they are deployed in.
 pub const TEMPLATES: [&str; 4] = ["core", "identity", "pipeline", "api"];
+
+/// The templates of stacks that are deployed behind them when the operator asks for it, and brought up to date from then on.
+pub const OPTIONAL: [&str; 1] = ["tables"];
 
 /// The largest template that CloudFormation accepts in a request; it reads a larger one from a bucket.
 const LARGEST_INLINE_TEMPLATE_BYTES: usize = 51_200;
@@ -61,8 +66,12 @@ pub struct Options {
     pub tags: BTreeMap<String, String>,
     /// The role that CloudFormation works under, where the operator may make no roles or functions.
     pub role_arn: Option<String>,
+    /// Whether to deploy the stack `NAME-tables`. If it is there, it is brought up to date in any case.
+    pub tables: bool,
     /// Whether an update may replace or delete resources that hold data.
     pub allow_replacement: bool,
+    /// For how many minutes after each stack's update its alarms may roll it back; 0 for no such alarms. At most 180.
+    pub monitor_minutes: u16,
 }
 
 /// How long the code of an earlier build stays in the artifact bucket: 30 days.
@@ -107,7 +116,7 @@ impl Sources {
             std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
         };
         let mut templates = Vec::new();
-        for name in TEMPLATES {
+        for name in TEMPLATES.into_iter().chain(OPTIONAL) {
             let body = String::from_utf8(read(format!("infra/{name}.yaml"))?)
                 .with_context(|| format!("infra/{name}.yaml is not UTF-8"))?;
             templates.push(Template { name, body });
@@ -128,6 +137,7 @@ impl Sources {
             hash.update(part);
         };
         add(options.stack.as_bytes());
+        add(&[u8::from(options.tables)]);
         for (name, value) in &options.parameters {
             add(name.as_bytes());
             add(value.as_bytes());
@@ -155,17 +165,18 @@ impl Sources {
 /// the error names the failed resources with their reasons. Stacks before the failed one stay deployed, and the same command
 /// resumes from there.
 pub async fn deploy(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -> Result<Deployment> {
-    let stacks = start(aws, sources, options, reporter)?;
+    let (stacks, templates) = start(aws, sources, options, reporter).await?;
+    let stacks = stacks.monitored_by_alarms(&options.stack, options.monitor_minutes).await?;
     let region = aws.region()?;
     let mut outputs = BTreeMap::new();
     let mut changes = Vec::new();
     let mut artifacts: Option<ArtifactStore> = None;
     let mut used = BTreeSet::new();
 
-    for template in &sources.templates {
+    for template in templates {
         let (read_from, key) = source(template, artifacts.as_ref(), region).await?;
         used.extend(key);
-        let declared = stacks.parameters(&read_from).await?;
+        let declared = parameters::declared(template.name, &template.body)?;
         let values = parameters::fill(template.name, &declared, &outputs, &options.parameters)?;
         let name = format!("{}-{}", options.stack, template.name);
         let input = Input { template: &read_from, declared: &declared, values: &values };
@@ -192,20 +203,33 @@ pub async fn deploy(aws: &Aws, sources: &Sources, options: &Options, reporter: &
     Ok(Deployment { outputs, changes })
 }
 
-/// Refuses a wrong region or parameter before anything changes, and gives the stacks under the options' role and tags.
-fn start(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -> Result<Stacks> {
+/// Refuses a wrong region or parameter before anything changes, and gives the stacks under the options' role and tags, with the
+/// templates to deploy.
+async fn start<'a>(
+    aws: &Aws,
+    sources: &'a Sources,
+    options: &Options,
+    reporter: &Reporter,
+) -> Result<(Stacks, Vec<&'a Template>)> {
     if let Some(refusal) = refusal(aws.region()?) {
         anyhow::bail!(refusal);
     }
-    let mut known = Vec::new();
+    let stacks = Stacks::new(aws, reporter);
+    let mut templates = Vec::new();
     for template in &sources.templates {
-        let declared = parameters::types_in(template.name, &template.body, "Parameters")?;
-        known.extend(declared.into_iter().map(|(name, _)| name));
+        let is_wanted = !OPTIONAL.contains(&template.name) || options.tables;
+        if is_wanted || stacks.find(&format!("{}-{}", options.stack, template.name)).await?.is_some() {
+            templates.push(template);
+        }
+    }
+    let mut known = Vec::new();
+    for template in &templates {
+        known.extend(parameters::declared(template.name, &template.body)?.into_iter().map(|it| it.name));
     }
     parameters::check_known(known, &options.parameters)?;
     let mut tags = options.tags.clone();
     tags.insert(DEPLOYMENT_TAG.to_owned(), options.stack.clone());
-    Ok(Stacks::new(aws, reporter).under(options.role_arn.clone(), tags))
+    Ok((stacks.under(options.role_arn.clone(), tags), templates))
 }
 
 /// Where CloudFormation reads a template. Uploads one that is too large for a request, and then gives its key as well.
@@ -247,19 +271,29 @@ async fn upload(store: &ArtifactStore, sources: &Sources, reporter: &Reporter) -
     Ok(())
 }
 
+/// The stacks of a deployment, in the order they are deployed in.
+async fn stacks_of(aws: &Aws, stack: &str) -> Result<Vec<Stack>> {
+    let client = aws_sdk_cloudformation::Client::new(aws.config());
+    let mut found = Vec::new();
+    for template in TEMPLATES {
+        let name = format!("{stack}-{template}");
+        let answer =
+            client.describe_stacks().stack_name(&name).send().await.map_err(explain(format!("looking at the stack `{name}`")))?;
+        found.push(answer.stacks.unwrap_or_default().into_iter().next().context("AWS describes no such stack")?);
+    }
+    let stacks = Stacks::new(aws, &Reporter::silent());
+    for template in OPTIONAL {
+        found.extend(stacks.find(&format!("{stack}-{template}")).await?);
+    }
+    Ok(found)
+}
+
 /// The outputs of a deployment, gathered from its stacks.
 ///
 /// # Errors
 /// When there is no such deployment, or AWS refuses.
 pub async fn outputs_of(aws: &Aws, stack: &str) -> Result<Outputs> {
-    let client = aws_sdk_cloudformation::Client::new(aws.config());
-    let mut outputs = BTreeMap::new();
-    for template in TEMPLATES {
-        let name = format!("{stack}-{template}");
-        let answer =
-            client.describe_stacks().stack_name(&name).send().await.map_err(explain(format!("looking at the stack `{name}`")))?;
-        outputs.extend(stack::outputs_of(answer.stacks().first().context("AWS describes no such stack")?));
-    }
+    let outputs = stacks_of(aws, stack).await?.iter().flat_map(stack::outputs_of).collect();
     Outputs::gather(stack, aws.region()?, aws.endpoint_url(), outputs)
 }
 
@@ -270,20 +304,15 @@ pub async fn outputs_of(aws: &Aws, stack: &str) -> Result<Outputs> {
 /// When there is no such deployment, or AWS refuses.
 pub(crate) async fn settings_of(aws: &Aws, stack: &str) -> Result<BTreeMap<String, String>> {
     const SECRET: &str = "****";
-    let client = aws_sdk_cloudformation::Client::new(aws.config());
     let mut given = BTreeMap::new();
     let mut settings = BTreeMap::new();
-    for template in TEMPLATES {
-        let name = format!("{stack}-{template}");
-        let answer =
-            client.describe_stacks().stack_name(&name).send().await.map_err(explain(format!("looking at the stack `{name}`")))?;
-        let stack = answer.stacks().first().context("AWS describes no such stack")?;
+    for stack in stacks_of(aws, stack).await? {
         let own = stack.parameters().iter().filter_map(|it| Some((it.parameter_key()?, it.parameter_value()?)));
         let own = own.filter(|(name, value)| {
             !given.contains_key(*name) && !name.ends_with("CodeKey") && *name != "DefinitionKey" && *value != SECRET
         });
         settings.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        given.extend(stack::outputs_of(stack));
+        given.extend(stack::outputs_of(&stack));
     }
     Ok(settings)
 }

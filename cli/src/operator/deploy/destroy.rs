@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 
 use super::stack::{Stacks, outputs_of};
-use super::{TEMPLATES, bucket};
+use super::{OPTIONAL, TEMPLATES, bucket};
 use crate::operator::redrive;
 use crate::output::{Reporter, Step};
 use client::aws::Aws;
@@ -40,9 +40,14 @@ pub async fn destroy(aws: &Aws, stack: &str, with: With, reporter: &Reporter) ->
     // Also of a deployment that was destroyed before, so that its data can still be found and deleted.
     let core = stacks.find_even_deleted(&format!("{stack}-core")).await?;
     let outputs = core.as_ref().map(outputs_of).unwrap_or_default();
-    for template in TEMPLATES.iter().rev() {
+    for template in OPTIONAL.iter().chain(TEMPLATES.iter().rev()) {
         let name = format!("{stack}-{template}");
         match *template {
+            // Made of the lake, and deleted with its stack.
+            "tables" => match stacks.find(&name).await? {
+                Some(found) => empty_buckets(aws, &outputs_of(&found), reporter).await?,
+                None => continue,
+            },
             // Look again, now that no new messages arrive.
             "pipeline" => refuse_to_lose_messages(aws, &stacks, stack, with).await?,
             "core" => empty_buckets(aws, &outputs, reporter).await?,
@@ -105,7 +110,9 @@ async fn refuse_to_lose_messages(aws: &Aws, stacks: &Stacks, stack: &str, with: 
 
 /// Empties the buckets first: CloudFormation deletes only empty ones.
 async fn empty_buckets(aws: &Aws, outputs: &BTreeMap<String, String>, reporter: &Reporter) -> Result<()> {
-    for name in ["OverflowBucketName", "ArtifactBucketName"].into_iter().filter_map(|output| outputs.get(output)) {
+    for name in
+        ["OverflowBucketName", "ArtifactBucketName", "TablesBucketName"].into_iter().filter_map(|output| outputs.get(output))
+    {
         let step = reporter.step(format!("emptying the bucket {name}"));
         bucket::empty(&aws.s3(), name, &step).await?;
         step.done("");

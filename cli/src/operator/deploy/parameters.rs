@@ -40,23 +40,34 @@ pub(super) fn fill(
     )
 }
 
-/// The names in a section of a template's text, and the type of each. CloudFormation could tell them, but it reads a large
-/// template only from a bucket, and the first deployment creates that bucket.
-pub(super) fn types_in(template: &str, body: &str, section: &str) -> Result<Vec<(String, String)>> {
-    fn text(node: &Yaml<'_>) -> Option<String> {
-        match node {
-            Yaml::Value(Scalar::String(text)) => Some(text.to_string()),
-            _ => None,
-        }
-    }
-    fn of<'a, 'b>(node: &'a Yaml<'b>, wanted: &str) -> Option<&'a Yaml<'b>> {
-        let Yaml::Mapping(entries) = node else { return None };
-        entries.iter().find(|(name, _)| text(name).as_deref() == Some(wanted)).map(|(_, value)| value)
-    }
+/// The parameters that a template's text declares. CloudFormation could tell them, but it reads a large template only from a bucket,
+/// and the first deployment creates that bucket.
+pub(super) fn declared(template: &str, body: &str) -> Result<Vec<Declared>> {
+    section(template, body, "Parameters", |name, entry| Some(Declared { name, has_default: of(entry, "Default").is_some() }))
+}
+
+/// The names in a section of a template's text, and the type of each.
+pub(super) fn types_in(template: &str, body: &str, name: &str) -> Result<Vec<(String, String)>> {
+    section(template, body, name, |name, entry| Some((name, of(entry, "Type").and_then(text)?)))
+}
+
+fn section<T>(template: &str, body: &str, name: &str, read: impl Fn(String, &Yaml<'_>) -> Option<T>) -> Result<Vec<T>> {
     let documents = Yaml::load_from_str(body).with_context(|| format!("infra/{template}.yaml is not YAML"))?;
     let Some(document @ Yaml::Mapping(_)) = documents.first() else { bail!("infra/{template}.yaml is no template") };
-    let Some(Yaml::Mapping(entries)) = of(document, section) else { return Ok(Vec::new()) };
-    Ok(entries.iter().filter_map(|(name, entry)| Some((text(name)?, of(entry, "Type").and_then(text)?))).collect())
+    let Some(Yaml::Mapping(entries)) = of(document, name) else { return Ok(Vec::new()) };
+    Ok(entries.iter().filter_map(|(name, entry)| read(text(name)?, entry)).collect())
+}
+
+fn text(node: &Yaml<'_>) -> Option<String> {
+    match node {
+        Yaml::Value(Scalar::String(text)) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+fn of<'a, 'b>(node: &'a Yaml<'b>, wanted: &str) -> Option<&'a Yaml<'b>> {
+    let Yaml::Mapping(entries) = node else { return None };
+    entries.iter().find(|(name, _)| text(name).as_deref() == Some(wanted)).map(|(_, value)| value)
 }
 
 /// Refuses a chosen parameter that no template declares: it would change nothing, and nobody would notice.
@@ -102,6 +113,12 @@ mod tests {
         let declared = [parameter("LakeBucketName", false)];
         let error = fill("identity", &declared, &values(&[]), &values(&[])).unwrap_err().to_string();
         assert!(error.contains("infra/identity.yaml") && error.contains("`LakeBucketName`"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_has_a_default_even_if_that_is_empty() {
+        let body = "Parameters:\n  KeyArn:\n    Type: String\n  AlarmTopicArn:\n    Type: String\n    Default: ''\n";
+        assert_eq!(declared("core", body).unwrap(), [parameter("KeyArn", false), parameter("AlarmTopicArn", true)]);
     }
 
     #[test]

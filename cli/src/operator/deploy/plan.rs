@@ -33,10 +33,10 @@ pub struct Plan {
 /// # Errors
 /// When a parameter is unknown or AWS refuses a call.
 pub async fn plan(aws: &Aws, sources: &Sources, options: &Options, reporter: &Reporter) -> Result<Vec<Plan>> {
-    let stacks = start(aws, sources, options, reporter)?;
+    let (stacks, templates) = start(aws, sources, options, reporter).await?;
     let mut outputs: BTreeMap<String, String> = BTreeMap::new();
     let mut plans = Vec::new();
-    for template in &sources.templates {
+    for template in templates {
         let name = format!("{}-{}", options.stack, template.name);
         let step = reporter.step(format!("plan of the stack {name}"));
         let found = stacks.settled(&name, &step).await?;
@@ -47,7 +47,7 @@ pub async fn plan(aws: &Aws, sources: &Sources, options: &Options, reporter: &Re
         };
         let artifacts = outputs.get("ArtifactBucketName").map(|bucket| ArtifactStore::new(aws, bucket));
         let (read_from, _) = source(template, artifacts.as_ref(), aws.region()?).await?;
-        let declared = stacks.parameters(&read_from).await?;
+        let declared = parameters::declared(template.name, &template.body)?;
         let (planned, unknown) = match parameters::fill(template.name, &declared, &outputs, &options.parameters) {
             Ok(values) => {
                 let input = Input { template: &read_from, declared: &declared, values: &values };

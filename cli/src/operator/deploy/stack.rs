@@ -3,6 +3,7 @@
 mod change_set;
 mod events;
 mod protection;
+mod rollback;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
-use aws_sdk_cloudformation::types::{Capability, Parameter, Stack, StackStatus, Tag};
+use aws_sdk_cloudformation::types::{Capability, Parameter, RollbackConfiguration, Stack, StackStatus, Tag};
 
 pub use change_set::{Action, Planned};
 
@@ -86,6 +87,7 @@ pub(super) struct Stacks {
     poll_interval: Duration,
     role_arn: Option<String>,
     tags: BTreeMap<String, String>,
+    rollback: RollbackConfiguration,
 }
 
 /// The outputs of a stack by name.
@@ -107,29 +109,13 @@ impl Stacks {
             poll_interval: aws.poll_interval(),
             role_arn: None,
             tags: BTreeMap::new(),
+            rollback: rollback::none(),
         }
     }
 
     /// The same, but CloudFormation works under this role and sets these tags.
     pub(super) fn under(self, role_arn: Option<String>, tags: BTreeMap<String, String>) -> Self {
         Self { role_arn, tags, ..self }
-    }
-
-    /// The parameters a template declares.
-    pub(super) async fn parameters(&self, template: &TemplateSource) -> Result<Vec<Declared>> {
-        let summary = self
-            .client
-            .get_template_summary()
-            .set_template_body(template.body())
-            .set_template_url(template.url())
-            .send()
-            .await
-            .map_err(explain("reading a template"))?;
-        let declared = summary.parameters().iter().filter_map(|parameter| {
-            let name = parameter.parameter_key()?.to_owned();
-            Some(Declared { name, has_default: parameter.default_value().is_some() })
-        });
-        Ok(declared.collect())
     }
 
     /// The stack of this name or id, unless it does not exist or was deleted.
@@ -354,7 +340,45 @@ fn operation_token() -> String {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_cloudformation::error::ErrorMetadata;
+    use aws_sdk_cloudformation::operation::create_change_set::CreateChangeSetError;
+    use aws_sdk_cloudformation::operation::create_stack::CreateStackError;
+    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+
     use super::*;
+
+    /// The requests are seen and refused: the local CloudFormation forgets the role.
+    #[tokio::test]
+    async fn cloudformation_is_to_work_under_the_given_role() {
+        const ROLE: &str = "arn:aws:iam::123456789012:role/cloudformation";
+        let refusal = || ErrorMetadata::builder().code("Seen").build();
+        let create = mock!(Client::create_stack)
+            .match_requests(|request| request.role_arn() == Some(ROLE))
+            .then_error(move || CreateStackError::generic(refusal()));
+        let change = mock!(Client::create_change_set)
+            .match_requests(|request| request.role_arn() == Some(ROLE))
+            .then_error(move || CreateChangeSetError::generic(refusal()));
+        let client = mock_client!(aws_sdk_cloudformation, RuleMode::MatchAny, [&create, &change]);
+        let (pools, tables) = (aws_sdk_cognitoidentityprovider::Config::builder(), aws_sdk_dynamodb::Config::builder());
+        let stacks = Stacks {
+            client,
+            user_pools: aws_sdk_cognitoidentityprovider::Client::from_conf(pools.behavior_version_latest().build()),
+            tables: aws_sdk_dynamodb::Client::from_conf(tables.behavior_version_latest().build()),
+            reporter: Reporter::silent(),
+            poll_interval: Duration::ZERO,
+            role_arn: None,
+            tags: BTreeMap::new(),
+            rollback: rollback::none(),
+        };
+        let stacks = stacks.under(Some(ROLE.to_owned()), BTreeMap::new());
+        let (template, values) = (TemplateSource::Inline("{}".to_owned()), BTreeMap::new());
+        let input = Input { template: &template, declared: &[], values: &values };
+        let step = Reporter::silent().step("a test");
+        assert!(stacks.create("lake-core", input, &step).await.is_err());
+        let stack = Stack::builder().stack_name("lake-core").build();
+        assert!(stacks.update(&stack, input, false, &step).await.is_err());
+        assert_eq!((create.num_calls(), change.num_calls()), (1, 1));
+    }
 
     #[test]
     fn a_stack_keeps_its_tags_and_ours_have_precedence() {

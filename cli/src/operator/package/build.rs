@@ -17,8 +17,11 @@ use crate::output::Step;
 use client::error::Environment;
 use client::wait::within;
 
-/// Checks that the target for another processor is installed.
-pub(super) async fn check_installed(target: &str) -> Result<()> {
+/// Whether the libraries of a target are installed.
+///
+/// # Errors
+/// When rustc is not there or gives no answer.
+pub(crate) async fn is_installed(target: &str) -> Result<bool> {
     let output = within(Duration::from_secs(30), "rustc --print target-libdir", async {
         Command::new("rustc")
             .args(["--print", "target-libdir", "--target", target])
@@ -29,7 +32,12 @@ pub(super) async fn check_installed(target: &str) -> Result<()> {
     })
     .await?;
     let libraries = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    if output.status.success() && libraries.is_dir() {
+    Ok(output.status.success() && libraries.is_dir())
+}
+
+/// Checks that the target for another processor is installed.
+pub(super) async fn check_installed(target: &str) -> Result<()> {
+    if is_installed(target).await? {
         return Ok(());
     }
     Err(Environment::lacks(format!(

@@ -165,6 +165,7 @@ impl Stacks {
             .set_parameters(Some(self.parameters_of(Some(stack), input)))
             .set_tags(Some(self.tags_of(Some(stack))))
             .set_role_arn(self.role_arn.clone())
+            .rollback_configuration(self.rollback.clone())
             .capabilities(Capability::CapabilityNamedIam)
             .send()
             .await

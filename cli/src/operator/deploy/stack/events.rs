@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::{Result, bail};
 use aws_sdk_cloudformation::error::ProvideErrorMetadata;
-use aws_sdk_cloudformation::types::{Stack, StackEvent, StackStatus};
+use aws_sdk_cloudformation::types::{ResourceStatus, Stack, StackEvent, StackStatus};
 
 use super::{DEADLINE, Stacks, in_progress};
 use crate::output::Step;
@@ -14,7 +14,7 @@ use client::wait::within;
 impl Stacks {
     /// Shows the events of one operation until it has ended.
     pub(super) async fn follow(&self, stack_id: &str, token: &str, step: &Step) -> Result<()> {
-        within(DEADLINE, &format!("the stack `{stack_id}`"), async {
+        within(DEADLINE + self.monitoring_time(), &format!("the stack `{stack_id}`"), async {
             let mut seen = HashSet::new();
             let mut failures = Vec::new();
             loop {
@@ -22,6 +22,10 @@ impl Stacks {
                 // Read the events after the status, so that all events of an ended operation are there.
                 for event in self.new_events(stack_id, token, &mut seen).await? {
                     show(&event, step, &mut failures);
+                    // No resource failed: somebody, or an alarm, rolls the stack back.
+                    if failures.is_empty() && event.resource_status() == Some(&ResourceStatus::UpdateRollbackInProgress) {
+                        failures.extend(self.rolled_back(&event));
+                    }
                 }
                 match stack.as_ref().and_then(Stack::stack_status) {
                     Some(status) if in_progress(status) => {}
