@@ -2,13 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+#[path = "client/person.rs"]
+#[expect(dead_code, reason = "of a module that other tests use more of")]
+mod person;
+
+use std::collections::BTreeMap;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use serde_json::Value;
+use aws_sdk_s3::types::{Tag, Tagging};
+use aws_sdk_sqs::Client as Sqs;
+use serde_json::{Value, json};
 use sluice::Outputs;
 use sluice::local::{UpOptions, up};
+
+use person::{Person, root};
+
+const DEADLINE: Duration = Duration::from_secs(90);
 
 const MESSAGE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -102,13 +114,103 @@ async fn a_message_is_discarded_with_a_reason_or_not_at_all() {
     assert!(done["discardedBy"].as_str().unwrap().starts_with("arn:aws"), "{done}");
 }
 
+/// The tags of the newest version of an object.
+async fn tags(s3: &aws_sdk_s3::Client, bucket: &str, key: &str) -> BTreeMap<String, String> {
+    let found = s3.get_object_tagging().bucket(bucket).key(key).send().await.unwrap();
+    found.tag_set().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_repair_is_confirmed_and_then_puts_the_tags_right() {
+    let person = Person::signed_in("repairs").await;
+    person.message("a.hl7", "DOE");
+    person.run(&["send", "--wait", "a.hl7"]).expect(0, "1 accepted");
+    let setting = Setting { outputs: person.outputs.clone(), institute: person.institute.clone() };
+    let audit = |arguments: &[&str]| setting.run(&[&["audit", "--settle", "0s", "--json"], arguments].concat());
+    // The line of the event may come a moment after the status.
+    let began = Instant::now();
+    while audit(&[]).0 != 0 {
+        assert!(began.elapsed() < DEADLINE, "{:?}", audit(&[]));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+
+    let (s3, bucket) = (root(&setting.outputs).s3(), &setting.outputs.bucket);
+    let prefix = format!("source={}/protocol=hl7v2/format=er7/", setting.institute);
+    let listed = s3.list_objects_v2().bucket(bucket).prefix(prefix).send().await.unwrap();
+    let key = listed.contents()[0].key().unwrap();
+    let right = tags(&s3, bucket, key).await;
+    let wrong = Tagging::builder().tag_set(Tag::builder().key("source").value("another").build().unwrap()).build().unwrap();
+    s3.put_object_tagging().bucket(bucket).key(key).tagging(wrong).send().await.unwrap();
+    let damaged = tags(&s3, bucket, key).await;
+    assert_ne!(damaged, right);
+
+    let (code, stdout, _) = audit(&[]);
+    let finding: Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((code, &finding["kind"], &finding["key"]), (1, &"tags-changed".into(), &key.into()), "{stdout}");
+    let (code, _, stderr) = audit(&["--repair"]);
+    assert!(code == 1 && stderr.contains("Put the tags of 1 objects right, and publish 0 events?"), "{code}: {stderr}");
+    assert!(stderr.contains("there is no terminal to ask for confirmation: use --yes"), "{stderr}");
+    assert_eq!(tags(&s3, bucket, key).await, damaged, "nobody has confirmed");
+
+    let (code, stdout, stderr) = audit(&["--repair", "--yes"]);
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((code, &last), (0, &json!({ "repaired": { "mended": 1, "gone": 0 } })), "{stdout}{stderr}");
+    assert_eq!(tags(&s3, bucket, key).await, right);
+    let (code, stdout, _) = audit(&[]);
+    assert_eq!(code, 0, "{stdout}");
+
+    // What cannot be mended without a choice is left, and the exit code says so.
+    s3.put_object().bucket(bucket).key(key).body(b"another".to_vec().into()).send().await.unwrap();
+    let (code, stdout, stderr) = audit(&["--repair", "--yes"]);
+    assert!(code == 1 && stdout.contains("object-covered") && !stdout.contains("repaired"), "{code}: {stdout}{stderr}");
+}
+
+/// What `redrive --list` says of this institute's only dead letter, once nobody else looks at it.
+async fn listed_letter(setting: &Setting) -> Value {
+    let began = Instant::now();
+    loop {
+        let (code, stdout, stderr) = setting.run(&["redrive", "--list", "--json"]);
+        assert_eq!(code, 0, "{stderr}");
+        let done: Value = serde_json::from_str(&stdout).unwrap();
+        if done["moved"] == 1 {
+            return done["deadLetters"].as_array().unwrap().iter().find(|it| it["source"] == setting.institute).unwrap().clone();
+        }
+        assert!(began.elapsed() < DEADLINE, "{done}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_list_of_dead_letters_changes_nothing() {
     let setting = Setting::new().await;
-    let (code, stdout, stderr) = setting.run(&["redrive", "--list", "--json"]);
-    assert_eq!(code, 0, "{stderr}");
-    let done: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!((&done["moved"], &done["held"]), (&0.into(), &0.into()), "{done}");
+    let (submission, at) = ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "2024-01-02T03:04:05.000Z");
+    setting.record(&[("status", "queued")]).await;
+    let envelope = json!({
+        "v": 1, "submissionId": submission, "messageId": MESSAGE, "source": setting.institute, "receivedAt": at,
+        "subject": "somebody", "issuer": "somewhere", "token": "AA==", "payload": { "inline": "TVNI" },
+    });
+    let (sqs, letters) = (Sqs::new(root(&setting.outputs).config()), &setting.outputs.dead_letter_queue_url);
+    sqs.send_message().queue_url(letters).message_body(envelope.to_string()).send().await.unwrap();
+
+    let row = json!({
+        "messageId": MESSAGE, "source": setting.institute, "receivedAt": at, "error": null, "action": "redrive",
+    });
+    // It is there after the first list as it was before.
+    assert_eq!(listed_letter(&setting).await, row);
+    assert_eq!(listed_letter(&setting).await, row);
+
+    let began = Instant::now();
+    let receipt = loop {
+        // Hidden for a moment, so that the next call gives the next ones.
+        let receive = sqs.receive_message().queue_url(letters).max_number_of_messages(10).visibility_timeout(1);
+        let received = receive.send().await.unwrap().messages.unwrap_or_default();
+        if let Some(letter) = received.into_iter().find(|it| it.body() == Some(&envelope.to_string())) {
+            break letter.receipt_handle;
+        }
+        assert!(began.elapsed() < DEADLINE, "the dead letter is gone");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    sqs.delete_message().queue_url(letters).set_receipt_handle(receipt).send().await.unwrap();
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@
 )]
 
 #[path = "client/gateway.rs"]
+#[expect(dead_code, reason = "of a module that other tests use more of")]
 mod gateway;
 #[path = "client/person.rs"]
 #[expect(dead_code, reason = "of a module that other tests use more of")]

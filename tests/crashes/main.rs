@@ -57,6 +57,9 @@ fn dispatch_too() -> bool {
 /// How many messages go through for each process that is killed.
 const MESSAGES_A_KILL: usize = 3;
 
+/// How many messages are posted with one ID token. It ends after an hour, in which the local system must store them.
+const MESSAGES_A_TOKEN: usize = 1000;
+
 fn number(variable: &str) -> Option<usize> {
     std::env::var_os(variable).and_then(|it| it.to_str()?.parse().ok())
 }
@@ -117,7 +120,6 @@ async fn post(it: &Harness, caller: &Caller, message: &str) -> Result<MessageId>
 async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Result<()> {
     let _alone = ALONE.lock().await;
     let it = Arc::new(Harness::new()?);
-    let admin = it.admin().await?;
     let mut listener = Listener::new(&it, json!({ "source": [it.institute], "event": ["stored"] }), &[&it.institute]).await?;
     let kills = kills();
     let mut messages: Vec<String> = (0..messages()).map(|_| adt(&unique(), "DOE")).collect();
@@ -128,8 +130,12 @@ async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Res
         let (it, killed) = (Arc::clone(&it), Arc::clone(&killed));
         tokio::spawn(async move { kill(&it, kills, 0.45, &killed).await })
     };
-    let posting = stream::iter(&messages).map(|message| post(&it, &admin, message)).buffer_unordered(4);
-    let accepted: BTreeSet<MessageId> = posting.try_collect().await?;
+    let mut accepted = BTreeSet::new();
+    for messages in messages.chunks(MESSAGES_A_TOKEN) {
+        let admin = it.admin().await?;
+        let posting = stream::iter(messages).map(|message| post(&it, &admin, message)).buffer_unordered(4);
+        accepted.extend(posting.try_collect::<Vec<MessageId>>().await?);
+    }
     killing.await??;
     assert_eq!((accepted.len(), killed.load(Ordering::Relaxed)), (self::messages(), kills));
 
@@ -143,7 +149,9 @@ async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Res
         }
         ensure!(began.elapsed() < deadline(), "{} are not stored: {left:?}", left.len());
         // What ran out of tries is held, and released by whoever may write.
-        it.api.release_held(&json!({}), &admin.token).await.ok();
+        if left.iter().any(|(status, _)| *status == Status::Held) {
+            it.api.release_held(&json!({}), &it.admin().await?.token).await.ok();
+        }
         // Its queue does not grow, nor is the table read all the time.
         listener.hear(0).await?;
         sleep(Duration::from_millis(1000 + records.len() as u64)).await;
@@ -172,6 +180,14 @@ async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Res
     assert_eq!(it.dead_letters_of_institute().await?, 0);
     let report = it.audit_until_clean(vec![it.institute.parse()?]).await?;
     assert_eq!(report.checked.records, accepted.len() as u64);
+    // A repeated step publishes its event again under the same id. Two ids would be two ends of one message.
+    let mut ends: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for heard in listener.hear(0).await? {
+        ends.entry(heard.event["subject"].as_str().context("a subject")?).or_default().insert(heard.id());
+    }
+    let doubled: Vec<_> = ends.values().filter(|ids| ids.len() != 1).collect();
+    ensure!(doubled.is_empty(), "stored more than once: {doubled:?}");
+    assert_eq!(ends.len(), accepted.len());
     Ok(())
 }
 
@@ -197,6 +213,19 @@ const BATCH: usize = 500;
 /// The most messages of an institute here: as many come at once without being refused (`InstituteMessagesBurst`).
 const OF_AN_INSTITUTE: usize = 10_000;
 
+/// So many accepted messages may wait in the queue. The local AWS goes through all of them for each delivery.
+const WAITING: usize = 4 * BATCH;
+
+/// Waits until so few of the posted messages are still in the queue that it may take another batch.
+async fn room(posted: &AtomicUsize, read: &AtomicUsize) -> Result<()> {
+    let began = Instant::now();
+    while posted.load(Ordering::SeqCst) > read.load(Ordering::SeqCst) + WAITING {
+        ensure!(began.elapsed() < Duration::from_secs(900), "the queue does not give back what the API has accepted");
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
 /// Posts a batch until the API has each of its messages. Gives their ids.
 async fn post_batch(it: &Harness, caller: &Caller, messages: &[String]) -> Result<Vec<MessageId>> {
     let (began, count) = (Instant::now(), messages.len());
@@ -215,8 +244,14 @@ async fn post_batch(it: &Harness, caller: &Caller, messages: &[String]) -> Resul
     }
 }
 
-/// Takes all messages of these institutes off the queue, as the pipeline would. Gives how often each was in it.
-async fn read_queue(it: &Harness, institutes: &BTreeSet<String>, ended: &AtomicBool) -> Result<BTreeMap<MessageId, usize>> {
+/// Takes all messages of these institutes off the queue, as the pipeline would, and counts those that it sees for the first time.
+/// Gives how often each was in the queue.
+async fn read_queue(
+    it: &Harness,
+    institutes: &BTreeSet<String>,
+    read: &AtomicUsize,
+    ended: &AtomicBool,
+) -> Result<BTreeMap<MessageId, usize>> {
     let (sqs, url) = (Sqs::new(it.aws.config()), &it.outputs.queue_url);
     let mut found = BTreeMap::new();
     loop {
@@ -238,6 +273,7 @@ async fn read_queue(it: &Harness, institutes: &BTreeSet<String>, ended: &AtomicB
         if !entries.is_empty() {
             sqs.delete_message_batch().queue_url(url).set_entries(Some(entries)).send().await?;
         }
+        read.store(found.len(), Ordering::SeqCst);
     }
 }
 
@@ -264,9 +300,10 @@ async fn accepted_and_queued(it: Arc<Harness>) -> Result<(BTreeSet<MessageId>, B
     let institutes = (0..senders).map(|_| Harness::new()).collect::<Result<Vec<_>>>()?;
     let names: BTreeSet<String> = institutes.iter().map(|it| it.institute.clone()).collect();
     let ended = Arc::new(AtomicBool::new(false));
+    let (posted, read) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
     let reading = {
-        let (it, ended) = (Arc::clone(&it), Arc::clone(&ended));
-        tokio::spawn(async move { read_queue(&it, &names, &ended).await })
+        let (it, read, ended) = (Arc::clone(&it), Arc::clone(&read), Arc::clone(&ended));
+        tokio::spawn(async move { read_queue(&it, &names, &read, &ended).await })
     };
     let killed = Arc::new(AtomicUsize::new(0));
     let killing = {
@@ -284,7 +321,13 @@ async fn accepted_and_queued(it: Arc<Harness>) -> Result<(BTreeSet<MessageId>, B
         // A tenth of the batches comes twice.
         let batches: Vec<_> = messages.chunks((count / 20).clamp(1, BATCH)).collect();
         let again = batches.iter().take(batches.len().div_ceil(10));
-        let posts = batches.iter().chain(again).map(|batch| post_batch(institute, &admin, batch));
+        let (posted, read) = (&posted, &*read);
+        let once = batches.iter().map(|batch| (batch, batch.len()));
+        let posts = once.chain(again.map(|batch| (batch, 0))).map(async |(batch, new)| {
+            room(posted, read).await?;
+            posted.fetch_add(new, Ordering::SeqCst);
+            post_batch(institute, &admin, batch).await
+        });
         let ids: Vec<Vec<MessageId>> = stream::iter(posts).buffer_unordered(2).try_collect().await?;
         accepted.extend(ids.into_iter().flatten());
     }

@@ -8,11 +8,14 @@ use aws_sdk_s3::types::{Tag, Tagging};
 use aws_sdk_sqs::Client as Sqs;
 use domain::claim::Claim;
 use domain::{Envelope, MessageId, Stored, StoredFacts, SubmissionId, SubmittedMessage, Timestamp, object};
+use serde_json::json;
 use sluice::operator::audit::{Finding, Kind, Options, Report, audit, repair};
+use sluice::operator::discard::discard;
 use sluice::output::Reporter;
 use sluice_tests::{Caller, Harness, adt, unique};
 
 use crate::failures::REDRIVE;
+use crate::twins::Twin;
 use crate::{forge, held};
 
 /// An audit of this test's institute, of everything up to now.
@@ -52,6 +55,15 @@ async fn put(it: &Harness, key: &str, bytes: &[u8]) -> Result<Option<String>> {
 async fn delete_version(it: &Harness, bucket: &str, key: &str, version_id: Option<&str>) -> Result<()> {
     let request = it.aws.s3().delete_object().bucket(bucket).key(key).set_version_id(version_id.map(str::to_owned));
     request.send().await?;
+    Ok(())
+}
+
+/// Gives an object of a message the tags of another institute, as the account's root.
+async fn retag(it: &Harness, facts: &StoredFacts) -> Result<()> {
+    let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+    let tagging = Tagging::builder().tag_set(tag("source", "another")?).tag_set(tag("state", "parsed")?).build()?;
+    let request = it.aws.s3().put_object_tagging().bucket(&facts.bucket).key(&facts.key).tagging(tagging);
+    request.set_version_id(facts.version_id.clone()).send().await?;
     Ok(())
 }
 
@@ -120,7 +132,7 @@ async fn nothing_is_found_where_nothing_is_wrong() -> Result<()> {
 
     let report = clean(&it).await?;
     let checked = report.checked;
-    assert_eq!((checked.records, checked.objects, checked.events), (4, 7, 3));
+    assert_eq!((checked.records, checked.accepted, checked.objects, checked.events), (4, 3, 7, 3));
     assert_eq!(it.record(&message_id).await?.facts, Some(facts), "an audit changes nothing");
     delete_record(&it, &waiting.message_id).await?;
     Ok(())
@@ -131,18 +143,15 @@ async fn spoiled_objects_and_records_are_found_and_nothing_else() -> Result<()> 
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let mut messages = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..7 {
         messages.push(stored(&it, &admin).await?);
     }
     clean(&it).await?;
-    let [missing, retagged, covered, deleted, changed, damaged] = &messages[..] else { bail!("six messages") };
+    let [missing, retagged, covered, deleted, changed, damaged, vanished] = &messages[..] else { bail!("seven messages") };
     let other = adt(&unique(), "SOMEBODY ELSE");
 
     delete_version(&it, &missing.1.bucket, &missing.1.key, missing.1.version_id.as_deref()).await?;
-    let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-    let tagging = Tagging::builder().tag_set(tag("source", "another")?).tag_set(tag("state", "parsed")?).build()?;
-    let request = it.aws.s3().put_object_tagging().bucket(&retagged.1.bucket).key(&retagged.1.key).tagging(tagging);
-    request.set_version_id(retagged.1.version_id.clone()).send().await?;
+    retag(&it, &retagged.1).await?;
     put(&it, &covered.1.key, other.as_bytes()).await?;
     delete_record(&it, &deleted.0).await?;
     let version_id = put(&it, &changed.1.key, other.as_bytes()).await?.context("a version")?;
@@ -151,6 +160,23 @@ async fn spoiled_objects_and_records_are_found_and_nothing_else() -> Result<()> 
     let orphan: MessageId = "0123456789abcdef".repeat(4).parse()?;
     put(&it, &object::er7_key(&it.institute.parse()?, &orphan, runtime::now()), other.as_bytes()).await?;
     put(&it, &format!("source={}/stray.txt", it.institute), b"stray").await?;
+    // Of this one only the log knows that it was accepted.
+    delete_version(&it, &vanished.1.bucket, &vanished.1.key, vanished.1.version_id.as_deref()).await?;
+    let json_key = vanished.1.json_key.as_deref().context("a rendition")?;
+    delete_version(&it, &vanished.1.bucket, json_key, vanished.1.json_version_id.as_deref()).await?;
+    delete_record(&it, &vanished.0).await?;
+    // Of three discarded messages one is as it should be.
+    let (discarded, silent, unexplained) = tokio::try_join!(held::expired(&it), held::expired(&it), held::expired(&it))?;
+    for envelope in [&discarded, &unexplained] {
+        discard(&it.aws, it.outputs, &(envelope.source.clone(), envelope.message_id.clone()), "sent twice").await?;
+    }
+    it.set(&unexplained.message_id, "discard_reason", "").await?;
+    let now = runtime::now().to_string();
+    for (name, value) in
+        [("discarded_at", now.as_str()), ("discarded_by", "x"), ("discard_reason", "sent twice"), ("status", "discarded")]
+    {
+        it.set(&silent.message_id, name, value).await?;
+    }
     let unannounced = never_announced(&it).await?;
     let lost = never_queued(&it, Duration::from_secs(15 * 24 * 3600)).await?;
     let dead = never_queued(&it, Duration::from_secs(5 * 3600)).await?;
@@ -172,6 +198,9 @@ async fn spoiled_objects_and_records_are_found_and_nothing_else() -> Result<()> 
         (Kind::RecordMissing, Some(orphan)),
         (Kind::RecordMissing, None),
         (Kind::EventMissing, Some(unannounced.clone())),
+        (Kind::EventMissing, Some(silent.message_id.clone())),
+        (Kind::RecordDamaged, Some(unexplained.message_id.clone())),
+        (Kind::Lost, Some(vanished.0.clone())),
         (Kind::Lost, Some(lost.message_id.clone())),
         (Kind::DeadLetter, Some(dead.message_id.clone())),
         (Kind::Lost, Some(failed.message_id.clone())),
@@ -179,12 +208,12 @@ async fn spoiled_objects_and_records_are_found_and_nothing_else() -> Result<()> 
     expected.sort_unstable();
     let (report, findings) = audited(&it).await?;
     assert_eq!(found(&findings), expected);
-    assert_eq!(report.count(), 13);
+    assert_eq!(report.count(), expected.len() as u64);
     let text = serde_json::to_string(&findings)?;
     assert!(!text.contains("DOE") && !text.contains("SOMEBODY"), "a finding quotes no message: {text}");
 
     let repaired = repair(&it.aws, it.outputs, &findings, &Reporter::default()).await?;
-    assert_eq!((repaired.mended, repaired.gone), (2, 0));
+    assert_eq!((repaired.mended, repaired.gone), (3, 0));
     expected.retain(|(kind, _)| !kind.is_repairable());
     let (_, findings) = audited(&it).await?;
     assert_eq!(found(&findings), expected, "what can be mended is mended, and nothing else has changed");
@@ -267,4 +296,104 @@ async fn a_held_message_without_its_copy_is_found() -> Result<()> {
     expected.sort_unstable();
     assert_eq!(found(&audited(&it).await?.1), expected);
     Ok(())
+}
+
+/// The one detail that was found of a message.
+fn detail<'a>(findings: &'a [Finding], message_id: &MessageId) -> Option<&'a str> {
+    findings.iter().find(|it| it.message_id.as_ref() == Some(message_id))?.detail.as_deref()
+}
+
+#[tokio::test]
+async fn what_may_still_be_in_the_queue_and_what_can_be_released_again_is_overdue_and_not_lost() -> Result<()> {
+    let it = Harness::new()?;
+    let waiting = never_queued(&it, Duration::from_secs(5 * 3600)).await?;
+    // The queue shows it only after the audit.
+    let send = Sqs::new(it.aws.config()).send_message().queue_url(&it.outputs.queue_url).delay_seconds(60);
+    send.message_body(serde_json::to_string(&waiting)?).send().await?;
+    // A release was recorded and never queued. SQS would not have it any more.
+    let released = held::expired(&it).await?;
+    let long_ago = Timestamp::from_millis(runtime::now().as_millis() - 15 * 24 * 3_600_000).context("a time")?;
+    it.set(&released.message_id, "received_at", &long_ago.to_string()).await?;
+    it.set(&released.message_id, "status", "queued").await?;
+
+    let _no_redrive = REDRIVE.write().await;
+    let (_, findings) = audited(&it).await?;
+    let mut expected =
+        vec![(Kind::Overdue, Some(waiting.message_id.clone())), (Kind::Overdue, Some(released.message_id.clone()))];
+    expected.sort_unstable();
+    assert_eq!(found(&findings), expected);
+    assert_eq!(detail(&findings, &waiting.message_id), Some("queued"));
+    assert_eq!(detail(&findings, &released.message_id), Some("a held copy is there: release it again"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_event_from_before_the_log_begins_is_counted_and_not_looked_for() -> Result<()> {
+    let it = Harness::new()?;
+    let admin = it.admin().await?;
+    let (message_id, _) = stored(&it, &admin).await?;
+    assert_eq!(clean(&it).await?.checked.events, 1);
+    // Of this submission there is no event.
+    it.set(&message_id, "claim_submission", &runtime::new_submission_id().to_string()).await?;
+    assert_eq!(found(&audited(&it).await?.1), [(Kind::EventMissing, Some(message_id.clone()))]);
+    it.set(&message_id, "stored_at", "2020-01-02T03:04:05.000Z").await?;
+    let (report, findings) = audited(&it).await?;
+    assert_eq!((findings, report.checked.events, report.checked.events_too_old), (vec![], 0, 1));
+    Ok(())
+}
+
+/// The actions that the operator's manual names for an audit without repairs.
+fn documented_actions() -> Result<Vec<String>> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPERATIONS.md"))?;
+    let (_, chapter) = page.split_once("\n## Auditing a deployment\n").context("the chapter")?;
+    let (_, list) = chapter.split_once("\n- It needs ").context("the list")?;
+    let (list, _) = list.split_once("; `--repair`").context("the end of the list")?;
+    let (mut service, mut actions) = ("", Vec::new());
+    for name in list.split('`').skip(1).step_by(2) {
+        // `dynamodb:Scan`, `Query`: without a service it is of the one before.
+        let action = name.split_once(':').map_or(name, |(named, action)| {
+            service = named;
+            action
+        });
+        actions.push(format!("{service}:{action}"));
+    }
+    Ok(actions)
+}
+
+#[tokio::test]
+async fn an_auditor_needs_the_documented_actions_and_can_change_nothing() -> Result<()> {
+    let it = Harness::new()?;
+    let admin = it.admin().await?;
+    let (retagged, facts) = stored(&it, &admin).await?;
+    held::expired(&it).await?;
+    clean(&it).await?;
+    retag(&it, &facts).await?;
+    // Because of this one, the audit looks into both queues.
+    let waiting = never_queued(&it, Duration::from_secs(5 * 3600)).await?;
+
+    let actions = documented_actions()?;
+    let writes = ["Put", "Update", "Delete", "Write", "Send", "Publish", "Create"];
+    assert!(actions.len() > 10 && !actions.iter().any(|it| writes.iter().any(|verb| it.contains(verb))), "{actions:?}");
+    let statement = json!({ "Effect": "Allow", "Action": actions, "Resource": "*" });
+    let auditor = Twin::with(&it, &[json!({ "Version": "2012-10-17", "Statement": [statement] })], None).await?;
+    let _no_redrive = REDRIVE.write().await;
+    let mut findings = Vec::new();
+    let report = audit(&auditor.aws, it.outputs, &options(&it)?, &Reporter::default(), |finding| {
+        findings.push(finding.clone());
+        Ok(())
+    })
+    .await?;
+    let checked = report.checked;
+    assert_eq!((checked.records, checked.objects, checked.held_objects, checked.events), (3, 2, 1, 2));
+    let of =
+        |id: &MessageId| findings.iter().filter(|it| it.message_id.as_ref() == Some(id)).map(|it| it.kind).collect::<Vec<_>>();
+    assert_eq!((findings.len(), of(&retagged)), (2, vec![Kind::TagsChanged]));
+    // Other tests may have something in the queue.
+    assert!(matches!(of(&waiting.message_id)[..], [Kind::Lost | Kind::Overdue]), "{findings:?}");
+
+    // The same role repairs nothing.
+    let refused = repair(&auditor.aws, it.outputs, &findings, &Reporter::default()).await;
+    assert!(format!("{:#}", refused.unwrap_err()).contains("AccessDenied"));
+    assert!(audited(&it).await?.1.iter().any(|it| it.kind == Kind::TagsChanged), "the tags are as they were");
+    delete_record(&it, &waiting.message_id).await
 }

@@ -273,6 +273,39 @@ async fn dead_letters_are_selected_by_id_institute_error_and_age() -> Result<()>
 }
 
 #[tokio::test]
+async fn dead_letters_go_back_no_faster_than_asked() -> Result<()> {
+    const LETTERS: usize = 21;
+    const A_SECOND: u32 = 4;
+    let it = Harness::new()?;
+    let message = adt(&unique(), "DOE");
+    let (message_id, _) = it.store(&it.admin().await?, &message).await?;
+    // All of a message that is stored, so that the pipeline has nothing to do with them but to say so.
+    let envelope = forge::envelope(&it, &it.institute, &message, &forge::unsigned_token(&it, forge::VALID)).await?;
+    let body = serde_json::to_string(&envelope)?;
+    let sqs = Sqs::new(it.aws.config());
+    let redriving = REDRIVE.write().await;
+    for _ in 0..LETTERS {
+        sqs.send_message().queue_url(&it.outputs.dead_letter_queue_url).message_body(&body).send().await?;
+    }
+    let selection = Selection { source: Some(envelope.source.clone()), ..Selection::default() };
+    let (began, mut moved) = (Instant::now(), 0);
+    // Another round moves those that somebody else was looking at.
+    while moved < LETTERS {
+        ensure!(began.elapsed() < DEADLINE, "{moved} of {LETTERS}");
+        let (round, pace) = (Instant::now(), Pace { dry_run: false, rate: Some(A_SECOND) });
+        let done = redrive(&it.aws, it.outputs, &selection, pace, &Reporter::default()).await?;
+        let least = Duration::from_secs_f64(done.moved as f64 / f64::from(A_SECOND));
+        assert!(round.elapsed() >= least, "{} dead letters in {:?}", done.moved, round.elapsed());
+        moved += done.moved;
+    }
+    drop(redriving);
+    assert_eq!(moved, LETTERS);
+    assert_eq!(it.dead_letters_of_institute().await?, 0);
+    assert_eq!(it.record(&message_id).await?.status, Status::Stored);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_invalid_queue_entry_is_a_dead_letter_and_its_neighbors_are_stored() -> Result<()> {
     let it = Harness::new()?;
     let _undisturbed = REDRIVE.read().await;

@@ -2,9 +2,9 @@
 //! stored exactly once, with its event, or it is held, visibly. Never anything else.
 //!
 //! The faults are made by the local AWS (`cli/local/extension/faults.py`), each for the calls that name the cell's own institute or
-//! message, so that all cells run at once. A run of the tests takes a part of the cells; with `SLUICE_FAULTS=all` it takes all of them,
-//! and with `INSTA_UPDATE=always` beside it writes the table in `docs/FAULTS.md`. `SLUICE_FAULTS=GetItem,PutObject` takes all cells of
-//! these calls, and compares them with the table.
+//! message, so that all cells run at once. A run of the tests takes a part of the cells and compares them with the table in
+//! `docs/FAULTS.md`. `SLUICE_FAULTS=all` takes all cells, and `SLUICE_FAULTS=GetItem,PutObject` all of these calls; with
+//! `INSTA_UPDATE=always` beside it, the test writes the rows of the calls that it has made fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,19 +13,22 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use aws_credential_types::Credentials;
 use client::http::Answer;
-use domain::{Charset, Er7, HeldCopy, MessageId, Payload, Status, Timestamp};
+use domain::{Charset, Er7, HeldCopy, MessageId, Payload, Requester, Status, Timestamp};
 use futures_util::stream::{self, StreamExt as _};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use sluice_tests::{Harness, adt, unique};
+use sluice::operator::workspace::Workspace;
+use sluice_tests::{Caller, Harness, adt, unique};
 use tokio::time::{Instant, sleep};
 
 use crate::attacks::call::Call;
+use crate::authorize::claims;
 use crate::contract::root;
-use crate::forge;
+use crate::grants;
 use crate::listen::{Listener, event_id};
-use crate::permissions::roles;
-use crate::uploads;
+use crate::logs::workers;
+use crate::twins::roles;
+use crate::{forge, uploads};
 
 /// An AWS call on a message's way.
 struct Site {
@@ -45,12 +48,37 @@ struct Site {
 enum Way {
     /// It is posted.
     Post,
+    /// It is posted in a body that is a batch, and is the only message there.
+    Batch,
     /// It is uploaded, and then submitted.
     Upload,
+    /// It is queued, has waited for hours already, and the deployment refuses it to the end: `dispatch` queues it anew, to be held.
+    GiveUp,
     /// It is queued under the token of a user who may not write for its institute, and so it is held.
     Hold,
     /// The same, and a user who may releases it: only then the call has the fault.
     Release,
+    /// The same, and that user releases all that is held, without naming a message.
+    ReleaseAll,
+}
+
+impl Site {
+    /// The SDK's name of the call: IAM has a name of its own for GetObject of a version.
+    fn call(&self) -> &'static str {
+        if self.action == "s3:GetObjectVersion" { "s3:GetObject" } else { self.action }
+    }
+
+    /// IAM's name, by which the local AWS knows the call: IAM has none of its own for SendMessageBatch.
+    fn permission(&self) -> &'static str {
+        if self.action == "sqs:SendMessageBatch" { "sqs:SendMessage" } else { self.action }
+    }
+}
+
+/// The key under which the catalog has a user's identity id.
+fn remembered_under(caller: &Caller) -> Result<String> {
+    let claims = claims(caller)?;
+    let claim = |name: &str| claims[name].as_str().map(str::to_owned).context("a claim");
+    Ok(Requester { issuer: claim("iss")?, subject: claim("sub")? }.digest())
 }
 
 const fn site(worker: &'static str, action: &'static str, role: &'static str) -> Site {
@@ -69,17 +97,20 @@ const fn release(action: &'static str) -> Site {
     Site { way: Way::Release, ..site("release", action, "ReleaseRole") }
 }
 
-const SITES: [Site; 28] = [
+static SITES: [Site; 32] = [
     site("submit", "dynamodb:UpdateItem", "SubmitRole"),
     site("submit", "kms:GenerateDataKey", "SubmitRole"),
     Site { way: Way::Upload, what: "an upload", ..site("submit", "s3:GetObject", "SubmitRole") },
     site("submit", "s3:PutObject", "SubmitRole"),
     site("submit", "sqs:SendMessage", "SubmitRole"),
+    Site { way: Way::Batch, ..site("submit", "sqs:SendMessageBatch", "SubmitRole") },
     site("dispatch", "states:StartSyncExecution", "DispatchRole"),
     site("dispatch", "sqs:ChangeMessageVisibility", "DispatchRole"),
+    Site { way: Way::GiveUp, what: "a message to be held", ..site("dispatch", "sqs:SendMessage", "DispatchRole") },
     site("deduplicate", "dynamodb:UpdateItem", "DeduplicateRole"),
     site("parse", "s3:GetObject", "ParseRole"),
     site("store", "kms:Decrypt", "StoreRole"),
+    site("store", "dynamodb:GetItem", "StoreRole"),
     site("store", "cognito-identity:GetId", ""),
     site("store", "cognito-identity:GetCredentialsForIdentity", ""),
     site("store", "s3:GetObject", "StoreRole"),
@@ -98,7 +129,14 @@ const SITES: [Site; 28] = [
     release("s3:PutObject"),
     release("sqs:SendMessage"),
     release("dynamodb:UpdateItem"),
+    Site { way: Way::ReleaseAll, ..release("dynamodb:Query") },
 ];
+
+/// Calls of these workers that are not in the table, and why.
+const LEFT_OUT: [(&str, &str); 1] = [("s3:CreateSession", "the S3 client calls it for directory buckets, and there are none")];
+
+/// The workers that no message passes.
+const OTHER_WORKERS: [&str; 6] = ["Authorize", "Enroll", "Fetch", "Status", "Summary", "Tables"];
 
 /// The faults, as the local AWS calls them, and what the table says.
 const KINDS: [(&str, &str); 9] = [
@@ -130,6 +168,15 @@ struct Cell {
     length: Length,
 }
 
+/// Cells of every run, beside those that [`Cell::some`] counts off: worker, call, fault and length. Of several calls of that name, the
+/// first is meant. Of the faults that last, the state machine retries the second within each execution, and the first not.
+const CHOSEN: [(&str, &str, &str, Length); 4] = [
+    ("dispatch", "sqs:ChangeMessageVisibility", "503", Length::Once),
+    ("parse", "s3:GetObject", "hang", Length::Once),
+    ("parse", "s3:GetObject", "denied", Length::Lasting),
+    ("store", "s3:PutObject", "cut-after", Length::Lasting),
+];
+
 impl Cell {
     /// All cells of the table.
     fn all() -> Vec<Self> {
@@ -157,10 +204,18 @@ impl Cell {
         cells
     }
 
-    /// The cells of every run: each call with some faults, each fault with some calls, and no hanging ones, which take their time.
+    /// The cells of every run: each call with a fault or two, each fault with some calls, and [`CHOSEN`]. Among these are the only ones
+    /// that hang or last, since they take their time (`every_run_has_each_call_each_fault_and_each_length`).
     fn some() -> Vec<Self> {
-        let quick = Self::all().into_iter().filter(|cell| cell.kind != "hang" && cell.length != Length::Lasting);
-        quick.step_by(11).collect()
+        let is_quick = |cell: &Self| cell.kind != "hang" && cell.length != Length::Lasting;
+        let is = |cell: &Self, chosen: &(&str, &str, &str, Length)| {
+            (cell.site.worker, cell.site.action, cell.kind, cell.length) == *chosen
+        };
+        let is_chosen = |cell: &Self| CHOSEN.iter().any(|it| is(cell, it));
+        let mut cells: Vec<Self> =
+            Self::all().into_iter().filter(|cell| is_quick(cell) && !is_chosen(cell)).step_by(11).collect();
+        cells.extend(CHOSEN.iter().filter_map(|it| Self::all().into_iter().find(|cell| is(cell, it))));
+        cells
     }
 
     /// Those of calls with these names, between commas.
@@ -185,22 +240,31 @@ impl Cell {
     }
 }
 
-/// The account's root, who may make calls fail.
-struct Faults {
+/// Faults of the local AWS, as the account's root sets them.
+pub(crate) struct Faults {
     endpoint: String,
     region: String,
     root: Credentials,
 }
 
 impl Faults {
-    fn of(it: &Harness) -> Result<Self> {
+    pub(crate) fn of(it: &Harness) -> Result<Self> {
         let endpoint = it.outputs.endpoint_url.clone().context("the local system has an endpoint")?;
         let root = it.outputs.root_key.as_ref().context("a root key")?.credentials();
         Ok(Self { endpoint, region: it.outputs.region.clone(), root })
     }
 
-    async fn ask(&self, method: &'static str, body: &Value) -> Result<Value> {
-        let answer = Call::rest("sluice", method, "/_sluice/faults", body).send(&self.endpoint, &self.region, &self.root).await?;
+    pub(crate) async fn ask(&self, method: &'static str, body: &Value) -> Result<Value> {
+        self.administer(method, "/_sluice/faults", body).await
+    }
+
+    /// A recording of requests to DynamoDB: POST begins it, DELETE ends it.
+    pub(crate) async fn record(&self, method: &'static str, body: &Value) -> Result<Value> {
+        self.administer(method, "/_sluice/recordings", body).await
+    }
+
+    async fn administer(&self, method: &'static str, path: &str, body: &Value) -> Result<Value> {
+        let answer = Call::rest("sluice", method, path, body).send(&self.endpoint, &self.region, &self.root).await?;
         ensure!(answer.status == 200, "{}: {}", answer.status, answer.body);
         Ok(serde_json::from_str(&answer.body)?)
     }
@@ -246,16 +310,21 @@ async fn run(cell: &Cell, roles: &BTreeMap<String, String>) -> Result<End> {
     let caller = it.admin().await?;
     let message = message(&it.institute);
     let message_id = Er7::canonical(&message)?.message_id();
-    let marker = if cell.site.suffix.is_empty() { it.institute.clone() } else { format!("{message_id}{}", cell.site.suffix) };
+    let marker = match cell.site {
+        // Of all that identifies the message or its sender, this request has the key of the remembered identity id alone.
+        Site { action: "dynamodb:GetItem", .. } => remembered_under(&caller)?,
+        Site { suffix: "", .. } => it.institute.clone(),
+        Site { suffix, .. } => format!("{message_id}{suffix}"),
+    };
     let principal = if cell.site.role.is_empty() { "" } else { roles.get(cell.site.role).context(cell.site.role)? };
     // Longer than any attempt.
     let seconds = if cell.kind == "hang" { 40.0 } else { 1.0 };
     let fault = json!({
-        "id": it.institute, "action": cell.site.action, "kind": cell.kind, "calls": cell.calls(), "seconds": seconds,
+        "id": it.institute, "action": cell.site.permission(), "kind": cell.kind, "calls": cell.calls(), "seconds": seconds,
         "principal": principal, "marker": marker,
     });
     let mut events = BTreeSet::new();
-    if [Way::Hold, Way::Release].contains(&cell.site.way) {
+    if [Way::Hold, Way::Release, Way::ReleaseAll].contains(&cell.site.way) {
         // Somebody who may not write for this institute.
         let stranger = it.caller("", "").await?;
         if cell.site.way == Way::Hold {
@@ -280,11 +349,21 @@ async fn run(cell: &Cell, roles: &BTreeMap<String, String>) -> Result<End> {
             .ask("POST", &json!({ "id": id, "action": action, "kind": "throttle", "calls": 1, "marker": it.institute }))
             .await?;
     }
+    if cell.site.way == Way::GiveUp {
+        // It stays when the cell is over: a copy of the message that is delivered late must find it too.
+        let (id, principal) = (format!("{}-failure", it.institute), roles.get("StoreRole").context("a role")?);
+        let failure =
+            json!({ "id": id, "action": "kms:Decrypt", "kind": "denied", "principal": principal, "marker": it.institute });
+        faults.ask("POST", &failure).await?;
+    }
+    let batch = format!("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r{message}BTS|1\r");
     let refusals = match (cell.site.way, cell.length) {
-        (Way::Post, Length::Lasting) => queue(&it, &message, &caller.token).await.map(|_| Vec::new())?,
+        (Way::Post, Length::Lasting) | (Way::GiveUp, _) => queue(&it, &message, &caller.token).await.map(|_| Vec::new())?,
         (Way::Post, _) => accepted(async || it.submit(&caller, &message).await).await?,
+        (Way::Batch, _) => accepted(async || it.submit(&caller, &batch).await).await?,
         (Way::Upload, _) => accepted(async || uploads::taken(&it, &caller, message.as_bytes()).await).await?,
         (Way::Release, _) => accepted(async || it.api.release(message_id.as_str(), &caller.token).await).await?,
+        (Way::ReleaseAll, _) => accepted(async || it.api.release_held(&json!({}), &caller.token).await).await?,
         (Way::Hold, _) => Vec::new(),
     };
     let end = ended(&it, &message_id, &message).await?;
@@ -401,10 +480,15 @@ async fn outcomes(cells: &[Cell]) -> Result<Vec<String>> {
 const BEGIN: &str = "<!-- written by the test `faults`: begin -->\n";
 const END: &str = "<!-- end -->\n";
 
-/// The table, with what it says of cells that were not run.
-fn table(cells: &[Cell], outcomes: &[String]) -> String {
+/// The table: new rows for the calls of these cells, and for the others the rows that it `said` before.
+fn table(said: &str, cells: &[Cell], outcomes: &[String]) -> String {
     let mut text = format!("| worker | call | {} |\n|---|---|{}\n", KINDS.map(|it| it.1).join(" | "), "---|".repeat(KINDS.len()));
     for site in &SITES {
+        if !cells.iter().any(|cell| std::ptr::eq(cell.site, site)) {
+            let row = said.lines().find(|line| row_of(line, site));
+            text.extend(row.into_iter().flat_map(|row| [row, "\n"]));
+            continue;
+        }
         let what = if site.what.is_empty() { String::new() } else { format!(": {}", site.what) };
         let _ = write!(text, "| {} | `{}`{what} |", site.worker, site.action);
         for (kind, _) in KINDS {
@@ -444,24 +528,78 @@ async fn whatever_call_fails_a_message_is_stored_once_or_held() -> Result<()> {
     let text = std::fs::read_to_string(&path)?;
     let (before, rest) = text.split_once(BEGIN).context("the table begins")?;
     let (said, after) = rest.split_once(END).context("the table ends")?;
-    if !is_all {
-        // Each end is one that the table has for its cell.
-        for (cell, outcome) in cells.iter().zip(&outcomes) {
-            let row = said.lines().find(|line| row_of(line, cell.site)).with_context(|| format!("{}: no row", cell.name()))?;
-            let column = KINDS.iter().position(|it| it.0 == cell.kind).context("a kind")?;
-            let text = row.split(" | ").nth(column + 2).context("a cell")?.trim_end_matches(" |");
-            // How often the API refused it first depends on how busy the machine is.
-            let mut ends = text.split("; ").map(|it| end_of(it.trim_start_matches("long: ").trim_start_matches("lasting: ")));
-            ensure!(ends.any(|it| it == end_of(outcome)), "{}: {outcome}, and the table has {text}", cell.name());
-        }
+    if asked.is_some() && std::env::var_os("INSTA_UPDATE").is_some_and(|it| it == "always") {
+        std::fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table(said, &cells, &outcomes)))?;
         return Ok(());
     }
-    let table = table(&cells, &outcomes);
-    if std::env::var_os("INSTA_UPDATE").is_some_and(|it| it == "always") {
-        std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}"))?;
+    if is_all {
+        assert_eq!(said, table(said, &cells, &outcomes));
         return Ok(());
     }
-    assert_eq!(said, table);
+    for (cell, outcome) in cells.iter().zip(&outcomes) {
+        let row = said.lines().find(|line| row_of(line, cell.site)).with_context(|| format!("{}: no row", cell.name()))?;
+        let column = KINDS.iter().position(|it| it.0 == cell.kind).context("a kind")?;
+        let text = row.split(" | ").nth(column + 2).context("a cell")?.trim_end_matches(" |");
+        // How often the API refused it first depends on how busy the machine is.
+        let expected = end_of(outcome_of(text, cell.length));
+        ensure!(end_of(outcome) == expected, "{}: {outcome}, and the table has {text}", cell.name());
+    }
+    Ok(())
+}
+
+/// What a cell of the table says of so many failures. The table leaves a label out where the outcome is that of fewer failures.
+fn outcome_of(text: &str, length: Length) -> &str {
+    let once = text.split("; ").next().unwrap_or_default();
+    let labelled = |label: &str| text.split("; ").find_map(|it| it.strip_prefix(label));
+    let long = || labelled("long: ").unwrap_or(once);
+    match length {
+        Length::Once => once,
+        Length::Long => long(),
+        Length::Lasting => labelled("lasting: ").unwrap_or_else(long),
+    }
+}
+
+#[test]
+fn a_cell_says_the_outcome_of_each_length() {
+    let outcomes = |text| [Length::Once, Length::Long, Length::Lasting].map(|length| outcome_of(text, length).to_owned());
+    assert_eq!(outcomes("stored"), ["stored"; 3]);
+    assert_eq!(outcomes("stored; lasting: held (Denied)"), ["stored", "stored", "held (Denied)"]);
+    assert_eq!(outcomes("stored; long: 503, then stored"), ["stored", "503, then stored", "503, then stored"]);
+    assert_eq!(outcomes("a; long: b; lasting: c"), ["a", "b", "c"]);
+}
+
+#[test]
+fn every_run_has_each_call_each_fault_and_each_length() {
+    let cells = Cell::some();
+    for site in &SITES {
+        assert!(cells.iter().any(|it| std::ptr::eq(it.site, site)), "{} {} {}", site.worker, site.action, site.what);
+    }
+    for (kind, _) in KINDS {
+        assert!(cells.iter().any(|it| it.kind == kind), "{kind}");
+    }
+    for length in [Length::Once, Length::Long, Length::Lasting] {
+        assert!(cells.iter().filter(|it| it.length == length).count() > 1, "{length:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_table_has_every_aws_call_of_the_workers_that_a_message_passes() -> Result<()> {
+    // Brings the system up, which builds the workers.
+    let _it = Harness::new()?;
+    let workspace = Workspace::find().await?;
+    let known: BTreeSet<&str> = workers().collect();
+    assert!(OTHER_WORKERS.iter().all(|it| known.contains(it)), "{known:?}");
+    let mut called = BTreeSet::new();
+    for worker in workers().filter(|it| !OTHER_WORKERS.contains(it)) {
+        let calls = grants::calls(&workspace, worker)?;
+        called.extend(calls.into_iter().map(|call| (worker.to_lowercase(), call)));
+    }
+    for (call, why) in LEFT_OUT {
+        assert!(called.iter().any(|it| it.1 == call), "no worker calls {call}, which is left out because {why}");
+    }
+    called.retain(|(_, call)| !LEFT_OUT.iter().any(|it| it.0 == call.as_str()));
+    let sites: BTreeSet<_> = SITES.iter().map(|it| (it.worker.to_owned(), it.call().to_owned())).collect();
+    assert_eq!(sites, called, "the table, and the calls in the binaries");
     Ok(())
 }
 

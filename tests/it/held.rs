@@ -150,6 +150,42 @@ async fn all_held_messages_of_one_institute_are_released_page_by_page_and_none_o
 }
 
 #[tokio::test]
+async fn messages_are_released_by_the_exact_time_at_which_they_were_held() -> Result<()> {
+    let it = Harness::new()?;
+    let envelopes = try_join_all((0..3).map(|_| expired(&it))).await?;
+    let admin = it.admin().await?;
+    let times = ["2026-01-02T03:04:05.000Z", "2026-01-02T03:04:06.000Z", "2026-01-02T03:04:07.000Z"];
+    for (envelope, time) in envelopes.iter().zip(times) {
+        it.set(&envelope.message_id, "held_since", time).await?;
+    }
+    let [first, second, third] = times;
+    let after = |time: &str| time.replace(".000Z", ".001Z");
+    // `from` is the first moment of the period, `to` the first after it.
+    let cases = [
+        (json!({ "to": first }), None),
+        (json!({ "from": after(third) }), None),
+        (json!({ "from": after(first), "to": second }), None),
+        (json!({ "from": second, "to": third }), Some(1)),
+        (json!({ "to": after(first) }), Some(0)),
+        (json!({ "from": third }), Some(2)),
+    ];
+    for (period, expected) in cases {
+        let answer = it.api.release_held(&period, &admin.token).await?.json();
+        let released = answer["released"].as_array().context("an array")?.iter().map(|it| it["messageId"].as_str());
+        let expected: Vec<_> = expected.map(|n: usize| &envelopes[n]).into_iter().collect();
+        assert_eq!(
+            released.collect::<Vec<_>>(),
+            expected.iter().map(|it| Some(it.message_id.as_str())).collect::<Vec<_>>(),
+            "{period}"
+        );
+        for envelope in expected {
+            until(&it, envelope, Status::Stored).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_large_held_message_comes_back_byte_for_byte() -> Result<()> {
     let it = Harness::new()?;
     let message = format!("{}NTE|1||{}\r", adt(&unique(), "DOE"), "x".repeat(3 * 1024 * 1024));
@@ -211,11 +247,13 @@ async fn a_message_is_released_once_however_many_release_it() -> Result<()> {
     assert_eq!(statuses, [202, 409, 409, 409, 409, 409, 409, 409]);
     until(&it, &envelope, Status::Stored).await?;
 
+    let stored = it.record(&envelope.message_id).await?;
     let again = release(&it, &envelope, &admin).await?;
     assert_eq!(
         (again.status.as_u16(), again.text("title"), again.text("messageStatus")),
         (409, "Not held".to_owned(), "stored".to_owned())
     );
+    assert_eq!(it.record(&envelope.message_id).await?, stored, "a refused release leaves no entry");
     assert_eq!(listener.hear(3).await?.len(), 3, "held, released, stored");
     assert_eq!(it.object_versions().await?.len(), 2);
     Ok(())

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsError;
 use serde_json::Value;
 use sluice::operator::package::Worker;
 use sluice_tests::Harness;
@@ -16,6 +17,9 @@ pub(crate) const ENROLL: &str = "Enroll";
 
 /// The worker that reads as a session of another role.
 pub(crate) const SUMMARY: &str = "Summary";
+
+/// The worker of the stack of tables, which works as sessions of another role.
+pub(crate) const TABLES: &str = "Tables";
 
 /// The worker of the API stack.
 pub(crate) const AUTHORIZE: &str = "Authorize";
@@ -31,7 +35,7 @@ pub(crate) fn workers() -> impl Iterator<Item = &'static str> {
 
 /// The workers of the pipeline stack.
 pub(crate) fn pipeline_workers() -> impl Iterator<Item = &'static str> {
-    workers().filter(|worker| ![ENROLL, AUTHORIZE].contains(worker))
+    workers().filter(|worker| ![ENROLL, AUTHORIZE, TABLES].contains(worker))
 }
 
 /// One log event.
@@ -80,6 +84,14 @@ pub(crate) async fn lines(it: &Harness, group: &str, since: i64, text: &str) -> 
         }));
     }
     Ok(lines)
+}
+
+/// Whether a group could not be read because it is no longer there.
+pub(crate) fn is_deleted(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|it| it.downcast_ref::<FilterLogEventsError>())
+        .any(FilterLogEventsError::is_resource_not_found_exception)
 }
 
 /// The workers' own lines among these, as JSON. `Err` for one that is neither theirs nor Lambda's.

@@ -64,7 +64,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let report = audit::audit(&aws, &outputs, &options, &output.reporter, |finding| {
         if output.is_json() {
             // A line each, as they come: there can be more than fit into memory.
-            output.line(serde_json::to_string(finding)?);
+            output.json_line(finding)?;
         } else if shown.len() < MAX_SHOWN {
             shown.push(finding.clone());
         }
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     })
     .await?;
     if output.is_json() {
-        output.line(serde_json::to_string(&report)?);
+        output.json_line(&report)?;
     } else {
         tell(&report, &shown, output);
     }
@@ -88,7 +88,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     confirm(output, args.yes, &question)?;
     let repaired = audit::repair(&aws, &outputs, &repairable, &output.reporter).await?;
     if output.is_json() {
-        output.line(json!({ "repaired": repaired }).to_string());
+        output.json_line(&json!({ "repaired": repaired }))?;
     } else {
         output.line(format!("{} of {} findings are mended.", repaired.mended, report.count()));
     }
@@ -104,8 +104,9 @@ fn tell(report: &Report, shown: &[Finding], output: &Output) {
         output.table(["finding", "count", "what to do"], rows);
     }
     output.line(format!(
-        "Looked at {} records, {} objects of the lake, {} held copies and {} events: {} findings.",
+        "Looked at {} records, {} 202s in the log, {} objects of the lake, {} held copies and {} events: {} findings.",
         checked.records,
+        checked.accepted,
         checked.objects,
         checked.held_objects,
         checked.events,

@@ -1,13 +1,14 @@
-//! Compares the catalog, the lake, the held bucket, the queues and the logs of `publish` and `dispatch` with each other: every
-//! accepted message has an outcome, every outcome has its objects and its event, and every object has a record.
+//! Compares the catalog, the lake, the held bucket, the queues and the logs of `submit`, `publish` and `dispatch` with each other: every
+//! accepted message has a record and an outcome, every outcome has its objects and its event, and every object has a record.
 //!
-//! An audit changes nothing. It goes through the records, then the lake, then the held bucket, page by page, and keeps of what it has
-//! seen only the findings and, for the events, 16 bytes a message. It can be broken off after any page and goes on from there
-//! ([`Options::resume`]).
+//! An audit changes nothing. It goes through the records, then the 202s in the log, then the lake, then the held bucket, page by page,
+//! and keeps of what it has seen only the findings and, for the events, 16 bytes a message. It can be broken off after any page and goes
+//! on from there ([`Options::resume`]).
 //!
 //! The system works on meanwhile. So a finding about a record that has changed since it was read is dropped, and what is younger than
 //! [`Options::settle`] is left to the next audit.
 
+mod accepted;
 mod content;
 mod events;
 mod finding;
@@ -33,16 +34,21 @@ use crate::output::Reporter;
 use client::aws::Aws;
 use client::outputs::Outputs;
 
+use accepted::Accepted;
 use content::Content;
 use events::{Dispatched, Events};
 use journal::{Checkpoint, Journal, Phase};
 use lake::{Listed, Objects};
 
 pub use finding::{Checked, Finding, Kind, Report};
+pub(crate) use repair::outcome_of;
 pub use repair::{Repaired, repair};
 
 /// How many records are looked at at once.
 const CONCURRENCY: usize = 16;
+
+/// How many records the 202s of the log are compared with at once.
+const COMPARED: usize = 1_000;
 
 /// How long SQS keeps a message of the queue (`MessageRetentionPeriod` of the template).
 pub const QUEUE_RETENTION: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -86,6 +92,7 @@ impl AddAssign for Checked {
         self.records += other.records;
         self.objects += other.objects;
         self.held_objects += other.held_objects;
+        self.accepted += other.accepted;
         self.events += other.events;
         self.events_too_old += other.events_too_old;
         self.records_left += other.records_left;
@@ -116,6 +123,7 @@ struct Audit<'a> {
     records: Records,
     objects: Objects,
     sqs: aws_sdk_sqs::Client,
+    accepted: Accepted,
     events: Events,
     dispatched: Dispatched,
     /// The messages among the dead letters; read only if a message has no end.
@@ -153,6 +161,7 @@ pub async fn audit(
         records: Records::new(aws, outputs),
         objects: Objects::new(aws),
         sqs: aws_sdk_sqs::Client::new(aws.config()),
+        accepted: Accepted::new(aws, outputs, options.from, options.to, now)?,
         events,
         dispatched: Dispatched::new(aws, outputs)?,
         dead_letters: OnceCell::new(),
@@ -205,7 +214,8 @@ impl Checkpoint {
             if at.scope >= scopes {
                 at.scope = 0;
                 at.phase = match at.phase {
-                    Phase::Records => Phase::Objects,
+                    Phase::Records => Phase::Accepted,
+                    Phase::Accepted => Phase::Objects,
                     Phase::Objects => Phase::Held,
                     Phase::Held | Phase::Done => Phase::Done,
                 };
@@ -220,6 +230,7 @@ impl Audit<'_> {
     async fn page(&self, at: &Checkpoint, of: Option<&Source>) -> Result<Page> {
         match at.phase {
             Phase::Records => self.page_of_records(at, of).await,
+            Phase::Accepted => self.page_of_accepted(at, of).await,
             Phase::Objects => self.page_of_objects(&self.outputs.bucket, at, of, false).await,
             Phase::Held => match &self.outputs.held_bucket {
                 Some(bucket) => self.page_of_objects(bucket, at, of, true).await,
@@ -231,7 +242,7 @@ impl Audit<'_> {
 
     async fn page_of_records(&self, at: &Checkpoint, of: Option<&Source>) -> Result<Page> {
         let after = match at.after.as_deref() {
-            Some([source, message_id]) => Some((source.parse()?, message_id.parse()?)),
+            Some([source, message_id]) => Some((source.clone(), message_id.clone())),
             _ => None,
         };
         let (items, next) = self.records.page(of, after.as_ref()).await?;
@@ -243,14 +254,14 @@ impl Audit<'_> {
                 Ok(page)
             })
             .await?;
-        page.next = next.map(|(source, message_id)| vec![source.to_string(), message_id.to_string()]);
+        page.next = next.map(|(source, message_id)| vec![source, message_id]);
         Ok(page)
     }
 
     /// Checks one item of the table.
     async fn item(&self, item: Item, queued: &OnceCell<i64>) -> Result<Page> {
         let mut page = Page { checked: Checked { records: 1, ..Checked::default() }, ..Page::default() };
-        if is_allowance(&item) {
+        if is_no_record(&item) {
             return Ok(Page::default());
         }
         let Ok(key) = key_of(&item) else {
@@ -269,7 +280,8 @@ impl Audit<'_> {
             Status::Held => page.add(self.held(&key, &record).await?),
             Status::Queued | Status::Processing => page.add(self.without_end(&key, &record, queued).await?),
             Status::Failed => page.findings.push(self.failed(&key).await?),
-            Status::Discarded | Status::Denied | Status::Expired => {}
+            Status::Discarded => page.add(self.discarded(&key, &record).await?),
+            Status::Denied | Status::Expired => {}
         }
         // The record may have changed since the audit read it. A stored one never does.
         if !page.findings.is_empty() && record.status != Status::Stored && self.records.get(&key).await?.as_ref() != Some(&record)
@@ -317,8 +329,10 @@ impl Audit<'_> {
             return Ok(page);
         }
         page.checked.events = 1;
+        // `sluice discard` publishes this one itself. An execution with that outcome has only met a discarded message.
+        let is_of_execution = record.status != Status::Discarded;
         let is_told = self.events.has(&submission_id, &key.1, outcome)
-            || self.dispatched.has(&submission_id, &key.1, outcome, ended_at).await?;
+            || (is_of_execution && self.dispatched.has(&submission_id, &key.1, outcome, ended_at).await?);
         if !is_told {
             page.findings.push(Finding::of(Kind::EventMissing, key).with(outcome));
         }
@@ -337,6 +351,15 @@ impl Audit<'_> {
         }
         page.add(self.event(key, record, "held", since).await?);
         Ok(page)
+    }
+
+    /// Checks that the record says why the message was discarded, and that its event was published. The copy may have expired.
+    async fn discarded(&self, key: &Key, record: &Record) -> Result<Page> {
+        let Some(facts) = record.discarded.as_ref().filter(|it| !it.discard_reason.is_empty()) else {
+            let finding = Finding::of(Kind::RecordDamaged, key).with("discarded, without saying why");
+            return Ok(Page { findings: vec![finding], ..Page::default() });
+        };
+        self.event(key, record, Status::Discarded.as_str(), facts.discarded_at).await
     }
 
     /// Finds where a message is that was accepted and has not ended.
@@ -394,6 +417,40 @@ impl Audit<'_> {
         Ok(keys)
     }
 
+    /// A page of the log of `submit`: each message that was answered with 202 must have a record.
+    async fn page_of_accepted(&self, at: &Checkpoint, of: Option<&Source>) -> Result<Page> {
+        let begin = at.after.as_deref().and_then(|it| it.first()?.parse().ok());
+        let (accepted, next) = self.accepted.page(of, begin).await?;
+        let mut page = Page { next: next.map(|it| vec![it.to_string()]), ..Page::default() };
+        page.checked.accepted = accepted.len() as u64;
+        for accepted in accepted.chunks(COMPARED) {
+            let records = self.records.get_many(accepted.iter().map(|(key, _)| key.clone()).collect()).await?;
+            for (key, accepted_at) in accepted.iter().filter(|(key, _)| !records.contains_key(key)) {
+                if !self.has_object(key, *accepted_at).await? {
+                    page.findings.push(Finding::of(Kind::Lost, key).with("answered with 202, and there is no record"));
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// Whether the lake has the message, or the held bucket a copy: a later phase finds an object without a record.
+    async fn has_object(&self, (source, message_id): &Key, accepted_at: Timestamp) -> Result<bool> {
+        const MINUTE: i64 = 60_000;
+        // The line was written at the end of the invocation, which may be on the next day.
+        let received_at = Timestamp::from_millis(accepted_at.as_millis() - MINUTE).unwrap_or(accepted_at);
+        let keys = BTreeSet::from([received_at, accepted_at].map(|at| object::er7_key(source, message_id, at)));
+        for key in &keys {
+            if self.objects.has(&self.outputs.bucket, key).await? {
+                return Ok(true);
+            }
+        }
+        match &self.outputs.held_bucket {
+            Some(bucket) => self.objects.has(bucket, &object::held_key(source, message_id)).await,
+            None => Ok(false),
+        }
+    }
+
     /// A page of a bucket's objects: each must belong to a record.
     async fn page_of_objects(&self, bucket: &str, at: &Checkpoint, of: Option<&Source>, is_held: bool) -> Result<Page> {
         let after = at.after.as_deref().and_then(|it| it.first()).map(String::as_str);
@@ -435,9 +492,10 @@ fn not_named(key: &str, record: &Record) -> Option<&'static str> {
     (!is_named && !key.contains("/format=raw/")).then_some("the record names another object")
 }
 
-/// Whether an item is no record but an institute's allowance.
-fn is_allowance(item: &Item) -> bool {
-    item.get("source").and_then(|it| it.as_s().ok()).is_some_and(|it| it == catalog::ALLOWANCES)
+/// Whether an item is no record but an institute's allowance, or a user's identity id.
+fn is_no_record(item: &Item) -> bool {
+    let source = item.get("source").and_then(|it| it.as_s().ok());
+    source.is_some_and(|it| [catalog::ALLOWANCES, catalog::IDENTITIES].contains(&it.as_str()))
 }
 
 /// When a submission arrived: its id has the time.
@@ -466,11 +524,11 @@ mod tests {
             let next = at.after.is_none().then(|| vec!["x".to_owned()]);
             at = at.after(Checked { records: 1, ..Checked::default() }, next, 2);
         }
-        let expected: Vec<_> = [Phase::Records, Phase::Objects, Phase::Held]
+        let expected: Vec<_> = [Phase::Records, Phase::Accepted, Phase::Objects, Phase::Held]
             .into_iter()
             .flat_map(|phase| [0, 1].into_iter().flat_map(move |scope| [false, true].map(|more| (phase, scope, more))))
             .collect();
         assert_eq!(seen, expected);
-        assert_eq!(at.checked.records, 12);
+        assert_eq!(at.checked.records, 16);
     }
 }

@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use catalog::{Catalog, Discard};
 use domain::catalog::DiscardFacts;
-use domain::event::{EventType, Outcome};
-use domain::{MessageId, Source, SubmittedMessage};
+use domain::{MessageId, Source};
 use serde::Serialize;
 
 use super::announce::announce;
+use super::audit::outcome_of;
 use client::aws::Aws;
 use client::outputs::Outputs;
 
@@ -46,21 +46,10 @@ pub async fn discard(aws: &Aws, outputs: &Outputs, key: &(Source, MessageId), re
         Discard::NotHeld(status) => bail!("the message is not held, but `{status}`: only a held message can be discarded"),
         Discard::Unknown => bail!("`{source}` has submitted no message {message_id}"),
     };
-    let facts = record.discarded.context("a discarded record says by whom")?;
-    if let Some(submission_id) = record.claim_submission {
-        let submitted = SubmittedMessage { submission_id, message_id: message_id.clone(), source: source.clone() };
-        let held_for = record.held.as_ref().map(|held| held.held_reason);
-        let outcome = Outcome {
-            event_type: EventType::Discarded,
-            submitted,
-            received_at: record.received_at,
-            stored: None,
-            error: record.error.map(|error| error.code),
-            reason: held_for,
-            traceparent: None,
-        };
+    if let Some(outcome) = outcome_of(&record) {
         announce(aws, outputs, "discard", outcome).await?;
     }
+    let facts = record.discarded.context("a discarded record says by whom")?;
     Ok(Discarded { message_id: message_id.clone(), source: source.clone(), facts })
 }
 

@@ -17,6 +17,9 @@ use client::outputs::Outputs;
 /// The key of a record.
 pub(crate) type Key = (Source, MessageId);
 
+/// The key of any item, also of one that is no record (`#identities`): where a page of the table ends.
+pub(crate) type Place = (String, String);
+
 /// The catalog table.
 #[derive(Debug)]
 pub(crate) struct Records {
@@ -58,9 +61,11 @@ impl Records {
     }
 
     /// A page of one institute's records or of all, and where the next page begins.
-    pub(crate) async fn page(&self, of: Option<&Source>, after: Option<&Key>) -> Result<(Vec<Item>, Option<Key>)> {
+    pub(crate) async fn page(&self, of: Option<&Source>, after: Option<&Place>) -> Result<(Vec<Item>, Option<Place>)> {
         const PAGE: i32 = 500;
-        let after = after.map(item_key);
+        let after = after.map(|(source, message_id)| {
+            [("source", source), ("message_id", message_id)].map(|(name, text)| (name.to_owned(), S(text.clone()))).into()
+        });
         let (items, last) = match of {
             Some(source) => {
                 let query: QueryFluentBuilder = self.client.query().table_name(&self.table).limit(PAGE).consistent_read(true);
@@ -75,7 +80,7 @@ impl Records {
                 (page.items, page.last_evaluated_key)
             }
         };
-        Ok((items.unwrap_or_default(), last.as_ref().map(key_of).transpose()?))
+        Ok((items.unwrap_or_default(), last.as_ref().map(place_of)))
     }
 }
 
@@ -86,6 +91,24 @@ fn item_key((source, message_id): &Key) -> Item {
 
 /// The key of an item.
 pub(crate) fn key_of(item: &Item) -> Result<Key> {
-    let text = |name| item.get(name).and_then(|it| it.as_s().ok()).map(String::as_str).unwrap_or_default();
-    Ok((text("source").parse()?, text("message_id").parse()?))
+    let (source, message_id) = place_of(item);
+    Ok((source.parse()?, message_id.parse()?))
+}
+
+fn place_of(item: &Item) -> Place {
+    let text = |name| item.get(name).and_then(|it| it.as_s().ok()).cloned().unwrap_or_default();
+    (text("source"), text("message_id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_may_end_at_an_item_that_is_no_record() {
+        let item =
+            Item::from([("source", "#identities"), ("message_id", "0")].map(|(name, it)| (name.to_owned(), S(it.to_owned()))));
+        assert_eq!(place_of(&item), ("#identities".to_owned(), "0".to_owned()));
+        assert!(key_of(&item).is_err(), "it is the key of no message");
+    }
 }

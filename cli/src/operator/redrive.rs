@@ -26,7 +26,7 @@ use client::outputs::Outputs;
 /// The most dead letters that the report names; it counts all.
 const MAX_NAMED: usize = 10_000;
 
-/// The most dead letters that the report names. It counts all of them.
+/// The most bytes of bodies in one request to SQS, which takes 1 MiB with everything around them.
 const MAX_REQUEST_BYTES: usize = 1_000_000;
 
 /// The dead letters to bring back. An empty selection means all.

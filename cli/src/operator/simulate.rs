@@ -81,7 +81,8 @@ pub(crate) fn local_run(run: &LocalRun, seed: u64) -> Result<Scenario> {
             get_id: plenty,
             get_credentials: plenty,
             partition_writes: plenty,
-            units_per_message: 4.0,
+            index_partitions: 4,
+            units_per_message: 2.0,
             prefix_puts: plenty,
             sns_publish: plenty,
         },
@@ -125,7 +126,7 @@ mod tests {
         for name in ["getId", "lambdaConcurrency", "unitsPerMessage"] {
             let (from, to) = (format!("    \"{name}\": {{"), format!("    \"x{name}\": {{"));
             let without = file.replacen(&from, &to, 1).replacen(&format!("    \"{name}\": 1"), &format!("    \"x{name}\": 1"), 1);
-            let without = without.replacen(&format!("    \"{name}\": 4"), &format!("    \"x{name}\": 4"), 1);
+            let without = without.replacen(&format!("    \"{name}\": 2"), &format!("    \"x{name}\": 2"), 1);
             assert_eq!(limits(&without).unwrap_err().to_string(), "the file of quotas cannot be read", "{name}");
         }
     }

@@ -88,7 +88,8 @@ mod tests {
         let message = Er7::canonical(MESSAGE).unwrap();
         let (id, source) = (message.message_id(), "west".parse().unwrap());
         let origin = hl7::Origin { message_id: &id, source: &source, received_at: "2026-11-21T07:21:07.120Z".parse().unwrap() };
-        let bytes = hl7::compressed_json(&message, &hl7::Delimiters::of(&message).unwrap(), &origin).unwrap();
+        let bytes =
+            hl7::compressed_json(&message, &hl7::Delimiters::of(&message).unwrap(), &origin, hl7::Schema::standard()).unwrap();
         let content = Content::Json { is_compressed: true };
         assert!(content.is_of(&bytes, &id));
         assert!(!content.is_of(&bytes, &MessageId::of_canonical(b"another")));

@@ -165,7 +165,7 @@ fn number(submission_id: &str, message_id: &MessageId, outcome: &str) -> u64 {
 
 /// The time from which the log group has lines, in milliseconds since 1970: its creation, or the limit of its retention if that
 /// is later.
-async fn kept_since(client: &Client, group: &str, now: Timestamp) -> Result<i64> {
+pub(super) async fn kept_since(client: &Client, group: &str, now: Timestamp) -> Result<i64> {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let mut groups = client.describe_log_groups().log_group_name_prefix(group).into_paginator().items().send();
     while let Some(found) = groups.next().await {

@@ -24,7 +24,8 @@ pub enum Kind {
     TagsChanged,
     /// An object of the lake that no record names.
     RecordMissing,
-    /// A message was accepted, has no end, and cannot be in the queue.
+    /// A message was accepted, has no end, and cannot be in the queue; or it was accepted, and neither its record nor an object of it is
+    /// there.
     Lost,
     /// A message was accepted and has no end after the limit; it may still be in the queue.
     Overdue,
@@ -119,6 +120,10 @@ pub struct Checked {
     pub objects: u64,
     /// Objects of the held bucket.
     pub held_objects: u64,
+    /// Messages that the log of `submit` says were answered with 202, and whose record was looked for. Absent in files of progress that
+    /// earlier versions wrote.
+    #[serde(default)]
+    pub accepted: u64,
     /// Ends whose event was looked for in the log.
     pub events: u64,
     /// Ends that the log no longer tells of.

@@ -33,6 +33,8 @@ pub(super) enum Phase {
     /// The records of the catalog.
     #[default]
     Records,
+    /// The 202s in the log of `submit`.
+    Accepted,
     /// The objects of the lake.
     Objects,
     /// The objects of the held bucket.

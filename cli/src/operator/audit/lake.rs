@@ -100,6 +100,11 @@ impl Objects {
         Ok(None)
     }
 
+    /// Whether there is an object with that key.
+    pub(super) async fn has(&self, bucket: &str, key: &str) -> Result<bool> {
+        Ok(self.size_bytes(Object { bucket, key, version_id: None }).await?.is_some())
+    }
+
     /// A page of the objects of one institute or of all, and the key after which the next one begins.
     pub(super) async fn list(
         &self,

@@ -76,7 +76,7 @@ async fn publish(aws: &Aws, outputs: &Outputs, finding: &Finding, record: &Recor
     Ok(true)
 }
 
-/// The outcome in a record, in the form that `publish` takes.
+/// The outcome that a record has, in the form that `publish` takes; `None` if the message has not ended, or nothing was announced.
 pub(crate) fn outcome_of(record: &Record) -> Option<Outcome> {
     let submission_id = record.claim_submission?;
     let submitted = SubmittedMessage { submission_id, message_id: record.message_id.clone(), source: record.source.clone() };
@@ -98,10 +98,11 @@ pub(crate) fn outcome_of(record: &Record) -> Option<Outcome> {
             };
             Some(Outcome { stored: Some(stored), ..outcome(event_type) })
         }
-        Status::Held => {
+        Status::Held | Status::Discarded => {
             let reason = record.held.as_ref().map(|held| held.held_reason);
             let error = record.error.as_ref().map(|error| error.code.clone());
-            Some(Outcome { error, reason, ..outcome(EventType::Held) })
+            let event_type = if record.status == Status::Held { EventType::Held } else { EventType::Discarded };
+            Some(Outcome { error, reason, ..outcome(event_type) })
         }
         _ => None,
     }
