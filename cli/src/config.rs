@@ -24,6 +24,7 @@ struct Settings {
     json: Option<bool>,
     quiet: Option<bool>,
     concurrency: Option<u8>,
+    schema: Option<PathBuf>,
 }
 
 /// The command line, with the settings of the file as its defaults.
@@ -39,6 +40,7 @@ pub(crate) fn command() -> Result<clap::Command> {
         ("SLUICE_JSON", settings.json.map(|it| it.to_string())),
         ("SLUICE_QUIET", settings.quiet.map(|it| it.to_string())),
         ("SLUICE_CONCURRENCY", settings.concurrency.map(|it| it.to_string())),
+        ("SLUICE_SCHEMA", settings.schema.map(|it| it.display().to_string())),
     ];
     let given: Vec<(&str, String)> = texts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     Ok(with_defaults(Cli::command(), &given))

@@ -9,6 +9,7 @@
 mod command;
 mod config;
 pub mod console;
+mod data_file;
 pub mod error;
 pub mod local;
 pub mod operator;
@@ -111,6 +112,8 @@ enum Command {
     Discard(command::discard::Args),
     /// Add messages that an earlier version stored to the search indexes.
     Reindex(command::reindex::Args),
+    /// Bring the tables of the stack NAME-tables up to date.
+    Tables(command::tables::Args),
     /// Show a message's whole path: record, each step with its tries and times, executions, events.
     Trace(command::trace::Args),
     /// Show the current activity: intake, stored, lag, held by reason, outcomes by institute.
@@ -193,6 +196,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Redrive(args) => command::redrive::run(args, &output).await,
         Command::Discard(args) => command::discard::run(args, &output).await,
         Command::Reindex(args) => command::reindex::run(args, &output).await,
+        Command::Tables(args) => command::tables::run(args, &output).await,
         Command::Trace(args) => command::trace::run(args, &output).await,
         Command::Top(args) => command::top::run(args, &output).await,
         Command::Cost(args) => command::cost::run(&args, &output),

@@ -112,8 +112,12 @@ pub struct UpOptions {
     pub authorization: Authorization,
     /// Whether a local AWS that does not answer is stopped, with all its messages, instead of waited for.
     pub replace: bool,
+    /// Whether to deploy the stack of the tables. Once it is there, it stays, with or without this.
+    pub tables: bool,
     /// Template parameters in place of the local system's own, by name: a test makes waits shorter.
     pub parameters: BTreeMap<String, String>,
+    /// The file of a schema for the renditions.
+    pub schema: Option<PathBuf>,
     /// Shows the progress; by default it shows nothing.
     pub reporter: Reporter,
 }
@@ -124,7 +128,9 @@ impl Default for UpOptions {
             profile: Profile::Dev,
             authorization: Authorization::of_environment(),
             replace: false,
+            tables: false,
             parameters: BTreeMap::new(),
+            schema: None,
             reporter: Reporter::default(),
         }
     }
@@ -205,7 +211,7 @@ impl Files {
 /// When this machine lacks Python, the workers do not build, or a stack fails; the local AWS may be running even then, and the
 /// next call resumes from there.
 pub async fn up(options: UpOptions) -> Result<Outputs> {
-    let UpOptions { profile, authorization, replace, parameters: others, reporter } = options;
+    let UpOptions { profile, authorization, replace, tables, parameters: others, schema, reporter } = options;
     let workspace = Workspace::find().await?;
     let files = Files::new(&workspace);
     std::fs::create_dir_all(&files.folder).with_context(|| format!("creating {}", files.folder.display()))?;
@@ -213,7 +219,7 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
 
     let policies = workspace.policies();
     let (packages, mut state) = tokio::try_join!(
-        package::package(&workspace, Purpose::Local(profile), &policies, &reporter),
+        package::package(&workspace, Purpose::Local(profile), &policies, schema.as_deref(), &reporter),
         emulator(&workspace, &files, replace, &reporter)
     )?;
     let endpoint = state.emulator.endpoint_url();
@@ -230,6 +236,7 @@ pub async fn up(options: UpOptions) -> Result<Outputs> {
     }
     // A changed template may replace any resource here: the data is made up.
     let mut deployment = Options { stack: STACK.to_owned(), parameters, allow_replacement: true, ..Options::default() };
+    deployment.tables = tables || known.as_ref().is_some_and(|it| it.stack_outputs.contains_key("TablesBucketName"));
     let sources = Sources::read(&workspace, packages)?;
 
     if let Some(outputs) = &known

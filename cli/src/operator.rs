@@ -19,6 +19,7 @@ pub(crate) mod records;
 pub mod redrive;
 pub mod reindex;
 pub(crate) mod simulate;
+pub mod tables;
 pub mod top;
 pub mod trace;
 pub(crate) mod users;

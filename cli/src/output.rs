@@ -18,6 +18,8 @@ use serde::Serialize;
 
 use crate::error::ExitCode;
 
+#[cfg(test)]
+pub(crate) use printable::tests::ACTING;
 pub(crate) use printable::{for_people, json_text, one_line, printable};
 
 /// Where a command prints its answer and its progress.
@@ -55,6 +57,15 @@ impl Output {
     /// When `value` has no JSON form.
     pub fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
         self.line(json_text(&serde_json::to_string_pretty(value)?));
+        Ok(())
+    }
+
+    /// Prints the answer for a program, or a part of it, on one line.
+    ///
+    /// # Errors
+    /// When `value` has no JSON form.
+    pub fn json_line(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.line(json_text(&serde_json::to_string(value)?));
         Ok(())
     }
 
@@ -303,6 +314,11 @@ impl Reporter {
         let what: Cow<'static, str> = what.into();
         bar.set_prefix(printable(&what).into_owned());
         bar
+    }
+
+    /// Says one thing to a program: a line of JSON, which the terminal's filter does not change.
+    pub fn say_json(&self, line: &str) {
+        self.say(json_text(line));
     }
 
     /// Says one thing that stays on the screen.

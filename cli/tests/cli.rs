@@ -161,8 +161,8 @@ fn a_local_system_that_does_not_run_is_exit_code_1() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// A receiver over MLLP that answers each message that asks for it with AA. Gives its address; ends with the connection.
-fn receiver() -> (String, std::thread::JoinHandle<usize>) {
+/// A receiver over MLLP that answers each message that asks for it, with these codes. Gives its address; ends with the connection.
+fn receiver(codes: &'static [&'static str]) -> (String, std::thread::JoinHandle<usize>) {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -175,7 +175,8 @@ fn receiver() -> (String, std::thread::JoinHandle<usize>) {
             if received.ends_with(b"\x1c\r") {
                 count += 1;
                 if !String::from_utf8_lossy(&received).contains("|NE|NE") {
-                    peer.write_all(b"\x0bMSH|^~\\&|||||||ACK|1|P|2.5\rMSA|AA|1\r\x1c\r").unwrap();
+                    let answer = |code: &&str| format!("\u{b}MSH|^~\\&|||||||ACK|1|P|2.5\rMSA|{code}|1\r\u{1c}\r");
+                    peer.write_all(codes.iter().map(answer).collect::<String>().as_bytes()).unwrap();
                 }
                 received.clear();
             }
@@ -192,7 +193,7 @@ fn mllp_send_sends_hl7_alone_and_waits_for_no_answer_that_the_message_does_not_a
     std::fs::write(folder.join("a.hl7"), format!("{msh}\rPID|1\r")).unwrap();
     std::fs::write(folder.join("b.hl7"), format!("{msh}|||NE|NE\rPID|1\r")).unwrap();
     std::fs::write(folder.join("session.json"), "{\"refreshToken\": \"x\"}").unwrap();
-    let (address, received) = receiver();
+    let (address, received) = receiver(&["AA"]);
     let began = std::time::Instant::now();
     let send = ["mllp", "send", folder.to_str().unwrap(), "--timeout", "60", "--to", &address];
     let said = String::from_utf8(check(&mut sluice(&send), 1, "2 accepted, 1 not.").stdout).unwrap();
@@ -200,11 +201,35 @@ fn mllp_send_sends_hl7_alone_and_waits_for_no_answer_that_the_message_does_not_a
     assert!(said.contains("session.json: does not begin as HL7 does"), "{said}");
     assert!(began.elapsed() < std::time::Duration::from_secs(30), "it waited for an answer");
     assert_eq!(received.join().unwrap(), 2);
-    let (address, received) = receiver();
+    let (address, received) = receiver(&["AA"]);
     let any = ["mllp", "send", folder.to_str().unwrap(), "--any", "--to", &address];
     check(&mut sluice(&any), 0, "3 accepted, 0 not.");
     assert_eq!(received.join().unwrap(), 3);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn mllp_send_counts_a_message_by_its_last_answer() {
+    let file = folder("refused").join("a.hl7");
+    let send = |asks: &str, codes: &'static [&'static str], exit_code, said: &str| {
+        std::fs::write(&file, format!("MSH|^~\\&|HIS|WEST|LAKE|HUB|20260102030405||ADT^A01|1|P|2.5|||{asks}\rPID|1\r")).unwrap();
+        let (address, received) = receiver(codes);
+        let arguments = ["mllp", "send", file.to_str().unwrap(), "--json", "--timeout", "60", "--to", &address];
+        let output = check(&mut sluice(&arguments), exit_code, said);
+        assert_eq!(received.join().unwrap(), 1);
+        let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(rows[0]["accepted"], exit_code == 0, "{rows}");
+        let answers: Vec<_> = rows[0]["answers"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        assert!(answers.iter().zip(codes).all(|(answer, code)| answer.contains(&format!("MSA|{code}|1"))), "{rows}");
+        assert_eq!(answers.len(), codes.len(), "{rows}");
+    };
+    send("|", &["AA"], 0, "1 accepted, 0 not.");
+    send("|", &["AE"], 1, "0 accepted, 1 not.");
+    send("|", &["AR"], 1, "0 accepted, 1 not.");
+    // A commit acknowledgment says less than the application acknowledgment behind it.
+    send("AL|AL", &["CA", "AA"], 0, "1 accepted, 0 not.");
+    send("AL|AL", &["CA", "AE"], 1, "0 accepted, 1 not.");
+    send("ER|NE", &["CE"], 1, "0 accepted, 1 not.");
 }
 
 #[test]

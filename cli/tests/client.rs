@@ -12,10 +12,18 @@
 mod doctor;
 #[path = "client/finding.rs"]
 mod finding;
+#[path = "client/held.rs"]
+mod held;
+#[path = "client/hold.rs"]
+mod hold;
 #[path = "client/person.rs"]
 mod person;
+#[path = "client/schema.rs"]
+mod schema;
 #[path = "client/scripted.rs"]
 mod scripted;
+#[path = "client/terminal.rs"]
+mod terminal;
 #[path = "client/uploads.rs"]
 mod uploads;
 

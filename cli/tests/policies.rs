@@ -271,7 +271,8 @@ async fn a_mistake_in_a_policy_folder_stops_a_deployment_before_anything_is_buil
     let workspace = workspace.with_target(target.clone());
     let package = async || {
         let purpose = sluice::operator::package::Purpose::Local(sluice::operator::package::Profile::Dev);
-        let packed = sluice::operator::package::package(&workspace, purpose, &copy, &sluice::output::Reporter::silent()).await;
+        let packed =
+            sluice::operator::package::package(&workspace, purpose, &copy, None, &sluice::output::Reporter::silent()).await;
         format!("{:#}", packed.unwrap_err())
     };
     fs::write(

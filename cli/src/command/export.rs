@@ -1,14 +1,17 @@
 //! `sluice export`
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 use tables::{Mapping, Table};
 
+use super::schema::SchemaArg;
 use super::when;
+use crate::data_file;
 use crate::error::{ExitCode, Misused};
 use crate::output::Output;
 use crate::user::export::catalog::{Reader, Selection};
@@ -35,6 +38,8 @@ pub(crate) struct Args {
     /// Your own mapping of the typed tables, instead of this version's (`crates/tables/mapping.toml`).
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
+    #[command(flatten)]
+    schema: SchemaArg,
     /// Only messages received at or after this time: `yesterday`, `2h`, `2026-11-28 16:00`.
     #[arg(long, visible_alias = "since", value_name = "WHEN", value_parser = said)]
     from: Option<Said>,
@@ -72,7 +77,7 @@ pub(super) fn a_table() -> impl TypedValueParser<Value = Table> {
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     let (target, format) = target(&args)?;
     let table = table(&args, format)?;
-    let mapping = mapping(args.mapping.as_deref())?;
+    let mapping = Arc::new(mapping(args.mapping.as_deref())?.with_schema(args.schema.read()?));
     let client = Client::open()?;
     let mut reader = Reader::open(&client).await?;
     let words = [
@@ -81,7 +86,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         args.message_type.as_ref().map(|it| format!("type {it}")),
         Some(format!("table {table:?}")),
         Some(format!("format {format:?}")),
-        args.mapping.as_ref().map(|it| format!("mapping {}", it.display())),
+        args.mapping.as_deref().map(data_file::identity).transpose()?.map(|it| format!("mapping {it}")),
+        args.schema.path.as_deref().map(data_file::identity).transpose()?.map(|it| format!("schema {it}")),
     ];
     let request = Request {
         api_url: reader.api_url.clone(),
@@ -117,7 +123,11 @@ fn target(args: &Args) -> Result<(Target, Format)> {
     let path = &args.to;
     let form = Format::of(path);
     if path.as_os_str() == "-" {
-        return Ok((Target::Stdout, args.format.unwrap_or(Format::Ndjson)));
+        let format = args.format.unwrap_or(Format::Ndjson);
+        if format == Format::Parquet && std::io::stdout().is_terminal() {
+            return Err(Misused::because("Parquet is not for a terminal: redirect stdout, or name a file"));
+        }
+        return Ok((Target::Stdout, format));
     }
     let is_folder = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
     match (is_folder, form) {
@@ -133,10 +143,8 @@ fn unnamed(path: &Path) -> anyhow::Error {
 }
 
 /// The mapping of a file, or that of this version.
-pub(super) fn mapping(path: Option<&Path>) -> Result<Arc<Mapping>> {
-    let Some(path) = path else { return Ok(Arc::new(Mapping::standard()?.clone())) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    Mapping::read(&text).map(Arc::new).map_err(|mistake| Misused::because(format!("{}: {mistake}", path.display())))
+pub(super) fn mapping(path: Option<&Path>) -> Result<Mapping> {
+    path.map_or_else(|| Ok(Mapping::standard()?.clone()), |path| data_file::read(path, Mapping::read))
 }
 
 /// ER7 is the messages themselves, whatever else they could be.

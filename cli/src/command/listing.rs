@@ -79,7 +79,7 @@ pub(crate) async fn show(client: &Client, query: Query, shown: &Shown, output: &
         if output.is_json() {
             // A line each, as they come: a list can be longer than memory.
             for message in page {
-                output.line(serde_json::to_string(&message)?);
+                output.json_line(&message)?;
             }
         } else {
             found.extend(page);

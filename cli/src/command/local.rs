@@ -1,5 +1,7 @@
 //! `sluice local up|down|status`
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -29,6 +31,12 @@ enum Action {
         /// Do not wait for a local system that does not answer: stop it, delete its messages and start a new one.
         #[arg(long)]
         replace: bool,
+        /// A TOML file that names the institutes' own segments (`Z..`) in the renditions of the lake. Pass it on every `up`.
+        #[arg(long, value_name = "FILE")]
+        schema: Option<PathBuf>,
+        /// Also deploy the stack that writes what is stored as Parquet. It then stays until `down`.
+        #[arg(long)]
+        tables: bool,
     },
     /// Stop it and delete its messages and users.
     Down,
@@ -38,10 +46,10 @@ enum Action {
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     match args.action {
-        Action::Up { release, authorization, replace } => {
+        Action::Up { release, authorization, replace, schema, tables } => {
             let profile = if release { Profile::Release } else { Profile::Dev };
             let reporter = output.reporter.clone();
-            local::up(UpOptions { profile, authorization, replace, reporter, ..UpOptions::default() }).await?;
+            local::up(UpOptions { profile, authorization, replace, schema, tables, reporter, ..UpOptions::default() }).await?;
             status(output).await
         }
         Action::Down => {

@@ -9,6 +9,7 @@ use hl7::walk::{Segment, Value, Walk};
 use serde_json::json;
 
 use super::ids::{self, GivenId};
+use super::schema::SchemaArg;
 use crate::error::ExitCode;
 use crate::output::{Line, Output, Style, for_people, shortened};
 use crate::user::documents::documents;
@@ -42,16 +43,19 @@ pub(crate) struct Args {
     /// Show values in full, however long they are.
     #[arg(long, env = "SLUICE_WIDE", value_parser = BoolishValueParser::new())]
     wide: bool,
+    #[command(flatten)]
+    schema: SchemaArg,
 }
 
-/// Prints a message as a tree: each value with its place and with the name that its version of HL7 has for it.
+/// Prints a message as a tree: each value with its place and with the name that its version of HL7, or the schema, has for it.
 pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
+    let schema = args.schema.read()?;
     let client = Client::open()?;
     let id = args.id.resolve(&client, None).await?;
     let bytes = read::message(&client, &id, Format::Er7).await.with_context(|| id.to_string())?;
     let text = String::from_utf8(bytes).context("the message is not UTF-8")?;
     let message = Er7::canonical(&text)?;
-    let walk = match Walk::of(&message) {
+    let walk = match Walk::with(&message, schema) {
         Ok(walk) => walk,
         Err(unreadable) => {
             output.reporter.say(format!("{unreadable}, so it is shown as it is."));
@@ -63,7 +67,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
         |segment: &Segment<'_>| args.segment.is_empty() || args.segment.iter().any(|name| name.eq_ignore_ascii_case(segment.id));
     for segment in walk.segments().filter(is_wanted) {
         if output.is_json() {
-            output.line(json_of(&walk, &segment).to_string());
+            output.json_line(&json_of(&walk, &segment))?;
         } else {
             output.painted(lines(&walk, &segment, args.wide));
         }

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::ExitCode;
 use crate::operator::top::{Numbers, Outcomes, Watch};
-use crate::output::{Output, json_text};
+use crate::output::Output;
 
 /// Which deployment, and how often to look.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<ExitCode> {
     loop {
         let numbers = watch.look().await?;
         if output.is_json() {
-            output.line(json_text(&serde_json::to_string(&numbers)?));
+            output.json_line(&numbers)?;
         } else {
             if !args.once {
                 output.clear();

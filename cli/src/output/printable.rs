@@ -55,11 +55,11 @@ pub(crate) fn json_text(json: &str) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// C0, DEL, C1 (a CSI of one character), and characters that reverse the order of a line.
-    const ACTING: &str = "a\u{1b}[2J\u{7f}\u{9b}31m\u{202e}gpj.exe\u{2066}\u{200f}\u{61c}\u{2029}z";
+    pub(crate) const ACTING: &str = "a\u{1b}[2J\u{7f}\u{9b}31m\u{202e}gpj.exe\u{2066}\u{200f}\u{61c}\u{2029}z";
 
     #[test]
     fn a_message_cannot_control_the_terminal() {

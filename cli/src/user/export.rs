@@ -8,7 +8,7 @@ pub(crate) mod parts;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use domain::{Er7, MessageId};
+use domain::Er7;
 use futures_util::stream::{self, StreamExt as _};
 use indicatif::ProgressBar;
 use tables::{Cell, Entry, Mapping, Row, Table};
@@ -153,10 +153,7 @@ async fn message(lake: &aws_sdk_s3::Client, entry: &Entry, table: Table, room: &
     let length = object.content_length().and_then(|it| u32::try_from(it).ok()).unwrap_or(READ_AT_ONCE);
     let _held = room.acquire_many(length.min(READ_AT_ONCE)).await.map_err(|error| Unread::All(error.into()))?;
     let bytes = object.body.collect().await.map_err(|error| Unread::All(error.into()))?.to_vec();
-    if MessageId::of_canonical(&bytes) != entry.message_id {
-        return Err(Unread::Message);
-    }
-    String::from_utf8(bytes).ok().and_then(|text| Er7::canonical(&text).ok()).map(Some).ok_or(Unread::Message)
+    entry.message(bytes).map(Some).ok_or(Unread::Message)
 }
 
 fn size(row: &Row) -> usize {

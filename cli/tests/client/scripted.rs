@@ -37,6 +37,21 @@ pub(crate) fn accepted() -> String {
     json!({ "messageId": "0".repeat(64), "submissionId": "1", "status": "queued", "statusUrl": "http://x" }).to_string()
 }
 
+/// What the API says of an upload that is not there.
+pub(crate) fn no_such_upload() -> String {
+    let problem =
+        json!({ "type": "urn:sluice:problem:no-such-upload", "title": "No such upload", "status": 404, "detail": "upload it" });
+    http("404 Not Found", "Content-Type: application/problem+json\r\n", &problem.to_string())
+}
+
+/// What the API says to the announcement of so many bytes. The URL leads HERE.
+pub(crate) fn presigned(bytes: usize) -> String {
+    let headers = json!({ "content-length": bytes.to_string(), "if-none-match": "*", "x-amz-checksum-sha256": "hash" });
+    let presigned = json!({ "uploadId": "0", "method": "PUT", "url": "HERE/bucket/key?signature", "headers": headers });
+    // Without a length, which the address that comes in the place of HERE would change.
+    format!("HTTP/1.1 201 Created\r\nConnection: close\r\n\r\n{presigned}")
+}
+
 /// What API Gateway says where its authorizer does not let a token in.
 pub(crate) fn shut_out() -> String {
     http("403 Forbidden", "Content-Type: application/json\r\n", r#"{"message":"Forbidden"}"#)

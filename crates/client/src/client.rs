@@ -21,10 +21,10 @@ use crate::wait::pauses;
 /// A token with less left is refreshed before it is used, so that it outlives the request.
 const LEAST_SECONDS_LEFT: i64 = 120;
 
-/// How often a request is sent in all to an API that asks to come again: for about 30 s if it does not say when.
+/// How often a request is sent in all if the API asks to come again: for about 30 s if it does not say when.
 const TRIES: u32 = 7;
 
-/// How often a request is sent in all without an answer: for about 8 s.
+/// How often a request is sent in all if no answer comes: for about 8 s.
 const TRIES_WITHOUT_ANSWER: u32 = 5;
 
 /// The first pause; each further one is twice as long.
@@ -41,7 +41,7 @@ const AS_GOOD_AS_NEW: Duration = Duration::from_secs(60);
 /// in the queue, and must be stored before it ends.
 const SECONDS_LEFT_FOR_LONG: i64 = 30 * 60;
 
-/// Minimum refresh interval for tokens whose whole lifetime is shorter than that.
+/// Minimum refresh interval for tokens whose whole lifetime is shorter than [`SECONDS_LEFT_FOR_LONG`].
 const REFRESHED_LATELY: Duration = Duration::from_secs(120);
 
 /// The text for lake staff whom the API refuses.

@@ -1,4 +1,4 @@
-//! A program's side of Sluice: signing in, keeping the session fresh, sending messages and reading them back.
+//! The client's side of Sluice: signing in, keeping the session fresh, sending messages and reading them back.
 //!
 //! The command `sluice` is built on it; so are the tests and the MLLP gateway's way to the API. [`sign_in`] and [`session`]
 //! get and keep [`tokens`], [`Client`] is the API under such a session, [`send`] and [`read`] are what a user does with it.
@@ -20,6 +20,7 @@ mod secret;
 pub mod send;
 pub mod session;
 pub mod sign_in;
+pub mod submit;
 pub mod tokens;
 pub mod wait;
 

@@ -331,7 +331,8 @@ mod tests {
         let (message_id, source) = (message.message_id(), "west".parse().unwrap());
         let received_at = Timestamp::from_millis(1_795_245_667_120).unwrap();
         let origin = hl7::Origin { message_id: &message_id, source: &source, received_at };
-        let compressed = hl7::compressed_json(&message, &hl7::Delimiters::of(&message).unwrap(), &origin).unwrap();
+        let compressed =
+            hl7::compressed_json(&message, &hl7::Delimiters::of(&message).unwrap(), &origin, hl7::Schema::standard()).unwrap();
         let answer = |coding: Option<&'static str>, body: &[u8]| {
             let headers = coding.map(|it| (CONTENT_ENCODING, it.parse().unwrap())).into_iter().collect();
             whole(Answer { status: StatusCode::OK, headers, body: body.to_vec() }, &message_id, Format::Json)

@@ -1,14 +1,13 @@
 //! Sends the messages of files, and can resume after an interruption.
 //!
-//! A message that is too large for a request goes to S3 first (`upload`).
+//! A message that is too large for a request goes to S3 first ([`submit`]).
 //!
 //! The messages of a batch are sent one by one, so that each has its own answer and its own line in the journal.
 //!
-//! Each accepted message goes into a [`Journal`] at once, and a message that is there is not sent again. Only a machine that goes
-//! down between the answer and the journal makes a message be sent twice, and the API stores it once all the same.
+//! Each accepted message goes into a [`Journal`] at once, and a message in the journal is not sent again. Only if the machine
+//! goes down between the answer and the journal entry is a message sent twice, and the API stores it once all the same.
 
 mod journal;
-mod upload;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,20 +16,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use domain::{Charset, HoldReason, MAX_MESSAGE_BYTES, MAX_UPLOAD_BYTES, MessageId, State, Status};
+use domain::{Charset, HoldReason, MAX_UPLOAD_BYTES, MessageId, State, Status};
 use futures_util::stream::{self, StreamExt};
 use hl7::{BatchProblem, Body, Piece};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::Client;
-use crate::http::{Answer, ER7, JSON, TRANSFER_DEADLINE};
+use crate::http::Answer;
 use crate::messages::{self, NOT_HL7, TOO_LARGE};
 use crate::read::{self, Known};
+use crate::release;
+use crate::submit;
 use crate::wait::pauses;
 pub use journal::{Content, Entry, Journal};
 
@@ -41,21 +41,21 @@ const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// How to send.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What the files are encoded in; what each message says when nothing is said.
+    /// The character set of the files; without it each message names its own.
     pub charset: Option<Charset>,
     /// How many messages to send at a time.
     pub concurrency: usize,
-    /// Also what the journal has as accepted.
+    /// Also send messages that the journal has as accepted.
     pub again: bool,
-    /// Also what does not begin as HL7.
+    /// Also send files that do not begin as HL7.
     pub any: bool,
-    /// Only look what would be sent.
+    /// Send nothing; only show what would be sent.
     pub dry_run: bool,
-    /// How long to wait for the outcome of each; `None` for not at all.
+    /// How long to wait for the outcome of each message; `None` for not at all.
     pub wait: Option<Duration>,
 }
 
-/// What became of a message.
+/// The result for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fate {
@@ -77,14 +77,14 @@ pub enum Fate {
 pub struct Row {
     /// The file's name, as given, and in a batch the message's number: `batch.hl7#3`. `-` is stdin.
     pub file: String,
-    /// What became of it.
+    /// The result for it.
     pub fate: Fate,
     /// The answer of the API, or why there is none.
     pub answer: String,
     /// The message's id, once it is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// How far the message is, where that was waited for.
+    /// How far the message has come, if the caller waited for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
     /// Whether it parsed, once it is stored.
@@ -93,32 +93,32 @@ pub struct Row {
     /// What the journal says of it.
     #[serde(skip)]
     entry: Option<Entry>,
-    /// Where it can be read again.
+    /// Where to read it again.
     #[serde(skip)]
     place: Option<Place>,
-    /// Whether it was submitted again.
+    /// Whether it was released or submitted again.
     #[serde(skip)]
     is_again: bool,
 }
 
-/// What is wrong with a batch, though each of its messages may be well.
+/// A problem of a batch itself; each of its messages may be in order.
 #[derive(Debug, Clone, Serialize)]
 pub struct Doubt {
     /// The file.
     pub file: String,
-    /// What it is.
+    /// The problem.
     #[serde(flatten)]
     pub problem: BatchProblem,
 }
 
-/// What became of everything, in the order in which it was named.
+/// The results for all messages, in the order in which the files were named.
 #[derive(Debug)]
 pub struct Sent {
-    /// A row for each message; one for a file that was not come to.
+    /// A row for each message, and one for each file that was not reached.
     pub rows: Vec<Row>,
     /// Batches that may be incomplete.
     pub doubts: Vec<Doubt>,
-    /// Why sending ended early, when it did by itself.
+    /// The error that ended sending early, if one did.
     pub error: Option<anyhow::Error>,
 }
 
@@ -137,7 +137,7 @@ impl Sent {
         self.rows.iter().filter(|row| row.fate == fate).count()
     }
 
-    /// Whether everything was accepted, and, where that was waited for, stored.
+    /// Whether everything was accepted and, if the caller waited for that, stored.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.error.is_none() && self.rows.iter().all(|row| row.fate.is_well() && row.status.is_none_or(|it| it == Status::Stored))
@@ -304,31 +304,13 @@ impl Sender<'_> {
         }
     }
 
-    /// Submits a message: in a request if it is small enough for this deployment, else by way of an upload.
+    /// Submits a message, and shows how far its upload is if it needs one.
     async fn submit(&self, name: &str, message: &Piece<'_>, charset: Option<&str>) -> Result<Answer> {
-        let content_type = match charset {
-            Some(charset) => format!("{ER7}; charset={charset}"),
-            None => ER7.to_owned(),
-        };
-        if message.bytes().len() <= MAX_MESSAGE_BYTES {
-            let answer = self.post(message.bytes(), &content_type).await?;
-            if answer.status != StatusCode::PAYLOAD_TOO_LARGE {
-                return Ok(answer);
-            }
-        }
         let (bar, name, all) = (self.progress.clone(), name.to_owned(), message.bytes().len());
         let sent = move |bytes: usize| bar.set_message(format!("{name}: {} of {} MiB", bytes >> 20, all.div_ceil(1 << 20)));
-        let answer = upload::submit(self.client, message.shared(), &content_type, sent).await;
+        let submitted = submit::submit(self.client, message.shared(), charset, |_| true, sent).await;
         self.progress.set_message("");
-        answer
-    }
-
-    async fn post(&self, message: &[u8], content_type: &str) -> Result<Answer> {
-        let request = |api: &crate::http::Api, token: &secrecy::SecretString| {
-            let request = api.request(Method::POST, "/er7", Some(token)).timeout(TRANSFER_DEADLINE);
-            request.header(CONTENT_TYPE, content_type).header(ACCEPT, JSON).body(message.to_vec())
-        };
-        self.client.call(request).await
+        Ok(submitted?.into_answer())
     }
 
     async fn answered(&self, left: &Row, content: Content, answer: &Answer) -> Result<Row> {
@@ -355,13 +337,13 @@ impl Sender<'_> {
         Ok(Row { fate, answer: said, ..left.clone() }.with(entry))
     }
 
-    /// Looks at all accepted messages, many at a time, until each has come to its end, and keeps what that is. A message that the lake
-    /// holds or has lost is submitted once more, under a token that is fresh then.
+    /// Asks for the status of all accepted messages, many at a time, until each has a final one, and keeps it. A message that the
+    /// lake holds is released once, and one that it has lost is submitted once more, each with a fresh token.
     async fn wait(&self, rows: &mut [Row], deadline: tokio::time::Instant, progress: &ProgressBar) {
         let mut open: Vec<(MessageId, &mut Row)> = Vec::new();
         for row in rows.iter_mut() {
             if let Some(id) = row.entry.as_ref().and_then(|entry| entry.message_id.parse().ok()) {
-                // What nobody has looked at since is as it was.
+                // Until the API tells more, the row has the status in the journal.
                 row.status = row.entry.as_ref().map(|entry| entry.status);
                 open.push((id, row));
             }
@@ -389,7 +371,7 @@ impl Sender<'_> {
                     Err(error) => return self.end(error.context("asking for the status of the messages")),
                 };
                 for ((id, row), known) in asked.drain(..).zip(known) {
-                    if self.look(row, known).await {
+                    if self.look(&id, row, known).await {
                         progress.inc(1);
                     } else {
                         left.push((id, row));
@@ -404,14 +386,14 @@ impl Sender<'_> {
         }
     }
 
-    /// Takes in what is known of a message. Returns whether that is its end.
-    async fn look(&self, row: &mut Row, known: Known) -> bool {
+    /// Takes in the status of a message. Returns whether it is final.
+    async fn look(&self, id: &MessageId, row: &mut Row, known: Known) -> bool {
         let (reason, status) = match known {
             Known::Status(found) => {
                 (row.status, row.state) = (Some(found.status), found.state);
                 (found.held.map(|held| held.reason), found.status)
             }
-            // Gone from the catalog, as a message is that was not stored in 30 days: it is to be sent again.
+            // The catalog drops a message that was not stored in 30 days: send it again.
             Known::Unknown => {
                 row.status = Some(Status::Expired);
                 row.answer = "the API does not know the message any more".to_owned();
@@ -419,11 +401,12 @@ impl Sender<'_> {
             }
         };
         let is_end = !matches!(status, Status::Queued | Status::Processing);
-        // Whom the lake does not let write it does not let write the second time.
-        let may_help = status != Status::Stored && reason != Some(HoldReason::Denied);
+        // If the lake does not let the caller write, a second try does not help; and what an operator discarded stays discarded.
+        let may_help =
+            !matches!(status, Status::Stored | Status::Discarded | Status::Denied) && reason != Some(HoldReason::Denied);
         if is_end && may_help && !row.is_again {
             row.is_again = true;
-            if self.send_again(row).await {
+            if (status == Status::Held && self.release(id, row).await) || self.send_again(row).await {
                 row.status = Some(Status::Queued);
                 return false;
             }
@@ -434,6 +417,19 @@ impl Sender<'_> {
             self.end(error);
         }
         is_end
+    }
+
+    /// Releases a held message. Returns whether it is on its way again: if its copy is damaged or gone, it is not.
+    async fn release(&self, id: &MessageId, row: &mut Row) -> bool {
+        match release::one(self.client, id).await {
+            Ok(Ok(_)) => {
+                row.answer = "held, and released".to_owned();
+                true
+            }
+            // Somebody else, such as the institute's gateway, has just released it.
+            Ok(Err(answer)) => answer.status == StatusCode::CONFLICT,
+            Err(_) => false,
+        }
     }
 
     /// Reads the message of a row once more and submits it. Returns whether it is on its way again.

@@ -4,7 +4,11 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use aws_sdk_dynamodb::types::AttributeValue::{self, S};
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::types::AttributeValue::S;
+use domain::Source;
+use domain::arrivals::{self, Arrival, Merge, Order, Reached, SHARDS};
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tables::Entry;
 
@@ -13,9 +17,6 @@ use client::aws::Aws;
 use client::error::explain;
 use client::sign_in::exchange;
 use client::tokens::TokenClaims;
-
-/// The index of an institute's records by `received_at` (`infra/core.yaml`).
-const INDEX: &str = "by-received-at";
 
 /// Credentials with less left are exchanged anew before the next page.
 const LEAST_LEFT: Duration = Duration::from_secs(10 * 60);
@@ -33,13 +34,9 @@ pub(crate) struct Selection {
     pub(crate) trigger_event: Option<String>,
 }
 
-/// The key of the last record that was read.
+/// How far each of the institute's partitions has been read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Position {
-    source: String,
-    received_at: String,
-    message_id: String,
-}
+pub(crate) struct Position(Vec<Reached>);
 
 /// A user's direct access to catalog and lake.
 #[derive(Debug)]
@@ -114,44 +111,53 @@ impl<'a> Reader<'a> {
         limit: i32,
     ) -> Result<(Vec<Entry>, Option<Position>)> {
         let dynamodb = self.clients().await?.dynamodb;
+        let source: Source = self.institute.parse()?;
+        let reached = after.map_or_else(|| vec![Reached::Start; SHARDS], |it| it.0.clone());
+        let mut list = Merge::from(reached, Order::OldestFirst);
+        let per_shard = (limit / i32::try_from(SHARDS)?).max(1);
+        let pages = list.due().into_iter().map(|(shard, after)| {
+            let (query, source) = (self.query(&dynamodb, selection, shard, per_shard), &source);
+            let key = |it: Arrival| it.key(source).map(|(name, value)| (name.to_owned(), S(value))).into();
+            async move {
+                let found = query.set_exclusive_start_key(after.map(key)).send().await.map_err(explain("reading the catalog"))?;
+                anyhow::Ok((shard, found))
+            }
+        });
+        for (shard, found) in try_join_all(pages).await? {
+            let reached = found.last_evaluated_key.map(serde_dynamo::from_item).transpose().context("the catalog's position")?;
+            let entries = found.items.unwrap_or_default().into_iter().map(serde_dynamo::from_item);
+            let entries = entries.collect::<Result<Vec<Entry>, _>>().context("a record of the catalog cannot be read")?;
+            let arrival = |it: &Entry| Arrival { received_at: it.received_at, message_id: it.message_id.clone() };
+            list.add(shard, entries.into_iter().map(|it| (arrival(&it), it)), reached);
+        }
+        let entries = std::iter::from_fn(|| list.pop()).take(usize::try_from(limit)?).collect();
+        Ok((entries, list.reached().map(Position)))
+    }
+
+    /// Reads one of the institute's partitions.
+    fn query(&self, dynamodb: &aws_sdk_dynamodb::Client, selection: &Selection, shard: usize, limit: i32) -> QueryFluentBuilder {
         let text = |text: &str| S(text.to_owned());
-        let mut values = HashMap::from([(":source".to_owned(), text(&self.institute)), (":stored".to_owned(), text("stored"))]);
+        let shard = arrivals::shards(&self.institute).into_iter().nth(shard).unwrap_or_default();
+        let mut values = HashMap::from([(":shard".to_owned(), S(shard)), (":stored".to_owned(), text("stored"))]);
         values.insert(":to".to_owned(), text(&selection.to));
         // DynamoDB takes one condition on the sort key. The order of the texts is the order of the times.
         let from = selection.from.as_deref().unwrap_or("0000");
         values.insert(":from".to_owned(), text(from));
-        let mut filter = "#status = :stored".to_owned();
+        let mut filter = "listed = :stored".to_owned();
         for (name, value) in [("messageType", &selection.message_type), ("triggerEvent", &selection.trigger_event)] {
             if let Some(value) = value {
                 filter.push_str(&format!(" AND summary.{name} = :{name}"));
                 values.insert(format!(":{name}"), text(value));
             }
         }
-        let found = dynamodb
+        dynamodb
             .query()
             .table_name(&self.table)
-            .index_name(INDEX)
+            .index_name(arrivals::INDEX)
             .limit(limit)
-            .key_condition_expression("#source = :source AND received_at BETWEEN :from AND :to")
+            .key_condition_expression("arrival_shard = :shard AND received_at BETWEEN :from AND :to")
             .filter_expression(filter)
-            .expression_attribute_names("#source", "source")
-            .expression_attribute_names("#status", "status")
             .set_expression_attribute_values(Some(values))
-            .set_exclusive_start_key(after.map(Position::key))
-            .send()
-            .await
-            .map_err(explain("reading the catalog"))?;
-        let reached = found.last_evaluated_key.map(serde_dynamo::from_item).transpose().context("the catalog's position")?;
-        let items = found.items.unwrap_or_default().into_iter().map(serde_dynamo::from_item);
-        let entries = items.collect::<Result<Vec<Entry>, _>>().context("a record of the catalog cannot be read")?;
-        Ok((entries, reached))
-    }
-}
-
-impl Position {
-    fn key(&self) -> HashMap<String, AttributeValue> {
-        let members = [("source", &self.source), ("received_at", &self.received_at), ("message_id", &self.message_id)];
-        members.map(|(name, value)| (name.to_owned(), S(value.clone()))).into()
     }
 }
 

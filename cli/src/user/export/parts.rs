@@ -1,7 +1,7 @@
 //! Writes an export part by part, so that an interrupted export resumes behind its last part.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use tables::{Column, ParquetFile, Row};
 use super::catalog::{Position, Selection};
 use super::format::Format;
 use crate::error::Misused;
-use crate::output::is_broken_pipe;
+use crate::output::{for_people, is_broken_pipe, json_text};
 use client::private_file;
 use client::session::private_folder;
 
@@ -169,7 +169,7 @@ impl Parts {
                 return self.open_stdout().and_then(|file| Ok(file.write(rows)?)).map_err(of_stdout);
             }
             let with_header = !std::mem::replace(&mut self.has_header, true);
-            return self.format.write(&self.columns, rows, with_header, std::io::stdout()).map_err(of_stdout);
+            return self.print(rows, with_header).map_err(of_stdout);
         };
         let number = self.checkpoint.parts.len() + self.written.len() + 1;
         let name = format!("part-{number:05}.{}", self.format.extension());
@@ -186,6 +186,17 @@ impl Parts {
         written.with_context(|| format!("writing {}", path.display()))?;
         self.written.push(name);
         Ok(())
+    }
+
+    /// Writes rows to stdout, or shows them to whoever sits at the terminal there.
+    fn print(&self, rows: &[Row], with_header: bool) -> Result<()> {
+        let mut stdout = std::io::stdout();
+        if !stdout.is_terminal() {
+            return self.format.write(&self.columns, rows, with_header, stdout);
+        }
+        let mut written = Vec::new();
+        self.format.write(&self.columns, rows, with_header, &mut written)?;
+        Ok(stdout.write_all(for_terminal(self.format, &written).as_bytes())?)
     }
 
     fn open_stdout(&mut self) -> Result<&mut ParquetFile<std::io::Stdout>> {
@@ -228,7 +239,7 @@ impl Parts {
                 finish().map_err(of_stdout)?;
             }
         } else if self.target == Target::Stdout && !self.has_header {
-            self.format.write(&self.columns, &[], true, std::io::stdout()).map_err(of_stdout)?;
+            self.print(&[], true).map_err(of_stdout)?;
         }
         let Some(folder) = self.folder() else { return Ok(self.checkpoint) };
         if let Target::File(path) = &self.target {
@@ -255,6 +266,16 @@ impl Parts {
     }
 }
 
+/// Rows as a terminal shows them: nothing in a message takes effect there. NDJSON keeps its values; in the other formats escapes stand for
+/// the characters that would act, and each segment is a line.
+fn for_terminal(format: Format, written: &[u8]) -> String {
+    match format {
+        Format::Ndjson => json_text(&String::from_utf8_lossy(written)).into_owned(),
+        _ if written.is_empty() => String::new(),
+        Format::Parquet | Format::Csv | Format::Er7 => for_people(written) + "\n",
+    }
+}
+
 /// Creates a file that only its owner can read.
 fn create(path: &Path) -> Result<File> {
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
@@ -269,6 +290,7 @@ mod tests {
 
     use super::super::catalog::tests::entry;
     use super::*;
+    use crate::output::{ACTING, printable};
 
     fn request(word: &str) -> Request {
         Request { api_url: "https://a".to_owned(), institute: "west".to_owned(), words: Vec::from([word.to_owned()]) }
@@ -327,6 +349,28 @@ mod tests {
         }
         let again = Parts::open(target, Format::Csv, raw(), request("x"), selection("1"));
         assert!(again.unwrap_err().to_string().contains("is not empty"));
+    }
+
+    #[test]
+    fn nothing_in_an_exported_message_acts_on_a_terminal() {
+        let report = Er7::canonical(&format!("MSH|^~\\&|LAB|||||ORU^R01|7|P|2.5.1\rOBX|1|ST|c||{ACTING}\r")).unwrap();
+        let mapping = Mapping::standard().unwrap();
+        let shown = |format: Format, table| {
+            let mut written = Vec::new();
+            let rows = mapping.rows(table, &entry(), Some(&report));
+            format.write(&mapping.columns(table), &rows, true, &mut written).unwrap();
+            assert!(String::from_utf8_lossy(&written).contains('\u{9b}'), "a file has it as it is");
+            let shown = for_terminal(format, &written);
+            assert_eq!(printable(&shown), shown, "{format:?}");
+            shown
+        };
+        let row: serde_json::Value = serde_json::from_str(&shown(Format::Ndjson, Table::Observations)).unwrap();
+        assert_eq!(row["value"], ACTING, "the same value");
+        let csv = shown(Format::Csv, Table::Observations);
+        assert!(csv.lines().count() == 2 && csv.contains("a\\u{1b}[2J\\u{7f}\\u{9b}31m\\u{202e}gpj"), "{csv}");
+        let er7 = shown(Format::Er7, Table::Raw);
+        assert!(er7.starts_with("MSH|") && er7.contains("\nOBX|1|ST|c||a\\u{1b}[2J") && er7.ends_with("z\n"), "{er7}");
+        assert_eq!(for_terminal(Format::Er7, b""), "", "no message is no line");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// What makes two files the same submission.
+/// The properties that make two files the same submission.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Content {
     /// Size in bytes.
@@ -29,7 +29,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// Of these bytes.
+    /// The content of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8], charset: Option<&str>) -> Self {
         Self { bytes: bytes.len() as u64, sha256: const_hex::encode(Sha256::digest(bytes)), charset: charset.map(str::to_owned) }
@@ -68,7 +68,7 @@ struct Open {
 }
 
 impl Journal {
-    /// Opens the journal in `folder` of whoever `owner` says: API, account and institute.
+    /// Opens the journal of an owner in `folder`. `owner` is API, account and institute.
     ///
     /// # Errors
     /// When the folder or the file cannot be made, read or written.
