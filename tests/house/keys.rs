@@ -53,7 +53,7 @@ fn compare(role: &Value) -> Result<[BTreeMap<String, BTreeSet<String>>; 2]> {
 #[test]
 fn each_role_may_use_keys_by_the_services_that_it_calls_and_only_as_they_need() -> Result<()> {
     let mut roles = 0;
-    for stack in ["core", "identity", "pipeline", "api"] {
+    for stack in ["core", "identity", "pipeline", "api", "tables"] {
         let template = template(&root().join(format!("infra/{stack}.yaml")))?;
         for (name, role) in template["Resources"].as_object().context("resources")? {
             if role["Type"] == "AWS::IAM::Role" {

@@ -24,7 +24,7 @@ fn quoted(cell: &str) -> BTreeSet<String> {
 /// The resources of the stacks that have workers, by name.
 fn resources() -> Result<BTreeMap<String, Value>> {
     let mut resources = BTreeMap::new();
-    for stack in ["identity", "pipeline", "api"] {
+    for stack in ["identity", "pipeline", "api", "tables"] {
         let template = template(&root().join(format!("infra/{stack}.yaml")))?;
         let members = template["Resources"].as_object().context("resources")?;
         resources.extend(members.iter().map(|(name, resource)| (name.clone(), resource.clone())));

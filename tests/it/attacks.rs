@@ -5,11 +5,15 @@
 //! A refused attempt must be refused for want of permission and leave everything as it was; its twin, the same on what
 //! is one's own or by the account's root, must be allowed, so that nothing is refused for another reason.
 
+mod analysts;
 pub(crate) mod call;
 mod claims;
 mod judge;
+mod plain;
+mod releases;
 mod requests;
 mod rows;
+mod sessions;
 mod tokens;
 pub(crate) mod world;
 
@@ -26,6 +30,7 @@ use rows::{Expected, Row, Twin};
 use world::{Place, Who, World};
 
 use crate::permissions;
+use crate::twins;
 
 /// The error codes by which services say that a permission is missing.
 const DENIALS: [&str; 5] =
@@ -161,11 +166,15 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
     let (users, staff) = (output("UserPoolProviderName")?, output("StaffUserPoolProviderName")?);
     let staff_client = output("StaffUserPoolClientId")?;
     let mut allowed = BTreeSet::new();
-    for policy in permissions::policies(&it, user_role).await? {
+    for policy in twins::policies(&it, user_role).await? {
         for statement in policy["Statement"].as_array().context("statements")? {
             let members: BTreeSet<&str> = statement.as_object().context("a statement")?.keys().map(String::as_str).collect();
             assert_eq!(members, BTreeSet::from(["Sid", "Effect", "Action", "Resource", "Condition"]));
             assert_eq!(statement["Effect"], "Allow");
+            if permissions::texts(&statement["Resource"]).iter().any(|it| it.ends_with("/index/by-arrival")) {
+                let keys = &statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"];
+                assert_eq!(permissions::texts(keys), domain::arrivals::shards("${aws:PrincipalTag/read}"), "each partition");
+            }
             for action in permissions::texts(&statement["Action"]) {
                 for resource in permissions::texts(&statement["Resource"]) {
                     allowed.insert(format!("{action} {resource}"));
@@ -183,7 +192,9 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
         format!("s3:GetObjectVersion {lake}/source=${{aws:PrincipalTag/read}}/*"),
         format!("dynamodb:GetItem {table}"),
         format!("dynamodb:Query {table}"),
-        format!("dynamodb:Query {table}/index/*"),
+        format!("dynamodb:Query {table}/index/by-held-since"),
+        format!("dynamodb:Query {table}/index/by-control-id"),
+        format!("dynamodb:Query {table}/index/by-arrival"),
         format!("dynamodb:Query {}", output("PatientTableArn")?),
         format!("kms:GenerateDataKey {key}"),
         format!("kms:Decrypt {key}"),
@@ -194,7 +205,7 @@ async fn the_users_role_allows_what_is_listed_here() -> Result<()> {
     let pool = &it.outputs.identity_pool_id;
     let role = aws_sdk_iam::Client::new(it.aws.config()).get_role().role_name(user_role).send().await?;
     let document = role.role().and_then(|it| it.assume_role_policy_document()).context("a trust policy")?;
-    assert_eq!(permissions::document(document)?, world::users_trust(pool, users, staff));
+    assert_eq!(twins::document(document)?, world::users_trust(pool, users, staff));
     let identity = aws_sdk_cognitoidentity::Client::new(it.aws.config());
     let settings = identity.describe_identity_pool().identity_pool_id(pool).send().await?;
     assert!(!settings.allow_unauthenticated_identities() && settings.allow_classic_flow() != Some(true));
@@ -254,6 +265,9 @@ fn the_document_shows_every_row_and_no_other() -> Result<()> {
         }));
     }
     tables.extend(tokens::ROWS.iter().map(|row| shown(row.id, row.tried, row.sample, Expected::Refused, "A")));
+    for rows in [releases::ROWS, sessions::ROWS, analysts::ROWS] {
+        tables.extend(rows.iter().map(|row| shown(row.id, row.tried, Expected::Open, Expected::Refused, "A")));
+    }
     tables.extend(claims::ROWS.iter().map(|row| shown(row.id, row.tried, Expected::Open, Expected::Refused, "A P")));
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SECURITY.md"))?;
     let in_page: Vec<&str> = page.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 6).collect();

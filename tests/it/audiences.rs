@@ -22,6 +22,7 @@ use sluice::Outputs;
 use sluice_tests::{Harness, adt, unique};
 
 use crate::permissions;
+use crate::twins;
 use deeds::Deed::{self, *};
 use deeds::Of::{Other, Own};
 use deeds::Scene;
@@ -118,8 +119,9 @@ fn refused(outcome: &Result<String, String>) -> bool {
 /// Actions and resources that a role's policies allow, and the conditions on the caller's tags.
 async fn allowed(it: &Harness, role: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let (mut allowed, mut tags) = (BTreeSet::new(), BTreeSet::new());
-    for policy in permissions::policies(it, role).await? {
-        for statement in policy["Statement"].as_array().context("statements")? {
+    for policy in twins::policies(it, role).await? {
+        let statements = policy["Statement"].as_array().context("statements")?;
+        for statement in statements.iter().filter(|it| it["Effect"] != "Deny") {
             assert_eq!(statement["Effect"], "Allow");
             for action in permissions::texts(&statement["Action"]) {
                 allowed.extend(permissions::texts(&statement["Resource"]).into_iter().map(|it| format!("{action} {it}")));
@@ -136,7 +138,7 @@ async fn allowed(it: &Harness, role: &str) -> Result<(BTreeSet<String>, BTreeSet
 async fn trust(it: &Harness, role: &str) -> Result<Value> {
     let found = aws_sdk_iam::Client::new(it.aws.config()).get_role().role_name(role).send().await?;
     let document = found.role().and_then(|it| it.assume_role_policy_document()).context("a trust policy")?;
-    let document = permissions::document(document)?;
+    let document = twins::document(document)?;
     let [statement] = document["Statement"].as_array().context("statements")?.as_slice() else {
         anyhow::bail!("one statement: {document}")
     };
@@ -287,6 +289,16 @@ async fn the_staffs_role_allows_what_is_listed_here() -> Result<()> {
     ];
     let tags = [format!("aws:PrincipalTag/staff \"{client}\"")];
     assert_eq!(allowed(&it, role).await?, (expected.into(), tags.into()));
+    // Of the table all but what the workers remember, which is no institute's.
+    let policies = twins::policies(&it, role).await?;
+    let statements = policies.iter().flat_map(|it| it["Statement"].as_array().into_iter().flatten());
+    let denied: Vec<_> = statements.filter(|it| it["Effect"] == "Deny").collect();
+    let [denied] = denied.as_slice() else { anyhow::bail!("one Deny: {denied:?}") };
+    assert_eq!(permissions::texts(&denied["Action"]), ["dynamodb:GetItem", "dynamodb:Query"]);
+    assert_eq!(permissions::texts(&denied["Resource"]), [table]);
+    let condition = denied["Condition"].as_object().context("a condition")?;
+    assert_eq!(condition.keys().collect::<Vec<_>>(), ["ForAnyValue:StringLike"]);
+    assert_eq!(permissions::texts(&condition["ForAnyValue:StringLike"]["dynamodb:LeadingKeys"]), ["#*"]);
     let expected = json!({
         "StringEquals": { "cognito-identity.amazonaws.com:aud": it.outputs.identity_pool_id },
         "ForAnyValue:StringLike": { "cognito-identity.amazonaws.com:amr": output("StaffUserPoolProviderName")? },

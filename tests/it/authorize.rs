@@ -14,13 +14,14 @@ use sluice_tests::{Caller, DEADLINE, Harness, adt, unique};
 use crate::logs::{self, AUTHORIZE};
 
 /// Somebody of the lake's own staff, signed in to their own pool.
-async fn staff(it: &Harness) -> Result<Caller> {
+pub(crate) async fn staff(it: &Harness) -> Result<Caller> {
     let email = format!("{}@lake.example", unique());
     let user = sluice::local::users::create_user(&it.aws, it.outputs.stack_output("StaffUserPoolId")?, &email, "", "").await?;
     Ok(Caller { token: client::sign_in::sign_in(&it.aws, it.outputs.stack_output("StaffUserPoolClientId")?, &user).await? })
 }
 
-fn claims(caller: &Caller) -> Result<Value> {
+/// The claims of a caller's ID token.
+pub(crate) fn claims(caller: &Caller) -> Result<Value> {
     use base64::Engine as _;
     let payload = caller.token.expose_secret().split('.').nth(1).context("a payload")?;
     Ok(serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload)?)?)

@@ -313,6 +313,11 @@ impl Run {
         let record: Option<Record> = self.catalog.get(&submitted.source, &submitted.message_id).await?;
         let id = |who: usize| self.submissions[who].submission_id;
         assert_eq!(record.as_ref().map(|it| it.status), self.model.status);
+        let item = self.catalog.items(vec![catalog::key(&submitted.source, &submitted.message_id)]).await?.pop();
+        let text = |name: &str| item.as_ref().and_then(|it| it.get(name)?.as_s().ok()).map(String::as_str);
+        assert_eq!(text("listed"), self.model.status.map(|it| it.listed().as_str()), "the status in the index by arrival");
+        let shard = domain::arrivals::shard(&submitted.source, &submitted.message_id);
+        assert_eq!(text(domain::arrivals::SHARD), self.model.status.map(|_| shard.as_str()));
         assert_eq!(record.as_ref().and_then(|it| it.claim_submission), self.model.claim.map(id));
         assert_eq!(record.as_ref().and_then(|it| it.lease_until), self.model.lease_until);
         let held = record.as_ref().and_then(|it| it.held.as_ref()).map(|it| it.held_key.clone());
@@ -352,16 +357,15 @@ fn somebody() -> Requester {
     Requester { subject: "s".to_owned(), issuer: "i".to_owned() }
 }
 
-#[test]
-fn random_interleavings_store_a_message_exactly_once() -> Result<()> {
-    let it = Harness::new()?;
+/// So many random interleavings, each about a message of its own of this test's institute.
+pub(crate) fn interleave(it: &Harness, cases: u32) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let order = Just((0..SUBMISSIONS).collect::<Vec<_>>()).prop_shuffle();
     runner.run(&(steps(), any::<bool>(), order), |(steps, may_store, order)| {
         runtime
             .block_on(async {
-                let mut run = Run::new(&it)?;
+                let mut run = Run::new(it)?;
                 for step in &steps {
                     run.step(step).await?;
                 }
@@ -370,4 +374,9 @@ fn random_interleavings_store_a_message_exactly_once() -> Result<()> {
             .map_err(|error| TestCaseError::fail(format!("{error:#}")))
     })?;
     Ok(())
+}
+
+#[test]
+fn random_interleavings_store_a_message_exactly_once() -> Result<()> {
+    interleave(&Harness::new()?, 60)
 }

@@ -105,7 +105,7 @@ fn stack(name: &str) -> Result<Value> {
 
 /// The functions of all workers, by name of the worker.
 fn functions() -> Result<BTreeMap<String, Value>> {
-    let stacks = [stack("pipeline")?, stack("identity")?, stack("api")?];
+    let stacks = [stack("pipeline")?, stack("identity")?, stack("api")?, stack("tables")?];
     let functions = Worker::all(&root())?.into_iter().map(|worker| {
         let name = format!("{}Function", worker.logical_name());
         let found = stacks.iter().map(|stack| &stack["Resources"][&name]["Properties"]).find(|it| it.is_object());
@@ -138,6 +138,7 @@ fn timeouts_contain_each_other() -> Result<()> {
     for worker in ["submit", "fetch", "status", "release"] {
         assert!(timeout(worker)? < 30, "API Gateway waits for 30 seconds");
     }
+    assert!(variable("tables", "BEGIN_WITHIN_SECONDS")? + 300 <= timeout("tables")?, "the last day has five minutes");
     assert!(timeout("enroll")? <= 5, "Cognito waits for 5 seconds");
     assert!(timeout("authorize")? < 10, "API Gateway waits for 10 seconds");
     Ok(())
@@ -183,10 +184,49 @@ fn the_output_says_which_issuers_the_authorizer_takes() -> Result<()> {
     Ok(())
 }
 
+/// The functions that every message needs.
+#[test]
+fn four_functions_may_have_concurrency_of_their_own_each_by_its_parameter() -> Result<()> {
+    let names = [("api", "Authorize"), ("pipeline", "Submit"), ("pipeline", "Dispatch"), ("pipeline", "Store")];
+    for (name, worker) in names {
+        let stack = stack(name)?;
+        let (parameter, condition) = (format!("{worker}ReservedConcurrency"), format!("Reserves{worker}"));
+        let reference = serde_json::json!({ "Ref": parameter });
+        let function = &stack["Resources"][format!("{worker}Function")]["Properties"];
+        let reserved = serde_json::json!({ "Fn::If": [condition, reference, { "Ref": "AWS::NoValue" }] });
+        assert_eq!(function["ReservedConcurrentExecutions"], reserved, "{worker}");
+        let not_zero = serde_json::json!({ "Fn::Not": [{ "Fn::Equals": [reference, "0"] }] });
+        assert_eq!(stack["Conditions"][&condition], not_zero, "{worker}");
+        let declared = &stack["Parameters"][&parameter];
+        assert_eq!((&declared["Type"], &declared["Default"], &declared["MinValue"]), (&"Number".into(), &0.into(), &0.into()));
+    }
+    let reserving = functions()?.into_iter().filter(|(_, function)| !function["ReservedConcurrentExecutions"].is_null());
+    let reserving: BTreeSet<String> = reserving.map(|(worker, _)| worker).collect();
+    assert_eq!(reserving, names.map(|(_, worker)| worker.to_lowercase()).into());
+    Ok(())
+}
+
+#[test]
+fn the_held_bucket_keeps_a_message_as_long_as_its_record_says() -> Result<()> {
+    let core = stack("core")?;
+    let days = serde_json::json!({ "Ref": "HeldDays" });
+    let rules = core["Resources"]["HeldBucket"]["Properties"]["LifecycleConfiguration"]["Rules"].as_array().context("rules")?;
+    let [rule] = rules.as_slice() else { panic!("one rule: {rules:?}") };
+    assert_eq!(
+        (&rule["Status"], &rule["ExpirationInDays"], &rule["NoncurrentVersionExpiration"]["NoncurrentDays"]),
+        (&"Enabled".into(), &days, &days)
+    );
+    assert_eq!(core["Parameters"]["HeldDays"]["Default"], 90);
+    // `hold` writes the end into the record, from the parameter that the output of the same name fills.
+    assert_eq!(core["Outputs"]["HeldDays"]["Value"], days);
+    assert_eq!(functions()?["hold"]["Environment"]["Variables"]["HELD_DAYS"], days);
+    Ok(())
+}
+
 #[test]
 fn an_alarm_hears_of_throttled_invocations_of_every_function() -> Result<()> {
     let mut heard = BTreeSet::new();
-    for name in ["pipeline", "identity", "api"] {
+    for name in ["pipeline", "identity", "api", "tables"] {
         for alarm in of_type(&stack(name)?, "AWS::CloudWatch::Alarm") {
             if alarm["MetricName"] == "Throttles" {
                 heard.extend(alarm["Dimensions"][0]["Value"]["Ref"].as_str().map(str::to_owned));

@@ -22,24 +22,25 @@ use sluice::output::Reporter;
 use sluice_tests::{Caller, Harness, adt, unique};
 
 use crate::logs::{self, ENROLL, group_of};
-use crate::permissions::{Twin, allowed, roles};
+use crate::permissions::allowed;
+use crate::twins::{Twin, roles};
 
 /// The local AWS sends no mail: these are the codes of every sign-up and of every forgotten password there.
 const CODE: &str = "123456";
 const RESET_CODE: &str = "654321";
 
 /// A person at the door.
-struct Person {
+pub(crate) struct Person {
     cognito: Cognito,
-    pool: String,
+    pub(crate) pool: String,
     client_id: String,
-    email: String,
+    pub(crate) email: String,
     password: String,
 }
 
 impl Person {
     /// Somebody with an address of this domain, who has not signed up.
-    fn new(aws: &Aws, outputs: &Outputs, domain: &str) -> Self {
+    pub(crate) fn new(aws: &Aws, outputs: &Outputs, domain: &str) -> Self {
         Self {
             cognito: Cognito::new(aws.config()),
             pool: outputs.user_pool_id.clone(),
@@ -50,7 +51,7 @@ impl Person {
     }
 
     /// Signs up, with these attributes beside the address. `Err` is the code of the refusal.
-    async fn sign_up(&self, attributes: &[(&str, &str)]) -> Result<(), String> {
+    pub(crate) async fn sign_up(&self, attributes: &[(&str, &str)]) -> Result<(), String> {
         let mut request = self.cognito.sign_up().client_id(&self.client_id).username(&self.email).password(&self.password);
         for (name, value) in [("email", self.email.as_str())].iter().chain(attributes) {
             request = request.user_attributes(attribute(name, value));
@@ -58,7 +59,7 @@ impl Person {
         request.send().await.map(drop).map_err(|error| error.code().unwrap_or("none").to_owned())
     }
 
-    async fn confirm(&self) -> Result<()> {
+    pub(crate) async fn confirm(&self) -> Result<()> {
         let request = self.cognito.confirm_sign_up().client_id(&self.client_id).username(&self.email);
         request.confirmation_code(CODE).send().await?;
         Ok(())
@@ -73,7 +74,7 @@ impl Person {
     }
 
     /// The user's attributes.
-    async fn attributes(&self) -> Result<BTreeMap<String, String>> {
+    pub(crate) async fn attributes(&self) -> Result<BTreeMap<String, String>> {
         let found = self.cognito.admin_get_user().user_pool_id(&self.pool).username(&self.email).send().await?;
         let pairs = found.user_attributes().iter().map(|it| (it.name().to_owned(), it.value().unwrap_or_default().to_owned()));
         Ok(pairs.collect())
@@ -391,7 +392,7 @@ impl Second {
 async fn the_parameters_decide_who_can_sign_up() -> Result<()> {
     let it = Harness::new()?;
     let workspace = Workspace::find().await?;
-    let packages = package(&workspace, Purpose::Local(Profile::Dev), &workspace.policies(), &Reporter::silent()).await?;
+    let packages = package(&workspace, Purpose::Local(Profile::Dev), &workspace.policies(), None, &Reporter::silent()).await?;
     let second = Second {
         aws: it.aws.clone(),
         sources: Sources::read(&workspace, packages)?,

@@ -12,10 +12,11 @@ use sluice::operator::workspace::Workspace;
 use sluice_tests::Harness;
 
 use crate::logs::workers;
-use crate::permissions::{policies, roles, texts};
+use crate::permissions::texts;
+use crate::twins::{policies, roles};
 
 /// Calls that need no grant in the worker's own role, and why.
-const WITHOUT_A_GRANT: [(&str, &str, &str); 15] = [
+const WITHOUT_A_GRANT: [(&str, &str, &str); 20] = [
     ("*", "s3:CreateSession", "the S3 client calls it for directory buckets, and there are none"),
     ("Store", "cognito-identity:GetId", "is not signed: the token is all it takes"),
     ("Store", "cognito-identity:GetCredentialsForIdentity", "is not signed"),
@@ -24,17 +25,22 @@ const WITHOUT_A_GRANT: [(&str, &str, &str); 15] = [
     ("Fetch", "cognito-identity:GetCredentialsForIdentity", "is not signed"),
     ("Fetch", "dynamodb:GetItem", "is called with the caller's credentials, as all that Fetch reads"),
     ("Fetch", "dynamodb:Query", "as the caller"),
+    ("Fetch", "dynamodb:UpdateItem", "keeps identity ids, for which only the exchange of Store is given a catalog"),
     ("Fetch", "dynamodb:TransactGetItems", "as the caller: IAM is asked for dynamodb:GetItem of each"),
     ("Fetch", "s3:GetObject", "as the caller"),
     ("Fetch", "s3:HeadObject", "as the caller"),
     ("Release", "s3:GetObject", "names the version: that is s3:GetObjectVersion"),
     ("Summary", "dynamodb:Query", "is called by a session of SummaryReaderRole"),
+    ("Tables", "dynamodb:Query", "is called by a session of TablesSessionRole, as all that Tables reads and writes"),
+    ("Tables", "dynamodb:UpdateItem", "by that session"),
+    ("Tables", "s3:GetObject", "by that session"),
+    ("Tables", "s3:PutObject", "by that session"),
     ("Submit", "sqs:SendMessageBatch", "is allowed by sqs:SendMessage"),
     ("Authorize", "verifiedpermissions:IsAuthorized", "is granted where there is a PolicyStoreId"),
 ];
 
 /// Grants that no code of ours calls, and why.
-const WITHOUT_A_CALL: [(&str, &str, &str); 12] = [
+const WITHOUT_A_CALL: [(&str, &str, &str); 13] = [
     ("*", "logs:CreateLogStream", "Lambda writes the log"),
     ("*", "logs:PutLogEvents", "Lambda writes the log"),
     ("Dispatch", "sqs:ReceiveMessage", "the event source mapping polls with the function's role"),
@@ -46,6 +52,7 @@ const WITHOUT_A_CALL: [(&str, &str, &str); 12] = [
     ("Hold", "s3:ListBucket", "as for Parse"),
     ("Release", "s3:ListBucket", "as for Parse"),
     ("Summary", "sts:TagSession", "is asked for by sts:AssumeRole with tags"),
+    ("Tables", "sts:TagSession", "is asked for by sts:AssumeRole with tags"),
     ("Release", "s3:GetObjectVersion", "is s3:GetObject with a version"),
 ];
 
@@ -98,6 +105,7 @@ async fn worker_roles(it: &Harness) -> Result<BTreeMap<String, String>> {
     let mut workers = roles(it, "pipeline").await?;
     workers.extend(roles(it, "identity").await?);
     workers.extend(roles(it, "api").await?);
+    workers.extend(roles(it, "tables").await?);
     Ok(workers)
 }
 

@@ -3,7 +3,7 @@
 //! A worker's role can only be assumed by Lambda. So a twin is made for the time of a test: a role with the very policy
 //! that the deployed one has, which the account's root may assume.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
@@ -11,114 +11,17 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, PutRequest, Wri
 use aws_sdk_iam::Client as Iam;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{DataKeySpec, MacAlgorithmSpec};
-use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use client::aws::Aws;
-use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use sluice_tests::{Harness, adt, unique};
 
 use crate::grants::grants;
-use crate::logs::{AUTHORIZE, ENROLL, SUMMARY, group_of, pipeline_workers, workers};
+use crate::logs::{AUTHORIZE, ENROLL, SUMMARY, TABLES, group_of, pipeline_workers, workers};
+use crate::twins::{Twin, policies, roles};
 use crate::{forge, logs};
-
-/// A role that somebody may assume whose policy is another role's.
-pub(crate) struct Twin {
-    root: Aws,
-    name: String,
-    pub(crate) aws: Aws,
-}
-
-/// The physical names of the roles of a stack, by their names in the template.
-pub(crate) async fn roles(it: &Harness, stack: &str) -> Result<BTreeMap<String, String>> {
-    let client = aws_sdk_cloudformation::Client::new(it.aws.config());
-    let stack_name = format!("{}-{stack}", it.outputs.stack);
-    let found = client.describe_stack_resources().stack_name(stack_name).send().await?;
-    for resource in found.stack_resources() {
-        let kind = resource.resource_type().unwrap_or_default();
-        // One that stands beside its role ([`policies`] finds it in the role) is none of its own.
-        ensure!(kind != "AWS::IAM::ManagedPolicy", "a policy of its own");
-    }
-    let roles = found.stack_resources().iter().filter(|resource| resource.resource_type() == Some("AWS::IAM::Role"));
-    Ok(roles
-        .map(|role| {
-            (role.logical_resource_id().unwrap_or_default().into(), role.physical_resource_id().unwrap_or_default().into())
-        })
-        .collect())
-}
-
-/// All policies of a role: those within it. None may be attached to it.
-pub(crate) async fn policies(it: &Harness, role: &str) -> Result<Vec<Value>> {
-    let iam = Iam::new(it.aws.config());
-    let attached = iam.list_attached_role_policies().role_name(role).send().await?;
-    ensure!(attached.attached_policies().is_empty(), "`{role}` has an attached policy");
-    let names = iam.list_role_policies().role_name(role).send().await?;
-    ensure!(!names.policy_names().is_empty(), "`{role}` has no policy");
-    try_join_all(names.policy_names().iter().map(async |name| {
-        let policy = iam.get_role_policy().role_name(role).policy_name(name).send().await?;
-        document(policy.policy_document())
-    }))
-    .await
-}
-
-/// A policy as IAM gives it, which is percent-encoded.
-pub(crate) fn document(encoded: &str) -> Result<Value> {
-    let url = reqwest::Url::parse(&format!("policy:/?document={}", encoded.replace('#', "%23")))?;
-    let document = match encoded {
-        plain if plain.starts_with('{') => plain.to_owned(),
-        _ => url.query_pairs().next().context("a document")?.1.into_owned(),
-    };
-    Ok(serde_json::from_str(&document)?)
-}
-
-impl Twin {
-    pub(crate) async fn of(it: &Harness, role: &str) -> Result<Self> {
-        let iam = Iam::new(it.aws.config());
-        let sts = aws_sdk_sts::Client::new(it.aws.config());
-        let account = sts.get_caller_identity().send().await?.account.context("an account")?;
-        let trust = json!({ "Version": "2012-10-17", "Statement": [{
-            "Effect": "Allow",
-            "Principal": { "AWS": format!("arn:aws:iam::{account}:root") },
-            "Action": "sts:AssumeRole",
-        }]});
-        let policies = policies(it, role).await?;
-        let name = format!("test-{}", unique());
-        let created = iam.create_role().role_name(&name).assume_role_policy_document(trust.to_string()).send().await?;
-        // From here on `drop` cleans up.
-        let mut twin = Self { root: it.aws.clone(), name, aws: it.aws.clone() };
-        for (n, policy) in policies.iter().enumerate() {
-            let put = iam.put_role_policy().role_name(&twin.name).policy_name(n.to_string());
-            put.policy_document(policy.to_string()).send().await?;
-        }
-        let arn = created.role().context("a role")?.arn();
-        let assumed = sts.assume_role().role_arn(arn).role_session_name("test").send().await?;
-        let given = assumed.credentials.context("credentials")?;
-        let credentials = Credentials::new(given.access_key_id, given.secret_access_key, Some(given.session_token), None, "twin");
-        twin.aws = Aws::with_credentials(it.aws.endpoint_url().context("an endpoint")?, &it.outputs.region, credentials);
-        Ok(twin)
-    }
-}
-
-impl Drop for Twin {
-    fn drop(&mut self) {
-        let (root, name) = (self.root.clone(), self.name.clone());
-        let clean_up = move || {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-            runtime.block_on(async {
-                let iam = Iam::new(root.config());
-                if let Ok(policies) = iam.list_role_policies().role_name(&name).send().await {
-                    for policy in policies.policy_names() {
-                        let _ = iam.delete_role_policy().role_name(&name).policy_name(policy).send().await;
-                    }
-                }
-                let _ = iam.delete_role().role_name(&name).send().await;
-            });
-        };
-        let _ = std::thread::spawn(clean_up).join();
-    }
-}
 
 macro_rules! calls {
     ($($call:ident)*) => {
@@ -142,7 +45,7 @@ use Call::*;
 
 calls! {
     Send Receive Delete Hide Attributes SendDead ReceiveDead
-    GetItem BatchGetItem Query QueryHeld Scan UpdateItem PutItem DeleteItem
+    GetItem GetIdentity BatchGetItem Query QueryHeld Scan UpdateItem PutItem DeleteItem
     IndexPatients SearchPatients HashPatients HashOtherwise
     Seal SealDirectly SealForSubmission SealUnbound Open OpenKey OpenOtherwise OpenData
     GetOverflow GetUpload PutOverflow ListOverflow DeleteOverflow
@@ -157,14 +60,30 @@ const MAY: &[(&str, &[Call])] = &[
     ("Dispatch", &[Send, Receive, Delete, Hide, Attributes, SendDead, Run, Log("Dispatch")]),
     ("Deduplicate", &[UpdateItem, Log("Deduplicate")]),
     ("Parse", &[GetOverflow, GetUpload, ListOverflow, Log("Parse")]),
-    ("Store", &[UpdateItem, IndexPatients, HashPatients, Open, OpenKey, GetOverflow, GetUpload, ListOverflow, Log("Store")]),
+    (
+        "Store",
+        &[
+            GetIdentity,
+            UpdateItem,
+            IndexPatients,
+            HashPatients,
+            Open,
+            OpenKey,
+            GetOverflow,
+            GetUpload,
+            ListOverflow,
+            Log("Store"),
+        ],
+    ),
     ("Hold", &[UpdateItem, GetOverflow, GetUpload, ListOverflow, PutHeld, Log("Hold")]),
     ("Release", &[Send, QueryHeld, UpdateItem, Seal, PutOverflow, GetHeld, ListHeld, Log("Release")]),
     ("Publish", &[Publish, Log("Publish")]),
-    ("Status", &[GetItem, BatchGetItem, Log("Status")]),
+    ("Status", &[GetItem, GetIdentity, BatchGetItem, Log("Status")]),
     ("Fetch", &[HashPatients, Log("Fetch")]),
     // What else it may is for it alone, and no twin of it: `summary`.
     (SUMMARY, &[Log(SUMMARY)]),
+    // The same: `tabulate`.
+    (TABLES, &[Log(TABLES)]),
     // What else it may is about users and the enrollment table: `enroll`.
     (ENROLL, &[Log(ENROLL)]),
     (AUTHORIZE, &[Log(AUTHORIZE)]),
@@ -179,7 +98,7 @@ impl Call {
             Delete => &["sqs:DeleteMessage"],
             Hide => &["sqs:ChangeMessageVisibility"],
             Attributes => &["sqs:GetQueueAttributes"],
-            GetItem => &["dynamodb:GetItem"],
+            GetItem | GetIdentity => &["dynamodb:GetItem"],
             BatchGetItem => &["dynamodb:BatchGetItem"],
             Query | QueryHeld => &["dynamodb:Query"],
             Scan => &["dynamodb:Scan"],
@@ -268,7 +187,7 @@ impl Scene {
     async fn may(&self, aws: &Aws, call: Call) -> Result<bool> {
         match call {
             Send | Receive | Delete | Hide | Attributes | SendDead | ReceiveDead => self.sqs(aws, call).await,
-            GetItem | BatchGetItem | Query | QueryHeld | Scan | UpdateItem | PutItem | DeleteItem => {
+            GetItem | GetIdentity | BatchGetItem | Query | QueryHeld | Scan | UpdateItem | PutItem | DeleteItem => {
                 self.dynamodb(aws, call).await
             }
             IndexPatients | SearchPatients | HashPatients | HashOtherwise => self.patients(aws, call).await,
@@ -308,6 +227,10 @@ impl Scene {
         match call {
             GetItem => {
                 allowed(client.get_item().table_name(table).key("source", source()).key("message_id", message_id()).send().await)
+            }
+            GetIdentity => {
+                let get = client.get_item().table_name(table).key("source", AttributeValue::S(catalog::IDENTITIES.to_owned()));
+                allowed(get.key("message_id", message_id()).send().await)
             }
             BatchGetItem => {
                 let key = [("source".to_owned(), source()), ("message_id".to_owned(), message_id())];
@@ -492,6 +415,7 @@ async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
     let mut roles = roles(&scene.it, "pipeline").await?;
     roles.extend(self::roles(&scene.it, "identity").await?);
     roles.extend(self::roles(&scene.it, "api").await?);
+    roles.extend(self::roles(&scene.it, "tables").await?);
     for call in all().filter(|call| !matches!(call, Run | RunAsync)) {
         assert!(scene.may(&scene.it.aws, call).await?, "{call:?} is something that the root may do");
     }
@@ -505,8 +429,8 @@ async fn each_worker_may_do_what_it_does_and_nothing_beside() -> Result<()> {
             }
         }
         assert_eq!(allowed, may, "{worker}");
-        if [ENROLL, SUMMARY].contains(&worker) {
-            continue; // The rest of their grants are used in `enroll` and `summary`.
+        if [ENROLL, SUMMARY, TABLES].contains(&worker) {
+            continue; // The rest of their grants are used in `enroll`, `summary` and `tabulate`.
         }
         let granted = grants(&policies(&scene.it, role).await?)?;
         let used: BTreeSet<_> = may.iter().flat_map(|call| call.actions()).map(|it| (*it).to_owned()).collect();
@@ -589,13 +513,16 @@ fn reaching_the_lake(policies: &[Value], lake_arn: &str) -> Result<Vec<Value>> {
     Ok(found)
 }
 
+/// The roles that reach the lake, each for the one institute that its session's tag names. None is a worker's.
+const READERS: [&str; 2] = ["UserRole", "TablesSessionRole"];
+
 #[tokio::test]
 async fn no_worker_role_reaches_the_lake_bucket() -> Result<()> {
     let it = Harness::new()?;
     let lake = it.outputs.stack_outputs.get("LakeBucketArn").context("a lake")?;
     let mut seen = 0;
-    for stack in ["core", "identity", "pipeline", "api"] {
-        for (name, role) in roles(&it, stack).await?.into_iter().filter(|(name, _)| name != "UserRole") {
+    for stack in ["core", "identity", "pipeline", "api", "tables"] {
+        for (name, role) in roles(&it, stack).await?.into_iter().filter(|(name, _)| !READERS.contains(&name.as_str())) {
             let policies = policies(&it, &role).await?;
             assert_eq!(reaching_the_lake(&policies, lake)?, [] as [Value; 0], "{name}");
             // Nor does it write metrics, whose names and dimensions anybody in the account may list.
@@ -610,6 +537,10 @@ async fn no_worker_role_reaches_the_lake_bucket() -> Result<()> {
     let users = roles(&it, "identity").await?;
     assert_eq!(users.keys().collect::<Vec<_>>(), ["EnrollRole", "StaffRole", "UserRole"]);
     assert_eq!(reaching_the_lake(&policies(&it, &users["UserRole"]).await?, lake)?.len(), 2);
+    // And at the role of sessions for one institute, which may only read.
+    let sessions = reaching_the_lake(&policies(&it, &roles(&it, "tables").await?["TablesSessionRole"]).await?, lake)?;
+    let actions: Vec<_> = sessions.iter().flat_map(|it| texts(&it["Action"])).collect();
+    assert_eq!(actions, ["s3:GetObject", "s3:GetObjectVersion"]);
     let wide = json!({ "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::*" }] });
     assert_eq!(reaching_the_lake(&[wide], lake)?.len(), 1);
     Ok(())

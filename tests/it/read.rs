@@ -7,12 +7,12 @@ use aws_sdk_dynamodb::types::AttributeValue::{self, M, S};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use client::http::{Answer, ER7, JSON};
-use domain::{MessageId, Timestamp};
+use domain::{MessageId, Timestamp, arrivals};
 use reqwest::Method;
 use reqwest::redirect::Policy;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use sluice_tests::{Caller, Harness, adt, unique, without_trace};
+use sluice_tests::{Caller, Harness, adt, item_bytes, unique, without_trace};
 
 use crate::forge;
 
@@ -267,15 +267,18 @@ async fn a_message_that_does_not_fit_into_an_answer_is_redirected_to_s3() -> Res
 
 /// A record of a message that was never sent: only what a listing shows.
 async fn record(it: &Harness, received_at: Timestamp, message_type: &str, trigger_event: &str) -> Result<String> {
-    let message_id = MessageId::of_canonical(unique().as_bytes()).to_string();
+    let message_id = MessageId::of_canonical(unique().as_bytes());
     let text = |text: &str| S(text.to_owned());
     let summary = [("messageType", message_type), ("triggerEvent", trigger_event)];
     let summary = summary.map(|(name, value)| (name.to_owned(), text(value))).into();
     let put = aws_sdk_dynamodb::Client::new(it.aws.config()).put_item().table_name(&it.outputs.table);
-    let put = put.item("source", text(&it.institute)).item("message_id", text(&message_id)).item("status", text("stored"));
+    let put =
+        put.item("source", text(&it.institute)).item("message_id", text(message_id.as_str())).item("status", text("stored"));
     let put = put.item("received_at", text(&received_at.to_string())).item("submissions", AttributeValue::N("1".to_owned()));
+    let put =
+        put.item(arrivals::SHARD, text(&arrivals::shard(&it.institute.parse()?, &message_id))).item("listed", text("stored"));
     put.item("state", text("parsed")).item("summary", M(summary)).send().await?;
-    Ok(message_id)
+    Ok(message_id.to_string())
 }
 
 async fn page(it: &Harness, caller: &Caller, query: &str) -> Result<(Vec<String>, Option<String>)> {
@@ -381,9 +384,33 @@ async fn pages_have_every_message_once_also_where_many_came_in_the_same_millisec
     assert_eq!(pages(&it, &reader, "limit=1&type=ORU").await?, [[others[1].clone()], [others[0].clone()]]);
     // A message that comes while somebody pages moves nothing.
     let (first, cursor) = page(&it, &reader, "limit=2").await?;
-    record(&it, at("2026-01-05")?, "ADT", "A01").await?;
+    let mut partitions = BTreeSet::new();
+    while partitions.len() < arrivals::SHARDS {
+        let id = record(&it, at("2026-01-05")?, "ADT", "A01").await?;
+        partitions.insert(arrivals::shard(&it.institute.parse()?, &id.parse()?));
+    }
     let (second, _) = page(&it, &reader, &format!("limit=2&cursor={}", cursor.context("a cursor")?)).await?;
     assert_eq!((first[0].as_str(), second[0].as_str()), (others[1].as_str(), expected[1].as_str()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entry_of_the_index_by_arrival_is_a_single_write_unit() -> Result<()> {
+    let it = Harness::new()?;
+    let (message_id, _) = it.store(&it.admin().await?, &adt(&unique(), "DOE")).await?;
+    let shard = arrivals::shard(&it.institute.parse()?, &message_id);
+    let query = aws_sdk_dynamodb::Client::new(it.aws.config()).query().table_name(&it.outputs.table).index_name(arrivals::INDEX);
+    let query = query.key_condition_expression("arrival_shard = :shard").expression_attribute_values(":shard", S(shard));
+    let entries = query.send().await?.items.unwrap_or_default();
+    let [entry] = entries.as_slice() else { anyhow::bail!("{} entries", entries.len()) };
+    let bytes = item_bytes(entry);
+    // The institute of a test has 31 letters, and the entry has its name four times.
+    assert!((500..=1024).contains(&bytes), "{bytes}: {entry:?}");
+    // A claim changes none of these.
+    for name in ["status", "claim_submission", "lease_until", "queued_at", "expires_at", "submitter"] {
+        assert!(!entry.contains_key(name), "{name}");
+    }
+    assert_eq!(entry["listed"], S("stored".to_owned()));
     Ok(())
 }
 
@@ -454,9 +481,9 @@ async fn a_cursor_is_good_for_its_institute_and_its_query_alone() -> Result<()> 
         (&reader, format!("from=2026-01-01&cursor={}", &cursor[1..])),
         (&reader, format!("from=2026-01-01&cursor={cursor}{cursor}")),
         (&reader, "from=2026-01-01&cursor=next".to_owned()),
-        (&reader, format!("from=2026-01-01&cursor={}", with("v", json!(2)))),
-        (&reader, format!("from=2026-01-01&cursor={}", with("received_at", json!("2026-01-02T13:00:00.000Z")))),
-        (&reader, format!("from=2026-01-01&cursor={}", with("message_id", json!("0".repeat(64))))),
+        (&reader, format!("from=2026-01-01&cursor={}", with("v", json!(1)))),
+        (&reader, format!("from=2026-01-01&cursor={}", with("arrivals", json!(["start", "start", "end", "end"])))),
+        (&reader, format!("from=2026-01-01&cursor={}", with("arrivals", json!(["start"])))),
     ];
     for (caller, query) in refused {
         check_problem(&listed(caller, &query).await?, 400, "`cursor`");

@@ -11,12 +11,14 @@ use aws_sdk_iam::Client as Iam;
 use aws_sdk_sts::types::Tag;
 use client::aws::Aws;
 use client::deployment::Deployment;
+use domain::arrivals;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sluice_tests::{Caller, Harness, adt, unique};
 
 use crate::attacks::call::{Answer, Call};
-use crate::permissions::{self, allowed};
+use crate::permissions::allowed;
+use crate::twins::{Twin, document, roles};
 
 /// Asks with the credentials that the caller's token is exchanged for.
 pub(crate) async fn ask(it: &Harness, caller: &Caller, path: &str) -> Result<Answer> {
@@ -102,61 +104,45 @@ async fn without_a_good_signature_nothing_is_counted() -> Result<()> {
     Ok(())
 }
 
-/// A role that root may assume, with the policies of the reader's and tags of one's choice.
-async fn session(it: &Harness, read: Option<&str>) -> Result<Aws> {
-    let roles = permissions::roles(it, "pipeline").await?;
-    let reader = roles.get("SummaryReaderRole").context("a reader's role")?;
-    let iam = Iam::new(it.aws.config());
-    let account = it.aws.account().await?;
-    let trust = json!({ "Version": "2012-10-17", "Statement": [{
-        "Effect": "Allow",
-        "Principal": { "AWS": format!("arn:aws:iam::{account}:root") },
-        "Action": ["sts:AssumeRole", "sts:TagSession"],
-    }]});
-    let name = format!("test-{}", unique());
-    let role = iam.create_role().role_name(&name).assume_role_policy_document(trust.to_string()).send().await?;
-    for (n, policy) in permissions::policies(it, reader).await?.iter().enumerate() {
-        let put = iam.put_role_policy().role_name(&name).policy_name(n.to_string());
-        put.policy_document(policy.to_string()).send().await?;
-    }
-    let tags = read.map(|it| Tag::builder().key("read").value(it).build().map(|tag| vec![tag])).transpose()?;
-    let assume = aws_sdk_sts::Client::new(it.aws.config()).assume_role().role_session_name("test");
-    let assumed = assume.role_arn(role.role().context("a role")?.arn()).set_tags(tags).send().await?;
-    let given = assumed.credentials.context("credentials")?;
-    let credentials = Credentials::new(given.access_key_id, given.secret_access_key, Some(given.session_token), None, "test");
-    Ok(Aws::with_credentials(it.aws.endpoint_url().context("an endpoint")?, &it.outputs.region, credentials))
-}
-
 #[tokio::test]
 async fn a_session_of_the_worker_reads_what_is_counted_of_one_institute_and_nothing_else() -> Result<()> {
     let it = Harness::new()?;
     let (message_id, _) = it.store(&it.admin().await?, &adt(&unique(), "DOE")).await?;
     let key = it.record(&message_id).await?.facts.context("stored")?.key;
-    let (mine, none) = (session(&it, Some(&it.institute)).await?, session(&it, None).await?);
+    let session = async |read: Option<&str>| Twin::of_institute(&it, "pipeline", "SummaryReaderRole", "read", read).await;
+    let (mine, none) = (session(Some(&it.institute)).await?, session(None).await?);
+    let (mine, none) = (&mine.aws, &none.aws);
     let table = &it.outputs.table;
+    // The partition that has the record.
+    let number = arrivals::shard(&it.institute.parse()?, &message_id).replace(&it.institute, "");
     let query = |aws: &Aws, source: &str, projection: &str| -> QueryFluentBuilder {
-        let query = aws_sdk_dynamodb::Client::new(aws.config()).query().table_name(table).index_name("by-received-at");
-        let query = query.key_condition_expression("#source = :source").expression_attribute_names("#source", "source");
-        let query = query.expression_attribute_values(":source", AttributeValue::S(source.to_owned()));
+        let query = aws_sdk_dynamodb::Client::new(aws.config()).query().table_name(table).index_name(arrivals::INDEX);
+        let partition = AttributeValue::S(format!("{source}{number}"));
+        let query = query.key_condition_expression("#key = :key").expression_attribute_names("#key", arrivals::SHARD);
+        let query = query.expression_attribute_values(":key", partition);
         query.projection_expression(projection).select(Select::SpecificAttributes)
     };
     let (source, counted) = (it.institute.as_str(), "received_at, summary.messageType");
     let other = format!("{source}2");
-    let found = query(&mine, source, counted).send().await?;
+    let found = query(mine, source, counted).send().await?;
     assert_eq!(found.count(), 1);
     let all = |aws: &Aws, source: &str| {
         query(aws, source, counted).set_projection_expression(None).set_select(Some(Select::AllAttributes))
     };
+    let of_source = |query: QueryFluentBuilder| {
+        let query = query.expression_attribute_names("#key", "source");
+        query.expression_attribute_values(":key", AttributeValue::S(source.to_owned()))
+    };
     let refused = [
-        ("another's", query(&mine, &other, counted)),
-        ("without an institute", query(&none, source, counted)),
-        ("of no institute", query(&none, "", counted)),
-        ("the table", query(&mine, source, counted).set_index_name(None)),
-        ("another index", query(&mine, source, counted).index_name("by-held-since")),
-        ("whose submission it is", query(&mine, source, "received_at, claim_submission")),
-        ("where the message is", query(&mine, source, "bucket, #source")),
-        ("all attributes", all(&mine, source)),
-        ("a count of another's", all(&mine, &other).select(Select::Count)),
+        ("another's", query(mine, &other, counted)),
+        ("without an institute", query(none, source, counted)),
+        ("of no institute", query(none, "", counted)),
+        ("the table", of_source(query(mine, source, counted)).set_index_name(None)),
+        ("another index", of_source(query(mine, source, counted)).index_name("by-held-since")),
+        ("whose submission it is", query(mine, source, "received_at, last_submission")),
+        ("where the message is", query(mine, source, "bucket, #key")),
+        ("all attributes", all(mine, source)),
+        ("a count of another's", all(mine, &other).select(Select::Count)),
     ];
     for (what, query) in refused {
         assert!(!allowed(query.clone().send().await)?, "{what}");
@@ -178,7 +164,7 @@ async fn a_session_of_the_worker_reads_what_is_counted_of_one_institute_and_noth
 #[tokio::test]
 async fn only_the_worker_gets_a_session_and_only_with_an_institute() -> Result<()> {
     let it = Harness::new()?;
-    let roles = permissions::roles(&it, "pipeline").await?;
+    let roles = roles(&it, "pipeline").await?;
     let (worker, reader) = (&roles["SummaryRole"], &roles["SummaryReaderRole"]);
     let account = it.aws.account().await?;
     let role = Iam::new(it.aws.config()).get_role().role_name(reader).send().await?;
@@ -192,9 +178,9 @@ async fn only_the_worker_gets_a_session_and_only_with_an_institute() -> Result<(
             "ForAllValues:StringEquals": { "aws:TagKeys": ["read"] },
         },
     }]});
-    assert_eq!(permissions::document(role.assume_role_policy_document().context("a trust policy")?)?, expected);
+    assert_eq!(document(role.assume_role_policy_document().context("a trust policy")?)?, expected);
     // A role with the very same rights, and another name.
-    let twin = permissions::Twin::of(&it, worker).await?;
+    let twin = Twin::of(&it, worker).await?;
     let tag = Tag::builder().key("read").value(&it.institute).build()?;
     let assume = aws_sdk_sts::Client::new(twin.aws.config()).assume_role().role_session_name("test").role_arn(role.arn());
     assert!(!allowed(assume.tags(tag).send().await)?);

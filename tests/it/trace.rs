@@ -298,7 +298,7 @@ fn x_ray_is_allowed_only_to_roles_whose_resource_is_traced() -> Result<()> {
     let write = BTreeSet::from(["xray:PutTraceSegments", "xray:PutTelemetryRecords"].map(str::to_owned));
     let sample = BTreeSet::from(["xray:GetSamplingRules", "xray:GetSamplingTargets"].map(str::to_owned));
     let mut traced = 0;
-    for stack in ["core", "identity", "pipeline", "api"] {
+    for stack in ["core", "identity", "pipeline", "api", "tables"] {
         let template = template(&root().join(format!("infra/{stack}.yaml")))?;
         let resources = template["Resources"].as_object().context("resources")?;
         let role_of = |it: &Value, property: &str| {

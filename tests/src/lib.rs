@@ -5,6 +5,7 @@
 
 mod audit;
 pub mod download;
+mod item;
 mod node;
 mod python;
 pub mod template;
@@ -25,11 +26,12 @@ use secrecy::SecretString;
 use sluice::Outputs;
 use sluice::local::{self, Authorization, UpOptions};
 
+pub use item::item_bytes;
 pub use node::Node;
 pub use python::{done, python};
 
-/// How long a test waits for a message to come to its end.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a test waits for a message to come to its end, on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(180);
 
 /// The running system, as one test sees it.
 #[derive(Debug)]
@@ -315,7 +317,7 @@ fn running() -> Result<&'static Outputs> {
     static OUTPUTS: OnceLock<Result<Outputs, String>> = OnceLock::new();
     let outputs = OUTPUTS.get_or_init(|| {
         // On a thread of its own: the caller is within a runtime.
-        let up = || tokio::runtime::Runtime::new()?.block_on(local::up(UpOptions::default()));
+        let up = || tokio::runtime::Runtime::new()?.block_on(local::up(UpOptions { tables: true, ..UpOptions::default() }));
         std::thread::spawn(up)
             .join()
             .map_err(|_| "bringing the system up panicked".to_owned())?

@@ -69,15 +69,20 @@ class Deployment:
             for _ in pool.map(write, range(0, count, 25)):
                 pass
 
-    def user(self, institute):
-        """An ID token of a new user who may read the institute's messages."""
+    def account(self, institute):
+        """The address and the password of a new user who may read the institute's messages."""
         idp, pool = self.client("cognito-idp"), self.outputs["userPoolId"]
         email, password = f"{uuid.uuid4()}@bench.example", f"Aa1!{uuid.uuid4()}"
         idp.admin_create_user(UserPoolId=pool, Username=email, MessageAction="SUPPRESS", UserAttributes=[
             {"Name": "email", "Value": email}, {"Name": "email_verified", "Value": "true"},
             {"Name": "custom:read", "Value": institute}])
         idp.admin_set_user_password(UserPoolId=pool, Username=email, Password=password, Permanent=True)
-        answer = idp.initiate_auth(ClientId=self.outputs["clientId"], AuthFlow="USER_PASSWORD_AUTH",
+        return email, password
+
+    def user(self, institute):
+        """An ID token of a new user who may read the institute's messages."""
+        email, password = self.account(institute)
+        answer = self.client("cognito-idp").initiate_auth(ClientId=self.outputs["clientId"], AuthFlow="USER_PASSWORD_AUTH",
                                    AuthParameters={"USERNAME": email, "PASSWORD": password})
         return answer["AuthenticationResult"]["IdToken"]
 

@@ -266,13 +266,13 @@ fn service(operation: &str) -> Result<&'static str> {
     })
 }
 
-/// The size of a stored record as DynamoDB counts it: names and values, in UTF-8 (its guide, "DynamoDB item sizes and formats").
+/// The size of a stored record.
 async fn item_bytes(it: &Harness, message_id: &domain::MessageId) -> Result<usize> {
     let client = aws_sdk_dynamodb::Client::new(it.aws.config());
     let table = &it.outputs.table;
     let get = client.get_item().table_name(table).key("source", AttributeValue::S(it.institute.clone()));
     let item = get.key("message_id", AttributeValue::S(message_id.to_string())).send().await?.item.context("a record")?;
-    Ok(item.iter().map(|(name, value)| name.len() + value_bytes(value)).sum())
+    Ok(sluice_tests::item_bytes(&item))
 }
 
 /// The sizes of a message's objects in the lake.
@@ -286,16 +286,6 @@ async fn objects(it: &Harness, message_id: &domain::MessageId) -> Result<Vec<i64
         sizes.extend(its.filter_map(|object| object.size()));
     }
     Ok(sizes)
-}
-
-fn value_bytes(value: &AttributeValue) -> usize {
-    match value {
-        AttributeValue::S(text) => text.len(),
-        AttributeValue::N(number) => number.len().div_ceil(2) + 1,
-        AttributeValue::M(map) => 3 + map.iter().map(|(name, value)| name.len() + value_bytes(value) + 1).sum::<usize>(),
-        AttributeValue::L(list) => 3 + list.iter().map(|value| value_bytes(value) + 1).sum::<usize>(),
-        _ => 1,
-    }
 }
 
 fn template(name: &str) -> Result<String> {

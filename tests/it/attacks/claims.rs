@@ -4,10 +4,11 @@
 use anyhow::{Context, Result, ensure};
 use aws_credential_types::Credentials;
 use client::deployment::Deployment;
+use domain::arrivals;
 use sluice_tests::Harness;
 
 use super::call::Call;
-use super::requests::{get, get_item, get_old, labels, put, query, retag, summary, summary_of};
+use super::requests::{get, get_item, get_old, labels, put, query, query_arrivals, retag, summary, summary_of};
 use super::world::{Place, World};
 use super::{is_denied, judge};
 
@@ -41,6 +42,8 @@ pub(super) const ROWS: &[Row] = &[
         claim: |it| format!("{it}/protocol=hl7v2"),
         works: false,
     },
+    // Not below a prefix, but a partition of the catalog's index by arrival has this name.
+    Row { id: "claim-partition", tried: "`other#0`, a partition of the other's", claim: |it| format!("{it}#0"), works: true },
     Row { id: "claim-slash-behind", tried: "`other/`", claim: |it| format!("{it}/"), works: false },
     Row { id: "claim-dots", tried: "`x/../source=other`", claim: |it| format!("x/../source={it}"), works: false },
     Row { id: "claim-dot-dot", tried: "`..`", claim: |_| "..".to_owned(), works: true },
@@ -85,6 +88,7 @@ fn attempts(p: &Place, claim: &str) -> Vec<Call> {
         query(p, "#s = :other", &[&p.other], false, serde_json::json!({})),
         query(p, "#s = :other", &[&p.other], true, serde_json::json!({})),
     ];
+    calls.extend(arrivals::shards(&p.other).iter().map(|it| query_arrivals(p, it)));
     calls.push(summary_of(p, &p.other));
     // The claim as it stands, where it can stand in a path, and as its letters.
     calls.push(summary(p, &format!("/institutes/{}/../{}/summary", encoded(claim), p.other)));

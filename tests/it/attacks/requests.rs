@@ -1,5 +1,6 @@
 //! The requests of the tables, each with what IAM is asked about it on AWS.
 
+use domain::arrivals;
 use serde_json::{Value, json};
 
 use super::call::{Ask, Call};
@@ -144,15 +145,29 @@ pub(super) fn get_item(p: &Place, source: &str) -> Call {
     table(p, "GetItem", &[source], json!({ "Key": key(p, source) }))
 }
 
-/// A Query by this expression, with `:own` and `:other`, of the table or of its index; these are the partitions it names.
+/// A Query of a partition of the index by arrival.
+pub(super) fn query_arrivals(p: &Place, partition: &str) -> Call {
+    let body = json!({
+        "TableName": p.table,
+        "IndexName": arrivals::INDEX,
+        "KeyConditionExpression": "arrival_shard = :partition",
+        "ExpressionAttributeValues": { ":partition": { "S": partition } },
+    });
+    let ask = leading(Ask::new("dynamodb:Query", format!("{}/index/{}", p.table_arn(), arrivals::INDEX)), &[partition]);
+    operation("Query", &body).asks(ask).asks(key_ask(p, "kms:Decrypt", "dynamodb", ""))
+}
+
+/// A Query by this expression, with `:own` and `:other`, of the table or of the index by arrival; these are the partitions it names. In the
+/// index it names one of an institute's partitions.
 pub(super) fn query(p: &Place, expression: &str, sources: &[&str], index: bool, more: Value) -> Call {
-    let values = [(":own", &p.own), (":other", &p.other)].into_iter();
+    let partition = |source: &str| if index { arrivals::shards(source)[2].clone() } else { source.to_owned() };
+    let values = [(":own", partition(&p.own)), (":other", partition(&p.other))].into_iter();
     let text = format!("{expression} {more}");
     let values = values.filter(|it| text.contains(it.0)).map(|(name, value)| (name.to_owned(), json!({ "S": value })));
     let mut body = json!({
         "TableName": p.table,
         "KeyConditionExpression": expression,
-        "ExpressionAttributeNames": { "#s": "source" },
+        "ExpressionAttributeNames": { "#s": if index { arrivals::SHARD } else { "source" } },
         "ExpressionAttributeValues": values.collect::<serde_json::Map<_, _>>(),
     });
     if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
@@ -160,10 +175,12 @@ pub(super) fn query(p: &Place, expression: &str, sources: &[&str], index: bool, 
     }
     let mut resource = p.table_arn();
     if index {
-        body["IndexName"] = json!("by-received-at");
-        resource += "/index/by-received-at";
+        body["IndexName"] = json!(arrivals::INDEX);
+        resource = format!("{resource}/index/{}", arrivals::INDEX);
     }
-    let ask = leading(Ask::new("dynamodb:Query", resource), sources);
+    let sources: Vec<String> = sources.iter().map(|it| partition(it)).collect();
+    let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+    let ask = leading(Ask::new("dynamodb:Query", resource), &sources);
     operation("Query", &body).asks(ask).asks(key_ask(p, "kms:Decrypt", "dynamodb", ""))
 }
 

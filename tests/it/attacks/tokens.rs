@@ -19,7 +19,7 @@ use sluice_tests::{Harness, unique};
 
 use super::rows::Expected::{self, Allowed, Open};
 use super::world::{name_of, trust};
-use crate::permissions;
+use crate::twins;
 
 /// A way to credentials, or to other claims.
 pub(super) struct Row {
@@ -157,7 +157,7 @@ impl Scene {
     }
 
     async fn worker_role(&self) -> Result<String> {
-        let roles = permissions::roles(&self.it, "pipeline").await?;
+        let roles = twins::roles(&self.it, "pipeline").await?;
         let user_role = self.it.outputs.stack_output("UserRoleArn")?;
         Ok(user_role.replace(name_of(user_role), roles.get("StoreRole").context("a role")?))
     }

@@ -14,13 +14,14 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_iam::Client as Iam;
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use client::deployment::Deployment;
+use domain::arrivals;
 use serde_json::{Value, json};
 use sluice::Outputs;
 use sluice_tests::{Caller, Harness, unique};
 
 use super::call::{Answer, Call};
 use super::judge::{Judge, Tags};
-use crate::permissions;
+use crate::twins;
 
 /// Who tries. All but the last hold nothing but a user's sign-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,7 +173,7 @@ impl World {
         let it = Harness::new()?;
         let outputs = it.outputs.clone();
         let user_role = it.outputs.stack_output("UserRoleArn")?.to_owned();
-        let mut policies = permissions::policies(&it, name_of(&user_role)).await?;
+        let mut policies = twins::policies(&it, name_of(&user_role)).await?;
         let bucket_policy = it.aws.s3().get_bucket_policy().bucket(&outputs.bucket).send().await?;
         policies.push(serde_json::from_str(bucket_policy.policy().context("the lake's bucket has no policy")?)?);
         Self::new(it, outputs, policies, user_role, None).await
@@ -214,8 +215,8 @@ impl World {
         callers.insert(Who::Blank, (vec![("read", String::new()), ("write", String::new())], blank));
         let account = user_role.split(':').nth(4).context("an account")?;
         let mut worker_roles = Vec::new();
-        for stack in ["pipeline", "identity"] {
-            let roles = permissions::roles(&it, stack).await?;
+        for stack in ["pipeline", "identity", "tables"] {
+            let roles = twins::roles(&it, stack).await?;
             let workers = roles.iter().filter(|(name, _)| *name != "UserRole");
             worker_roles.extend(workers.map(|(_, name)| format!("arn:aws:iam::{account}:role/{name}")));
         }
@@ -239,6 +240,7 @@ impl World {
             let put = dynamodb.put_item().table_name(&world.outputs.table);
             let put = put.item("source", AttributeValue::S(institute.clone()));
             let put = put.item("message_id", AttributeValue::S(world.message_id.clone()));
+            let put = put.item(arrivals::SHARD, AttributeValue::S(arrivals::shards(institute)[2].clone()));
             put.item("received_at", AttributeValue::S("2026-01-02T03:04:05.000Z".to_owned())).send().await?;
         }
         Ok(world)
@@ -442,13 +444,15 @@ impl Made {
             |name: &str| AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
         let keys = |sort: &str| -> Result<Vec<KeySchemaElement>> {
             let key = |name: &str, kind: KeyType| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
-            Ok(vec![key("source", KeyType::Hash)?, key(sort, KeyType::Range)?])
+            let hash = if sort == "received_at" { arrivals::SHARD } else { "source" };
+            Ok(vec![key(hash, KeyType::Hash)?, key(sort, KeyType::Range)?])
         };
-        let index = GlobalSecondaryIndex::builder().index_name("by-received-at").set_key_schema(Some(keys("received_at")?));
+        let index = GlobalSecondaryIndex::builder().index_name(arrivals::INDEX).set_key_schema(Some(keys("received_at")?));
         let index = index.projection(Projection::builder().projection_type(ProjectionType::All).build()).build()?;
         let create = aws_sdk_dynamodb::Client::new(it.aws.config()).create_table().table_name(&name);
-        let attributes = [attribute("source")?, attribute("message_id")?, attribute("received_at")?];
-        let create = create.set_attribute_definitions(Some(attributes.into())).set_key_schema(Some(keys("message_id")?));
+        let attributes = ["source", "message_id", "received_at", arrivals::SHARD].map(attribute);
+        let attributes = attributes.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let create = create.set_attribute_definitions(Some(attributes)).set_key_schema(Some(keys("message_id")?));
         create.billing_mode(BillingMode::PayPerRequest).global_secondary_indexes(index).send().await?;
         Ok(made)
     }

@@ -5,14 +5,16 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use aws_sdk_s3::types::{Tag, Tagging};
 use client::aws::Aws;
+use domain::arrivals;
 use sluice::Outputs;
 use sluice_tests::unique;
 
 use crate::attacks::call::Call;
 use crate::permissions::allowed;
 
-const INDEX: &str = "by-received-at";
 const NEVER: &str = "attribute_exists(nothing_has_this)";
+
+const WORKERS_PARTITIONS: [&str; 2] = [catalog::IDENTITIES, catalog::ALLOWANCES];
 
 /// The institute that a caller is of, or that a partner submits for, and another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,9 @@ pub(super) enum Deed {
     Record(Of),
     List(Of),
     ListIndex(Of),
+    /// What the workers keep in the catalog and is no record: identity ids, institutes' allowances.
+    WorkersItem,
+    ListWorkersItems,
     Records,
     Scan,
     ScanIndex,
@@ -53,13 +58,15 @@ pub(super) enum Deed {
 use Deed::*;
 
 /// All there is. What takes something away comes last.
-pub(super) const ALL: [Deed; 30] = [
+pub(super) const ALL: [Deed; 32] = [
     Record(Own),
     Record(Other),
     List(Own),
     List(Other),
     ListIndex(Own),
     ListIndex(Other),
+    WorkersItem,
+    ListWorkersItems,
     Records,
     Scan,
     ScanIndex,
@@ -167,7 +174,9 @@ impl Scene {
 
     async fn may_do(&self, aws: &Aws, deed: Deed) -> Result<bool> {
         match deed {
-            Record(_) | List(_) | ListIndex(_) | Records | Scan | ScanIndex => self.look(aws, deed).await,
+            Record(_) | List(_) | ListIndex(_) | WorkersItem | ListWorkersItems | Records | Scan | ScanIndex => {
+                self.look(aws, deed).await
+            }
             PutRecord | UpdateRecord | DeleteRecord => self.forge(aws, deed).await,
             Summary(of) => self.summary(aws, of).await,
             _ => self.objects(aws, deed).await,
@@ -177,9 +186,9 @@ impl Scene {
     /// At the catalog.
     async fn look(&self, aws: &Aws, deed: Deed) -> Result<bool> {
         let (client, table) = (aws_sdk_dynamodb::Client::new(aws.config()), &self.table);
-        let query = |of| {
+        let query = |key: &str, partition| {
             let query = client.query().table_name(table).key_condition_expression("#s = :s");
-            query.expression_attribute_names("#s", "source").expression_attribute_values(":s", self.source(of))
+            query.expression_attribute_names("#s", key).expression_attribute_values(":s", partition)
         };
         match deed {
             Record(of) => {
@@ -189,15 +198,37 @@ impl Scene {
                 anyhow::ensure!(found.as_ref().map_or(true, |it| it.item().is_some()), "the record is not there");
                 allowed(found)
             }
-            List(of) => allowed(query(of).send().await),
-            ListIndex(of) => allowed(query(of).index_name(INDEX).send().await),
+            List(of) => allowed(query("source", self.source(of)).send().await),
+            ListIndex(of) => {
+                let mut may = Vec::new();
+                for partition in arrivals::shards(self.institute(of)) {
+                    let query = query(arrivals::SHARD, AttributeValue::S(partition)).index_name(arrivals::INDEX);
+                    may.push(allowed(query.send().await)?);
+                }
+                all_or_none(&may)
+            }
+            WorkersItem => {
+                let mut may = Vec::new();
+                for partition in WORKERS_PARTITIONS {
+                    let get = client.get_item().table_name(table).key("source", AttributeValue::S(partition.to_owned()));
+                    may.push(allowed(get.key("message_id", self.id()).send().await)?);
+                }
+                all_or_none(&may)
+            }
+            ListWorkersItems => {
+                let mut may = Vec::new();
+                for partition in WORKERS_PARTITIONS {
+                    may.push(allowed(query("source", AttributeValue::S(partition.to_owned())).send().await)?);
+                }
+                all_or_none(&may)
+            }
             Records => {
                 let key = [("source".to_owned(), self.source(Own)), ("message_id".to_owned(), self.id())].into();
                 let keys = KeysAndAttributes::builder().keys(key).build()?;
                 allowed(client.batch_get_item().request_items(table, keys).send().await)
             }
             Scan => allowed(client.scan().table_name(table).send().await),
-            _ => allowed(client.scan().table_name(table).index_name(INDEX).send().await),
+            _ => allowed(client.scan().table_name(table).index_name(arrivals::INDEX).send().await),
         }
     }
 
@@ -256,4 +287,10 @@ impl Scene {
             _ => allowed(s3.delete_object().bucket(bucket).key(self.key(Own, "there")).send().await),
         }
     }
+}
+
+/// Whether all partitions may be read, or none.
+fn all_or_none(may: &[bool]) -> Result<bool> {
+    anyhow::ensure!(may.iter().all(|it| *it == may[0]), "some partitions, and not others: {may:?}");
+    Ok(may[0])
 }

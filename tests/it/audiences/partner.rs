@@ -10,6 +10,7 @@ use aws_sdk_cognitoidentityprovider::error::ProvideErrorMetadata;
 use aws_sdk_cognitoidentityprovider::types::{AuthFlowType, ChallengeNameType};
 use aws_sdk_sts::Client as Sts;
 use client::http::{self, Api};
+use domain::arrivals;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use sluice::Outputs;
@@ -22,7 +23,7 @@ use sluice_tests::{DEADLINE, Harness, adt, unique};
 use super::deeds::Scene;
 use super::provider::{CLIENT, Provider};
 use super::{Login, PARTNER, STAFF, USER, allowed, aws_of, name_of, refused, role, staff_member, trust};
-use crate::{attacks, permissions};
+use crate::{attacks, permissions, twins};
 
 /// A deployment of its own, with a partner in it.
 struct Second {
@@ -38,7 +39,8 @@ impl Second {
         // First, for it packs the workers as well.
         let it = Harness::new()?;
         let workspace = Workspace::find().await?;
-        let packages = package(&workspace, Purpose::Local(Profile::Dev), &workspace.policies(), &Reporter::silent()).await?;
+        let packages =
+            package(&workspace, Purpose::Local(Profile::Dev), &workspace.policies(), None, &Reporter::silent()).await?;
         Ok(Self {
             institute: it.institute.clone(),
             it,
@@ -286,18 +288,22 @@ impl Second {
             format!("s3:PutObjectTagging {lake}/source={institute}/*"),
             format!("dynamodb:GetItem {table}"),
             format!("dynamodb:Query {table}"),
-            format!("dynamodb:Query {table}/index/*"),
+            format!("dynamodb:Query {table}/index/by-held-since"),
+            format!("dynamodb:Query {table}/index/by-control-id"),
+            format!("dynamodb:Query {table}/index/by-arrival"),
             format!("kms:GenerateDataKey {key}"),
             format!("kms:Decrypt {key}"),
         ];
         let tags = [format!("aws:PrincipalTag/partner \"{CLIENT}\"")];
         let role = name_of(output("PartnerRoleArn")?);
         ensure!(allowed(&self.it, role).await? == (expected.into(), tags.into()));
-        let role_policies = permissions::policies(&self.it, role).await?;
+        let role_policies = twins::policies(&self.it, role).await?;
         let statements = role_policies.iter().flat_map(|it| it["Statement"].as_array().into_iter().flatten());
         for statement in statements.filter(|it| it["Action"].to_string().contains("dynamodb:")) {
             let keys = &statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"];
-            ensure!(permissions::texts(keys) == [institute.as_str()], "{statement}");
+            let is_of_arrivals = permissions::texts(&statement["Resource"]).iter().any(|it| it.ends_with("/index/by-arrival"));
+            let expected = if is_of_arrivals { arrivals::shards(institute).to_vec() } else { vec![institute.clone()] };
+            ensure!(permissions::texts(keys) == expected, "{statement}");
             ensure!(statement["Condition"]["Null"]["dynamodb:LeadingKeys"] == "false", "{statement}");
         }
 

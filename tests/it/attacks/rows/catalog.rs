@@ -1,6 +1,11 @@
 //! The catalog.
 
+use domain::arrivals;
+
 use super::*;
+
+/// The twin: an institute's reader may query each of its partitions.
+const OWN_ARRIVALS: Twin = Own(Reader, |p| arrivals::shards(&p.own).iter().map(|it| query_arrivals(p, it)).collect());
 
 pub(in super::super) const CATALOG: &[Row] = &[
     row("item-others", "GetItem of another's entry", NO, Admin, |p| vec![get_item(p, &p.other)], OWN_ITEM),
@@ -49,6 +54,81 @@ pub(in super::super) const CATALOG: &[Row] = &[
         Admin,
         |p| vec![query(p, "#s = :other", &[&p.other], true, json!({}))],
         Own(Admin, |p| vec![query(p, "#s = :own", &[&p.own], true, json!({}))]),
+    ),
+    row(
+        "query-arrivals-others",
+        "Query each of another's partitions of the index by arrival",
+        NO,
+        Admin,
+        |p| arrivals::shards(&p.other).iter().map(|it| query_arrivals(p, it)).collect(),
+        OWN_ARRIVALS,
+    ),
+    row(
+        "query-arrivals-look-alikes",
+        "Query partitions of it that only look like one's own: without a number, with another, of a name that begins with one's own, of none",
+        NO,
+        Admin,
+        |p| {
+            let own = &p.own;
+            let names = [own.clone(), format!("{own}#"), format!("{own}#4"), format!("{own}#00"), format!("{own}#0#0")];
+            let others = [format!("{own}2#0"), format!("{own}.#0"), "#0".to_owned(), "*#0".to_owned(), format!("{own}#?")];
+            names.iter().chain(&others).map(|it| query_arrivals(p, it)).collect()
+        },
+        OWN_ARRIVALS,
+    ),
+    row(
+        "query-arrivals-empty-claim",
+        "Query the partition of an empty name, and one's own, by a user with empty claims",
+        NO,
+        Blank,
+        |p| vec![query_arrivals(p, "#0"), query_arrivals(p, &arrivals::shards(&p.own)[0])],
+        OWN_ARRIVALS,
+    ),
+    row(
+        "query-arrivals-by-writer",
+        "Query one's own partitions of it by a user who may only write",
+        NO,
+        Writer,
+        |p| arrivals::shards(&p.own).iter().map(|it| query_arrivals(p, it)).collect(),
+        OWN_ARRIVALS,
+    ),
+    row(
+        "identity-read",
+        "read an identity id that store remembers, one's own or all of them",
+        NO,
+        Admin,
+        |p| {
+            vec![
+                table(p, "GetItem", &[::catalog::IDENTITIES], json!({ "Key": key(p, ::catalog::IDENTITIES) })),
+                table(
+                    p,
+                    "Query",
+                    &[::catalog::IDENTITIES],
+                    json!({ "KeyConditionExpression": "#s = :s",
+                    "ExpressionAttributeNames": { "#s": "source" }, "ExpressionAttributeValues": { ":s": { "S": ::catalog::IDENTITIES } } }),
+                ),
+            ]
+        },
+        RootMay,
+    ),
+    row(
+        "identity-poison",
+        "have store take another's identity for one's own: put, change or delete a remembered identity id",
+        NO,
+        Admin,
+        |p| {
+            let id = json!({ ":id": { "S": "eu-central-1:00000000-0000-0000-0000-000000000000" } });
+            let mut item = key(p, ::catalog::IDENTITIES);
+            item["identity_id"] = id[":id"].clone();
+            let update = json!({ "Key": key(p, ::catalog::IDENTITIES), "UpdateExpression": "SET identity_id = :id",
+                "ExpressionAttributeValues": id });
+            vec![
+                table(p, "PutItem", &[::catalog::IDENTITIES], json!({ "Item": item })),
+                table(p, "UpdateItem", &[::catalog::IDENTITIES], update),
+                table(p, "DeleteItem", &[::catalog::IDENTITIES], json!({ "Key": key(p, ::catalog::IDENTITIES) })),
+            ]
+        },
+        RootMay,
     ),
     row(
         "query-control-ids-others",
@@ -110,7 +190,7 @@ pub(in super::super) const CATALOG: &[Row] = &[
             vec![
                 table(p, "Scan", &[], json!({})),
                 table(p, "Scan", &[], filter),
-                table(p, "Scan", &[], json!({ "IndexName": "by-received-at" })),
+                table(p, "Scan", &[], json!({ "IndexName": arrivals::INDEX })),
             ]
         },
         RootMay,
