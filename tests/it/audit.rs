@@ -143,16 +143,20 @@ async fn spoiled_objects_and_records_are_found_and_nothing_else() -> Result<()> 
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let mut messages = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..8 {
         messages.push(stored(&it, &admin).await?);
     }
     clean(&it).await?;
-    let [missing, retagged, covered, deleted, changed, damaged, vanished] = &messages[..] else { bail!("seven messages") };
+    let [missing, retagged, covered, marked, deleted, changed, damaged, vanished] = &messages[..] else {
+        bail!("eight messages")
+    };
     let other = adt(&unique(), "SOMEBODY ELSE");
 
     delete_version(&it, &missing.1.bucket, &missing.1.key, missing.1.version_id.as_deref()).await?;
     retag(&it, &retagged.1).await?;
     put(&it, &covered.1.key, other.as_bytes()).await?;
+    // Without a version, S3 puts a delete marker over the object.
+    delete_version(&it, &marked.1.bucket, &marked.1.key, None).await?;
     delete_record(&it, &deleted.0).await?;
     let version_id = put(&it, &changed.1.key, other.as_bytes()).await?.context("a version")?;
     it.set(&changed.0, "version_id", &version_id).await?;
@@ -191,6 +195,7 @@ async fn spoiled_objects_and_records_are_found_and_nothing_else() -> Result<()> 
         (Kind::ObjectMissing, Some(missing.0.clone())),
         (Kind::TagsChanged, Some(retagged.0.clone())),
         (Kind::ObjectCovered, Some(covered.0.clone())),
+        (Kind::ObjectCovered, Some(marked.0.clone())),
         (Kind::RecordMissing, Some(deleted.0.clone())),
         (Kind::RecordMissing, Some(deleted.0.clone())),
         (Kind::ObjectChanged, Some(changed.0.clone())),

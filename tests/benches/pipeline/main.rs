@@ -281,12 +281,12 @@ async fn log_lines_since(it: &Harness, worker: &str, since: i64) -> Result<Vec<(
     Ok(lines)
 }
 
-/// Where the zip of a worker is, `<worker>/<hash>.zip`: the local AWS runs it from a folder named after the hash.
 /// The workers of this checkout.
 fn workers() -> Result<Vec<Worker>> {
     Worker::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
 }
 
+/// Where the zip of a worker is, `<worker>/<hash>.zip`: the local AWS runs it from a folder named after the hash.
 fn code_key<'a>(it: &'a Harness, worker: &Worker) -> Result<&'a str> {
     it.outputs.stack_outputs.get(&format!("{}CodeKey", worker.logical_name())).map(String::as_str).context("the worker has a zip")
 }
