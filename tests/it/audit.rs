@@ -312,9 +312,6 @@ fn detail<'a>(findings: &'a [Finding], message_id: &MessageId) -> Option<&'a str
 async fn what_may_still_be_in_the_queue_and_what_can_be_released_again_is_overdue_and_not_lost() -> Result<()> {
     let it = Harness::new()?;
     let waiting = never_queued(&it, Duration::from_secs(5 * 3600)).await?;
-    // The queue shows it only after the audit.
-    let send = Sqs::new(it.aws.config()).send_message().queue_url(&it.outputs.queue_url).delay_seconds(60);
-    send.message_body(serde_json::to_string(&waiting)?).send().await?;
     // A release was recorded and never queued. SQS would not have it any more.
     let released = held::expired(&it).await?;
     let long_ago = Timestamp::from_millis(runtime::now().as_millis() - 15 * 24 * 3_600_000).context("a time")?;
@@ -322,6 +319,9 @@ async fn what_may_still_be_in_the_queue_and_what_can_be_released_again_is_overdu
     it.set(&released.message_id, "status", "queued").await?;
 
     let _no_redrive = REDRIVE.write().await;
+    // The queue shows it only after the audit.
+    let send = Sqs::new(it.aws.config()).send_message().queue_url(&it.outputs.queue_url).delay_seconds(900);
+    send.message_body(serde_json::to_string(&waiting)?).send().await?;
     let (_, findings) = audited(&it).await?;
     let mut expected =
         vec![(Kind::Overdue, Some(waiting.message_id.clone())), (Kind::Overdue, Some(released.message_id.clone()))];

@@ -234,7 +234,7 @@ async fn every_client_gets_its_answer_though_its_connections_died_while_it_was_f
                 continue;
             }
             let peer = Peer::new()?;
-            let config = config(&peer, Duration::from_millis(if end == End::Silent { 300 } else { 10_000 })).await;
+            let config = config(&peer, Duration::from_millis(if end == End::Silent { 1500 } else { 10_000 })).await;
             let (_, call) = calls(&config).swap_remove(index);
             try_join_all((0..CONNECTIONS).map(|_| call())).await.with_context(|| format!("{name}, before"))?;
             peer.freeze(end, CONNECTIONS).with_context(|| format!("{name}, {end:?}"))?;

@@ -1,6 +1,7 @@
 //! What becomes of those who sign up, from Cognito's own SignUp to the first message.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_cognitoidentityprovider::Client as Cognito;
@@ -19,7 +20,7 @@ use sluice::operator::deploy::{self, Options, Sources, With};
 use sluice::operator::package::{Profile, Purpose, package};
 use sluice::operator::workspace::Workspace;
 use sluice::output::Reporter;
-use sluice_tests::{Caller, Harness, adt, unique};
+use sluice_tests::{Caller, DEADLINE, Harness, adt, unique};
 
 use crate::logs::{self, ENROLL, group_of};
 use crate::permissions::allowed;
@@ -169,9 +170,16 @@ async fn a_new_user_of_an_unknown_domain_has_no_rights_and_waits_for_an_operator
 
     // The log tells that somebody waits, with their `sub`, and nothing of who it is.
     let group = group_of(&it, ENROLL)?;
-    let lines = logs::structured(&logs::lines(&it, &group, since, "").await?)?;
     let is_pending = |line: &serde_json::Value| line["outcome"] == "pending" && line["subject"] == attributes["sub"];
-    assert!(lines.iter().any(is_pending), "{lines:?}");
+    let began = Instant::now();
+    loop {
+        let lines = logs::structured(&logs::lines(&it, &group, since, "").await?)?;
+        if lines.iter().any(is_pending) {
+            break;
+        }
+        ensure!(began.elapsed() < DEADLINE, "{lines:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     for text in [person.email.as_str(), &domain] {
         assert_eq!(logs::lines(&it, &group, since, text).await?, []);
     }

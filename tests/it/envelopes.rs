@@ -59,5 +59,5 @@ async fn envelopes_of_an_earlier_a_present_and_a_later_build_are_stored() -> Res
         }
         assert_eq!(status(&it, &caller, &envelope, &json).await?, "stored", "later: {later}");
     }
-    it.queue_drained().await
+    Ok(())
 }

@@ -55,18 +55,22 @@ struct Moto {
 impl Moto {
     async fn start(root: &Path) -> Result<Self> {
         let python = python("moto", &root.join("tests/it/expressions/requirements.txt")).await?;
-        // Free, unless somebody takes it in the moment between.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = Command::new(python);
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let moto = Self { _server: command.spawn()?, endpoint: format!("http://127.0.0.1:{port}") };
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            ensure!(began.elapsed() < DEADLINE, "moto does not listen");
-            sleep(Duration::from_millis(100)).await;
+        loop {
+            let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            let mut command = Command::new(&python);
+            command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+            let mut server = command.spawn()?;
+            // It ends if somebody has taken the port since.
+            while server.try_wait()?.is_none() {
+                ensure!(began.elapsed() < DEADLINE, "moto does not listen");
+                sleep(Duration::from_millis(100)).await;
+                if TcpStream::connect(("127.0.0.1", port)).await.is_ok() && server.try_wait()?.is_none() {
+                    return Ok(Self { _server: server, endpoint: format!("http://127.0.0.1:{port}") });
+                }
+            }
         }
-        Ok(moto)
     }
 
     async fn ask(&self, operation: &str, request: &Value) -> Result<(u16, Value)> {

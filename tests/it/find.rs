@@ -1,6 +1,6 @@
 //! A control id is looked up in an index of the catalog.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::AttributeValue::S;
@@ -52,6 +52,7 @@ async fn requests(it: &Harness, since: i64, answers: usize) -> Result<Vec<Vec<St
     let mut lines = Vec::new();
     while lines.len() < answers && began.elapsed() < DEADLINE {
         lines = logs::lines(it, &group, since, &it.institute).await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let of_dynamodb = |line: &Value| {
         let operations = line["awsRequests"].as_array().into_iter().flatten().filter_map(|it| it["operation"].as_str());

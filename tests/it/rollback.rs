@@ -78,7 +78,9 @@ async fn an_alarm_rolls_an_update_back_and_messages_pass_meanwhile() -> Result<(
             let answer = stacks.describe_stacks().stack_name(&pipeline).send().await?;
             anyhow::Ok(answer.stacks().first().and_then(|it| it.stack_status().cloned()))
         };
+        let began = Instant::now();
         while status().await? != Some(StackStatus::UpdateInProgress) {
+            ensure!(began.elapsed() < DEADLINE * 2, "no update has begun");
             sleep(it.aws.poll_interval()).await;
         }
         let alarm = it.outputs.stack_outputs.get("SubmitErrorsAlarmName").context("the alarm")?;

@@ -10,7 +10,7 @@ use client::aws::Aws;
 use sluice_tests::unique;
 use tokio::time::{Instant, sleep};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// A stack for the time of a test.
 pub(crate) struct OwnStack {

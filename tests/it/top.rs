@@ -11,7 +11,7 @@ use crate::held;
 #[tokio::test]
 async fn activity_is_counted_as_it_happens() -> Result<()> {
     let it = Harness::new()?;
-    let mut watch = Watch::new(&it.aws, it.outputs, Duration::from_secs(120));
+    let mut watch = Watch::new(&it.aws, it.outputs, Duration::from_secs(1200));
     assert!(!watch.look().await?.institutes.contains_key(&it.institute));
     let admin = it.admin().await?;
     let message = adt(&unique(), "DOE");
@@ -37,7 +37,7 @@ async fn activity_is_counted_as_it_happens() -> Result<()> {
     }
     // Nothing is counted twice, and in a new window it is the same.
     assert_eq!(watch.look().await?.institutes[&it.institute], expected);
-    let mut other = Watch::new(&it.aws, it.outputs, Duration::from_secs(120));
+    let mut other = Watch::new(&it.aws, it.outputs, Duration::from_secs(1200));
     assert_eq!(other.look().await?.institutes[&it.institute], expected);
     Ok(())
 }

@@ -177,7 +177,18 @@ async fn an_operator_sees_the_whole_path_of_a_message() -> Result<()> {
         Given::Message(message_id.clone()),
     ];
     for given in names {
-        let path = path_to(&it, given.clone(), since, "stored", 1).await?;
+        let began = tokio::time::Instant::now();
+        // The lines of the workers come to the log a moment after what they tell of.
+        let path = loop {
+            let path = path_to(&it, given.clone(), since, "stored", 1).await?;
+            let is_there = |worker: &str| path.steps.iter().any(|step| step.worker == worker);
+            if ["deduplicate", "dispatch", "parse", "publish", "store", "submit"].into_iter().all(is_there)
+                || began.elapsed() > DEADLINE
+            {
+                break path;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
         assert_eq!(path.message_id.as_ref().map(MessageId::as_str), Some(message_id.as_str()), "{given:?}");
         let mut found = steps(&path);
         found.sort_unstable();

@@ -251,8 +251,12 @@ fn fit_into_memory(it: &Harness, workers: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Of messages of 64 MiB there is one at a time: the functions have 20 s for each, and one measures the memory of their processes.
+static LARGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn a_message_of_64_mib_is_stored_and_read_byte_for_byte_in_three_times_its_memory() -> Result<()> {
+    let _alone = LARGE.lock().await;
     let it = Harness::new()?;
     let admin = it.admin().await?;
     let message = document(MAX_UPLOAD_BYTES);
@@ -283,6 +287,7 @@ async fn a_message_of_64_mib_is_stored_and_read_byte_for_byte_in_three_times_its
 
 #[tokio::test]
 async fn a_message_of_64_mib_is_held_and_released_in_three_times_its_memory() -> Result<()> {
+    let _alone = LARGE.lock().await;
     let it = Harness::new()?;
     let (admin, stranger) = (it.admin().await?, it.caller("", "").await?);
     let message = document(MAX_UPLOAD_BYTES);

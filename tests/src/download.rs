@@ -59,9 +59,9 @@ mod tests {
         let script = format!("sleep 600 & echo $! > {}; wait", pid.display());
         let mut command = Command::new("sh");
         command.args(["-c", &script]);
-        let hanging = tokio::spawn(async move { within(Duration::from_millis(500), "packages of nobody", &mut command).await });
+        let hanging = tokio::spawn(async move { within(Duration::from_secs(3), "packages of nobody", &mut command).await });
         let error = hanging.await.unwrap().unwrap_err().to_string();
-        assert!(error.contains("packages of nobody") && error.contains("500ms"), "{error}");
+        assert!(error.contains("packages of nobody") && error.contains("3s"), "{error}");
         // The process that it started is gone, or is collected in a moment.
         let pid = std::fs::read_to_string(pid).unwrap().trim().to_owned();
         let is_alive = || {

@@ -42,18 +42,18 @@ pub async fn python(name: &str, requirements: &Path) -> Result<PathBuf> {
 }
 
 /// How long a program may take. An installation from a registry that does not answer would else hang silently.
-const TIME_LIMIT: Duration = Duration::from_secs(300);
+const TIME_LIMIT: Duration = Duration::from_secs(900);
 
 /// Runs a program to its end, and gives what it wrote to its standard output.
 ///
 /// # Errors
-/// When it cannot be started, fails, or takes longer than five minutes; with what it wrote.
+/// When it cannot be started, fails, or takes longer than fifteen minutes; with what it wrote.
 pub async fn done(command: &mut Command) -> Result<String> {
     // Without the environment, in which a token may stand.
     let called = std::iter::once(command.as_std().get_program()).chain(command.as_std().get_args());
     let called = called.map(|it| it.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = timeout(TIME_LIMIT, running).await.with_context(|| format!("five minutes were not enough for {called}"))?;
+    let output = timeout(TIME_LIMIT, running).await.with_context(|| format!("fifteen minutes were not enough for {called}"))?;
     let output = output.with_context(|| called.clone())?;
     let [text, errors] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
     ensure!(output.status.success(), "{called}: {errors}{text}");

@@ -20,15 +20,15 @@ def every_line():
     """The log of an ended invocation has everything that the function printed.
 
     MiniStack waits 50 ms for the first line. On a busy machine the line comes later, and MiniStack keeps it for the
-    next invocation of the same sandbox, which may never come. Here a function that has printed before gets a second,
-    which it rarely needs; one that printed nothing the first time is not waited for.
+    next invocation of the same sandbox, which may never come. Here a function gets a second, which it rarely needs; one
+    that printed nothing the first time is not waited for again.
     """
     from ministack.core import lambda_runtime
 
     def make_drain(original):
         def drain(self, first_line_wait=None, idle_confirm=0.005, hard_cap=2.0):
             if first_line_wait is None:
-                first_line_wait = {None: 0.250, True: 1.0, False: 0.010}[getattr(self, "prints", None)]
+                first_line_wait = {None: 1.0, True: 1.0, False: 0.010}[getattr(self, "prints", None)]
             log = original(self, first_line_wait, idle_confirm, hard_cap)
             self.prints = bool(log) or getattr(self, "prints", None) is True
             return log

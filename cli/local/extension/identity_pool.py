@@ -23,7 +23,8 @@ def server_side_token_check():
 
     def is_revoked(claims):
         pool = cognito._user_pools.get(str(claims.get("iss", "")).rsplit("/", 1)[-1]) or {"_users": {}}
-        for user in pool["_users"].values():
+        # Other requests may add users meanwhile.
+        for user in list(pool["_users"].values()):
             if cognito._attr_list_to_dict(user.get("Attributes", [])).get("sub") == claims.get("sub"):
                 return not user.get("Enabled", True) or claims.get("origin_jti") in cognito._revoked_tokens
         return True

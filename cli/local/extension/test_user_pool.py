@@ -1,5 +1,6 @@
 """The attributes that an app client may write, identity providers in templates, and lookups beside other requests."""
 
+import base64
 import json
 
 import pytest
@@ -156,7 +157,7 @@ def test_a_user_and_an_identity_are_found_while_others_are_added(monkeypatch):
         def items(self):
             return zip(list(self), self.values())
 
-    for name in ("_resolve_user", "_login_owner"):
+    for name in ("_resolve_user", "_login_owner", "_user_from_token"):
         monkeypatch.setattr(cognito, name, getattr(cognito, name))
     pool = {"_users": Growing(alice={}, bob={"Attributes": [{"Name": "sub", "Value": "7"}]}),
             "_identities": Growing(one={}, two={"Logins": {"idp.example": "token"}})}
@@ -166,3 +167,6 @@ def test_a_user_and_an_identity_are_found_while_others_are_added(monkeypatch):
     lookups_during_changes()
     assert cognito._resolve_user(pool, "7") == (pool["_users"]["bob"], None)
     assert cognito._login_owner(pool, {"idp.example": "token"}) == "two"
+    claims = base64.urlsafe_b64encode(json.dumps({"sub": "7"}).encode()).decode().rstrip("=")
+    pool["_users"] = Growing(alice={}, bob={"Attributes": [{"Name": "sub", "Value": "7"}]})
+    assert cognito._user_from_token(f".{claims}.", pool) == pool["_users"]["bob"]

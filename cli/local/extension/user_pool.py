@@ -172,5 +172,11 @@ def lookups_during_changes():
             return look_up
         return make_look_up
 
+    def make_user_from_token(original):
+        def user_from_token(token, pool):
+            return original(token, {**pool, "_users": pool["_users"].copy()})
+        return user_from_token
+
     wrap(cognito, "_resolve_user", in_a_copy_of("_users"))
+    wrap(cognito, "_user_from_token", make_user_from_token)
     wrap(cognito, "_login_owner", in_a_copy_of("_identities"))

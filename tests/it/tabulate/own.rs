@@ -13,7 +13,7 @@ use sluice::operator::package::{Profile, Purpose, package};
 use sluice::operator::tables::Run;
 use sluice::operator::workspace::Workspace;
 use sluice::output::Reporter;
-use sluice_tests::{Harness, adt, unique};
+use sluice_tests::{DEADLINE, Harness, adt, unique};
 use tokio::time::{Instant, sleep};
 
 use super::{manifests, messages, open_days, progress, queued_days_ago, read, tabulate, versions, written, written_from};
@@ -105,7 +105,7 @@ fn processes(function: &str) -> Result<Vec<rustix::process::Pid>> {
 
 /// Waits until a run has the lease of the institute's progress.
 async fn begun(it: &Harness) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + DEADLINE;
     while !progress(it).await?.is_some_and(|item| item.contains_key("run")) {
         ensure!(Instant::now() < deadline, "no run has begun");
         sleep(Duration::from_millis(50)).await;
@@ -194,7 +194,7 @@ async fn the_schedule_brings_the_tables_of_its_institutes_up_to_date() -> Result
     let parameters = [("TablesInstitutes", institutes.as_str()), ("TablesSchedule", "rate(1 minute)")];
     let mut own = Own::deploy(&shared, |it| it, &parameters).await?;
     assert_eq!(own.it.outputs.stack_output("TablesScheduled")?, institutes);
-    let deadline = Instant::now() + Duration::from_secs(180);
+    let deadline = Instant::now() + DEADLINE * 3;
     for institute in [&shared.institute, &second.institute] {
         own.it.institute.clone_from(institute);
         while manifests(&own.it).await?.is_empty() {
