@@ -398,7 +398,14 @@ pub async fn running() -> Result<Outputs> {
     let files = Files::new(&workspace);
     let state = files.read_state().context("the local system does not run: start it with `sluice local up`")?;
     anyhow::ensure!(state.emulator.is_alive(), "the local system does not run: start it with `sluice local up`");
-    anyhow::ensure!(state.emulator.is_healthy().await, "the local system does not answer: `sluice local up` waits for it");
+    let healthy = async {
+        while !state.emulator.is_healthy().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    };
+    let silent = "the local system does not answer: `sluice local up` waits for it";
+    client::wait::within(Duration::from_secs(60), silent, healthy).await?;
     Outputs::read(&files.outputs()).context("the local system is not deployed: finish it with `sluice local up`")
 }
 

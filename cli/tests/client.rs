@@ -379,7 +379,7 @@ async fn messages_are_read_back() {
         large.push_str(&format!("OBX|{number}|ST|GLU^Glucose^L|1|{number}|mg/dL|70-105|N|||F\r"));
     }
     std::fs::write(person.path("large.hl7"), &large).unwrap();
-    let sent = person.run(&["send", "--wait", "--json", "a.hl7", "large.hl7"]).expect(0, "").json();
+    let sent = person.run(&["send", "--wait", "--json", "--concurrency", "1", "a.hl7", "large.hl7"]).expect(0, "").json();
     let [id, large_id] = [0, 1].map(|row: usize| text(&sent["files"][row]["messageId"]));
 
     let status = person.run(&["status", id, "--json"]).expect(0, "").json();

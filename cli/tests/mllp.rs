@@ -59,7 +59,7 @@ async fn a_message_over_mllp_is_stored() {
     let account = ["--email", &person.email, "--password-file", "password", "--deployment", "deployment.json"];
     let gateway = Gateway::start(
         &person,
-        &[&account[..], &["--application-ack", "stored", "--outcome-timeout", "60", "--spool", "spool"]].concat(),
+        &[&account[..], &["--application-ack", "stored", "--outcome-timeout", "85", "--spool", "spool"]].concat(),
     );
     let second = person.message("b.hl7", "ROE");
     let answer = gateway.exchange(&second);
@@ -118,8 +118,16 @@ async fn a_message_that_the_lake_has_lost_is_submitted_again() {
     assert!(gateway.exchange(&message).contains("MSA|AA|"));
     let after = Timestamp::now().as_millisecond();
     gateway.until("awaited", 1);
-    let listed = person.run(&["mllp", "list", "--json"]).expect(0, "").json();
-    assert_eq!(listed["waiting"][0]["waitsFor"], "lake", "{listed}");
+    // The mark comes to the disk a moment later.
+    let began = std::time::Instant::now();
+    loop {
+        let listed = person.run(&["mllp", "list", "--json"]).expect(0, "").json();
+        if listed["waiting"][0]["waitsFor"] == "lake" {
+            break;
+        }
+        assert!(began.elapsed() < gateway::DEADLINE, "{listed}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let mut status = person.run(&["mllp", "status", "--json"]).expect(0, "").json();
     let since: Timestamp = status["feeds"][0]["since"].take().as_str().unwrap().parse().unwrap();
     assert!((before..=after).contains(&since.as_millisecond()), "{since}");

@@ -44,7 +44,9 @@ fn run(folder: &Path, arguments: &[&str], stdin: &str) -> Said {
         .env("SLUICE_SESSION", folder.join("session.json"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    // The command reads no more of it than the longest token has.
+    let written = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    assert!(written.is_ok() || written.is_err_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe));
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }

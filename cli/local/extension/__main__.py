@@ -14,7 +14,7 @@ from .identity_pool_roles import role_mappings
 from .identity_pool_tags import principal_tags
 from .kms import kms_condition_keys
 from .limits import boolean_conditions, state_data, update_paths
-from .logs import log_pages, log_stream_arn
+from .logs import groups_during_invocations, log_pages, log_stream_arn
 from .loopback import closed_loopback
 from .openid_connect import openid_connect_logins, openid_connect_providers_in_templates
 from .recordings import recordings
@@ -50,6 +50,7 @@ RULES = (
     kms_condition_keys,
     log_stream_arn,
     log_pages,
+    groups_during_invocations,
     state_machine_role,
     retry_delay,
     state_data,

@@ -25,12 +25,16 @@ def environment_of(world):
 
 def test_invocation_does_not_wait(world):
     lambda_, function = world.client("lambda"), world.echo
-    times = []
-    for _ in range(12):
-        started = time.monotonic()
-        answer = lambda_.invoke(FunctionName=function, Payload=b"{}")
-        times.append(time.monotonic() - started)
-        assert "FunctionError" not in answer, answer["Payload"].read()
+    # A busy machine is slow in some rounds, and a function that waits is slow in each.
+    for _ in range(30):
+        times = []
+        for _ in range(12):
+            started = time.monotonic()
+            answer = lambda_.invoke(FunctionName=function, Payload=b"{}")
+            times.append(time.monotonic() - started)
+            assert "FunctionError" not in answer, answer["Payload"].read()
+        if sorted(times)[len(times) // 4] < 0.040:
+            break
     assert sorted(times)[len(times) // 4] < 0.040
 
 

@@ -2,6 +2,7 @@
 
 import time
 
+from .logs import groups_during_invocations
 from .test_support import REGION, allow, allowed
 
 
@@ -35,3 +36,19 @@ def test_every_page_of_events_is_found_and_no_event_twice(world):
     assert [event["message"] for event in answer["events"]] == ["b1", "b10"]
     rest = logs.filter_log_events(logGroupName="/paged", filterPattern='"b1"', limit=2, nextToken=answer["nextToken"])
     assert [event["message"] for event in rest["events"]] == ["b11"] and "nextToken" not in rest
+
+
+def test_groups_are_listed_while_functions_write(monkeypatch):
+    from ministack.services import cloudwatch_logs
+
+    tries = []
+
+    def describe(data):
+        tries.append(data)
+        if len(tries) == 1:
+            raise RuntimeError("dictionary changed size during iteration")
+        return "listed"
+
+    monkeypatch.setattr(cloudwatch_logs, "_describe_log_groups", describe)
+    groups_during_invocations()
+    assert cloudwatch_logs._describe_log_groups({}) == "listed"

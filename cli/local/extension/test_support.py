@@ -94,7 +94,7 @@ def running(credentials):
     process = subprocess.Popen(EXTENSION, env=environment, start_new_session=True,
                                stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while True:
             assert process.poll() is None, "the local AWS ended at start"
             assert time.monotonic() < deadline, "the local AWS does not answer"

@@ -300,9 +300,12 @@ mod tests {
         let pid = child.id();
         let started = process_entry(pid).unwrap().started;
         let emulator = Emulator { pid, started, port: 1, version: String::new() };
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let began = tokio::time::Instant::now();
+        while processes().iter().filter(|entry| entry.group == pid).count() < 3 {
+            assert!(began.elapsed() < Duration::from_secs(60), "it has no children");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         assert!(emulator.is_alive());
-        assert!(processes().iter().filter(|entry| entry.group == pid).count() >= 3);
 
         emulator.stop().await.unwrap();
         assert!(!emulator.is_alive());

@@ -30,7 +30,8 @@ pub(crate) async fn hold(person: &Person, message: &str, reason: &str) -> String
 
 /// Waits until a message has this status, as its institute sees it.
 pub(crate) async fn until_status(person: &Person, id: &str, status: &str) {
-    const DEADLINE: Duration = Duration::from_secs(90);
+    // A gateway whose release failed tries again after a minute.
+    const DEADLINE: Duration = Duration::from_secs(180);
     let begun = Instant::now();
     loop {
         let found = person.run_async(&["status", id, "--json"]).await.stdout;

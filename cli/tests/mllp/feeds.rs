@@ -32,7 +32,7 @@ async fn each_feed_of_a_config_file_has_its_own_settings() {
         analyzer.local_addr().unwrap()
     );
     write(&person, &config);
-    let mut gateway = Gateway::with_feeds(&person, &["--config", CONFIG, "--ask-after", "1", "--outcome-timeout", "60"]);
+    let mut gateway = Gateway::with_feeds(&person, &["--config", CONFIG, "--ask-after", "1", "--outcome-timeout", "85"]);
     let mut oru = Peer::connect(&gateway.next_address());
     let line = gateway.until_said("connect");
     assert_eq!((&line["feed"], &line["connected"]), (&json!("bc5800"), &json!(true)), "{line}");

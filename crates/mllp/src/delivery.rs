@@ -402,13 +402,16 @@ impl<L: Destination> Delivery<L> {
     /// Gives a message back after a pause, without holding up others. The pause is at least `after`, if the API asks for one.
     fn put_off(&self, mut entry: Entry, after: Option<Duration>) {
         let pause = self.pace.alone(entry.put_off).max(after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
-        let spool = Arc::clone(&self.spool);
+        // It does not keep the spool's lock when the gateway has ended.
+        let spool = Arc::downgrade(&self.spool);
         entry.put_off += 1;
         entry.failed_after = Some(self.pace.successes());
         // If the gateway ends meanwhile, the next one takes it.
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            spool.put_back(entry);
+            if let Some(spool) = spool.upgrade() {
+                spool.put_back(entry);
+            }
         });
     }
 

@@ -359,11 +359,11 @@ async fn an_expired_or_refused_token_is_401() {
 #[tokio::test]
 async fn a_token_that_expires_while_a_message_is_read_is_good_for_that_message_alone() {
     let slowly = mock!(aws_sdk_s3::Client::get_object).then_compute_output(|_| {
-        std::thread::sleep(Duration::from_millis(2_100));
+        std::thread::sleep(Duration::from_millis(5_100));
         GetObjectOutput::builder().content_length(ER7.len().try_into().unwrap()).body(ByteStream::from_static(ER7)).build()
     });
     let aws = Aws { get_object: slowly, ..Aws::healthy() };
-    let (worker, token) = (aws.worker(), token(2));
+    let (worker, token) = (aws.worker(), token(5));
     assert_eq!(worker.answer(get(&token)).await.unwrap().status_code, 200);
     // Its credentials would last for an hour, and this worker has them still.
     check(&worker.answer(get(&token)).await.unwrap(), 401, None);

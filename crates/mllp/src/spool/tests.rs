@@ -122,9 +122,9 @@ async fn a_damaged_record_is_set_aside_and_the_others_are_delivered() {
     assert_eq!(recovery, Recovery { messages: 2, damaged: 1 });
     let aside = files(&folder, "damaged");
     assert!(std::fs::read(&aside[0]).unwrap().ends_with(b"Two"));
+    spool.close().await;
     drop(spool);
     // It is told once.
-    std::thread::sleep(std::time::Duration::from_millis(50));
     let (spool, recovery) = open(&folder);
     assert_eq!(recovery, Recovery { messages: 2, damaged: 0 });
     assert_eq!(drain(&spool).await, [b"one", b"six"]);
@@ -157,6 +157,8 @@ async fn only_the_owner_can_read_the_spool() {
     spool.refuse(Bytes::from_static(b"refused"), reason).await.unwrap();
     spool.tidy();
     append(&spool, b"three").await.unwrap();
+    // All marks are written.
+    spool.close().await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder.path().join("spool")), 0o700);
     for name in ["segments", "refused", "damaged"] {
@@ -371,8 +373,9 @@ async fn another_process_can_see_what_waits_in_a_spool_and_for_which_feed() {
     spool.refuse(Bytes::from_static(b"refused"), reason).await.unwrap();
     let backlog = spool.backlog();
     assert_eq!(backlog.feeds.keys().map(|name| &**name).collect::<Vec<_>>(), ["adt"]);
-    // The mark of the delivered one is written behind this message.
     append(&spool, b"four").await.unwrap();
+    // All marks are written.
+    spool.close().await;
     let contents = inspect(&folder.path().join("spool")).unwrap();
     let waiting: Vec<_> = contents.waiting.iter().map(|it| (it.bytes, it.received_ms, it.origin.feed.as_str())).collect();
     assert_eq!(waiting, [(3, 7, "adt"), (5, 7, "adt"), (4, 7, "adt")]);

@@ -383,7 +383,7 @@ async fn nothing_of_a_message_is_in_the_log() {
 #[tokio::test]
 async fn a_message_that_always_fails_holds_up_no_other() {
     let gateway = Gateway::start().await;
-    gateway.stub.set(|state| state.never = Some("NEVER"));
+    gateway.stub.set(|state| (state.never, state.is_never_alone) = (Some("NEVER"), true));
     let mut peer = gateway.connect().await;
     peer.exchange(adt("NEVER")).await;
     gateway.stub.until("it is tried", |state| state.tries > 0).await;

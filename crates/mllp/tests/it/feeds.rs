@@ -19,14 +19,15 @@ fn feed_of(report: &serde_json::Value, name: &str) -> serde_json::Value {
     feeds.iter().find(|feed| feed["name"] == name).cloned().unwrap()
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on. No other test has ports of this address.
 async fn free_port() -> std::net::SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.3:0").await.unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]
 async fn the_gateway_connects_to_a_peer_that_is_a_server_and_again_when_the_connection_ends() {
-    let analyzer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // An address of its own, so that nobody takes the port while the analyzer is gone.
+    let analyzer = TcpListener::bind("127.0.0.4:0").await.unwrap();
     let address = analyzer.local_addr().unwrap();
     let feed = Feed { name: "bc5800".to_owned(), ..Feed::new(Endpoint::Connect(address.to_string())) };
     let gateway = Setup { more: vec![feed], ..Setup::default() }.start().await;
@@ -127,8 +128,8 @@ async fn new_settings_take_effect_without_dropping_a_connection() {
     assert_eq!(new.exchange(adt("R3")).await.code().1, "R3");
 
     // A mistake changes nothing.
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let blocker = TcpListener::bind(taken).await.unwrap();
+    let blocker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = blocker.local_addr().unwrap();
     gateway.reload.send(Ok(vec![Feed::new(Endpoint::Listen(taken))])).await.unwrap();
     eventually("refused", || gateway.said("reload").is_some_and(|line| line["done"] == false)).await;
     let line = gateway.said("reload").unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::support::{Gateway, Setup, adt};
+use crate::support::{Gateway, Setup, adt, open_spool};
 use sluice_mllp::{Spool, Standing};
 
 #[tokio::test]
@@ -53,6 +53,6 @@ async fn two_gateways_do_not_share_a_spool() {
     assert!(error.contains("in use by another gateway"), "{error}");
     let (folder, spool) = (Arc::clone(&gateway.folder), gateway.spool());
     gateway.stop().await;
-    Spool::open(&spool, "west", 1_000_000).unwrap();
+    open_spool(&spool, 1_000_000).await;
     drop(folder);
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use domain::{Charset, MessageId};
 use serde_json::Value;
 use sluice_mllp::{
-    Destination, Endpoint, Feed, Feeds, GatewayReport, Limits, Log, Options, Receipt, Reply, Signals, Spool, Standing, TlsFiles,
-    framed, run,
+    Destination, Endpoint, Feed, Feeds, GatewayReport, Limits, Log, Options, Receipt, Reply, Signals, Spool, SpoolError,
+    Standing, TlsFiles, framed, run,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -35,6 +35,10 @@ pub(crate) struct State {
     pub(crate) is_down: bool,
     /// Messages with this in them never get a final answer.
     pub(crate) never: Option<&'static str>,
+    /// Such a message is tried again only when another one has been delivered since.
+    pub(crate) is_never_alone: bool,
+    /// How many were delivered at its last try.
+    delivered_at_try: Option<usize>,
     /// Messages of so many bytes are under way until this changes.
     pub(crate) slow_from: Option<usize>,
     /// What becomes of everything that [`State::standings`] does not name; `None`: nothing yet.
@@ -85,14 +89,23 @@ impl Destination for Stub {
         while self.get(|state| state.slow_from.is_some_and(|bytes| body.len() >= bytes)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        let text = String::from_utf8_lossy(body);
+        let waits = |state: &State| {
+            state.is_never_alone
+                && state.never.is_some_and(|with| text.contains(with))
+                && state.delivered_at_try == Some(state.delivered.len())
+        };
+        while self.get(waits) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let mut state = self.0.lock().unwrap();
         if state.is_down {
             state.tries += 1;
             return Reply::Later { after: None, reason: "down".to_owned() };
         }
-        let text = String::from_utf8_lossy(body);
         if state.never.is_some_and(|with| text.contains(with)) {
             state.tries += 1;
+            state.delivered_at_try = Some(state.delivered.len());
             return Reply::Later { after: None, reason: "502".to_owned() };
         }
         let received = hl7::Body::of(body.clone(), charset);
@@ -121,6 +134,19 @@ impl Destination for Stub {
         let standing = |id| state.standings.get(id).or(state.outcome.as_ref()).cloned().unwrap_or(Standing::Pending);
         Ok(ids.iter().map(standing).collect())
     }
+}
+
+/// Opens a spool. A program that another test starts has the lock of a spool that was just closed, until it runs.
+pub(crate) async fn open_spool(folder: &std::path::Path, max_bytes: u64) -> Spool {
+    let opening = async {
+        loop {
+            match Spool::open(folder, "west", max_bytes) {
+                Err(SpoolError::Locked(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                opened => return opened.unwrap().0,
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, opening).await.unwrap()
 }
 
 /// A gateway that runs.
@@ -176,7 +202,7 @@ impl Setup {
     }
 
     pub(crate) async fn start(self) -> Gateway {
-        let (spool, _) = Spool::open(&self.folder.path().join("spool"), "west", self.max_spool_bytes).unwrap();
+        let spool = open_spool(&self.folder.path().join("spool"), self.max_spool_bytes).await;
         let feed = Feed { tls: self.tls, ..self.feed };
         let feeds = Feeds::open([vec![feed], self.more].concat()).await.unwrap();
         let address = feeds.addresses().next().unwrap().1;

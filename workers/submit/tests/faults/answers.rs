@@ -464,7 +464,7 @@ async fn what_there_is_no_time_for_is_sent_again_and_the_rest_is_queued() {
     });
     let hour = Duration::from_secs(3600);
     let retry = RetryConfig::standard().with_initial_backoff(hour).with_max_backoff(hour);
-    let times = BatchTimes { record: Duration::from_secs(2), ..BatchTimes::default() };
+    let times = BatchTimes { record: Duration::from_secs(10), ..BatchTimes::default() };
     let aws = Aws { note, retry, batch_times: times, ..Aws::healthy() };
     let all: String = ["1", "2", "3", "4"].map(adt).concat();
     let response = aws.submit(asking_json(all.as_bytes())).await;

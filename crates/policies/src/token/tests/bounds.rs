@@ -114,9 +114,10 @@ async fn keys_are_taken_from_where_they_were_asked_for_only() {
 
 #[tokio::test]
 async fn an_issuer_that_is_not_there_is_not_waited_for() {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let url = format!("http://{}/keys", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound, so that nobody else gets the port, and not listening.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/keys", socket.local_addr().unwrap());
     let issuers = json!({ "a": { "issuer": A, "audiences": ["client"], "jwksUri": url } });
     let world = World::build(&issuers, &["id"], &Options { request_timeout: 10 * SOON, ..once() });
     let outcome = timeout(SOON, world.outcome(&Signer::rsa("1").token(&claims()))).await;
@@ -140,8 +141,8 @@ async fn an_issuer_that_hangs_or_drips_is_left_when_the_time_is_over() {
             let mut next = Box::pin(world.outcome(&token));
             assert_eq!(futures_util::poll!(&mut next), std::task::Poll::Ready(Err(VerifyError::KeysUnavailable)));
         }
-        assert_eq!(issuer.requests(), 1);
         timeout(SOON, issuer.client_left()).await.expect("the connection is closed");
+        assert_eq!(issuer.requests(), 1);
     }
     let defaults = Options::default();
     assert!(defaults.connect_timeout < defaults.request_timeout);
