@@ -21,7 +21,8 @@ from .recordings import recordings
 from .replacing import Refused, check_version
 from .rollback_triggers import rollback_triggers
 from .root import function_secrets, root_secret
-from .s3 import one_tag_once, overrides_of_versions, s3_condition_keys, s3_object_names
+from .s3 import (
+    one_tag_once, overrides_of_versions, s3_condition_keys, s3_object_names, tags_below_a_delete_marker)
 from .sign_in import challenge_sessions
 from .sign_out import icon_of_pages, revocation_endpoint
 from .sign_up import post_confirmation
@@ -46,6 +47,7 @@ RULES = (
     s3_object_names,
     one_tag_once,
     overrides_of_versions,
+    tags_below_a_delete_marker,
     dynamodb_leading_keys,
     kms_condition_keys,
     log_stream_arn,

@@ -205,6 +205,28 @@ def overrides_of_versions():
     wrap(s3, "_get_object", make_get_object)
 
 
+def tags_below_a_delete_marker():
+    """The tags of a version are read though the object has a delete marker over it.
+
+    AWS: GetObjectTagging with a versionId addresses that version. MiniStack asks for a current object first, and answers NoSuchKey.
+    """
+    from ministack.services import s3
+
+    def make_get_object_tagging(original):
+        def get_object_tagging(bucket_name, key, query_params=None):
+            objects = (s3._ensure_bucket(bucket_name) or {"objects": {key: None}})["objects"]
+            if key in objects or not query_value(query_params or {}, "versionId"):
+                return original(bucket_name, key, query_params)
+            objects[key] = {}
+            try:
+                return original(bucket_name, key, query_params)
+            finally:
+                objects.pop(key)
+        return get_object_tagging
+
+    wrap(s3, "_get_object_tagging", make_get_object_tagging)
+
+
 def one_tag_once():
     """A write that names one tag twice is refused.
 

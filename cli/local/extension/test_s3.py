@@ -310,3 +310,15 @@ def test_a_read_of_a_version_has_the_headers_that_it_asks_for(world):
         assert (found["ContentType"], found.get("ContentEncoding")) == ("application/gzip", None)
         found = s3.get_object(Bucket=BUCKET, Key=key, ResponseContentType="application/json", ResponseContentEncoding="gzip", **named)
         assert (found["ContentType"], found["ContentEncoding"]) == ("application/json", "gzip")
+
+
+def test_the_tags_of_a_version_are_read_below_a_delete_marker(world):
+    key, s3 = world.key("source=a/"), world.client("s3")
+    version = s3.put_object(Bucket=BUCKET, Key=key, Body=b"x", Tagging="source=a")["VersionId"]
+    s3.delete_object(Bucket=BUCKET, Key=key)
+    found = s3.get_object_tagging(Bucket=BUCKET, Key=key, VersionId=version)
+    assert found["TagSet"] == [{"Key": "source", "Value": "a"}]
+    for named in ({}, {"VersionId": "0" * 32}):
+        with pytest.raises(ClientError):
+            s3.get_object_tagging(Bucket=BUCKET, Key=key, **named)
+    assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET, Prefix=key)
