@@ -55,7 +55,7 @@ const PARAMETERS: [(&str, &str); 12] = [
     ("PasswordSignIn", "true"),
     ("RetryBaseSeconds", "1"),
     ("MaximumConcurrency", "4"),
-    ("DispatchBatchSize", "2"),
+    ("DispatchBatchSize", "1"),
     ("MetricsInstitutes", "general-hospital,st-elsewhere"),
     ("SignUp", "domains"),
     ("MultiFactor", "OPTIONAL"),

@@ -1,5 +1,6 @@
 //! Workers are killed at random moments while messages go through, 10 % of them twice. In the end each is stored once and
 //! announced; what was held is stored after one release. And without the pipeline: each message that the API accepted is in the queue.
+//! And workers are frozen between two invocations, as Lambda freezes them.
 //!
 //! A test program of its own: it kills the processes of every test that runs beside it. `SLUICE_KILLS=300 cargo test --workspace
 //! --test crashes` kills more often, and with `SLUICE_KILL_DISPATCH=1` also `dispatch`. `SLUICE_MESSAGES=20000` says how many messages
@@ -21,7 +22,6 @@ mod call;
 mod listen;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,7 +33,7 @@ use domain::{Envelope, Er7, MessageId, Status};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use sluice_tests::{Caller, Harness, adt, unique};
+use sluice_tests::{Caller, DEADLINE, Harness, WorkerProcess, adt, unique, worker_processes};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -54,6 +54,9 @@ fn dispatch_too() -> bool {
     std::env::var_os("SLUICE_KILL_DISPATCH").is_some()
 }
 
+/// The worker that takes messages from the queue.
+const DISPATCH: &str = "Dispatch";
+
 /// How many messages go through for each process that is killed.
 const MESSAGES_A_KILL: usize = 3;
 
@@ -72,30 +75,16 @@ fn messages() -> usize {
     number("SLUICE_MESSAGES").unwrap_or(kills() * MESSAGES_A_KILL)
 }
 
-/// The processes of this system's workers.
-fn workers(it: &Harness) -> Result<Vec<Pid>> {
-    let endpoint = it.outputs.endpoint_url.as_deref().context("an endpoint")?;
-    let port = endpoint.rsplit(':').next().unwrap_or_default().trim_end_matches('/');
-    let folder = format!("ministack-provided-code-{port}/");
-    let is_worker = |process: &Path| {
-        let read =
-            |name| std::fs::read(process.join(name)).map(|it| String::from_utf8_lossy(&it).into_owned()).unwrap_or_default();
-        let function = read("environ").split('\0').find_map(|it| it.strip_prefix("AWS_LAMBDA_FUNCTION_NAME=").map(str::to_owned));
-        read("cmdline").contains(&folder) && function.is_some_and(|name| dispatch_too() || !name.ends_with("-dispatch"))
-    };
-    let processes = std::fs::read_dir("/proc")?.flatten().filter(|entry| is_worker(&entry.path()));
-    Ok(processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect())
-}
-
 /// Kills one process after the other, at random moments, until so many were killed. `longest` is the longest pause between two, in
 /// seconds.
 async fn kill(it: &Harness, count: usize, longest: f64, killed: &AtomicUsize) -> Result<()> {
     while killed.load(Ordering::Relaxed) < count {
         sleep(Duration::from_secs_f64(longest * (0.1 + 0.9 * runtime::random()))).await;
-        let workers = workers(it)?;
+        let mut workers = worker_processes(it.outputs)?;
+        workers.retain(|it| dispatch_too() || it.worker != DISPATCH);
         let chosen = (runtime::random() * workers.len() as f64) as usize;
         // One that has ended by itself meanwhile does not count.
-        if workers.get(chosen).is_some_and(|pid| kill_process(*pid, Signal::KILL).is_ok()) {
+        if workers.get(chosen).is_some_and(|it| kill_process(it.pid, Signal::KILL).is_ok()) {
             killed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -188,6 +177,94 @@ async fn each_message_is_stored_and_announced_though_workers_are_killed() -> Res
     let doubled: Vec<_> = ends.values().filter(|ids| ids.len() != 1).collect();
     ensure!(doubled.is_empty(), "stored more than once: {doubled:?}");
     assert_eq!(ends.len(), accepted.len());
+    Ok(())
+}
+
+/// How many connections of a process to the endpoint are open at both ends.
+fn open_connections(pid: Pid, port: u16) -> usize {
+    let inodes: BTreeSet<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|it| Some(it.path().read_link().ok()?.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    // proc(5), /proc/net/tcp: number, local address, remote address, state (01 is ESTABLISHED), and the inode as the tenth.
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let is_open = |line: &&str| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        columns.get(2).is_some_and(|it| it.ends_with(&format!(":{port:04X}")))
+            && columns.get(3) == Some(&"01")
+            && columns.get(9).is_some_and(|it| inodes.contains(*it))
+    };
+    table.lines().filter(is_open).count()
+}
+
+/// All workers, frozen. They go on when this ends.
+struct Frozen(Vec<WorkerProcess>);
+
+impl Frozen {
+    fn all(it: &Harness) -> Result<Self> {
+        let frozen = Self(worker_processes(it.outputs)?);
+        frozen.0.iter().try_for_each(|it| kill_process(it.pid, Signal::STOP)).context("a worker ended")?;
+        Ok(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for worker in &self.0 {
+            let _ = kill_process(worker.pid, Signal::CONT);
+        }
+    }
+}
+
+/// What `dispatch` logged of a message: how often it was received, and which try this was.
+async fn dispatched(it: &Harness, message_id: &MessageId) -> Result<Vec<(String, String)>> {
+    let client = aws_sdk_cloudwatchlogs::Client::new(it.aws.config());
+    let group = format!("/aws/lambda/{}", it.outputs.stack_output("DispatchFunctionName")?);
+    let lines = client.filter_log_events().log_group_name(group).filter_pattern(format!("\"{message_id}\"")).send().await?;
+    let mut found = Vec::new();
+    for line in lines.events() {
+        let line: Value = serde_json::from_str(line.message().unwrap_or_default())?;
+        let parts = line["messages"].as_array().context("messages")?.iter();
+        let text = |part: &Value, name: &str| part[name].as_str().map_or_else(|| part[name].to_string(), str::to_owned);
+        let mine = parts.filter(|part| part["messageId"] == message_id.as_str());
+        found.extend(mine.map(|part| (text(part, "receives"), text(part, "tries"))));
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_needs_one_try_though_all_workers_were_frozen_until_their_connections_died() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let it = Harness::new()?;
+    let admin = it.admin().await?;
+    let endpoint = it.outputs.endpoint_url.as_deref().context("an endpoint")?;
+    let port = endpoint.trim_end_matches('/').rsplit(':').next().context("a port")?.parse()?;
+    it.store(&admin, &adt(&unique(), "DOE")).await?;
+    it.queue_drained().await?;
+
+    let frozen = Frozen::all(&it)?;
+    let open = || frozen.0.iter().map(|it| open_connections(it.pid, port)).sum::<usize>();
+    ensure!(open() > 0, "no worker kept a connection, so that none could die");
+    let began = Instant::now();
+    while open() > 0 {
+        ensure!(began.elapsed() < DEADLINE, "the local AWS keeps connections on which nothing comes");
+        sleep(Duration::from_millis(100)).await;
+    }
+    drop(frozen);
+
+    let (message_id, _) = it.store(&admin, &adt(&unique(), "DOE")).await?;
+    let began = Instant::now();
+    let tries = loop {
+        let found = dispatched(&it, &message_id).await?;
+        if !found.is_empty() {
+            break found;
+        }
+        ensure!(began.elapsed() < DEADLINE, "dispatch logs nothing of the message");
+        sleep(Duration::from_millis(200)).await;
+    };
+    assert_eq!(tries, [("1".to_owned(), "1".to_owned())]);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use sluice_tests::{Caller, DEADLINE, Harness, adt, unique};
 use tokio::time::{Instant, sleep};
 
 use crate::attacks::call::Call;
+use crate::{forge, logs};
 
 /// Sets the state of an alarm by hand. The local AWS has no data that would.
 async fn set_off(it: &Harness, alarm: &str) -> Result<()> {
@@ -48,6 +49,32 @@ async fn post(it: &Harness, caller: &Caller, ended: &AtomicBool) -> Result<usize
         sleep(Duration::from_millis(100)).await;
     }
     Ok(accepted)
+}
+
+/// Posts as many messages at once that `dispatch` gets several in an invocation, and one that cannot be stored. Gives how many can.
+///
+/// The shared system has a `DispatchBatchSize` of 1; this one has the template's.
+async fn whole_batches(it: &Harness) -> Result<usize> {
+    const MESSAGES: usize = 40;
+    let admin = it.admin().await?;
+    let messages: String = (0..MESSAGES).map(|_| adt(&unique(), "DOE")).collect();
+    let answer = it.submit(&admin, &format!("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r{messages}BTS|{MESSAGES}\r")).await?;
+    ensure!(answer.json()["queued"] == MESSAGES, "{}: {}", answer.status, answer.json());
+    let failing = forge::envelope(it, &it.institute, "MSH|", &"no token".into()).await?;
+    forge::enqueue(it, &failing).await?;
+
+    let (group, began) = (logs::group_of(it, "Dispatch")?, Instant::now());
+    loop {
+        let lines = logs::structured(&logs::lines(it, &group, 0, "").await?)?;
+        let parts = lines.iter().filter_map(|line| line["messages"].as_array());
+        let most = parts.max_by_key(|parts| parts.len()).context("no batch")?;
+        let is_held = it.record(&failing.message_id).await?.status == Status::Held;
+        if most.len() > 1 && is_held {
+            return Ok(MESSAGES);
+        }
+        ensure!(began.elapsed() < DEADLINE, "at most {} messages in an invocation; held: {is_held}", most.len());
+        sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +127,8 @@ async fn an_alarm_rolls_an_update_back_and_messages_pass_meanwhile() -> Result<(
     assert_eq!(repaired.changes.iter().filter(|(_, change)| *change == Change::Updated).count(), 1);
 
     ended.store(true, Ordering::SeqCst);
-    let accepted = posting.await??;
+    let mut accepted = posting.await??;
+    accepted += whole_batches(&it).await?;
     let began = Instant::now();
     while it.all_records().await?.iter().filter(|record| record.status == Status::Stored).count() < accepted {
         ensure!(began.elapsed() < DEADLINE, "{accepted} messages were accepted, and not all are stored");

@@ -1,7 +1,6 @@
 //! Messages too large for a request: uploaded to S3 by a presigned URL, then submitted.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +11,7 @@ use domain::{Charset, Er7, MAX_UPLOAD_BYTES, Payload, UploadId};
 use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use sluice_tests::{Caller, Harness, adt, unique};
+use sluice_tests::{Caller, Harness, WorkerProcess, adt, unique, worker_processes};
 
 use crate::contract::root;
 use crate::forge;
@@ -87,8 +86,8 @@ fn document(size_bytes: usize) -> String {
 /// The peak of what a worker's processes had in memory since [`forget_peaks`], in bytes, by the name of the worker.
 fn peaks(it: &Harness) -> Result<BTreeMap<String, u64>> {
     let mut peaks = BTreeMap::new();
-    for (process, worker) in workers(it)? {
-        let Ok(status) = std::fs::read_to_string(process.join("status")) else { continue };
+    for WorkerProcess { pid, worker } in worker_processes(it.outputs)? {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
         let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         let peak = peaks.entry(worker).or_insert(0);
         *peak = kib.unwrap_or(0).saturating_mul(1024).max(*peak);
@@ -97,29 +96,11 @@ fn peaks(it: &Harness) -> Result<BTreeMap<String, u64>> {
 }
 
 fn forget_peaks(it: &Harness) -> Result<()> {
-    for (process, _) in workers(it)? {
+    for WorkerProcess { pid, .. } in worker_processes(it.outputs)? {
         // proc(5): 5 resets the peak. A process that has ended since has none.
-        let _ = std::fs::write(process.join("clear_refs"), "5");
+        let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
     }
     Ok(())
-}
-
-/// The processes of this system's workers, which run from a folder that is named after the hash of their zip.
-fn workers(it: &Harness) -> Result<Vec<(std::path::PathBuf, String)>> {
-    let mut names = BTreeMap::new();
-    for (output, key) in it.outputs.stack_outputs.iter().filter(|(name, _)| name.ends_with("CodeKey")) {
-        let hash = Path::new(key).file_stem().and_then(|it| it.to_str()).context("a key")?;
-        names.insert(hash.to_owned(), output.trim_end_matches("CodeKey").to_owned());
-    }
-    let mut found = Vec::new();
-    for process in std::fs::read_dir("/proc")?.flatten().map(|entry| entry.path()) {
-        let Ok(executable) = std::fs::read_link(process.join("exe")) else { continue };
-        let folder = executable.parent().and_then(Path::file_name).and_then(|it| it.to_str()).unwrap_or_default();
-        if let Some(name) = names.get(folder) {
-            found.push((process, name.clone()));
-        }
-    }
-    Ok(found)
 }
 
 #[tokio::test]

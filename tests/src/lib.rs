@@ -7,6 +7,7 @@ mod audit;
 pub mod download;
 mod item;
 mod node;
+mod processes;
 mod python;
 pub mod template;
 
@@ -28,6 +29,7 @@ use sluice::local::{self, Authorization, UpOptions};
 
 pub use item::item_bytes;
 pub use node::Node;
+pub use processes::{WorkerProcess, worker_processes};
 pub use python::{done, python};
 
 /// How long a test waits for a message to come to its end, on a busy machine.

@@ -7,20 +7,22 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_cloudformation::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::Status;
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use sluice::Outputs;
 use sluice::operator::package::{Profile, Purpose, package};
 use sluice::operator::tables::Run;
 use sluice::operator::workspace::Workspace;
 use sluice::output::Reporter;
-use sluice_tests::{DEADLINE, Harness, adt, unique};
+use sluice_tests::{DEADLINE, Harness, adt, unique, worker_processes};
 use tokio::time::{Instant, sleep};
 
 use super::{manifests, messages, open_days, progress, queued_days_ago, read, tabulate, versions, written, written_from};
 use crate::contract::root;
 use crate::faults::Faults;
+use crate::held;
+use crate::logs::{self, TABLES};
 use crate::stacks::{OwnStack, parameter};
-use crate::{held, logs};
 
 /// A stack of tables, for the time of a test.
 struct Own {
@@ -89,20 +91,6 @@ async fn a_run_that_is_out_of_time_goes_on_where_it_ended() -> Result<()> {
     Ok(())
 }
 
-/// The processes of a function on the local AWS.
-fn processes(function: &str) -> Result<Vec<rustix::process::Pid>> {
-    let named = format!("AWS_LAMBDA_FUNCTION_NAME={function}");
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        let pid = entry.file_name().to_str().and_then(|it| it.parse().ok()).and_then(rustix::process::Pid::from_raw);
-        if environment.split(|it| *it == 0).any(|it| it == named.as_bytes()) {
-            found.extend(pid);
-        }
-    }
-    Ok(found)
-}
-
 /// Waits until a run has the lease of the institute's progress.
 async fn begun(it: &Harness) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
@@ -135,9 +123,10 @@ async fn the_lease_of_a_killed_worker_ends_in_minutes() -> Result<()> {
     faults.ask("POST", &fault).await?;
     let kill = async {
         begun(it).await?;
-        let found = processes(it.outputs.stack_output("TablesFunctionName")?)?;
+        let mut found = worker_processes(it.outputs)?;
+        found.retain(|it| it.worker == TABLES);
         ensure!(!found.is_empty(), "no process of the worker");
-        found.into_iter().try_for_each(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL))?;
+        found.iter().try_for_each(|it| kill_process(it.pid, Signal::KILL))?;
         Ok(())
     };
     let (run, killed) = tokio::join!(tabulate(it, None), kill);
