@@ -1,12 +1,49 @@
 //! What the lake holds is released by whoever may write it.
 
+use std::time::SystemTime;
+
 use aws_sdk_dynamodb::types::AttributeValue;
+use domain::Timestamp;
 use serde_json::{Value, json};
 
-use super::hold::{change, hold, record, remove_record, until_status};
+use super::hold::{change, hold, queue_and_hold, record, remove_record, until_status};
 use super::person::Person;
 use super::scripted::{accepted, http, scripted};
 use super::text;
+
+/// Queues a message with a token that opens for nobody, as a defect would, and waits until it is held. Gives the message's id.
+async fn hold_for_its_token(person: &Person, message: &str) -> String {
+    queue_and_hold(person, message, Timestamp::from(SystemTime::now()), &json!({})).await
+}
+
+#[tokio::test]
+async fn held_messages_are_released_by_id_or_all_at_once() {
+    let person = Person::signed_in("release").await;
+    assert_eq!(person.run(&["release", "--all"]).expect(0, "").text().trim(), "Nothing is held.");
+    let message = |file| person.message(file, "DOE");
+    let first = hold_for_its_token(&person, &message("a.hl7")).await;
+    let second = hold_for_its_token(&person, &message("b.hl7")).await;
+    let third = hold_for_its_token(&person, &message("c.hl7")).await;
+    let status = person.run(&["status", &first, "--json"]).expect(0, "").json();
+    assert_eq!((text(&status[0]["held"]["reason"]), text(&status[0]["error"]["code"])), ("denied", "TokenInvalid"));
+
+    let table = person.run(&["release", &first]).expect(0, "").text();
+    assert!(table.contains(&first) && table.contains("on its way again"), "{table}");
+    until_status(&person, &first, "stored").await;
+    person.run(&["release", &first]).expect(1, "Not held");
+    person.run(&["release", &"0".repeat(64)]).expect(1, "no message with this id");
+
+    let nothing = person.run(&["release", "--all", "--reason", "expired", "--json"]).expect(0, "").json();
+    assert_eq!(nothing, json!({ "released": [], "refused": [] }));
+    let all = person.run(&["release", "--all", "--reason", "denied", "--json"]).expect(0, "").json();
+    let released: Vec<_> = all["released"].as_array().unwrap().iter().map(|it| text(&it["messageId"]).to_owned()).collect();
+    assert_eq!(released, [second.clone(), third.clone()], "in the order in which they were held");
+    for id in [&second, &third] {
+        until_status(&person, id, "stored").await;
+    }
+    person.run(&["release"]).expect(2, "required");
+    person.run(&["release", "--all", &first]).expect(2, "cannot be used with");
+}
 
 #[tokio::test]
 async fn held_messages_are_released_by_the_time_at_which_they_were_held() {

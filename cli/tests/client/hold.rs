@@ -8,20 +8,27 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::Client as Sqs;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::Value;
+use domain::{Er7, Timestamp};
+use serde_json::{Value, json};
 
 use super::person::{Person, root};
 
 /// Has the lake hold a message: queues a submission whose tries are over, as dispatch does, and waits for its end. Gives the
 /// message's id.
 pub(crate) async fn hold(person: &Person, message: &str, reason: &str) -> String {
-    let id = domain::Er7::canonical(message).unwrap().message_id().to_string();
-    let envelope = serde_json::json!({
+    let received_at = "2026-01-02T03:04:05Z".parse().unwrap();
+    queue_and_hold(person, message, received_at, &json!({ "hold": { "reason": reason, "error": "AnError" } })).await
+}
+
+/// Queues a message in an envelope with these further members, and waits until it is held. Gives the message's id.
+pub(crate) async fn queue_and_hold(person: &Person, message: &str, received_at: Timestamp, more: &Value) -> String {
+    let id = Er7::canonical(message).unwrap().message_id().to_string();
+    let mut envelope = json!({
         "v": 1, "submissionId": ulid::Ulid::generate().to_string(), "messageId": id, "source": person.institute,
-        "receivedAt": "2026-01-02T03:04:05Z", "subject": "somebody", "issuer": "somewhere", "token": "AA==",
+        "receivedAt": received_at, "subject": "somebody", "issuer": "somewhere", "token": "bm90IHNlYWxlZA==",
         "payload": { "inline": BASE64_STANDARD.encode(message) },
-        "hold": { "reason": reason, "error": "AnError" },
     });
+    envelope.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let queue = Sqs::new(root(&person.outputs).config());
     queue.send_message().queue_url(&person.outputs.queue_url).message_body(envelope.to_string()).send().await.unwrap();
     until_status(person, &id, "held").await;

@@ -8,18 +8,14 @@
 
 import json
 import pathlib
-import re
 import sys
 
-import duckdb
 import pyarrow as pa
 import pyarrow.dataset as datasets
 
-from statements import parse
+from statements import open_views
 
 ddl, folder = sys.argv[1:]
-with open(ddl, encoding="utf-8") as file:
-    statements = json.load(file)
 
 
 def cells(column):
@@ -27,14 +23,9 @@ def cells(column):
     return (column.cast(pa.timestamp("us")) if pa.types.is_timestamp(column.type) else column).to_pylist()
 
 
-parse(statements)
-
-database = duckdb.connect()
-database.execute("SET TimeZone = 'UTC'")
+database, names = open_views(ddl)
 tables = {}
-for statement in statements["duckdb"]:
-    database.execute(statement)
-    name = re.match(r"CREATE VIEW (\w+)", statement)[1]
+for name in names:
     table = database.sql(f"SELECT * FROM {name} ORDER BY ALL").to_arrow_table()
     columns = table.column_names
     assert len(columns) == len(set(columns)), f"{name}: {columns}"

@@ -1,10 +1,26 @@
-"""SQL that no engine runs here."""
+"""The statements that make the tables, by engine: {"duckdb": [statement, ...], "athena": [...], ...}."""
 
+import json
+import re
+
+import duckdb
 import sqlglot
 
 
+def open_views(file):
+    """A DuckDB database with the views that a file's statements make, and their names, after `parse`."""
+    with open(file, encoding="utf-8") as opened:
+        statements = json.load(opened)
+    parse(statements)
+    database = duckdb.connect()
+    database.execute("SET TimeZone = 'UTC'")
+    for statement in statements["duckdb"]:
+        database.execute(statement)
+    return database, [re.match(r"CREATE VIEW (\w+)", statement)[1] for statement in statements["duckdb"]]
+
+
 def parse(statements):
-    """Fails at a statement that its engine's dialect does not have: {engine: [statement, ...]}."""
+    """Fails at a statement that its engine's dialect does not have. No engine but DuckDB runs here."""
     for engine in statements:
         for statement in statements[engine]:
             for parsed in sqlglot.parse(statement, read=engine, error_level=sqlglot.ErrorLevel.RAISE):

@@ -9,18 +9,15 @@ import json
 import re
 import sys
 
-import duckdb
 import pyarrow as pa
 import pyarrow.dataset as datasets
 import sqlglot
 
-from statements import parse
+from statements import open_views
 
 document, ddl, folder, first_day = sys.argv[1:]
 with open(document, encoding="utf-8") as file:
     found = dict(re.findall(r"<!-- sql: tables ([a-z ]+) -->\n```sql\n(.*?)\n```", file.read(), re.DOTALL))
-with open(ddl, encoding="utf-8") as file:
-    statements = json.load(file)
 
 
 def files_read(plan):
@@ -43,14 +40,9 @@ def cells(table):
     return [list(row) for row in zip(*columns)]
 
 
-parse(statements)
-
-database = duckdb.connect()
-database.execute("SET TimeZone = 'UTC'")
+database, names = open_views(ddl)
 tables = {}
-for statement in statements["duckdb"]:
-    database.execute(statement)
-    name = re.match(r"CREATE VIEW (\w+)", statement)[1]
+for name in names:
     by_duckdb = cells(database.sql(f"SELECT * FROM {name}").to_arrow_table())
     by_pyarrow = cells(datasets.dataset(f"{folder}/{name}", partitioning="hive", format="parquet").to_table())
     same = sorted(map(json.dumps, by_duckdb)) == sorted(map(json.dumps, by_pyarrow))
