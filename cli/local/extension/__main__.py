@@ -31,7 +31,7 @@ from .step_functions import retry_delay, state_machine_role
 from .templates import numbers_in_templates
 from .transport import loopback_is_secure
 from .user_pool import (
-    identity_providers_in_templates, lookups_during_changes, verification_before_update, write_attributes)
+    identity_providers_in_templates, lists_during_changes, lookups_during_changes, verification_before_update, write_attributes)
 
 RULES = (
     principal_tags,
@@ -41,6 +41,7 @@ RULES = (
     openid_connect_providers_in_templates,
     # Around the rule of logins above, which iterates too.
     lookups_during_changes,
+    lists_during_changes,
     policy_variables,
     principal_arn,
     s3_condition_keys,

@@ -170,3 +170,22 @@ def test_a_user_and_an_identity_are_found_while_others_are_added(monkeypatch):
     claims = base64.urlsafe_b64encode(json.dumps({"sub": "7"}).encode()).decode().rstrip("=")
     pool["_users"] = Growing(alice={}, bob={"Attributes": [{"Name": "sub", "Value": "7"}]})
     assert cognito._user_from_token(f".{claims}.", pool) == pool["_users"]["bob"]
+
+
+def test_a_list_of_users_skips_nobody_when_somebody_is_deleted(world):
+    idp = world.client("cognito-idp")
+    pool = idp.create_user_pool(PoolName="listed")["UserPool"]["Id"]
+    names = [f"user-{nth}" for nth in range(6)]
+    for name in reversed(names):
+        idp.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
+    page = idp.list_users(UserPoolId=pool, Limit=2)
+    seen = [user["Username"] for user in page["Users"]]
+    idp.admin_delete_user(UserPoolId=pool, Username=seen[-1])
+    while "PaginationToken" in page:
+        page = idp.list_users(UserPoolId=pool, Limit=2, PaginationToken=page["PaginationToken"])
+        seen += [user["Username"] for user in page["Users"]]
+    assert seen == names
+    found = idp.list_users(UserPoolId=pool, Filter='username = "user-3"')["Users"]
+    assert [user["Username"] for user in found] == ["user-3"]
+    assert not allowed(idp.list_users, UserPoolId="us-east-1_nowhere")
+    idp.delete_user_pool(UserPoolId=pool)

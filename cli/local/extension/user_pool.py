@@ -1,5 +1,5 @@
 """User pools: the attributes that an app client may write, verification before a change, identity providers in templates, and
-lookups beside other requests."""
+lookups and lists beside other requests."""
 
 from .replacing import wrap
 
@@ -180,3 +180,29 @@ def lookups_during_changes():
     wrap(cognito, "_resolve_user", in_a_copy_of("_users"))
     wrap(cognito, "_user_from_token", make_user_from_token)
     wrap(cognito, "_login_owner", in_a_copy_of("_identities"))
+
+
+def lists_during_changes():
+    """A page of ListUsers begins behind the last user of the one before, whoever is deleted meanwhile.
+
+    MiniStack counts the users, and skips one for each that is deleted between two pages.
+    """
+    from ministack.core.responses import json_response
+    from ministack.services import cognito
+
+    def make_list_users(_original):
+        def list_users(data):
+            pool, error = cognito._resolve_pool(data.get("UserPoolId"))
+            if error:
+                return error
+            users = sorted(pool["_users"].copy().values(), key=lambda user: user["Username"])
+            if data.get("Filter"):
+                users = cognito._apply_user_filter(users, data["Filter"])
+            rest = [user for user in users if user["Username"] > data.get("PaginationToken", "")]
+            limit = min(data.get("Limit", 60), 60)
+            page = rest[:limit]
+            more = {"PaginationToken": page[-1]["Username"]} if len(rest) > limit else {}
+            return json_response({"Users": [cognito._user_out(user) for user in page], **more})
+        return list_users
+
+    wrap(cognito, "_list_users", make_list_users)
