@@ -20,7 +20,7 @@ use sluice::local::{UpOptions, up};
 
 use person::{Person, root};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 const MESSAGE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 

@@ -10,6 +10,7 @@ use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use sluice_tests::{Caller, DEADLINE, Harness, adt, unique};
+use tokio::time::Instant;
 
 use crate::logs::{self, AUTHORIZE};
 
@@ -167,17 +168,24 @@ async fn an_answer_is_remembered_for_that_token_route_and_path_and_no_other() ->
         return Ok(());
     }
     let since = logs::now();
-    let (reader, nobody) = (it.caller(&it.institute, "").await?, it.caller("", "").await?);
     let paths = ["0", "1"].map(|digit| format!("/er7/{}", digit.repeat(64)));
-    for _ in 0..3 {
-        // One after the other: allowed and denied in turn, on the same paths.
-        for path in &paths {
-            assert_eq!(status_of(&it, path, &reader).await?, 404);
-            assert_eq!(status_of(&it, path, &nobody).await?, 403);
+    let (reader, nobody) = loop {
+        let (reader, nobody) = (it.caller(&it.institute, "").await?, it.caller("", "").await?);
+        let began = Instant::now();
+        for _ in 0..3 {
+            // One after the other: allowed and denied in turn, on the same paths.
+            for path in &paths {
+                assert_eq!(status_of(&it, path, &reader).await?, 404);
+                assert_eq!(status_of(&it, path, &nobody).await?, 403);
+            }
+            assert_eq!(ask(&it, Method::HEAD, &paths[0], &reader).await?.status, 404);
+            assert_eq!(it.submit(&reader, &adt(&unique(), "DOE")).await?.status, 403, "a right to read is none to submit");
         }
-        assert_eq!(ask(&it, Method::HEAD, &paths[0], &reader).await?.status, 404);
-        assert_eq!(it.submit(&reader, &adt(&unique(), "DOE")).await?.status, 403, "a right to read is none to submit");
-    }
+        // API Gateway remembers a decision for 60 s (`AuthorizerResultTtlInSeconds`). A machine too busy for that tries with others.
+        if began.elapsed() < Duration::from_secs(60) {
+            break (reader, nobody);
+        }
+    };
     let counted = async |caller: &Caller, count: usize| {
         let mut counts = BTreeMap::new();
         for line in decisions(&it, caller, since, count).await? {

@@ -67,6 +67,7 @@ fn every_test_that_a_page_names_exists() -> Result<()> {
                             format!("tests/it/{module}.rs"),
                             format!("cli/tests/{module}.rs"),
                             format!("tests/house/{module}.rs"),
+                            format!("tests/{module}/main.rs"),
                         ],
                         name,
                     )

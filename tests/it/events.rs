@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sluice_tests::{Caller, DEADLINE, Harness};
 
 use crate::canary::{Canaries, Patient};
+use crate::failures::REDRIVE;
 use crate::forge;
 use crate::listen::{Heard, Listener, event_id};
 
@@ -206,6 +207,7 @@ async fn each_message_of_one_submission_is_stored_and_announced() -> Result<()> 
     listener.hear(expected.len()).await?;
     expected.sort_unstable();
     assert_eq!(listener.ids(), expected);
+    let _undisturbed = REDRIVE.read().await;
     assert_eq!(it.dead_letters_of_institute().await?, 0);
     Ok(())
 }

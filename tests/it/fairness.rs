@@ -30,10 +30,8 @@ async fn all_stored(it: &Harness, count: usize) -> Result<Vec<Timestamp>> {
 async fn a_message_is_stored_before_most_of_another_institutes_backlog() -> Result<()> {
     let (busy, quiet) = (Harness::new()?, Harness::new()?);
     let (busy_writer, quiet_writer) = (busy.admin().await?, quiet.admin().await?);
-    let messages: String = (0..BACKLOG).map(|_| adt(&unique(), "DOE")).collect();
-    let batch = format!("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r{messages}BTS|{BACKLOG}\r");
-    let answer = busy.submit(&busy_writer, &batch).await?;
-    ensure!(answer.json()["queued"] == BACKLOG, "{}: {}", answer.status, answer.json());
+    let messages: Vec<String> = (0..BACKLOG).map(|_| adt(&unique(), "DOE")).collect();
+    busy.submit_batch(&busy_writer, &messages, DEADLINE).await?;
 
     // It comes last.
     let (message_id, _) = quiet.store(&quiet_writer, &adt(&unique(), "ROE")).await?;

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep};
 use crate::attacks::call::Call;
 use crate::authorize::claims;
 use crate::contract::root;
+use crate::failures::REDRIVE;
 use crate::grants;
 use crate::listen::{Listener, event_id};
 use crate::logs::workers;
@@ -470,7 +471,10 @@ async fn outcomes(cells: &[Cell]) -> Result<Vec<String>> {
     let sources = ends.iter().map(|end| Ok(end.source.parse()?)).collect::<Result<_>>()?;
     let report = it.audit_until_clean(sources).await?;
     ensure!(report.checked.records == ends.len() as u64, "the audit looked at {} records", report.checked.records);
-    let letters = it.dead_letters().await?;
+    let letters = {
+        let _undisturbed = REDRIVE.read().await;
+        it.dead_letters().await?
+    };
     for end in &ends {
         ensure!(!letters.iter().any(|body| body.contains(&end.source)), "{}: and a dead letter", end.outcome);
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sluice_tests::{Caller, DEADLINE, Harness, adt, unique, without_trace};
 use tokio::time::{Instant, sleep};
 
+use crate::failures::REDRIVE;
 use crate::forge;
 use crate::listen::{Listener, event_id};
 
@@ -145,6 +146,7 @@ async fn all_held_messages_of_one_institute_are_released_page_by_page_and_none_o
     let answer = it.api.release_held(&json!({}), &admin.token).await?.json();
     assert_eq!(answer["released"].as_array().map(Vec::len), Some(1), "{answer}");
     until(&it, &denied, Status::Stored).await?;
+    let _undisturbed = REDRIVE.read().await;
     assert_eq!(it.dead_letters_of_institute().await?, 0);
     Ok(())
 }
@@ -241,6 +243,11 @@ async fn a_message_is_released_once_however_many_release_it() -> Result<()> {
     let mut listener = Listener::new(&it, json!({ "source": [it.institute] }), &[&it.institute]).await?;
     let envelope = expired(&it).await?;
     let admin = it.admin().await?;
+    // So that eight processes of `release` are there, and do not start all at once.
+    let unknown = "0".repeat(64);
+    for answer in try_join_all((0..8).map(|_| it.api.release(&unknown, &admin.token))).await? {
+        assert_eq!(answer.status, 404);
+    }
     let answers = try_join_all((0..8).map(|_| release(&it, &envelope, &admin))).await?;
     let mut statuses: Vec<_> = answers.iter().map(|it| it.status.as_u16()).collect();
     statuses.sort_unstable();

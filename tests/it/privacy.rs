@@ -611,9 +611,10 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
         let mine: Vec<_> = lines.iter().filter(is_mine).filter(|line| line["outcome"] == outcome).collect();
         assert_eq!(mine.len(), 1, "{worker}: lines about one message with the outcome `{outcome}`");
         let requests: Vec<_> = mine[0]["awsRequests"].as_array().into_iter().flatten().collect();
-        // AWS answered each of them. One that other tests let fail has no id, and the local AWS gives none with a refusal by IAM.
-        assert!(requests.iter().all(|it| it["requestId"] != "none"), "{worker}: {}", mine[0]);
-        let mut made: Vec<&str> = requests.iter().filter_map(|it| it["operation"].as_str()).collect();
+        // A request that AWS did not answer in time has no id, and the SDK makes it again.
+        let (answered, silent): (Vec<_>, Vec<_>) = requests.into_iter().partition(|it| it["requestId"] != "none");
+        let mut made: Vec<&str> = answered.iter().filter_map(|it| it["operation"].as_str()).collect();
+        assert!(silent.iter().all(|it| made.iter().any(|name| it["operation"] == **name)), "{worker}: {}", mine[0]);
         made.sort_unstable();
         assert_eq!(made, operations, "{worker}");
     }

@@ -57,9 +57,8 @@ async fn post(it: &Harness, caller: &Caller, ended: &AtomicBool) -> Result<usize
 async fn whole_batches(it: &Harness) -> Result<usize> {
     const MESSAGES: usize = 40;
     let admin = it.admin().await?;
-    let messages: String = (0..MESSAGES).map(|_| adt(&unique(), "DOE")).collect();
-    let answer = it.submit(&admin, &format!("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r{messages}BTS|{MESSAGES}\r")).await?;
-    ensure!(answer.json()["queued"] == MESSAGES, "{}: {}", answer.status, answer.json());
+    let messages: Vec<String> = (0..MESSAGES).map(|_| adt(&unique(), "DOE")).collect();
+    it.submit_batch(&admin, &messages, DEADLINE).await?;
     let failing = forge::envelope(it, &it.institute, "MSH|", &"no token".into()).await?;
     forge::enqueue(it, &failing).await?;
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -135,11 +136,14 @@ fn report(family_name: &str) -> String {
     )
 }
 
+/// The time at which the days before are counted: one for all, so that midnight does not come between two messages of one day.
+static NOW: LazyLock<Timestamp> = LazyLock::new(runtime::now);
+
 /// A message that came so many days ago, queued.
 async fn queued_days_ago(it: &Harness, days: u32, token: &SecretString) -> Result<Envelope> {
     let mut envelope = forge::envelope(it, &it.institute, &adt(&unique(), "DOE"), token).await?;
     let days = i64::from(days) * i64::try_from(DAY.as_millis())?;
-    envelope.received_at = Timestamp::from_millis(runtime::now().as_millis() - days).context("a time")?;
+    envelope.received_at = Timestamp::from_millis(NOW.as_millis() - days).context("a time")?;
     forge::enqueue(it, &envelope).await?;
     Ok(envelope)
 }

@@ -55,6 +55,22 @@ pub struct Caller {
     pub token: SecretString,
 }
 
+/// Asks the API again while it is busy, as a sender does, and gives its answer.
+///
+/// # Errors
+/// When there was no answer, or the API is busy until the deadline.
+pub async fn patiently(ask: impl AsyncFn() -> Result<Answer>) -> Result<Answer> {
+    let began = tokio::time::Instant::now();
+    loop {
+        let answer = ask().await?;
+        if !answer.is_busy() {
+            return Ok(answer);
+        }
+        anyhow::ensure!(began.elapsed() < DEADLINE, "the API stays busy: {}: {}", answer.status, answer.json());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 impl Harness {
     /// The system, brought up if it is not.
     ///
@@ -132,12 +148,42 @@ impl Harness {
         self.api.submit(message.as_bytes().to_vec(), client::http::ER7, Some(&caller.token)).await
     }
 
+    /// Posts ER7 as a sender does: again while the API is busy.
+    ///
+    /// # Errors
+    /// When there was no answer, or the API is busy until the deadline.
+    pub async fn submit_patiently(&self, caller: &Caller, message: &str) -> Result<Answer> {
+        patiently(async || self.submit(caller, message).await).await
+    }
+
+    /// Posts messages in one body until the API has each of them: it may take some of them and be busy for the rest.
+    ///
+    /// # Errors
+    /// When the API refuses the body, or has not each message by the deadline.
+    pub async fn submit_batch(&self, caller: &Caller, messages: &[String], deadline: Duration) -> Result<()> {
+        let (began, count) = (tokio::time::Instant::now(), messages.len());
+        let body = format!("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r{}BTS|{count}\r", messages.concat());
+        loop {
+            if let Ok(answer) = self.submit(caller, &body).await {
+                let json = answer.json();
+                let count_of = |name| json.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+                let taken = count_of("queued") + count_of("duplicates");
+                if answer.status.is_success() && taken == count as u64 {
+                    return Ok(());
+                }
+                anyhow::ensure!(answer.is_busy() || answer.status.is_success(), "{}: {json}", answer.status);
+            }
+            anyhow::ensure!(began.elapsed() < deadline, "the API does not take the batch");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Posts ER7, expects 202 and waits for the end. Gives the message id and the last status answer.
     ///
     /// # Errors
     /// When the answer is another one, or there is no end by the deadline.
     pub async fn store(&self, caller: &Caller, message: &str) -> Result<(MessageId, serde_json::Value)> {
-        let answer = self.submit(caller, message).await?;
+        let answer = self.submit_patiently(caller, message).await?;
         anyhow::ensure!(answer.status == 202, "POST /er7 was answered with {}: {}", answer.status, answer.json());
         let message_id = answer.text("messageId").parse()?;
         let status = self.api.final_status(answer.text("messageId").as_str(), &caller.token, DEADLINE).await?;
@@ -260,7 +306,9 @@ impl Harness {
     pub async fn dead_letters(&self) -> Result<Vec<String>> {
         let sqs = aws_sdk_sqs::Client::new(self.aws.config());
         let mut bodies = Vec::new();
+        let began = tokio::time::Instant::now();
         loop {
+            anyhow::ensure!(began.elapsed() < DEADLINE, "{} dead letters were read, and there are more", bodies.len());
             // Hidden for a moment, so that the next call gives the next ones.
             let received = sqs
                 .receive_message()

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::person::Person;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A gateway that runs, and what it says.
 pub(crate) struct Gateway {

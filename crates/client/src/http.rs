@@ -177,7 +177,7 @@ impl Api {
         }
     }
 
-    /// Asks for the status of a message until it is a final one, and gives that answer's JSON.
+    /// Asks for the status of a message until it is a final one, and gives that answer's JSON. Asks again while the API is busy.
     ///
     /// # Errors
     /// When the API refuses, or there is no final status by the deadline.
@@ -186,6 +186,10 @@ impl Api {
         let mut pause = Duration::from_millis(50);
         loop {
             let answer = self.status(message_id, Some(token)).await?;
+            if answer.is_busy() && began.elapsed() < deadline {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
             ensure!(
                 answer.status == StatusCode::OK,
                 "the status of a message was answered with {}: {}",

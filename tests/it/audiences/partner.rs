@@ -18,7 +18,7 @@ use sluice::operator::deploy::{self, Options, Sources, With};
 use sluice::operator::package::{Profile, Purpose, package};
 use sluice::operator::workspace::Workspace;
 use sluice::output::Reporter;
-use sluice_tests::{DEADLINE, Harness, adt, unique};
+use sluice_tests::{DEADLINE, Harness, adt, patiently, unique};
 
 use super::deeds::Scene;
 use super::provider::{CLIENT, Provider};
@@ -119,7 +119,7 @@ impl Second {
         let other = json!({ "custom:write": "another-institute", "custom:read": self.institute, "write": "another-institute" });
         let token = self.provider.token(&other);
         let message = adt(&unique(), "DOE");
-        let submitted = api.submit(message.into_bytes(), http::ER7, Some(&token)).await?;
+        let submitted = patiently(async || api.submit(message.clone().into_bytes(), http::ER7, Some(&token)).await).await?;
         ensure!(submitted.status == 202, "{}: {}", submitted.status, submitted.json());
         let message_id = submitted.text("messageId");
         let status = api.final_status(&message_id, &token, DEADLINE).await?;
