@@ -3,6 +3,7 @@
 //! Each test says what holds under `Authorization=jwt` too, where API Gateway lets in the institutes' users and nobody else.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use client::http::{self, Answer};

@@ -2,8 +2,6 @@
 
 mod upload;
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
 use domain::{Er7, MAX_UPLOAD_BYTES, UploadId};
 use reqwest::Method;

@@ -6,7 +6,7 @@ use client::aws::Aws;
 use serde_json::{Value, json};
 
 use super::person::{Person, root};
-use super::scripted::{accepted, http, scripted, shut_out};
+use super::scripted::{http, scripted};
 use super::{mode, text};
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn messages_are_read_back() {
     assert_eq!(person.run(&["get", id]).expect(0, "").text(), message);
     person.run(&["get", id, "--output", "copy.hl7"]).expect(0, "copy.hl7");
     assert_eq!(std::fs::read_to_string(person.path("copy.hl7")).unwrap(), message);
-    assert_eq!(person.path("copy.hl7").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(mode(&person.path("copy.hl7")), 0o600);
     let rendition = person.run(&["get", id, "--format", "json"]).expect(0, "").json();
     assert!(rendition.to_string().contains("DOE"));
     assert_eq!(person.run(&["get", large_id]).expect(0, "").text(), large);

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::person::Person;
 use super::scripted::{accepted, http, scripted};
-use super::{DEADLINE, text};
+use super::{DEADLINE, mode, text};
 
 #[tokio::test]
 async fn files_are_sent_once_and_the_bad_ones_are_named() {

@@ -1,7 +1,7 @@
 //! Signing in and out, and how a session is renewed.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use aws_sdk_cognitoidentityprovider::Client as Cognito;
@@ -9,10 +9,9 @@ use aws_sdk_cognitoidentityprovider::types::{
     AttributeType, ExplicitAuthFlowsType, MessageActionType, SoftwareTokenMfaConfigType, UserPoolMfaType,
 };
 use secrecy::ExposeSecret as _;
-use serde_json::json;
 
 use super::person::{Ended, Person, root};
-use super::scripted::{accepted, http, scripted, shut_out, token_of};
+use super::scripted::{http, scripted, shut_out, token_of};
 use super::{mode, text, with_end};
 
 #[tokio::test]
