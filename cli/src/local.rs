@@ -49,13 +49,18 @@ pub const REGION: &str = "us-east-1";
 /// The one web origin whose pages may use the local system: `sluice console` serves its page there.
 pub const ALLOWED_ORIGIN: &str = "http://localhost:8080";
 
+/// The template parameter `MaximumConcurrency` of the local system.
+pub const MAXIMUM_CONCURRENCY: &str = "4";
+/// Its `DispatchBatchSize`: with more, a message waits for the slowest of its batch and its neighbors take the few cores.
+pub const DISPATCH_BATCH_SIZE: &str = "1";
+
 /// Template parameters that make sense only here: signing in with a password alone, short waits, no more executions at
 /// once than one Python process can run, and every way in that can be tried without another identity provider.
 const PARAMETERS: [(&str, &str); 12] = [
     ("PasswordSignIn", "true"),
     ("RetryBaseSeconds", "1"),
-    ("MaximumConcurrency", "4"),
-    ("DispatchBatchSize", "1"),
+    ("MaximumConcurrency", MAXIMUM_CONCURRENCY),
+    ("DispatchBatchSize", DISPATCH_BATCH_SIZE),
     ("MetricsInstitutes", "general-hospital,st-elsewhere"),
     ("SignUp", "domains"),
     ("MultiFactor", "OPTIONAL"),

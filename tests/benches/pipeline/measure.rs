@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
+use sluice::local;
 use sluice_tests::{Caller, Harness, adt, unique};
 
 use crate::{log_lines_since, post_bytes, workers};
@@ -105,8 +106,8 @@ async fn local_run(outputs: &Harness) -> Result<Value> {
     Ok(json!({
         "rate": RATE,
         "seconds": SECONDS,
-        "maximumConcurrency": 4,
-        "batchSize": 2,
+        "maximumConcurrency": local::MAXIMUM_CONCURRENCY.parse::<u32>()?,
+        "batchSize": local::DISPATCH_BATCH_SIZE.parse::<u32>()?,
         "invocations": invocations(&used, ids.len() as f64),
         "executionMs": percentile(&mut executions, 0.5).max(0.0),
         "pollMs": percentile(&mut polls, 0.5).max(0.0),
