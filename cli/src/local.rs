@@ -51,7 +51,8 @@ pub const ALLOWED_ORIGIN: &str = "http://localhost:8080";
 
 /// The template parameter `MaximumConcurrency` of the local system.
 pub const MAXIMUM_CONCURRENCY: &str = "4";
-/// Its `DispatchBatchSize`: with more, a message waits for the slowest of its batch and its neighbors take the few cores.
+/// The template parameter `DispatchBatchSize` of the local system. With more than 1, a message waits for the slowest of its batch, and
+/// all of them share the few cores.
 pub const DISPATCH_BATCH_SIZE: &str = "1";
 
 /// Template parameters that make sense only here: signing in with a password alone, short waits, no more executions at

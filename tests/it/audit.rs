@@ -399,7 +399,7 @@ async fn an_auditor_needs_the_documented_actions_and_can_change_nothing() -> Res
     // Other tests may have something in the queue.
     assert!(matches!(of(&waiting.message_id)[..], [Kind::Lost | Kind::Overdue]), "{findings:?}");
 
-    // Without an institute it scans the catalog. What is newer than its beginning is other tests'.
+    // An audit without an institute scans the catalog. This one begins now, so that it checks only other tests' messages.
     let all = Options { from: Some(runtime::now()), quick: true, ..Options::default() };
     let ignored = |_: &Finding| Ok(());
     audit(&auditor.aws, it.outputs, &all, &Reporter::default(), ignored).await?;

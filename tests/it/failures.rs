@@ -336,7 +336,6 @@ async fn an_invalid_queue_entry_is_a_dead_letter_and_its_neighbors_are_stored() 
         json(|it| it["source"] = json!("../other")),
         json(|it| drop(it.as_object_mut().unwrap().remove("payload"))),
     ];
-    // Between the bad ones, so that they share its batch.
     let mut bodies = bad.to_vec();
     bodies.insert(1, serde_json::to_string(&good[0])?);
     bodies.insert(6, serde_json::to_string(&good[1])?);

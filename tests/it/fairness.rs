@@ -31,7 +31,7 @@ async fn a_message_is_stored_before_most_of_another_institutes_backlog() -> Resu
     let (busy, quiet) = (Harness::new()?, Harness::new()?);
     let (busy_writer, quiet_writer) = (busy.admin().await?, quiet.admin().await?);
     let messages: Vec<String> = (0..BACKLOG).map(|_| adt(&unique(), "DOE")).collect();
-    busy.submit_batch(&busy_writer, &messages, DEADLINE).await?;
+    busy.submit_batch(&busy_writer, &messages).await?;
 
     // It comes last.
     let (message_id, _) = quiet.store(&quiet_writer, &adt(&unique(), "ROE")).await?;

@@ -6,7 +6,7 @@ use domain::{Envelope, HeldCopy, HoldReason, Payload, Status};
 use futures_util::future::try_join_all;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use sluice_tests::{Caller, DEADLINE, Harness, adt, unique, without_trace};
+use sluice_tests::{Caller, DEADLINE, Harness, adt, patiently, unique, without_trace};
 use tokio::time::{Instant, sleep};
 
 use crate::failures::REDRIVE;
@@ -243,9 +243,9 @@ async fn a_message_is_released_once_however_many_release_it() -> Result<()> {
     let mut listener = Listener::new(&it, json!({ "source": [it.institute] }), &[&it.institute]).await?;
     let envelope = expired(&it).await?;
     let admin = it.admin().await?;
-    // So that eight processes of `release` are there, and do not start all at once.
+    // Starts eight processes of `release`, so that none has to start during the releases below.
     let unknown = "0".repeat(64);
-    for answer in try_join_all((0..8).map(|_| it.api.release(&unknown, &admin.token))).await? {
+    for answer in try_join_all((0..8).map(|_| patiently(async || it.api.release(&unknown, &admin.token).await))).await? {
         assert_eq!(answer.status, 404);
     }
     let answers = try_join_all((0..8).map(|_| release(&it, &envelope, &admin))).await?;

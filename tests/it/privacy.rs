@@ -594,6 +594,7 @@ async fn each_invocation_writes_one_structured_line() -> Result<()> {
                 assert!(line[name].as_str().is_some_and(|it| !it.is_empty()), "{worker} without `{name}`: {line}");
             }
             let requests = line["awsRequests"].as_array().with_context(|| format!("{worker} without `awsRequests`"))?;
+            // Without an answer there is no id, which other tests' faults bring about.
             for request in requests {
                 let has = |name: &str| request[name].as_str().is_some_and(|it| !it.is_empty());
                 assert!(has("operation") && has("requestId"), "{worker}: {line}");

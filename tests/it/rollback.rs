@@ -1,6 +1,6 @@
 //! An update that an alarm rolls back, while messages come in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::types::StackStatus;
+use aws_sdk_sqs::Client as Sqs;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use domain::Status;
+use serde_json::Value;
 use sluice::Outputs;
 use sluice::operator::deploy::{Change, Options, Sources, With, deploy, destroy};
 use sluice::operator::package::{Profile, Purpose, package};
@@ -51,29 +54,46 @@ async fn post(it: &Harness, caller: &Caller, ended: &AtomicBool) -> Result<usize
     Ok(accepted)
 }
 
-/// Posts as many messages at once that `dispatch` gets several in an invocation, and one that cannot be stored. Gives how many can.
+/// Queues good and bad entries together until an invocation of `dispatch` has one of each: the good ones are stored, and the bad ones
+/// become dead letters. Gives how many good ones there were.
 ///
 /// The shared system has a `DispatchBatchSize` of 1; this one has the template's.
-async fn whole_batches(it: &Harness) -> Result<usize> {
-    const MESSAGES: usize = 40;
-    let admin = it.admin().await?;
-    let messages: Vec<String> = (0..MESSAGES).map(|_| adt(&unique(), "DOE")).collect();
-    it.submit_batch(&admin, &messages, DEADLINE).await?;
-    let failing = forge::envelope(it, &it.institute, "MSH|", &"no token".into()).await?;
-    forge::enqueue(it, &failing).await?;
-
-    let (group, began) = (logs::group_of(it, "Dispatch")?, Instant::now());
+async fn mixed_batches(it: &Harness) -> Result<usize> {
+    let (admin, sqs) = (it.admin().await?, Sqs::new(it.aws.config()));
+    let (group, since, began) = (logs::group_of(it, "Dispatch")?, logs::now(), Instant::now());
+    let (mut good, mut bad) = (BTreeSet::new(), 0);
     loop {
-        let lines = logs::structured(&logs::lines(it, &group, 0, "").await?)?;
-        let parts = lines.iter().filter_map(|line| line["messages"].as_array());
-        let most = parts.max_by_key(|parts| parts.len()).context("no batch")?;
-        let is_held = it.record(&failing.message_id).await?.status == Status::Held;
-        if most.len() > 1 && is_held {
-            return Ok(MESSAGES);
+        let mut bodies = vec!["null".to_owned(), "no JSON".to_owned()];
+        bad += bodies.len();
+        for _ in 0..8 {
+            let envelope = forge::envelope(it, &it.institute, &adt(&unique(), "DOE"), &admin.token).await?;
+            forge::record(it, &envelope).await?;
+            good.insert(envelope.message_id.to_string());
+            bodies.insert(1, serde_json::to_string(&envelope)?);
         }
-        ensure!(began.elapsed() < DEADLINE, "at most {} messages in an invocation; held: {is_held}", most.len());
-        sleep(Duration::from_millis(200)).await;
+        let entries = bodies
+            .iter()
+            .enumerate()
+            .map(|(n, body)| SendMessageBatchRequestEntry::builder().id(n.to_string()).message_body(body).build());
+        let entries: Vec<_> = entries.collect::<Result<_, _>>()?;
+        let sent = sqs.send_message_batch().queue_url(&it.outputs.queue_url).set_entries(Some(entries)).send().await?;
+        assert_eq!((sent.successful().len(), sent.failed().len()), (bodies.len(), 0));
+        it.queue_drained().await?;
+
+        let lines = logs::structured(&logs::lines(it, &group, since, "").await?)?;
+        let is_mixed = |line: &Value| {
+            let parts: Vec<_> = line["messages"].as_array().into_iter().flatten().collect();
+            let is_good = |part: &&Value| part["messageId"].as_str().is_some_and(|id| good.contains(id));
+            parts.iter().any(|part| part["error"] == "NotAnEnvelope") && parts.iter().any(is_good)
+        };
+        if lines.iter().any(is_mixed) {
+            break;
+        }
+        ensure!(began.elapsed() < DEADLINE, "no invocation had a good entry and a bad one");
     }
+    let letters = it.dead_letters().await?;
+    assert_eq!((letters.len(), letters.iter().filter(|body| ["null", "no JSON"].contains(&body.as_str())).count()), (bad, bad));
+    Ok(good.len())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +147,7 @@ async fn an_alarm_rolls_an_update_back_and_messages_pass_meanwhile() -> Result<(
 
     ended.store(true, Ordering::SeqCst);
     let mut accepted = posting.await??;
-    accepted += whole_batches(&it).await?;
+    accepted += mixed_batches(&it).await?;
     let began = Instant::now();
     while it.all_records().await?.iter().filter(|record| record.status == Status::Stored).count() < accepted {
         ensure!(began.elapsed() < DEADLINE, "{accepted} messages were accepted, and not all are stored");

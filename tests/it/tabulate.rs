@@ -136,7 +136,7 @@ fn report(family_name: &str) -> String {
     )
 }
 
-/// The time at which the days before are counted: one for all, so that midnight does not come between two messages of one day.
+/// The time from which days are counted back. All messages have the same one, so that midnight does not come between two of them.
 static NOW: LazyLock<Timestamp> = LazyLock::new(runtime::now);
 
 /// A message that came so many days ago, queued.

@@ -3,17 +3,13 @@
 //! A test program of its own: beside other tests the functions, which have 20 s for each message, would be out of time.
 
 #![cfg(test)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    dead_code,
-    reason = "a test that panics has failed, and modules of other tests have more than is needed"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that panics has failed")]
 
 #[path = "../it/forge.rs"]
+#[expect(dead_code, reason = "of a module that other tests use more of")]
 mod forge;
 #[path = "../it/uploads/upload.rs"]
+#[expect(dead_code, reason = "of a module that other tests use more of")]
 mod upload;
 
 use std::collections::BTreeMap;

@@ -55,18 +55,18 @@ pub struct Caller {
     pub token: SecretString,
 }
 
-/// Asks the API again while it is busy, as a sender does, and gives its answer.
+/// Asks the API again while it is overloaded, as a sender does, and gives its answer.
 ///
 /// # Errors
-/// When there was no answer, or the API is busy until the deadline.
+/// When there was no answer, or the API is overloaded until the deadline.
 pub async fn patiently(ask: impl AsyncFn() -> Result<Answer>) -> Result<Answer> {
     let began = tokio::time::Instant::now();
     loop {
         let answer = ask().await?;
-        if !answer.is_busy() {
+        if !answer.is_overloaded() {
             return Ok(answer);
         }
-        anyhow::ensure!(began.elapsed() < DEADLINE, "the API stays busy: {}: {}", answer.status, answer.json());
+        anyhow::ensure!(began.elapsed() < DEADLINE, "the API stays overloaded: {}: {}", answer.status, answer.json());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -148,32 +148,30 @@ impl Harness {
         self.api.submit(message.as_bytes().to_vec(), client::http::ER7, Some(&caller.token)).await
     }
 
-    /// Posts ER7 as a sender does: again while the API is busy.
+    /// Posts ER7 as a sender does: again while the API is overloaded.
     ///
     /// # Errors
-    /// When there was no answer, or the API is busy until the deadline.
+    /// When there was no answer, or the API is overloaded until the deadline.
     pub async fn submit_patiently(&self, caller: &Caller, message: &str) -> Result<Answer> {
         patiently(async || self.submit(caller, message).await).await
     }
 
-    /// Posts messages in one body until the API has each of them: it may take some of them and be busy for the rest.
+    /// Posts messages in one body until the API has each of them: it may take some of them and be too busy for the rest.
     ///
     /// # Errors
-    /// When the API refuses the body, or has not each message by the deadline.
-    pub async fn submit_batch(&self, caller: &Caller, messages: &[String], deadline: Duration) -> Result<()> {
+    /// When there was no answer, the API refuses the body, or has not each message by the deadline.
+    pub async fn submit_batch(&self, caller: &Caller, messages: &[String]) -> Result<()> {
         let (began, count) = (tokio::time::Instant::now(), messages.len());
         let body = format!("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r{}BTS|{count}\r", messages.concat());
         loop {
-            if let Ok(answer) = self.submit(caller, &body).await {
-                let json = answer.json();
-                let count_of = |name| json.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
-                let taken = count_of("queued") + count_of("duplicates");
-                if answer.status.is_success() && taken == count as u64 {
-                    return Ok(());
-                }
-                anyhow::ensure!(answer.is_busy() || answer.status.is_success(), "{}: {json}", answer.status);
+            let answer = self.submit(caller, &body).await?;
+            let json = answer.json();
+            let count_of = |name| json.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+            if answer.status.is_success() && count_of("queued") + count_of("duplicates") == count as u64 {
+                return Ok(());
             }
-            anyhow::ensure!(began.elapsed() < deadline, "the API does not take the batch");
+            anyhow::ensure!(answer.is_overloaded() || answer.status.is_success(), "{}: {json}", answer.status);
+            anyhow::ensure!(began.elapsed() < DEADLINE, "the API does not take the batch: {}: {json}", answer.status);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

@@ -7,7 +7,7 @@ use rustix::process::Pid;
 use sluice::Outputs;
 
 /// A process of a worker.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct WorkerProcess {
     /// Its id.
     pub pid: Pid,
@@ -22,7 +22,7 @@ pub struct WorkerProcess {
 pub fn worker_processes(outputs: &Outputs) -> Result<Vec<WorkerProcess>> {
     let endpoint = outputs.endpoint_url.as_deref().context("an endpoint")?;
     let port = endpoint.trim_end_matches('/').rsplit(':').next().context("a port")?;
-    // The path of each bootstrap has it, so that two local systems are told apart.
+    // The path of each bootstrap contains this folder, which tells two local systems apart.
     let folder = format!("ministack-provided-code-{port}/");
     let workers: BTreeMap<&str, &str> = outputs
         .stack_outputs

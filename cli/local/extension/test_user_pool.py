@@ -1,4 +1,5 @@
-"""The attributes that an app client may write, identity providers in templates, and lookups beside other requests."""
+"""The attributes that an app client may write, identity providers in templates, and lookups and lists beside other
+requests."""
 
 import base64
 import json

@@ -199,7 +199,7 @@ def lists_during_changes():
             if data.get("Filter"):
                 users = cognito._apply_user_filter(users, data["Filter"])
             rest = [user for user in users if user["Username"] > data.get("PaginationToken", "")]
-            limit = min(data.get("Limit", 60), 60)
+            limit = min(data.get("Limit") or 60, 60)
             page = rest[:limit]
             more = {"PaginationToken": page[-1]["Username"]} if len(rest) > limit else {}
             return json_response({"Users": [cognito._user_out(user) for user in page], **more})

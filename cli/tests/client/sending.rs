@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 
 use super::person::Person;
 use super::scripted::{accepted, http, scripted};
-use super::{DEADLINE, mode, text};
+use super::{mode, text};
+
+const DEADLINE: Duration = Duration::from_secs(180);
 
 #[tokio::test]
 async fn files_are_sent_once_and_the_bad_ones_are_named() {

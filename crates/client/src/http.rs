@@ -80,6 +80,12 @@ impl Answer {
         self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error()
     }
 
+    /// Whether the API says that it was too busy to answer: 429, 503 or 504.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&self.status)
+    }
+
     /// A text member of the JSON body; empty when the body has no such member.
     #[must_use]
     pub fn text(&self, field: &str) -> String {
@@ -177,7 +183,7 @@ impl Api {
         }
     }
 
-    /// Asks for the status of a message until it is a final one, and gives that answer's JSON. Asks again while the API is busy.
+    /// Asks for the status of a message until it is a final one, and gives that answer's JSON. Asks again while the API is overloaded.
     ///
     /// # Errors
     /// When the API refuses, or there is no final status by the deadline.
@@ -186,24 +192,23 @@ impl Api {
         let mut pause = Duration::from_millis(50);
         loop {
             let answer = self.status(message_id, Some(token)).await?;
-            if answer.is_busy() && began.elapsed() < deadline {
-                tokio::time::sleep(pause).await;
-                continue;
-            }
+            let is_overloaded = answer.is_overloaded() && began.elapsed() < deadline;
             ensure!(
-                answer.status == StatusCode::OK,
+                answer.status == StatusCode::OK || is_overloaded,
                 "the status of a message was answered with {}: {}",
                 answer.status,
                 answer.text("title")
             );
-            let json = answer.json();
-            let status = json.get("status").cloned().unwrap_or_default();
-            let status: domain::Status =
-                serde_json::from_value(status).context("the API returned a status that this version does not know")?;
-            if status.is_final() {
-                return Ok(json);
+            if !is_overloaded {
+                let json = answer.json();
+                let status = json.get("status").cloned().unwrap_or_default();
+                let status: domain::Status =
+                    serde_json::from_value(status).context("the API returned a status that this version does not know")?;
+                if status.is_final() {
+                    return Ok(json);
+                }
+                ensure!(began.elapsed() < deadline, "a message is still `{}` after {} s", status.as_str(), deadline.as_secs());
             }
-            ensure!(began.elapsed() < deadline, "a message is still `{}` after {} s", status.as_str(), deadline.as_secs());
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(400));
         }

@@ -119,11 +119,9 @@ async fn backlog(it: &Harness, caller: &Caller, messages: usize) -> Result<()> {
     let busy_caller = busy.admin().await?;
     let mut queued = 0;
     while queued < messages {
-        let count = A_POST.min(messages - queued);
-        let body: String = (0..count).map(|_| adt(&unique(), "DOE")).collect();
-        let answer = busy.submit(&busy_caller, &format!("BHS|^~\\&|LAB|HOSP|LAKE|SLUICE|20260101\r{body}BTS|{count}\r")).await?;
-        let taken = answer.json().get("queued").and_then(Value::as_u64).and_then(|it| usize::try_from(it).ok());
-        queued += taken.with_context(|| format!("{}", answer.status))?;
+        let posted: Vec<_> = (0..A_POST.min(messages - queued)).map(|_| adt(&unique(), "DOE")).collect();
+        busy.submit_batch(&busy_caller, &posted).await?;
+        queued += posted.len();
     }
     let waiting = queued - stored(&busy).await?;
     let mut times = times_to_stored(it, caller, 50).await?;

@@ -1,13 +1,14 @@
 //! What the worker processes use, from `/proc`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use sluice_tests::Harness;
+use rustix::process::Pid;
+use sluice::Outputs;
+use sluice_tests::{Harness, WorkerProcess, worker_processes};
 
 /// A kernel tick of `/proc/<pid>/stat`, `USER_HZ`: 100 a second on every Linux that Rust runs on.
 const TICKS_A_SECOND: f64 = 100.0;
@@ -35,21 +36,16 @@ struct Seen {
 
 impl Processes {
     pub(crate) fn watch(it: &Harness) -> Result<Self> {
-        let mut hashes = HashMap::new();
-        for worker in crate::workers()? {
-            let key = crate::code_key(it, &worker)?;
-            let hash =
-                key.rsplit('/').next().and_then(|name| name.strip_suffix(".zip")).context("a zip is named after its hash")?;
-            hashes.insert(hash.to_owned(), worker.name);
-        }
+        let outputs = it.outputs;
+        worker_processes(outputs).context("the processes of the workers")?;
         let ended = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&ended);
         let thread = std::thread::spawn(move || {
-            let mut seen: HashMap<u32, Seen> = HashMap::new();
+            let mut seen: HashMap<Pid, Seen> = HashMap::new();
             let mut first_look = true;
             loop {
                 let last_look = end.load(Ordering::Relaxed);
-                look(&hashes, &mut seen, first_look);
+                look(outputs, &mut seen, first_look);
                 if last_look {
                     return sum(&seen);
                 }
@@ -66,11 +62,10 @@ impl Processes {
     }
 }
 
-fn look(hashes: &HashMap<String, String>, seen: &mut HashMap<u32, Seen>, first_look: bool) {
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Some(worker) = worker_of(&entry.path(), hashes) else { continue };
-        let Ok((ticks, peak_kib)) = usage(&entry.path()) else { continue };
+fn look(outputs: &Outputs, seen: &mut HashMap<Pid, Seen>, first_look: bool) {
+    for WorkerProcess { pid, worker } in worker_processes(outputs).into_iter().flatten() {
+        let worker = worker.to_lowercase();
+        let Ok((ticks, peak_kib)) = usage(pid) else { continue };
         // A process that starts while we watch counts from its start.
         let first_ticks = if first_look { ticks } else { 0 };
         let process = seen.entry(pid).or_insert(Seen { worker, first_ticks, last_ticks: ticks, peak_kib });
@@ -79,22 +74,17 @@ fn look(hashes: &HashMap<String, String>, seen: &mut HashMap<u32, Seen>, first_l
     }
 }
 
-fn worker_of(process: &std::path::Path, hashes: &HashMap<String, String>) -> Option<String> {
-    let executable: PathBuf = std::fs::read_link(process.join("exe")).ok()?;
-    hashes.get(executable.parent()?.file_name()?.to_str()?).cloned()
-}
-
-fn usage(process: &std::path::Path) -> Result<(u64, u64)> {
-    let stat = std::fs::read_to_string(process.join("stat"))?;
+fn usage(pid: Pid) -> Result<(u64, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // utime and stime are the 14th and 15th field; the 2nd, in brackets, may hold blanks.
     let fields: Vec<&str> = stat.rsplit(") ").next().context("stat")?.split(' ').collect();
     let field = |n: usize| fields.get(n - 3).and_then(|it| it.parse::<u64>().ok()).context("stat");
-    let status = std::fs::read_to_string(process.join("status"))?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
     Ok((field(14)? + field(15)?, peak.trim().trim_end_matches(" kB").parse()?))
 }
 
-fn sum(seen: &HashMap<u32, Seen>) -> Vec<Used> {
+fn sum(seen: &HashMap<Pid, Seen>) -> Vec<Used> {
     let of = |worker: &str| {
         let processes = || seen.values().filter(move |it| it.worker == worker);
         let ticks: u64 = processes().map(|it| it.last_ticks - it.first_ticks).sum();
