@@ -152,8 +152,9 @@ async fn requests(it: &Harness, caller: &Caller) -> Result<()> {
     let (message_id, _) = post(it, caller).await?;
     it.queue_drained().await?;
     let mut by_operation: BTreeMap<String, usize> = BTreeMap::new();
-    for worker in workers()?.iter().filter(|worker| !["status", "fetch", "enroll", "authorize"].contains(&worker.name.as_str())) {
-        let lines = log_lines(it, &worker.name).await?;
+    for worker in workers(it)?.iter().filter(|worker| !["status", "fetch", "enroll", "authorize"].contains(&worker.name.as_str()))
+    {
+        let lines = log_lines(it, worker).await?;
         let of_message = |line: &&Value| line.to_string().contains(message_id.as_str());
         for line in lines.iter().filter(of_message) {
             for request in line.get("awsRequests").and_then(Value::as_array).into_iter().flatten() {
@@ -242,7 +243,7 @@ async fn sustained(it: &Harness, caller: &Caller, args: &Args) -> Result<()> {
 async fn zips(it: &Harness) -> Result<()> {
     let mut list = Vec::new();
     let mut largest = 0.0_f64;
-    for worker in workers()? {
+    for worker in workers(it)? {
         let request = it.aws.s3().head_object().bucket(&it.outputs.artifact_bucket).key(code_key(it, &worker)?);
         let size_mib = request.send().await?.content_length().unwrap_or(0) as f64 / 1024.0 / 1024.0;
         largest = largest.max(size_mib);
@@ -257,15 +258,15 @@ async fn stored(it: &Harness) -> Result<usize> {
 }
 
 /// The log lines of a worker in the last minute.
-async fn log_lines(it: &Harness, worker: &str) -> Result<Vec<Value>> {
+async fn log_lines(it: &Harness, worker: &Worker) -> Result<Vec<Value>> {
     let lines = log_lines_since(it, worker, runtime::now().as_millis() - 60_000).await?;
     Ok(lines.into_iter().map(|(_, line)| line).collect())
 }
 
 /// The log lines of a worker since then, in milliseconds since 1970: as they are, and read. A worker that has not run has none.
-async fn log_lines_since(it: &Harness, worker: &str, since: i64) -> Result<Vec<(String, Value)>> {
-    let stack = ["identity", "api"].into_iter().zip(["enroll", "authorize"]).find(|(_, of)| *of == worker);
-    let group = format!("/aws/lambda/{}-{}-{worker}", it.outputs.stack, stack.map_or("pipeline", |(stack, _)| stack));
+async fn log_lines_since(it: &Harness, worker: &Worker, since: i64) -> Result<Vec<(String, Value)>> {
+    let function = it.outputs.stack_outputs.get(&function_output(worker)).context("the worker is not deployed")?;
+    let group = format!("/aws/lambda/{function}");
     let client = aws_sdk_cloudwatchlogs::Client::new(it.aws.config());
     let mut pages = client.filter_log_events().log_group_name(group).start_time(since).into_paginator().send();
     let mut lines = Vec::new();
@@ -279,9 +280,16 @@ async fn log_lines_since(it: &Harness, worker: &str, since: i64) -> Result<Vec<(
     Ok(lines)
 }
 
-/// The workers of this checkout.
-fn workers() -> Result<Vec<Worker>> {
-    Worker::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+/// The workers that are deployed: all but those of optional stacks.
+fn workers(it: &Harness) -> Result<Vec<Worker>> {
+    let mut workers = Worker::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
+    workers.retain(|worker| it.outputs.stack_outputs.contains_key(&function_output(worker)));
+    Ok(workers)
+}
+
+/// The output with the name of a worker's function.
+fn function_output(worker: &Worker) -> String {
+    format!("{}FunctionName", worker.logical_name())
 }
 
 /// Where the zip of a worker is, `<worker>/<hash>.zip`: the local AWS runs it from a folder named after the hash.

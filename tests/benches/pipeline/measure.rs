@@ -227,8 +227,8 @@ async fn one(it: &Harness, caller: &Caller, messages: usize, size_bytes: usize) 
 
 async fn used(it: &Harness, since: i64) -> Result<Used> {
     let mut used = Used::default();
-    for worker in workers()? {
-        for (text, line) in log_lines_since(it, &worker.name, since).await? {
+    for worker in workers(it)? {
+        for (text, line) in log_lines_since(it, &worker, since).await? {
             let duration = line.get("durationMs").and_then(Value::as_f64).unwrap_or_default();
             used.invocations.entry(worker.name.clone()).or_default().push(duration);
             *used.log_bytes.entry(worker.name.clone()).or_default() += text.len() as f64;
@@ -256,9 +256,9 @@ async fn used(it: &Harness, since: i64) -> Result<Used> {
 /// The service of an operation, as IAM spells it.
 fn service(operation: &str) -> Result<&'static str> {
     Ok(match operation {
-        "UpdateItem" | "GetItem" | "Query" => "dynamodb",
+        "UpdateItem" | "GetItem" | "Query" | "BatchWriteItem" => "dynamodb",
         "PutObject" | "GetObject" => "s3",
-        "Encrypt" | "Decrypt" | "GenerateDataKey" => "kms",
+        "Encrypt" | "Decrypt" | "GenerateDataKey" | "GenerateMac" => "kms",
         "SendMessage" | "SendMessageBatch" | "ChangeMessageVisibility" => "sqs",
         "StartSyncExecution" => "states",
         "Publish" | "PublishBatch" => "sns",
