@@ -42,7 +42,9 @@ pub(crate) fn command() -> Result<clap::Command> {
         ("SLUICE_CONCURRENCY", settings.concurrency.map(|it| it.to_string())),
         ("SLUICE_SCHEMA", settings.schema.map(|it| it.display().to_string())),
     ];
-    let given: Vec<(&str, String)> = texts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let variable = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let given: Vec<(&str, String)> =
+        texts.into_iter().filter_map(|(name, value)| Some((name, variable(name).or(value)?))).collect();
     Ok(with_defaults(Cli::command(), &given))
 }
 
@@ -51,11 +53,17 @@ fn with_defaults(command: clap::Command, given: &[(&str, String)]) -> clap::Comm
         let variable = arg.get_env().and_then(|name| name.to_str()).unwrap_or_default();
         match given.iter().find(|(name, _)| *name == variable) {
             // clap wants a text that lives as long as the process, and a process has one command line.
-            Some((_, value)) => arg.default_value(&*value.clone().leak()),
+            Some((_, value)) => without_variable(arg).default_value(&*value.clone().leak()),
             None => arg,
         }
     });
     command.mut_subcommands(|inner| with_defaults(inner, given))
+}
+
+/// For clap, a variable that is set is like an argument: one for `--limit` would forbid `--all`. A default forbids nothing.
+fn without_variable(arg: clap::Arg) -> clap::Arg {
+    let is_set = arg.get_env().is_some_and(|name| std::env::var_os(name).is_some());
+    if is_set { arg.env(None::<&'static str>) } else { arg }
 }
 
 fn read() -> Result<Settings> {

@@ -159,7 +159,8 @@ pub fn parse() -> Result<Cli, ExitCode> {
 /// Runs one command and says how the process should end. Errors are printed here, once.
 pub async fn run(cli: Cli) -> ExitCode {
     let output = Output::new(cli.json);
-    let output = if cli.quiet { output.quiet() } else { output };
+    // `-q` and `-v` together are an error; a setting of `quiet` gives way.
+    let output = if cli.quiet && !cli.verbose { output.quiet() } else { output };
     if cli.verbose {
         client::http::tell_requests(|line| output::Reporter::for_stderr().say(line));
     }

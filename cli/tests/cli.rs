@@ -256,6 +256,17 @@ fn settings_are_read_below_the_environment_and_the_command_line() {
     check(&mut with("limit = 0\n", &["list"]), 2, "line 1, column 9");
     check(&mut with("", &["list", "--limit", "0"]), 2, "'0' for '--limit <COUNT>'");
     check(with("", &["find"]).env("SLUICE_LIMIT", "0"), 2, "'0' for '--limit <COUNT>'");
+    // A variable forbids no argument, as a setting does not. Each of these only lacks a session.
+    let not_signed_in = "nobody is signed in";
+    for (variable, value, arguments) in [
+        ("SLUICE_INSTITUTE", "west", &["find", "--patient", "4711"] as &[&str]),
+        ("SLUICE_LIMIT", "10", &["list", "--all"]),
+        ("SLUICE_QUIET", "1", &["-v", "list"]),
+        ("SLUICE_WIDE", "1", &["status", "80f0e4221"]),
+    ] {
+        check(with("limit = 7\n", arguments).env(variable, value), 1, not_signed_in);
+    }
+    check(&mut with("", &["list", "--all", "--limit", "10"]), 2, "cannot be used with");
     // In JSON every error is an object, those of the command line too.
     let output = check(&mut with("json = true\n", &["get", "x", "--json"]), 2, "\"exitCode\":2");
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();

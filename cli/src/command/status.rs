@@ -1,6 +1,7 @@
 //! `sluice status`
 
 use anyhow::{Result, bail};
+use clap::builder::BoolishValueParser;
 use domain::Source;
 
 use super::cells::outcome;
@@ -21,7 +22,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", env = "SLUICE_INSTITUTE")]
     institute: Option<Source>,
     /// Show whole ids and times.
-    #[arg(long, env = "SLUICE_WIDE")]
+    #[arg(long, env = "SLUICE_WIDE", value_parser = BoolishValueParser::new())]
     wide: bool,
 }
 
