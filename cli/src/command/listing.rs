@@ -154,11 +154,14 @@ async fn nothing(client: &Client, query: &Query) -> Result<String> {
     let read = TokenClaims::of(&session.tokens.id)?.read;
     let whole = Query { institute: query.institute.clone(), ..Query::default() };
     let that = if *query == whole { "" } else { " that this asks for" };
-    Ok(match &query.institute {
-        Some(institute) if client.is_staff() => {
-            format!("There are no messages of institute {institute}{that}. A name that no institute has lists nothing, too.")
-        }
-        Some(institute) => format!("There are no messages of institute {institute}{that}."),
-        None => format!("There are no messages of institute {read}{that}."),
-    })
+    let institute = query.institute.as_ref().map_or(read, Source::to_string);
+    let mut sentence = format!("There are no messages of institute {institute}{that}.");
+    if query.institute.is_some() && client.is_staff() {
+        sentence += " A name that no institute has lists nothing, too.";
+    }
+    if query.asks_for_content() {
+        sentence +=
+            " Only messages that were stored are found by what is in them; the others: `sluice find --status held`, or `queued`.";
+    }
+    Ok(sentence)
 }

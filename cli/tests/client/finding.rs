@@ -49,7 +49,11 @@ async fn messages_are_found_and_shown_by_the_first_digits_of_their_ids() {
     ] {
         assert_eq!(found(arguments)["messageId"], oru, "{arguments:?}");
     }
-    let nothing = format!("There are no messages of institute {} that this asks for.", person.institute);
+    let nothing = format!(
+        "There are no messages of institute {} that this asks for. Only messages that were stored are found by what is in them; \
+         the others: `sluice find --status held`, or `queued`.",
+        person.institute
+    );
     assert!(person.run(&["find", "--control-id", "another"]).expect(1, &nothing).stdout.is_empty());
     let none = person.run(&["find", "--control-id", "another", "--json"]).expect(1, "").stderr;
     assert_eq!(serde_json::from_str::<Value>(&none).unwrap(), json!({ "error": nothing, "exitCode": 1 }));

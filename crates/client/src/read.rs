@@ -81,6 +81,20 @@ pub struct Query {
 }
 
 impl Query {
+    /// Whether a condition is about the message itself. The catalog knows that once the message is stored.
+    pub fn asks_for_content(&self) -> bool {
+        let of_header = [
+            &self.message_type,
+            &self.event,
+            &self.control_id,
+            &self.sender,
+            &self.receiver,
+            &self.message_from,
+            &self.message_to,
+        ];
+        of_header.iter().any(|it| it.is_some()) || self.patient.is_some()
+    }
+
     /// The conditions, by the names that the API has for them.
     fn parameters(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let parameters = [
