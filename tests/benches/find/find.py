@@ -17,6 +17,7 @@ import json
 import pathlib
 import random
 import statistics
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -38,11 +39,28 @@ def record(institute, n, start):
                "sendingApplication": application, "sendingFacility": facility, "receivingApplication": "LAKE"}
     texts = {
         "source": institute, "message_id": message_id, "received_at": at, "stored_at": at, "status": "stored", "state": "parsed",
+        # The partition of the index by arrival (crates/domain/src/arrivals.rs).
+        "arrival_shard": f"{institute}#{int(message_id[0], 16) % 4}", "listed": "stored",
         "control_id_at": f"C{n}\t{at}", "claim_submission": "01KAJ3X4Q0ZV6R8N2M5T7W9YBC", "bucket": "lake", "version_id": "v1",
         "key": f"{prefix}/format=er7/zone=ingest/date={day}/{message_id}.hl7", "json_version_id": "v2",
         "json_key": f"{prefix}/format=json/zone=staging/date={day}/{message_id}.json.gz"}
     item = {name: {"S": value} for name, value in texts.items()}
     return {**item, "submissions": {"N": "1"}, "summary": {"M": {name: {"S": value} for name, value in summary.items()}}}
+
+
+def entry(item):
+    """An entry of the index by patient for the record, of a patient whom nobody asks for."""
+    at, message_id = item["received_at"]["S"], item["message_id"]["S"]
+    patient = hashlib.sha256(message_id.encode()).hexdigest()
+    return {"source": item["source"], "patient_at": {"S": f"{patient}\t{at}\t{message_id}"}}
+
+
+def wait(what, done, seconds=180):
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            sys.exit(f"waited {seconds} s for {what}")
+        time.sleep(0.1)
 
 
 class Deployment:
@@ -57,42 +75,66 @@ class Deployment:
         return self.root.client(service, endpoint_url=self.outputs["endpointUrl"])
 
     def fill(self, institute, count):
-        dynamodb, table = self.client("dynamodb"), self.outputs["table"]
+        """Makes so many records, and as many entries of the index by patient."""
         start = datetime.datetime(2026, 1, 1)
+        records = [record(institute, n, start) for n in range(count)]
+        self.write(self.outputs["table"], records)
+        self.write(self.outputs["stackOutputs"]["PatientTableName"], [entry(it) for it in records])
+
+    def write(self, table, items):
+        dynamodb = self.client("dynamodb")
 
         def write(first):
-            requests = [{"PutRequest": {"Item": record(institute, n, start)}} for n in range(first, min(first + 25, count))]
+            requests = [{"PutRequest": {"Item": item}} for item in items[first:first + 25]]
             while requests:
                 requests = dynamodb.batch_write_item(RequestItems={table: requests})["UnprocessedItems"].get(table)
 
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            for _ in pool.map(write, range(0, count, 25)):
+            for _ in pool.map(write, range(0, len(items), 25)):
                 pass
 
-    def account(self, institute):
-        """The address and the password of a new user who may read the institute's messages."""
+    def account(self, institute, *more):
+        """The address and the password of a new user who may read the institute's messages, with more attributes."""
         idp, pool = self.client("cognito-idp"), self.outputs["userPoolId"]
         email, password = f"{uuid.uuid4()}@bench.example", f"Aa1!{uuid.uuid4()}"
         idp.admin_create_user(UserPoolId=pool, Username=email, MessageAction="SUPPRESS", UserAttributes=[
             {"Name": "email", "Value": email}, {"Name": "email_verified", "Value": "true"},
-            {"Name": "custom:read", "Value": institute}])
+            {"Name": "custom:read", "Value": institute}, *more])
         idp.admin_set_user_password(UserPoolId=pool, Username=email, Password=password, Permanent=True)
         return email, password
 
     def user(self, institute):
-        """An ID token of a new user who may read the institute's messages."""
-        email, password = self.account(institute)
+        """An ID token of a new user who may read and write the institute's messages."""
+        email, password = self.account(institute, {"Name": "custom:write", "Value": institute})
         answer = self.client("cognito-idp").initiate_auth(ClientId=self.outputs["clientId"], AuthFlow="USER_PASSWORD_AUTH",
                                    AuthParameters={"USERNAME": email, "PASSWORD": password})
         return answer["AuthenticationResult"]["IdToken"]
 
-    def ask(self, token, **query):
+    def request(self, token, path, body=None, content_type="application/json"):
+        """The answer to a GET, or to a POST of the body."""
+        headers = {"Authorization": token, "Accept": "application/json", **({"Content-Type": content_type} if body else {})}
+        request = urllib.request.Request(self.outputs["apiUrl"] + path, body, headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def ask(self, token, patient=None, **query):
         """The milliseconds, and the answer."""
-        url = f"{self.outputs['apiUrl']}/er7?{urllib.parse.urlencode(query)}"
         began = time.perf_counter()
-        with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": token}), timeout=60) as answer:
-            body = json.load(answer)
-        return (time.perf_counter() - began) * 1000, body
+        if patient:
+            page = self.request(token, "/er7/search", json.dumps({"patient": patient}).encode())
+        else:
+            page = self.request(token, f"/er7?{urllib.parse.urlencode(query)}")
+        return (time.perf_counter() - began) * 1000, page
+
+    def store(self, token, institute, patient, size=0):
+        """Sends a message about a patient, of at least so many bytes, and waits until the lake has it."""
+        text = (f"MSH|^~\\&|HIS|WARD1|LAKE|SLUICE|20260101||ADT^A01^ADT_A01|{uuid.uuid4()}|P|2.5.1\rEVN|A01|20260101\r"
+                f"PID|1||{patient}^^^WARD1^MR||BENCH^ONE\rPV1|1|I\rNTE|1||")
+        body = text.ljust(size - 1, "x") + "\r"
+        message_id = self.request(token, "/er7", body.encode(), "application/hl7-v2; charset=utf-8")["messageId"]
+        key, table = {"source": {"S": institute}, "message_id": {"S": message_id}}, self.outputs["table"]
+        get = self.client("dynamodb").get_item
+        wait("a message to be stored", lambda: get(TableName=table, Key=key)["Item"]["status"]["S"] == "stored")
 
     def requests(self, since, institute):
         """The requests to DynamoDB of each invocation of fetch for the institute since a time, according to the worker's own lines."""
@@ -129,6 +171,10 @@ def main():
     print("| by | searches | found | time | most requests to DynamoDB for an answer |\n|---|---|---|---|---|")
     some = [numbers.randrange(given.records) for _ in range(given.times)]
     ids = [hashlib.sha256(f"{institute} {n}".encode()).hexdigest() for n in some]
+    patients = [f"P{n}" for n in range(10)]
+    for patient in patients:
+        deployment.store(token, institute, patient)
+    measure(deployment, institute, token, "patient", [{"patient": numbers.choice(patients)} for _ in some])
     measure(deployment, institute, token, "control id", [{"controlId": f"C{n}"} for n in some])
     measure(deployment, institute, token, "control id that no message has", [{"controlId": f"D{n}"} for n in some])
     measure(deployment, institute, token, "first 8 digits of the id", [{"idPrefix": it[:8]} for it in ids])
