@@ -133,7 +133,7 @@ mod tests {
 
     /// Both are printed by `sluice simulate --local-run`; docs/SCALE.md has them.
     #[test]
-    fn the_simulation_of_the_measured_run_is_within_15_per_cent() {
+    fn median_and_throughput_of_the_measured_run_are_predicted_within_15_per_cent() {
         let run = Measured::built_in().unwrap().local_run;
         let report = simulation::run(&local_run(&run, 1).unwrap()).unwrap();
         let all = report.all.unwrap();
