@@ -6,6 +6,7 @@ from .api_gateway import authorizer_identity_sources, iam_routes, origins_in_tem
 from .change_sets import change_sets_without_resources, replaced_by_their_names
 from .composite_alarms import composite_alarms_in_templates
 from .dynamodb import dynamodb_leading_keys
+from .dynamodb_queries import sorted_partitions
 from .faults import faults
 from .functions import every_line, latency, own_runtime_api
 from .iam import policy_variables, principal_arn
@@ -50,6 +51,7 @@ RULES = (
     overrides_of_versions,
     tags_below_a_delete_marker,
     dynamodb_leading_keys,
+    sorted_partitions,
     kms_condition_keys,
     log_stream_arn,
     log_pages,
