@@ -123,7 +123,8 @@ const cases = {
     await page.getByRole("button", { name: "As received" }).click();
     await shows(page, /received exactly/);
     await page.getByRole("button", { name: "Path" }).click();
-    for (const step of ["Submitted", "Stored", "Event published"]) await shows(page, step);
+    for (const step of ["Submitted", "Stored", "the event “stored” follows"]) await shows(page, step);
+    assert.equal(await page.getByText(/published/i).count(), 0, "nobody knows when the event is sent");
     await isAccessible(page, "path");
 
     await page.getByRole("button", { name: "Documents" }).click();
@@ -137,6 +138,7 @@ const cases = {
       assert.ok(tries < 600, "the PDF is not shown");
       await page.waitForTimeout(100);
     }
+    await shows(page, "OBX 3: The document cannot be decoded.");
     const saved = page.waitForEvent("download");
     await page.getByRole("link", { name: "Save as a file" }).first().click();
     assert.equal(readFileSync(await (await saved).path()).toString("latin1", 0, 5), "%PDF-");
@@ -387,7 +389,7 @@ const cases = {
     await page.getByRole("button", { name: "Show", exact: true }).click();
     await openMessage(page, world.messages.report);
     await shows(page, /Lake staff see where a message is/);
-    await shows(page, "Event published");
+    await shows(page, "the event “stored” follows");
     assert.equal(await page.getByRole("button", { name: "ER7" }).count(), 0);
     await isAccessible(page, "staff");
     assert.deepEqual(asked.filter((it) => it.includes(`/${world.bucket}/`)), []);
@@ -483,6 +485,25 @@ const cases = {
     } finally {
       server.close();
     }
+  },
+
+  async "a document is decoded although its lines are broken, and one that cannot be is named"() {
+    const { module: model } = await runnerImport("./src/model/hl7.ts");
+    const field = (position, ...values) => ({ position, repetitions: [values.map((value, n) => ({ position: n + 1, value }))] });
+    const found = (type, encoding, data) => model.documents({ segments: [{ segment: "OBX", fields: [field(2, type), field(5, "", "AP", "PDF", encoding, data)] }] });
+    const base64 = Buffer.from("%PDF-1.7 of a patient").toString("base64");
+    for (const [encoding, data] of [
+      ["Base64", base64], ["BASE64", `${base64.slice(0, 8)}\\.br\\${base64.slice(8)}`], ["Base64", `${base64.slice(0, 9)}\r\n ${base64.slice(9)}`],
+      ["Base64", base64.replace(/=+$/, "")], ["Hex", Buffer.from("%PDF-1.7 of a patient").toString("hex").replace("20", "20\\.br\\")], ["A", "%PDF-1.7 of a patient"],
+    ]) {
+      const [it, ...more] = found("ED", encoding, data);
+      assert.deepEqual([it.observation, it.type, Buffer.from(it.bytes).toString(), more], [1, "application/pdf", "%PDF-1.7 of a patient", []], data);
+    }
+    for (const [encoding, data] of [["Base64", "%%%"], ["Hex", "0"], ["Base64", ""], ["uuencode", "x"]]) {
+      assert.deepEqual(found("ED", encoding, data).map((it) => it.bytes.length), [0], encoding);
+    }
+    assert.deepEqual(found("ST", "", "text"), []);
+    assert.deepEqual(model.documents({ segments: [{ segment: "OBX", fields: [field(2, "ED"), { position: 5, repetitions: [[]] }] }, { segment: "OBX", fields: [field(2, "ED")] }] }), []);
   },
 
   async "each channel of a wave form has its own frequency"() {

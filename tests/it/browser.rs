@@ -48,14 +48,17 @@ fn browser() -> Result<Option<PathBuf>> {
     Ok(Some(found))
 }
 
-/// A laboratory's report with two documents in it.
+/// A laboratory's report with two documents in it, and a third that is none.
 fn report(control_id: &str, patient: &str) -> String {
     let pdf = BASE64_STANDARD.encode(include_bytes!("browser/report.pdf"));
+    // Senders break long lines so.
+    let (begun, rest) = pdf.split_at(64);
     let png = BASE64_STANDARD.encode(include_bytes!("browser/picture.png"));
     format!(
         "MSH|^~\\&|LAB|WEST|LAKE|HUB|20260102030405||ORU^R01^ORU_R01|{control_id}|P|2.5.1\rPID|1||{patient}^^^HIS^MR||DOE^JANE||19800101|F\r\
-         OBR|1|||24331-1^Report^LN\rOBX|1|ED|24331-1^Report^LN||^application^pdf^Base64^{pdf}||||||F\r\
-         OBX|2|ED|24331-1^Picture^LN||^image^png^Base64^{png}||||||F\r"
+         OBR|1|||24331-1^Report^LN\rOBX|1|ED|24331-1^Report^LN||^application^pdf^Base64^{begun}\\.br\\{rest}||||||F\r\
+         OBX|2|ED|24331-1^Picture^LN||^image^png^Base64^{png}||||||F\r\
+         OBX|3|ED|24331-1^Report^LN||^application^pdf^Base64^%%%||||||F\r"
     )
 }
 

@@ -104,6 +104,7 @@ export interface Document {
   observation: number;
   /** The media type, by the document's own first bytes and never by what the message says. */
   type: string;
+  /** Empty if the document cannot be decoded. */
   bytes: Uint8Array<ArrayBuffer>;
 }
 
@@ -119,31 +120,41 @@ function typeOf(bytes: Uint8Array): string {
   return MAGIC.find(([, magic]) => magic.every((byte, at) => bytes[at] === byte))?.[0] ?? "application/octet-stream";
 }
 
-function decoded(encoding: string, data: string): Uint8Array<ArrayBuffer> | undefined {
+const NOTHING = new Uint8Array();
+
+function decoded(encoding: string, data: string): Uint8Array<ArrayBuffer> {
+  // The sender of the text, or HL7's own `\.br\`, may have broken long lines.
+  const plain = data.replaceAll("\\.br\\", "").replace(/\s/g, "");
   try {
-    if (encoding === "base64") return Uint8Array.from(atob(data.replace(/\s/g, "")), (it) => it.charCodeAt(0));
-    if (encoding === "hex" && /^(?:[0-9a-f]{2})+$/i.test(data)) return Uint8Array.from(data.match(/../g) ?? [], (it) => Number.parseInt(it, 16));
-    // RTF is ASCII, so it stands in messages as it is, too.
-    if (data.startsWith("{\\rtf")) return new TextEncoder().encode(data);
+    if (encoding === "base64") return Uint8Array.from(atob(plain), (it) => it.charCodeAt(0));
+    if (encoding === "hex") return /^(?:[0-9a-f]{2})+$/i.test(plain) ? Uint8Array.from(plain.match(/../g) ?? [], (it) => Number.parseInt(it, 16)) : NOTHING;
+    // Text stands in messages as it is.
+    if (encoding === "a" || encoding === "" || data.startsWith(RTF)) return new TextEncoder().encode(data);
   } catch {
     // What the message calls Base64 is none.
   }
-  return undefined;
+  return NOTHING;
 }
 
+const RTF = "{\\rtf";
+const TYPE = 2;
 const VALUE = 5;
 const ENCODING = 4;
 const DATA = 5;
 
-/** The documents of a message: repetitions of OBX-5 whose fourth component is Base64 or Hex (ED, HL7 table 0299), and RTF as it is. */
+/** The documents of a message, also those that cannot be decoded: repetitions of OBX-5 of the type ED or with an encoding (HL7 table 0299), and RTF as it is. */
 export function documents(rendition: Rendition): Document[] {
   const observations = rendition.segments.filter((it) => it.segment === "OBX");
   return observations.flatMap((segment, at) => {
-    const repetitions = segment.fields.find((it) => it.position === VALUE)?.repetitions ?? [];
+    const repetitionsOf = (position: number): Component[][] => segment.fields.find((it) => it.position === position)?.repetitions ?? [];
+    const isDocument = repetitionsOf(TYPE)[0]?.find((it) => it.position === 1)?.value === "ED";
+    const repetitions = repetitionsOf(VALUE);
     return repetitions.flatMap((repetition) => {
       const value = (position: number): string => repetition.find((it) => it.position === position)?.value ?? "";
-      const bytes = decoded(value(ENCODING).toLowerCase(), value(DATA));
-      return bytes === undefined || bytes.length === 0 ? [] : [{ observation: at + 1, type: typeOf(bytes), bytes }];
+      const encoding = value(ENCODING).toLowerCase();
+      if (repetition.length === 0 || !(isDocument || encoding === "base64" || encoding === "hex" || value(DATA).startsWith(RTF))) return [];
+      const bytes = decoded(encoding, value(DATA));
+      return [{ observation: at + 1, type: typeOf(bytes), bytes }];
     });
   });
 }

@@ -12,7 +12,7 @@ export function Documents({ documents, waves }: { documents: Document[]; waves: 
   if (documents.length === 0 && waves.length === 0) return <p>{t.message.noDocuments}</p>;
   return (
     <>
-      {documents.map((it, n) => <DocumentView key={n} document={it} />)}
+      {documents.map((it, n) => (it.bytes.length === 0 ? <p key={n}>{t.message.undecodable(it.observation)}</p> : <DocumentView key={n} document={it} />))}
       {waves.map((it, n) => <WaveView key={n} wave={it} />)}
     </>
   );

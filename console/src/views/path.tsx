@@ -23,8 +23,9 @@ export function Path({ record }: { record: CatalogRecord }) {
   steps.sort((a, b) => a.at.localeCompare(b.at));
   if (record.storedAt !== "") {
     const unparsable = record.state === "error";
-    steps.push({ at: record.storedAt, what: words.stored, ...(unparsable && code !== undefined ? { more: code } : {}) });
-    steps.push({ at: record.storedAt, what: words.event, more: unparsable ? t.message.eventNames.unparsable : t.message.eventNames.stored });
+    // Sluice publishes the event after this, and a record does not say when.
+    const event = t.message.eventFollows(unparsable ? "unparsable" : "stored");
+    steps.push({ at: record.storedAt, what: words.stored, more: [unparsable ? code : undefined, event].filter(Boolean).join(", ") });
   } else if (record.status === "queued" || record.status === "processing") {
     steps.push({ at: "", what: words.waiting });
   }
