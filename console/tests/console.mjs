@@ -95,6 +95,15 @@ const cases = {
     };
     assert.deepEqual(await queries("Control id", world.controlId, /^1 message$/), new Set(["by-control-id"]));
     assert.deepEqual(await queries("Status", "held", `${world.held.length} messages`), new Set(["by-held-since"]));
+    // The time of a message is on its sender's clock.
+    for (const [more, found] of [
+      [{ "Message time from": "2026-01-02T03:04", "Message time before": "2026-01-02T03:05" }, true], [{ "Message time before": "2026-01-02T03:04" }, false], [{ "Message time from": "2026-01-02T03:05" }, false],
+    ]) {
+      await filter(page, "Receiver", "HUB", { "Control id": world.controlId, ...more });
+      await shows(page, found ? /^1 message$/ : /^No messages of/);
+    }
+    await filter(page, "Receiver", "NOBODY");
+    await shows(page, /^No messages of/);
     await filter(page, "Sender", "NOBODY");
     await shows(page, /^No messages of/);
     await page.getByRole("button", { name: "Clear" }).click();
@@ -427,7 +436,9 @@ const cases = {
       let body = "";
       for await (const part of request) body += part;
       try {
-        response.end(JSON.stringify(answer(JSON.parse(body))));
+        const asked = JSON.parse(body);
+        const item = asked.Key && records.find((it) => it.message_id === asked.Key.message_id.S);
+        response.end(JSON.stringify(asked.Key === undefined ? answer(asked) : item === undefined ? {} : { Item: text(item) }));
       } catch (error) {
         wrong.push(error);
         response.writeHead(400).end("{}");
@@ -481,6 +492,50 @@ const cases = {
       for (const [status, expected] of [["queued", ["1-2", "0-1"]], ["processing", ["1-2", "0-1"]], ["stored", ["2-3"]], ["failed", ["3-4"]]]) {
         assert.deepEqual((await pages({ status })).flat(), expected, status);
       }
+      // The live refresh of a list with more than its first page: no hole, no old status, and the rest of the list goes on below.
+      const recent = Date.now() - Date.UTC(2026, 0, 1) - 60_000;
+      const everywhere = (count, from) => Array.from({ length: 4 * count }, (_, n) => record(n % 4, from + n));
+      const step = (what, shown, filter = {}) => catalog[what](session, "west", { ...catalog.EVERYTHING, ...filter }, shown).catch((error) => Promise.reject(wrong[0] ?? error));
+      const idsOf = (it) => it.records.map(({ messageId }) => messageId);
+      records = everywhere(80, recent);
+      const slow = records.find((it) => it.message_id === newest(records)[150]);
+      slow.listed = "queued";
+      let shown = await step("goOn", await step("begin"));
+      assert.deepEqual(idsOf(shown), newest(records).slice(0, 200));
+      const gone = newest(records)[20];
+      records = [...records.filter((it) => it.message_id !== gone), ...everywhere(60, recent + 10_000)];
+      slow.listed = "stored";
+      shown = await step("refresh", shown);
+      assert.deepEqual(idsOf(shown), newest(records).slice(0, 200 + 240 - 1));
+      assert.equal(shown.records.find((it) => it.messageId === slow.message_id).status, "stored");
+      for (let n = 0; shown.next !== undefined && n < 10; n++) shown = await step("goOn", shown);
+      assert.deepEqual(idsOf(shown), newest(records));
+      // So many arrive that it stops, and says so.
+      const before = idsOf(shown);
+      records.push(...everywhere(150, recent + 20_000));
+      shown = await step("refresh", shown);
+      assert.deepEqual([idsOf(shown), shown.isPaused], [before, true]);
+      shown = await step("begin", shown);
+      assert.deepEqual([idsOf(shown), shown.isPaused], [newest(records).slice(0, 100), false]);
+      // A rare search: what is old is read once.
+      const of = { summary: { sendingFacility: "RARE" } };
+      const old = record(2, 800, of);
+      records = [...everywhere(100, 5000), old];
+      shown = await step("begin", undefined, { sender: "RARE" });
+      assert.deepEqual(idsOf(shown), [old.message_id]);
+      const young = [record(1, recent, of), record(3, recent + 5, of)];
+      records.push(...young, ...many(0, 20, recent));
+      looked = 0;
+      shown = await step("refresh", shown, { sender: "RARE" });
+      assert.deepEqual([idsOf(shown), shown.isPaused, looked], [newest([...young, old]), false, 22]);
+      records = [...records.filter((it) => !young.includes(it)), ...many(0, 100, recent + 100)];
+      looked = 0;
+      shown = await step("refresh", shown, { sender: "RARE" });
+      assert.deepEqual([shown.isPaused, looked], [true, EVALUATED]);
+      // A time that is over has nothing new.
+      looked = 0;
+      shown = await step("refresh", { ...shown, isPaused: false }, { sender: "RARE", to: new Date(Date.UTC(2026, 0, 1) + 60_000).toISOString() });
+      assert.deepEqual([shown.isPaused, looked], [false, 0]);
       assert.deepEqual(wrong, []);
     } finally {
       server.close();

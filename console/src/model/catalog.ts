@@ -9,7 +9,11 @@ export interface Filter {
   type: string;
   status: Status | "";
   sender: string;
+  receiver: string;
   controlId: string;
+  /** The digits that MSH-7 begins with, on the sender's own clock; compared as text. */
+  messageFrom: string;
+  messageTo: string;
   /** An identifier of PID-3. It combines with the times only. */
   patient: string;
   /** The beginning of a message id, at least eight digits. */
@@ -19,18 +23,36 @@ export interface Filter {
   to: string;
 }
 
-export const EVERYTHING: Filter = { type: "", status: "", sender: "", controlId: "", patient: "", id: "", from: "", to: "" };
+export const EVERYTHING: Filter = { type: "", status: "", sender: "", receiver: "", controlId: "", messageFrom: "", messageTo: "", patient: "", id: "", from: "", to: "" };
 
 /** A page of a list, and where the next one begins. */
 export interface Listing {
   records: CatalogRecord[];
   next?: Item | Reached;
+  /** How often each partition of the index by arrival was read for it. */
+  rounds?: number;
+}
+
+/** A list as the page shows it: one page and more. */
+export interface Shown extends Listing {
+  /** When it was read, in milliseconds since 1970. What arrived later may be missing. */
+  looked: number;
+  /** Whether it has more than the first page. */
+  hasMore: boolean;
+  /** Whether too much arrived for the live refresh: what is between the newest messages and this list is unknown. */
+  isPaused: boolean;
 }
 
 export const ID_DIGITS = 8;
 const PAGE = 100;
 /** DynamoDB reads at most 1 MiB per request. If matches are rare, a page takes several requests, of each partition in the index by arrival. */
 const REQUESTS = 10;
+/** The live refresh reads so much again: messages arrive late in the index, match once they are stored, and clocks differ. */
+const LOOK_BACK_MILLISECONDS = 10 * 60_000;
+/** The most pages that the live refresh reads to meet what is shown. */
+const LIVE_PAGES = 5;
+/** The most older rows that the live refresh reads by their keys, because they still wait. */
+const LIVE_KEYS = 20;
 /** The page size for held messages, each of which takes another request. */
 const HELD_PAGE = 50;
 
@@ -66,7 +88,7 @@ function placeOf(session: Session, filter: Filter): "by-control-id" | "by-arriva
 }
 
 /** A page of an institute's records, newest first. A filter by id orders them by id, and a filter for held ones by the time since which they are held. */
-export async function list(session: Session, institute: string, filter: Filter, from?: Item | Reached): Promise<Listing> {
+export async function list(session: Session, institute: string, filter: Filter, from?: Item | Reached, rounds = REQUESTS): Promise<Listing> {
   const [after, reached] = isReached(from) ? [undefined, from] : [from, undefined];
   if (filter.patient !== "") return listPatient(session, institute, filter, after);
   const place = placeOf(session, filter);
@@ -100,10 +122,18 @@ export async function list(session: Session, institute: string, filter: Filter, 
     const value = it.value("sender", filter.sender);
     filters.push(`(${it.name("summary.sendingApplication")} = ${value} OR ${it.name("summary.sendingFacility")} = ${value})`);
   }
+  if (filter.receiver !== "") {
+    const value = it.value("receiver", filter.receiver);
+    filters.push(`(${it.name("summary.receivingApplication")} = ${value} OR ${it.name("summary.receivingFacility")} = ${value})`);
+  }
+  if (filter.messageFrom !== "") filters.push(it.compare("summary.messageTime", ">=", "messageFrom", filter.messageFrom));
+  if (filter.messageTo !== "") filters.push(it.compare("summary.messageTime", "<", "messageTo", filter.messageTo));
   if (place === "by-arrival") {
     const arrivals = new Arrivals(institute, reached);
     const found: CatalogRecord[] = [];
-    for (let round = 0; round < REQUESTS; round++) {
+    let round = 0;
+    while (round < rounds) {
+      round++;
       await arrivals.read(async (partition, last) => query(session, {
         index: place,
         keys: ["#arrival_shard = :partition", ...keys].join(" AND "),
@@ -116,7 +146,7 @@ export async function list(session: Session, institute: string, filter: Filter, 
       if (arrivals.reached() === undefined || (found.length >= PAGE && arrivals.isWaiting())) break;
     }
     const next = arrivals.reached();
-    return next === undefined ? { records: found } : { records: found, next };
+    return { records: found, rounds: round, ...(next === undefined ? {} : { next }) };
   }
   keys.unshift(it.compare("source", "=", "source", institute));
   const records: CatalogRecord[] = [];
@@ -138,6 +168,63 @@ export async function list(session: Session, institute: string, filter: Filter, 
   return next === undefined ? { records } : { records, next };
 }
 
+/** The first page of a list. */
+export async function begin(session: Session, institute: string, filter: Filter): Promise<Shown> {
+  const looked = Date.now();
+  return { ...(await list(session, institute, filter)), looked, hasMore: false, isPaused: false };
+}
+
+/** The list with one more page. */
+export async function goOn(session: Session, institute: string, filter: Filter, { next, ...shown }: Shown): Promise<Shown> {
+  if (next === undefined) return shown;
+  const page = await list(session, institute, filter, next);
+  const ids = new Set(shown.records.map((it) => it.messageId));
+  const records = [...shown.records, ...page.records.filter((it) => !ids.has(it.messageId))];
+  return { ...shown, records, hasMore: true, ...(page.next === undefined ? {} : { next: page.next }) };
+}
+
+/**
+ * The list as it is now. If its first page is all of it and cheap to read, that page is read again. Of any other list, only what arrived since
+ * the last look and the rows that still wait are read. If that meets nothing that is shown within some pages, the list stays as it is, and is paused.
+ */
+export async function refresh(session: Session, institute: string, filter: Filter, shown: Shown): Promise<Shown> {
+  const isCheap = (shown.rounds ?? 1) <= 1;
+  if (isCheap && !shown.hasMore) return begin(session, institute, filter);
+  const looked = Date.now();
+  const place = placeOf(session, filter);
+  const order = place === "table" ? "messageId" : filter.status === "held" && place === "by-arrival" ? "heldSince" : "receivedAt";
+  const isByArrival = place === "by-arrival" && order === "receivedAt";
+  const since = isByArrival ? new Date(shown.looked - LOOK_BACK_MILLISECONDS).toISOString() : "";
+  const from = since > filter.from ? since : filter.from;
+  const ids = new Set(shown.records.map((it) => it.messageId));
+  const fresh = new Map<string, CatalogRecord>();
+  let isCovered = (_: CatalogRecord): boolean => false;
+  // Else nothing more can arrive.
+  if (filter.to === "" || from < filter.to) {
+    let page: Listing | undefined;
+    for (let n = 0; ; n++) {
+      // What is not cheap is read once.
+      if (n === (isCheap ? LIVE_PAGES : 1)) return { ...shown, isPaused: true };
+      page = await list(session, institute, { ...filter, from }, page?.next, isByArrival ? 1 : REQUESTS);
+      for (const it of page.records) fresh.set(it.messageId, it);
+      if (page.next === undefined || page.records.some((it) => ids.has(it.messageId))) break;
+    }
+    const last = [...fresh.values()].at(-1)?.[order] ?? "";
+    const isEnd = page.next === undefined;
+    // Between the first and the last row that was read, a row that is shown and was not read matches no more.
+    isCovered = isEnd ? (it) => !isByArrival || it.receivedAt >= from : (it) => (order === "messageId" ? it[order] < last : it[order] > last);
+  }
+  const older = shown.records.filter((it) => !fresh.has(it.messageId) && !isCovered(it));
+  const waiting = older.filter((it) => isWaiting(it.status)).slice(0, LIVE_KEYS);
+  const present = new Map(await Promise.all(waiting.map(async ({ messageId }) => [messageId, await find(session, institute, messageId)] as const)));
+  const rest = older.map((it) => (present.has(it.messageId) ? present.get(it.messageId) : it));
+  return { ...shown, looked, records: [...fresh.values(), ...rest.filter((it) => it !== undefined && fits(it, filter)) as CatalogRecord[]] };
+}
+
+function isWaiting(status: Status | ""): boolean {
+  return status === "queued" || status === "processing";
+}
+
 /** A page of the messages about a patient. Only the API can make the hash that finds them. */
 async function listPatient(session: Session, institute: string, { patient, from, to }: Filter, after?: Item): Promise<Listing> {
   const cursor = after?.["cursor"];
@@ -156,9 +243,12 @@ async function listPatient(session: Session, institute: string, { patient, from,
 function fits({ status, summary, receivedAt }: CatalogRecord, filter: Filter): boolean {
   const [type = "", event = ""] = filter.type.toUpperCase().split("^");
   const is = (wanted: string, ...values: (string | undefined)[]): boolean => wanted === "" || values.includes(wanted);
+  const { messageTime } = summary;
   return (
-    is(filter.status, status) && is(type, summary.messageType) && is(event, summary.triggerEvent) && is(filter.controlId, summary.controlId) &&
-    is(filter.sender, summary.sendingApplication, summary.sendingFacility) &&
+    (is(filter.status, status) || (isWaiting(filter.status) && isWaiting(status))) && is(type, summary.messageType) && is(event, summary.triggerEvent) && is(filter.controlId, summary.controlId) &&
+    is(filter.sender, summary.sendingApplication, summary.sendingFacility) && is(filter.receiver, summary.receivingApplication, summary.receivingFacility) &&
+    (filter.messageFrom === "" || (messageTime !== undefined && messageTime >= filter.messageFrom)) &&
+    (filter.messageTo === "" || (messageTime !== undefined && messageTime < filter.messageTo)) &&
     (filter.from === "" || receivedAt >= filter.from) && (filter.to === "" || receivedAt < filter.to)
   );
 }

@@ -53,10 +53,12 @@ export const de: Texts = {
     empty: (institute) => `Keine passenden Nachrichten von ${institute}.`,
     more: "Mehr anzeigen",
     live: "Neue Nachrichten erscheinen automatisch",
+    paused: "Die laufende Aktualisierung pausiert: Es kam mehr an, als sie auf einmal liest. Neueres fehlt in dieser Liste.",
     columns: { received: "Empfangen", type: "Typ", control: "Kontroll-ID", sender: "Absender", status: "Status", id: "Nachrichten-ID" },
     open: (id) => `Nachricht ${id} öffnen`,
     filter: {
-      label: "Filter", type: "Typ (ADT oder ADT^A01)", status: "Status", all: "alle", sender: "Absender (Anwendung oder Einrichtung)", control: "Kontroll-ID",
+      label: "Filter", type: "Typ (ADT oder ADT^A01)", status: "Status", all: "alle", sender: "Absender (Anwendung oder Einrichtung)", receiver: "Empfänger (Anwendung oder Einrichtung)", control: "Kontroll-ID",
+      messageFrom: "Zeit der Nachricht ab (MSH-7)", messageTo: "Zeit der Nachricht vor (MSH-7)",
       patient: "Patient (ID oder ID^^^VERGABESTELLE; nur mit Zeiten)",
       id: "Nachrichten-ID beginnt mit", idHint: "mindestens 8 Stellen", from: "Empfangen ab", to: "Empfangen vor", apply: "Filtern", clear: "Zurücksetzen",
     },

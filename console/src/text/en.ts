@@ -52,10 +52,12 @@ export const en = {
     empty: (institute: string): string => `No messages of ${institute} match.`,
     more: "Show more",
     live: "New messages appear automatically",
+    paused: "The live refresh is paused: more arrived than it reads at once. This list has nothing newer.",
     columns: { received: "Received", type: "Type", control: "Control id", sender: "Sender", status: "Status", id: "Message id" },
     open: (id: string): string => `Open message ${id}`,
     filter: {
-      label: "Filter", type: "Type (ADT or ADT^A01)", status: "Status", all: "all", sender: "Sender (application or facility)", control: "Control id",
+      label: "Filter", type: "Type (ADT or ADT^A01)", status: "Status", all: "all", sender: "Sender (application or facility)", receiver: "Receiver (application or facility)", control: "Control id",
+      messageFrom: "Message time from (MSH-7)", messageTo: "Message time before (MSH-7)",
       patient: "Patient (ID or ID^^^AUTHORITY; only with times)",
       id: "Message id begins with", idHint: "at least 8 digits", from: "Received from", to: "Received before", apply: "Filter", clear: "Clear",
     },

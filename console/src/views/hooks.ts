@@ -9,30 +9,33 @@ export interface Loaded<Value> {
   again: () => void;
 }
 
-/** Loads when `keys` change and when asked to. The answer to an older question is dropped. When a refresh fails, the old value stays. */
-export function useLoaded<Value>(load: () => Promise<Value>, keys: unknown[]): Loaded<Value> {
+/**
+ * Loads when `keys` change and when asked to. The answer to an older question is dropped. When a refresh fails, the old value stays.
+ * `load` gets the value that these keys already have.
+ */
+export function useLoaded<Value>(load: (known: Value | undefined) => Promise<Value>, keys: unknown[]): Loaded<Value> {
   const [state, setState] = useState<{ value?: Value; failure?: Failure; busy: boolean }>({ busy: true });
   const turn = useRef(0);
-  /** Whether the value belongs to these keys, and not to the previous ones. */
-  const isAnswer = useRef(false);
+  /** The value of these keys, and not of the previous ones. */
+  const known = useRef<Value | undefined>(undefined);
   const again = useCallback(() => {
     const mine = ++turn.current;
     setState(({ value }) => (value === undefined ? { busy: true } : { value, busy: true }));
-    load().then(
+    load(known.current).then(
       (value) => {
         if (mine !== turn.current) return;
-        isAnswer.current = true;
+        known.current = value;
         setState({ value, busy: false });
       },
       (error: unknown) => {
         if (mine !== turn.current) return;
         const failure = asFailure(error);
-        setState(({ value }) => (isAnswer.current && value !== undefined ? { value, failure, busy: false } : { failure, busy: false }));
+        setState(({ value }) => (known.current !== undefined && value !== undefined ? { value, failure, busy: false } : { failure, busy: false }));
       },
     );
   }, keys);
   useEffect(() => {
-    isAnswer.current = false;
+    known.current = undefined;
     again();
     return () => {
       turn.current++;

@@ -2,8 +2,8 @@ import type { ComponentChildren } from "preact";
 import { memo } from "preact/compat";
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import type { Session } from "../auth/session.js";
-import { asFailure, type Failure } from "../failure.js";
-import { EVERYTHING, ID_DIGITS, list, type Filter, type Listing } from "../model/catalog.js";
+import type { Failure } from "../failure.js";
+import { begin, EVERYTHING, goOn, ID_DIGITS, refresh, type Filter, type Shown } from "../model/catalog.js";
 import { kind, sender, STATUSES, type CatalogRecord, type Status as RecordStatus } from "../model/record.js";
 import { useTexts, useTime } from "../text/index.js";
 import { Compare } from "./compare.js";
@@ -26,18 +26,21 @@ interface Props {
 export function Messages({ session, institute }: Props) {
   const t = useTexts();
   const [filter, setFilter] = useState(EVERYTHING);
-  const [more, setMore] = useState<Listing>();
-  const [stopped, setStopped] = useState<Failure>();
   const [opened, setOpened] = useState<CatalogRecord>();
   const [compared, setCompared] = useState<CatalogRecord[]>([]);
   const [comparing, setComparing] = useState(false);
   const choose = useCallback((record: CatalogRecord, on: boolean) => {
     setCompared((known) => [...known.filter((it) => it.messageId !== record.messageId), ...(on ? [record] : [])]);
   }, []);
-  const first = useLoaded(() => list(session, institute, filter), [session, institute, filter]);
+  const task = useRef(refresh);
+  const listed = useLoaded<Shown>((shown) => (shown === undefined ? begin(session, institute, filter) : task.current(session, institute, filter, shown)), [session, institute, filter]);
+  const load = (it: typeof refresh): void => {
+    task.current = it;
+    listed.again();
+  };
   useEvery(LIVE_MILLISECONDS, () => {
     // Each search for a patient is logged, so it runs only on request.
-    if (filter.patient === "" && opened === undefined && !comparing && !first.busy && isPassing(first.failure)) first.again();
+    if (filter.patient === "" && opened === undefined && !comparing && !listed.busy && isPassing(listed.failure) && listed.value?.isPaused !== true) load(refresh);
   });
   if (opened !== undefined) return <Message session={session} record={opened} close={() => setOpened(undefined)} />;
 
@@ -47,35 +50,18 @@ export function Messages({ session, institute }: Props) {
   }
 
   // A later page of a rare search may be empty, and the list still goes on after it.
-  const next = more === undefined ? first.value?.next : more.next;
-  const seen = new Set<string>();
-  // While the user reads on, new messages push others from the first page into the second.
-  const records = [...(first.value?.records ?? []), ...(more?.records ?? [])].filter(({ messageId }) => !seen.has(messageId) && seen.add(messageId));
-  const goOn = async (): Promise<void> => {
-    try {
-      const page = await list(session, institute, filter, next);
-      // With the first page as it is now: what new messages push out of it stays in the list.
-      setMore({ ...page, records: [...(more?.records ?? first.value?.records ?? []), ...page.records] });
-      setStopped(undefined);
-    } catch (error) {
-      setStopped(asFailure(error));
-    }
-  };
-  const failure = first.failure ?? stopped;
+  const { value, failure } = listed;
+  const { records, next } = value ?? { records: [] };
   return (
     <>
       <Heading>{t.messages.title}</Heading>
       <FilterForm
         mayRead={!session.isStaff}
-        apply={(it) => {
-          setMore(undefined);
-          setStopped(undefined);
-          setFilter(it);
-        }}
+        apply={setFilter}
       />
-      {failure !== undefined && <Trouble failure={failure} session={session} again={first.failure === undefined ? () => void goOn() : first.again} />}
-      {first.value === undefined && failure === undefined && <p role="status">{t.loading}</p>}
-      {first.value !== undefined && (
+      {failure !== undefined && <Trouble failure={failure} session={session} again={listed.again} />}
+      {value === undefined && failure === undefined && <p role="status">{t.loading}</p>}
+      {value !== undefined && (
         <>
           <Status>{records.length === 0 ? (next === undefined ? t.messages.empty(institute) : t.messages.emptySoFar) : t.messages.count(records.length, next !== undefined)}</Status>
           {compared.length > 0 && (
@@ -85,8 +71,15 @@ export function Messages({ session, institute }: Props) {
             </div>
           )}
           {records.length > 0 && <Table {...{ records, compared, choose, open: setOpened, mayRead: !session.isStaff }} />}
-          {next !== undefined && <button type="button" onClick={() => void goOn()}>{t.messages.more}</button>}
-          <p class="quiet">{t.messages.live}</p>
+          {next !== undefined && <button type="button" onClick={() => load(goOn)}>{t.messages.more}</button>}
+          {value.isPaused ? (
+            <div class="buttons">
+              <span role="status">{t.messages.paused}</span>
+              <button type="button" onClick={() => load(begin)}>{t.refresh}</button>
+            </div>
+          ) : (
+            <p class="quiet">{t.messages.live}</p>
+          )}
         </>
       )}
     </>
@@ -178,6 +171,11 @@ function asUtc(local: string): string {
   return Number.isNaN(at) ? "" : new Date(at).toISOString();
 }
 
+/** Converts a time of the browser's input to the form of MSH-7, in no zone: it is on the sender's own clock. */
+function asHl7(local: string): string {
+  return local.replace(/\D/g, "");
+}
+
 function FilterForm({ apply, mayRead }: { apply: (it: Filter) => void; mayRead: boolean }) {
   const t = useTexts();
   const words = t.messages.filter;
@@ -194,9 +192,10 @@ function FilterForm({ apply, mayRead }: { apply: (it: Filter) => void; mayRead: 
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          const { type, sender, controlId, patient, id } = typed;
+          const { type, sender, receiver, controlId, patient, id } = typed;
           apply({
-            ...typed, type: type.trim(), sender: sender.trim(), controlId: controlId.trim(), patient: patient.trim(), id: id.trim(), from: asUtc(typed.from), to: asUtc(typed.to),
+            ...typed, type: type.trim(), sender: sender.trim(), receiver: receiver.trim(), controlId: controlId.trim(), patient: patient.trim(), id: id.trim(),
+            from: asUtc(typed.from), to: asUtc(typed.to), messageFrom: asHl7(typed.messageFrom), messageTo: asHl7(typed.messageTo),
           });
         }}
       >
@@ -209,11 +208,14 @@ function FilterForm({ apply, mayRead }: { apply: (it: Filter) => void; mayRead: 
           </select>
         </label>
         {field("sender", words.sender)}
+        {field("receiver", words.receiver)}
         {field("controlId", words.control)}
         {mayRead && field("patient", words.patient)}
         {field("id", `${words.id} (${words.idHint})`, { pattern: `[0-9a-fA-F]{${ID_DIGITS},64}`, title: words.idHint })}
         {field("from", words.from, { type: "datetime-local" })}
         {field("to", words.to, { type: "datetime-local" })}
+        {field("messageFrom", words.messageFrom, { type: "datetime-local" })}
+        {field("messageTo", words.messageTo, { type: "datetime-local" })}
         <div class="buttons">
           <button type="submit" class="primary">{words.apply}</button>
           <button type="button" onClick={() => { setTyped(EVERYTHING); apply(EVERYTHING); }}>{words.clear}</button>
