@@ -134,6 +134,8 @@ const cases = {
     await page.getByRole("button", { name: "Path" }).click();
     for (const step of ["Submitted", "Stored", "the event “stored” follows"]) await shows(page, step);
     assert.equal(await page.getByText(/published/i).count(), 0, "nobody knows when the event is sent");
+    // Of the lake's own pool, so the issuer is not named.
+    await shows(page, /^by [^ (]+$/);
     await isAccessible(page, "path");
 
     await page.getByRole("button", { name: "Documents" }).click();
@@ -235,6 +237,35 @@ const cases = {
     for (const id of world.held) await row(page, id).waitFor();
     await isAccessible(page, "held");
     await picture(page, "held");
+    // A row opens the message. Another program may have submitted it.
+    const target = (it) => it.request().headers()["x-amz-target"];
+    await page.route(/./, async (route) => {
+      if (!target(route)?.endsWith(".GetItem")) return route.fallback();
+      const response = await route.fetch();
+      const { Item } = await response.json();
+      return route.fulfill({ response, json: { Item: { ...Item, submitter: { M: { subject: { S: "<b>jane</b>" }, issuer: { S: "https://elsewhere.example" } } } } } });
+    });
+    await openMessage(page, world.held[0]);
+    await shows(page, "by <b>jane</b> (https://elsewhere.example)");
+    for (const step of ["Submitted", "Held", "kept until"]) await shows(page, step);
+    await isAccessible(page, "a held message");
+    await page.keyboard.press("Escape");
+    await page.unroute(/./);
+    // A chosen message that somebody else released counts no more.
+    await row(page, world.held[0]).getByRole("checkbox").check();
+    await row(page, world.held[1]).getByRole("checkbox").check();
+    await page.getByRole("button", { name: "Release 2 messages" }).waitFor();
+    await page.route(/./, async (route) => {
+      if (!target(route)?.endsWith(".Query")) return route.fallback();
+      const response = await route.fetch();
+      const { Items, ...more } = await response.json();
+      return route.fulfill({ response, json: { ...more, Items: Items.filter((it) => it.message_id.S !== world.held[0]) } });
+    });
+    await page.getByRole("button", { name: "Refresh" }).click();
+    await page.getByRole("button", { name: "Release 1 message", exact: true }).waitFor();
+    await page.unroute(/./);
+    await page.getByRole("button", { name: "Refresh" }).click();
+    await row(page, world.held[0]).waitFor();
     await page.getByLabel("Choose all").check();
     const released = [];
     page.on("response", (answer) => answer.url().endsWith("/release") && answer.status() === 202 && released.push(answer.url()));
@@ -324,6 +355,16 @@ const cases = {
     for (const said of ["MSH-10 is empty", "MSH-12 names no version", "its bytes are not UTF-8", "line 3 does not begin with a segment"]) await fileRow("odd.hl7").getByText(said).waitFor();
     assert.equal(await fileRow("new.hl7").getByRole("listitem").count(), 0, "a good file has no problem");
     await shows(page, /was built without the validation/);
+    // After an end of any kind, the page asks no more.
+    await page.getByLabel("Send odd.hl7").uncheck();
+    const [id, ends] = ["0".repeat(64), ["queued", "unknown"]];
+    let asked = 0;
+    await page.route(/\/er7$/, (route) => route.fulfill({ status: 202, json: { messageId: id } }));
+    await page.route(/\/er7\/status$/, (route) => route.fulfill({ json: { statuses: [{ messageId: id, status: ends[asked++] ?? "queued" }] } }));
+    await page.getByRole("button", { name: "Send 1 file" }).click();
+    await fileRow("new.hl7").getByText("accepted, unknown").waitFor();
+    await page.waitForTimeout(4000);
+    assert.equal(asked, 2);
     await leavesNothing(it, secrets);
     await it.context.close();
   },

@@ -38,6 +38,8 @@ export interface CatalogRecord {
   heldSince: string;
   heldUntil: string;
   discardedAt: string;
+  /** The caller of the newest submission: `sub` and `iss` of the token. */
+  submitter: { subject: string; issuer: string };
   /** Milliseconds since 1970 of the last submission or release; 0 if unknown. */
   queuedAt: number;
   summary: Summary;
@@ -51,7 +53,7 @@ export function recordOf(item: Item): CatalogRecord {
   const number = (name: string): number => (typeof given[name] === "number" ? given[name] : 0);
   const inner = (name: string): Record<string, unknown> =>
     typeof given[name] === "object" && given[name] !== null ? (given[name] as Record<string, unknown>) : {};
-  const error = inner("error");
+  const [error, submitter] = [inner("error"), inner("submitter")];
   return {
     source: text("source"),
     messageId: text("message_id"),
@@ -72,6 +74,10 @@ export function recordOf(item: Item): CatalogRecord {
     heldSince: text("held_since"),
     heldUntil: text("held_until"),
     discardedAt: text("discarded_at"),
+    submitter: {
+      subject: typeof submitter["subject"] === "string" ? submitter["subject"] : "",
+      issuer: typeof submitter["issuer"] === "string" ? submitter["issuer"] : "",
+    },
     queuedAt: number("queued_at"),
     summary: inner("summary"),
     errorCode: typeof error["code"] === "string" ? error["code"] : "",

@@ -93,6 +93,7 @@ export const de: Texts = {
       queued: "Zuletzt eingereiht", held: "Angehalten", stored: "Gespeichert", discarded: "Von einem Betreiber verworfen", waiting: "Wartet auf die Speicherung",
     },
     eventFollows: (name) => `das Ereignis „${name}“ folgt`,
+    submitter: (who, n) => (n <= 1 ? `von ${who}` : `zuletzt von ${who}`),
     until: (when) => `aufbewahrt bis ${when}`,
     code: (code) => `Grund: ${code}`,
   },

@@ -92,6 +92,7 @@ export const en = {
       queued: "Last queued", held: "Held", stored: "Stored", discarded: "Discarded by an operator", waiting: "Waiting to be stored",
     },
     eventFollows: (name: string): string => `the event “${name}” follows`,
+    submitter: (who: string, n: number): string => (n <= 1 ? `by ${who}` : `the last time by ${who}`),
     until: (when: string): string => `kept until ${when}`,
     code: (code: string): string => `reason: ${code}`,
   },

@@ -6,6 +6,7 @@ import { held } from "../model/catalog.js";
 import { HOLD_REASONS, type CatalogRecord, type HoldReason } from "../model/record.js";
 import { useTexts, useTime } from "../text/index.js";
 import { useLoaded } from "./hooks.js";
+import { Message } from "./message.js";
 import { Heading, ShortId, Status, Trouble } from "./parts.js";
 
 /** The state of a run of releases. `outcomes` holds only answers of the API. */
@@ -25,24 +26,26 @@ export function Held({ session, institute }: { session: Session; institute: stri
   const listed = useLoaded(() => allHeld(session, institute), [session, institute]);
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const [run, setRun] = useState<Run>();
+  const [opened, setOpened] = useState<CatalogRecord>();
   const mayRelease = !session.isStaff && session.claims.write === institute;
   const records = listed.value ?? [];
+  // Another person may have released a chosen message meanwhile.
+  const waiting = records.map((it) => it.messageId).filter((id) => chosen.has(id));
   const choose = (ids: string[], on: boolean): void => {
     const next = new Set(chosen);
     for (const id of ids) if (on) next.add(id); else next.delete(id);
     setChosen(next);
   };
   const start = async (): Promise<void> => {
-    const waiting = records.map((it) => it.messageId).filter((id) => chosen.has(id));
     const state: Run = { total: waiting.length, before: records.length, outcomes: new Map(), running: true };
-    const left = new Set(waiting);
+    const [next, left] = [[...waiting], new Set(waiting)];
     const show = (): void => {
       setRun({ ...state });
       setChosen(new Set(left));
     };
     show();
     const work = async (): Promise<void> => {
-      for (let id = waiting.shift(); id !== undefined && state.failure === undefined; id = waiting.shift()) {
+      for (let id = next.shift(); id !== undefined && state.failure === undefined; id = next.shift()) {
         try {
           const answer = await release(session, id);
           state.outcomes.set(id, { problem: "", ...answer });
@@ -60,6 +63,7 @@ export function Held({ session, institute }: { session: Session; institute: stri
     if (state.failure === undefined) listed.again();
   };
   const count = (what: string): number => [...(run?.outcomes.values() ?? [])].filter((it) => it.what === what).length;
+  if (opened !== undefined) return <Message session={session} record={opened} close={() => setOpened(undefined)} />;
   return (
     <>
       <Heading>{t.held.title}</Heading>
@@ -79,9 +83,9 @@ export function Held({ session, institute }: { session: Session; institute: stri
       {listed.value !== undefined && records.length === 0 && <p>{t.held.none}</p>}
       {mayRelease && records.length > 0 && (
         <div class="buttons">
-          <label><input type="checkbox" checked={chosen.size === records.length} disabled={run?.running === true} onChange={(event) => choose(records.map((it) => it.messageId), event.currentTarget.checked)} /> {t.held.all}</label>
-          <button type="button" class="primary" disabled={chosen.size === 0 || run?.running === true} onClick={() => void start()}>
-            {run?.failure === undefined ? t.held.release(chosen.size) : t.held.rest(chosen.size)}
+          <label><input type="checkbox" checked={waiting.length === records.length} disabled={run?.running === true} onChange={(event) => choose(records.map((it) => it.messageId), event.currentTarget.checked)} /> {t.held.all}</label>
+          <button type="button" class="primary" disabled={waiting.length === 0 || run?.running === true} onClick={() => void start()}>
+            {run?.failure === undefined ? t.held.release(waiting.length) : t.held.rest(waiting.length)}
           </button>
           <button type="button" disabled={run?.running === true} onClick={listed.again}>{t.refresh}</button>
         </div>
@@ -106,7 +110,11 @@ export function Held({ session, institute }: { session: Session; institute: stri
                   )}
                   <td>{time(it.heldSince)}</td>
                   <td>{reason(it, t.held.reasons)}{run?.outcomes.get(it.messageId)?.what === "refused" && <> – {t.held.refusedWith(run.outcomes.get(it.messageId)?.problem ?? "")}</>}</td>
-                  <td><ShortId id={it.messageId} /></td>
+                  <td>
+                    <button type="button" class="link" aria-label={t.messages.open(it.messageId.slice(0, 12))} onClick={() => setOpened(it)}>
+                      <ShortId id={it.messageId} />
+                    </button>
+                  </td>
                 </tr>
               ))}
             </tbody>

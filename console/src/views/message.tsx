@@ -54,7 +54,7 @@ export function Message({ session, record: listed, close }: Props) {
         </div>
       )}
       {session.isStaff && <p class="quiet">{t.message.staff}</p>}
-      {!isWhole ? <p role="status">{t.loading}</p> : view === "path" ? <Path record={record} /> : record.status !== "stored" ? <p>{t.message.notStored}</p> : <Content {...{ session, record, view }} />}
+      {!isWhole ? <p role="status">{t.loading}</p> : view === "path" ? <Path session={session} record={record} /> : record.status !== "stored" ? <p>{t.message.notStored}</p> : <Content {...{ session, record, view }} />}
     </article>
   );
 }

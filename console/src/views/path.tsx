@@ -1,3 +1,4 @@
+import type { Session } from "../auth/session.js";
 import type { CatalogRecord } from "../model/record.js";
 import { useTexts, useTime } from "../text/index.js";
 import { Untrusted } from "./parts.js";
@@ -9,10 +10,14 @@ interface Step {
 }
 
 /** The steps of a message in order, as far as its record tells them. */
-export function Path({ record }: { record: CatalogRecord }) {
+export function Path({ session, record }: { session: Session; record: CatalogRecord }) {
   const [t, time] = [useTexts(), useTime()];
   const words = t.message.steps;
-  const steps: Step[] = [{ at: record.receivedAt, what: words.submitted(record.submissions) }];
+  const { subject, issuer } = record.submitter;
+  // The institutes' users have the lake's own pool.
+  const isOwn = session.settings.audiences.some((it) => it.name === "institutes" && it.issuer === issuer);
+  const by = subject === "" ? {} : { more: t.message.submitter(isOwn || issuer === "" ? subject : `${subject} (${issuer})`, record.submissions) };
+  const steps: Step[] = [{ at: record.receivedAt, what: words.submitted(record.submissions), ...by }];
   const code = record.errorCode === "" ? undefined : t.message.code(record.errorCode);
   if (record.heldSince !== "") {
     const until = record.heldUntil === "" ? "" : t.message.until(time(record.heldUntil));

@@ -18,7 +18,8 @@ interface Entry {
   taken?: Taken;
 }
 
-const FINAL = ["stored", "held", "discarded", "failed"];
+/** `denied` and `expired` stand in records of earlier versions. A message that was accepted is `unknown` only when its record was deleted. */
+const FINAL = ["stored", "held", "discarded", "denied", "expired", "failed", "unknown"];
 const STATUS_MILLISECONDS = 1500;
 
 /** The obvious problems of a file, for a page without the validation. They prevent nothing either. */
