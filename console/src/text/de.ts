@@ -133,6 +133,7 @@ export const de: Texts = {
       denied: "der Absender hatte kein Schreibrecht", expired: "die Anmeldung des Absenders war abgelaufen", deployment: "der Fehler lag an der Installation", failed: "jeder Versuch schlug fehl",
     },
     none: "Keine Nachricht ist angehalten.",
+    most: (n) => `Diese Seite zeigt etwa ${n} angehaltene Nachrichten, und es kann weitere geben. Sie erscheinen, sobald diese freigegeben sind.`,
     all: "Alle auswählen",
     choose: (id) => `${id} auswählen`,
     release: (n) => `${n} ${n === 1 ? "Nachricht" : "Nachrichten"} freigeben`,

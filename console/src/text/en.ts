@@ -132,6 +132,7 @@ export const en = {
       denied: "the sender had no right to write", expired: "the sender's sign-in had expired", deployment: "the deployment was at fault", failed: "every try failed",
     },
     none: "No message is held.",
+    most: (n: number): string => `This page shows about ${n} held messages, and there may be more. They appear once these are released.`,
     all: "Choose all",
     choose: (id: string): string => `Choose ${id}`,
     release: (n: number): string => `Release ${n} ${n === 1 ? "message" : "messages"}`,

@@ -80,6 +80,7 @@ export function Held({ session, institute }: { session: Session; institute: stri
       )}
       {run?.failure !== undefined && !run.running && <Trouble failure={run.failure} session={session} />}
       {listed.value === undefined && listed.failure === undefined && <p role="status">{t.loading}</p>}
+      {records.length >= MOST && <p>{t.held.most(MOST)}</p>}
       {listed.value !== undefined && records.length === 0 && <p>{t.held.none}</p>}
       {mayRelease && records.length > 0 && (
         <div class="buttons">
@@ -130,7 +131,7 @@ function reason(record: CatalogRecord, words: Record<HoldReason, string>): strin
   return known === undefined ? record.heldReason : words[known];
 }
 
-/** The most held messages shown at once; more appear once these are released. */
+/** The most held messages shown at once, up to a page more. */
 const MOST = 5000;
 
 async function allHeld(session: Session, institute: string): Promise<CatalogRecord[]> {
