@@ -39,7 +39,7 @@ const EXCEPTIONS = [
   ["CloudWatchLogGroupEncrypted", ["edge.WebAclLogGroup"],
     "Its lines have neither a message nor a token, and the deployment's key is in another region."],
   ["CloudTrailCloudWatchLogsEnabled", ["core.Trail"],
-    "The trail's bucket has an object lock, and `sluice accounting` reads it there; a log group would be a second copy, and a second bill."],
+    "The trail's bucket has an object lock; a log group would be a second copy, and a second bill."],
 ];
 
 /** Rule, resource and text of each finding in a template. */

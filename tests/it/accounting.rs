@@ -135,7 +135,12 @@ fn the_trail_records_every_access_and_cannot_be_shortened() -> Result<()> {
     let expected = [
         json!({ "Fn::Sub": "${LakeBucket.Arn}/" }),
         json!({ "Fn::Sub": "${HeldBucket.Arn}/" }),
+        json!({ "Fn::Sub": [
+            "arn:${AWS::Partition}:s3:::${Deployment}-tables-",
+            { "Deployment": { "Fn::Select": [0, { "Fn::Split": ["-core", { "Ref": "AWS::StackName" }] }] } },
+        ] }),
         json!({ "Fn::GetAtt": "CatalogTable.Arn" }),
+        json!({ "Fn::GetAtt": "PatientTable.Arn" }),
     ];
     assert_eq!(arns, expected);
     let categories: Vec<Value> = selectors.iter().flat_map(|selector| fields(selector, "eventCategory")).collect();
