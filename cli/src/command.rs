@@ -95,10 +95,13 @@ fn stack_name(text: &str) -> Result<String, String> {
         && bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !text.ends_with('-');
-    if good {
-        Ok(text.to_owned())
-    } else {
-        Err("must be 1 to 24 lower-case letters, digits or hyphens, and begin with a letter".to_owned())
+    if !good {
+        return Err("must be 1 to 24 lower-case letters, digits or hyphens, and begin with a letter".to_owned());
+    }
+    // The templates find the deployment's name before the first of these: alarms of `a-pipeline` would watch `a`.
+    match ["-core", "-pipeline"].into_iter().find(|word| text.contains(word)) {
+        Some(word) => Err(format!("must not contain `{word}`, which the names of the deployment's stacks end with")),
+        None => Ok(text.to_owned()),
     }
 }
 
@@ -160,7 +163,17 @@ mod tests {
     #[test]
     fn a_deployment_has_a_name_that_a_bucket_can_have() {
         assert!(stack_name("sluice-test2").is_ok());
-        for bad in ["", "Sluice", "2sluice", "sluice-", "a_b", "a-name-that-is-longer-than-24"] {
+        for bad in [
+            "",
+            "Sluice",
+            "2sluice",
+            "sluice-",
+            "a_b",
+            "a-name-that-is-longer-than-24",
+            "hl7-pipeline",
+            "hl7-core-2",
+            "hl7-corelab",
+        ] {
             assert!(stack_name(bad).is_err(), "{bad}");
         }
     }

@@ -141,7 +141,7 @@ impl Metering {
 /// `lake` of `lake-pipeline-submit`.
 fn stage_of<'a>(function: &'a str, worker: &str) -> &'a str {
     let stack = function.strip_suffix(worker).and_then(|rest| rest.strip_suffix('-')).unwrap_or(function);
-    ["-pipeline", "-api", "-identity"].iter().find_map(|suffix| stack.strip_suffix(suffix)).unwrap_or(stack)
+    ["-pipeline", "-api", "-identity", "-tables"].iter().find_map(|suffix| stack.strip_suffix(suffix)).unwrap_or(stack)
 }
 
 /// The metrics of a worker's line.
@@ -287,6 +287,7 @@ mod tests {
     fn the_stage_is_the_deployments_name() {
         assert_eq!(stage_of("my-lake-pipeline-submit", "submit"), "my-lake");
         assert_eq!(stage_of("my-lake-api-authorize", "authorize"), "my-lake");
+        assert_eq!(stage_of("my-lake-tables-tables", "tables"), "my-lake");
         assert_eq!(stage_of("clinic-authorizer", "authorize"), "clinic-authorizer");
     }
 
