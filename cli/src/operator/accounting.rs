@@ -108,7 +108,7 @@ pub async fn account(aws: &Aws, outputs: &Outputs, question: &Question) -> Resul
     let lines = Lines::of_all(aws, outputs);
     let text = match &question.of {
         Of::Message(id) => id.to_string(),
-        Of::Person(subject) => subject.clone(),
+        Of::Person(subject) => runtime::logged_subject(subject),
         Of::Institute(source) => source.to_string(),
     };
     let found: Vec<Line> = lines.find(&text, period).await?.iter().flat_map(Line::by_message).collect();
@@ -150,9 +150,9 @@ fn period(from: Timestamp, to: Option<Timestamp>) -> Period {
 fn is_meant(line: &Line, of: &Of) -> bool {
     match of {
         Of::Message(id) => line.text("messageId") == id.as_str(),
-        Of::Person(subject) => [line.text("subject"), line.text("user")].contains(&subject.as_str()),
+        Of::Person(subject) => line.text("user") == subject || line.text("subject") == runtime::logged_subject(subject),
         Of::Institute(source) => {
-            line.text("source") == source.as_str() || line.text("worker") == "users" && changes(line).contains(source.as_str())
+            line.text("source") == source.as_str() || line.text("worker") == "users" && changes_rights(line, source)
         }
     }
 }
@@ -201,9 +201,17 @@ fn access(line: &Line) -> Option<Access> {
     })
 }
 
+/// Whether a change gives or takes a right to the institute: `read west → east` does for both.
+fn changes_rights(line: &Line, source: &Source) -> bool {
+    texts(line).any(|change| change.split_whitespace().skip(1).any(|word| word == source.as_str()))
+}
+
 fn changes(line: &Line) -> String {
-    let changes = line.member("changes").and_then(Value::as_array).into_iter().flatten();
-    changes.filter_map(Value::as_str).collect::<Vec<_>>().join("; ")
+    texts(line).collect::<Vec<_>>().join("; ")
+}
+
+fn texts(line: &Line) -> impl Iterator<Item = &str> {
+    line.member("changes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
 impl Access {
@@ -265,10 +273,10 @@ mod tests {
             all = line(json!({ "worker": "fetch", name: "x" }));
             assert!(super::access(&all).unwrap().cells().contains(&"x".to_owned()), "{name}");
         }
-        assert!(is_meant(
-            &line(json!({ "worker": "users", "changes": ["read none → west"] })),
-            &Of::Institute("west".parse().unwrap())
-        ));
+        for (institute, is_changed) in [("west", true), ("east", true), ("we", false), ("est", false), ("read", false)] {
+            let change = line(json!({ "worker": "users", "changes": ["enable", "read west → east"] }));
+            assert_eq!(is_meant(&change, &Of::Institute(institute.parse().unwrap())), is_changed, "{institute}");
+        }
         assert!(!is_meant(&all, &Of::Person("s".to_owned())));
     }
 }
