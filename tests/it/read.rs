@@ -248,6 +248,7 @@ async fn a_message_that_does_not_fit_into_an_answer_is_redirected_to_s3() -> Res
     assert!(signed("X-Amz-Security-Token").is_some());
     let object = reqwest::get(url.clone()).await?;
     assert_eq!((object.status().as_u16(), object.headers()["content-type"].to_str()?), (200, JSON));
+    assert_eq!(object.headers()["cache-control"], "no-store");
     // S3 sends the object as it is, and says how it is compressed.
     assert_eq!(object.headers()["content-encoding"].to_str()?, "gzip");
     assert!(hl7::decompressed(&object.bytes().await?, hl7::MAX_JSON_BYTES)? == rendition, "other bytes");

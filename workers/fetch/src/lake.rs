@@ -87,6 +87,7 @@ impl LakeReader {
         let presigning = PresigningConfig::expires_in(PRESIGNED_FOR).map_err(|_| unavailable())?;
         let presigned = get()
             .response_content_type(&of.content_type)
+            .response_cache_control("no-store")
             .set_response_content_encoding(of.is_compressed().then(|| "gzip".to_owned()))
             .customize()
             .config_override(as_caller())

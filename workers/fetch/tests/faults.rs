@@ -453,7 +453,13 @@ async fn a_rendition_that_lambda_cannot_carry_comes_from_s3_in_its_content_codin
     let response = answer_of(compressed(&[most.as_slice(), b" "].concat())).await;
     assert_eq!((response.status_code, &response.body), (307, &None));
     let url = response.headers["location"].to_str().unwrap();
-    for part in ["m.json.gz", "versionId=v2", "response-content-type=application%2Fjson", "response-content-encoding=gzip"] {
+    for part in [
+        "m.json.gz",
+        "versionId=v2",
+        "response-content-type=application%2Fjson",
+        "response-content-encoding=gzip",
+        "response-cache-control=no-store",
+    ] {
         assert!(url.contains(part), "{part}: {url}");
     }
 }
