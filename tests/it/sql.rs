@@ -19,7 +19,8 @@ fn oru(control_id: &str) -> String {
         "MSH|^~\\&|LAB|WEST|LAKE|HUB|20260102030405||ORU^R01^ORU_R01|{control_id}|P|2.5.1\r\
          PID|1||4711^^^HIS^MR||ROE^RICHARD~DOE^RICK||19800101|M\rOBR|1|||24323-8^CMP^LN\r\
          OBX|1|NM|2345-7^Glucose^LN||105|mg/dL^^UCUM|70-99|H|||F\r\
-         OBX|2|CE|883-9^ABO group^LN||A^Group A^L|\"\"||||F\r"
+         OBX|2|CE|883-9^ABO group^LN||A^Group A^L|\"\"||||F\r\
+         OBX|3|DT|11778-8^Delivery date^LN||20260903||||||F\r"
     )
 }
 
@@ -79,7 +80,8 @@ async fn the_documented_queries_find_what_was_sent() -> Result<()> {
     let results: Vec<_> = found["results"].as_array().context("rows")?.iter().map(of_result).collect();
     let glucose = [json!("2345-7"), json!("LN"), json!("105"), json!(105.0), json!("mg/dL"), Value::Null];
     let group = [json!("883-9"), json!("LN"), json!("A"), Value::Null, json!("\"\""), Value::Null];
-    assert_eq!(results, [glucose, group]);
+    let date = [json!("11778-8"), json!("LN"), json!("20260903"), Value::Null, Value::Null, Value::Null];
+    assert_eq!(results, [glucose, group, date]);
     let one = found["one message"].as_array().context("rows")?;
     assert!(one.iter().any(|it| it["segment"] == "PID" && it["field"] == 5 && it["value"] == "DOE"), "{one:?}");
     let mut counts = BTreeMap::new();
@@ -161,6 +163,8 @@ async fn the_documented_queries_find_the_numbers_of_the_corpus() -> Result<()> {
         numeric += usize::from(is_numeric);
         numbers += usize::from(is_numeric && (row["number"].is_f64() || row["first_number"].is_f64()));
         systems += usize::from(row["code_system"] == "LN");
+        let may_be_number = is_numeric || matches!(row["value_type"].as_str(), None | Some("\"\"" | "ST" | "TX" | "FT"));
+        assert!(may_be_number || row["number"].is_null(), "a date or an identifier is none: {row}");
         // A range or a ratio is no number: 1:128 is not 1.
         assert!(row["number"].is_null() || row["first_number"].is_null(), "{row}");
     }

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use crate::cell::{Column, Kind};
 use crate::derived::Derived;
+use crate::number::RULE;
 use crate::table::Table;
 
 /// The versions of the mapping's form that can be read.
@@ -157,6 +158,13 @@ impl Mapping {
     /// The schema whose names it uses.
     pub fn schema(&self) -> &'static Schema {
         self.schema
+    }
+
+    /// All that decides what the typed tables have of a message, as one text. What was made by another text may have other rows, or other
+    /// values under the same columns.
+    pub fn made_by(&self) -> String {
+        // Not `{self:?}`: a schema's dictionaries are read when they are needed, and would change it.
+        format!("numbers {RULE}\n{:?}\n{}", self.tables, self.schema.lines())
     }
 
     pub(crate) fn definition(&self, table: Table) -> Option<&Definition> {

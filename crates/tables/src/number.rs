@@ -1,5 +1,9 @@
 //! Reads numbers in values, and only in values that are numbers.
 
+/// The version of what is taken for a number, and of which types. Raise it with each change, so that open days of the tables are written
+/// again.
+pub(crate) const RULE: u32 = 2;
+
 /// A value of OBX-5 by what OBX-2 says that it is.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Observed {
@@ -46,8 +50,8 @@ impl Observed {
             }
             // A document is no value.
             "ED" | "RP" => Self::default(),
-            // Laboratories also send numbers as text, with a comparator before them.
-            _ => {
+            // Laboratories also send numbers as text, with a comparator before them, or do not say what they send.
+            "NM" | "ST" | "TX" | "FT" | "" => {
                 let value = part(1);
                 let rest = value.trim().trim_start_matches(['<', '>', '=']);
                 let comparator = value.trim().strip_suffix(rest).unwrap_or_default();
@@ -56,6 +60,8 @@ impl Observed {
                 let comparator = if number.is_some() && comparator != "=" { comparator.to_owned() } else { String::new() };
                 Self { comparator, number, value, ..Self::default() }
             }
+            // A date, a time or an identifier may be digits alone, and is no number.
+            _ => Self { value: part(1), ..Self::default() },
         }
     }
 }
@@ -100,6 +106,19 @@ pub(crate) fn document_bytes(encoding: &str, data: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever changes this list raises the version.
+    #[test]
+    fn the_types_that_may_hold_a_number_are_those_of_the_version() {
+        // Those that OBX-2 may name (table 0125), and others that senders write.
+        let types = "AD CE CF CK CN CNE CP CQ CWE CX DR DT DTM ED EI FT HD ID IS MA MO NA NM NR PN RP SI SN ST TM TN TS TX XAD XCN XON XPN XTN";
+        let is_number = |name: &&str| {
+            let observed = Observed::of(name, |_| "7".to_owned());
+            observed.number.or(observed.first).is_some()
+        };
+        let names: Vec<&str> = types.split(' ').chain([""]).filter(is_number).collect();
+        assert_eq!((RULE, names), (2, vec!["FT", "NM", "SN", "ST", "TX", ""]));
+    }
 
     #[test]
     fn a_range_has_limits_where_it_has_numbers() {

@@ -77,6 +77,23 @@ fn a_result_is_a_number_only_where_it_is_one() {
     assert_eq!(values, expected);
     // The second order has neither the ORC nor the time of the first.
     assert!(found[10].starts_with(&format!("{patient} filler_number=F2 number=8")), "{}", found[10]);
+    // Digits are a number only in a type that may hold one. An OBX-2 that is absent or null says nothing against it.
+    for (value_type, value, expected) in [
+        ("DT", "20260903", "value_type=DT repetition=1 value=20260903"),
+        ("TS", "202609031200", "value_type=TS repetition=1 value=202609031200"),
+        ("DTM", "20260903120000.5", "value_type=DTM repetition=1 value=20260903120000.5"),
+        ("TM", "1200", "value_type=TM repetition=1 value=1200"),
+        ("CX", "4711^^^LAB", "value_type=CX repetition=1 value=4711"),
+        ("NR", "1^5", "value_type=NR repetition=1 value=1"),
+        ("TX", "<5", "value_type=TX repetition=1 value=<5 comparator=< value_number=5"),
+        ("FT", "7", "value_type=FT repetition=1 value=7 value_number=7"),
+        ("", "6.3", "repetition=1 value=6.3 value_number=6.3"),
+        ("\"\"", "6.3", "repetition=1 value=6.3 value_number=6.3"),
+    ] {
+        let text = format!("MSH|^~\\&|LAB\rOBX|1|{value_type}|1||{value}|||||||||20260102\r");
+        let time = "time=20260102 time_local=2026-01-02T00:00:00 time_precision=day time_from=OBX-14";
+        assert_eq!(shown(Table::Observations, &text), [format!("number=1 set_id=1 code=1 {expected} {time}")]);
+    }
 }
 
 #[test]
