@@ -155,11 +155,6 @@ impl Mapping {
         Self { schema, ..self }
     }
 
-    /// The schema whose names it uses.
-    pub fn schema(&self) -> &'static Schema {
-        self.schema
-    }
-
     /// All that decides what the typed tables have of a message, as one text. What was made by another text may have other rows, or other
     /// values under the same columns.
     pub fn made_by(&self) -> String {

@@ -19,21 +19,19 @@ impl Digest {
         self.stored += 1;
     }
 
-    /// The text that the progress keeps. It also names the columns, so that a new version of them is a change.
+    /// The text that the progress keeps. It also has what [`of_columns`] gives, so that another mapping is a change.
     pub(crate) fn text(&self, columns: &str) -> String {
         format!("{}-{:032x}-{columns}", self.stored, self.sum)
     }
 }
 
-/// The columns of all tables, in a few letters.
+/// The columns of all tables, and all that decides what is in them, in a few letters.
 pub(crate) fn of_columns(mapping: &Mapping) -> String {
     let columns = Table::ALL.iter().flat_map(|table| {
         let names = mapping.columns(*table).into_iter().map(|it| format!("{} {:?} {}", it.name, it.kind, it.source));
         std::iter::once(table.name().to_owned()).chain(names)
     });
-    let schema = mapping.schema().lines();
-    // The names of its fields are values of the table `fields`.
-    let columns: Vec<String> = columns.chain((!schema.is_empty()).then(|| schema.to_owned())).collect();
+    let columns: Vec<String> = columns.chain([mapping.made_by()]).collect();
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     let text = format!("{:032x}", first_bytes(&columns));
     text.get(..8).unwrap_or_default().to_owned()
@@ -51,6 +49,8 @@ fn first_bytes(texts: &[&str]) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::files::tests::entry;
 
@@ -73,5 +73,40 @@ mod tests {
         assert_eq!(of_columns(standard).len(), 8);
         let schema = hl7::Schema::read("[ZPI]\nname = \"Own\"\nfields = [{ position = 1, name = \"Language\" }]\n").unwrap();
         assert_ne!(of_columns(&standard.clone().with_schema(schema)), of_columns(standard));
+    }
+
+    #[test]
+    fn a_digest_changes_with_what_a_mapping_takes_into_the_same_columns() {
+        let written = |row: &str, column: &str| {
+            let text = format!(
+                "version = 1\n[observations]\nrow = \"OBX\"\n{row}\ncolumns = [\n  {{ name = \"a\", {column}, source = \"x\" }},\n]\n"
+            );
+            Mapping::read(&text).unwrap()
+        };
+        let (each, from) = ("each = \"OBX-5\"", "from = \"OBX-3.1\"");
+        let mappings = [
+            written(each, from),
+            written("", from),
+            written("each = \"OBX-8\"", from),
+            written("alone = \"OBR\"", from),
+            written("each = \"OBX-5\"\nonly = [\"ED\"]", from),
+            written("each = \"OBX-5\"\nonly = [\"ED\", \"RP\"]", from),
+            written(each, "from = \"OBX-3.2\""),
+            written(each, "from = \"OBX-3.1.2\""),
+            written(each, "from = \"OBX-3.1 else OBX-4.1\""),
+            written(each, "from = \"OBX-3.1\", take = \"all\""),
+            written(each, "derived = \"value\""),
+            written(each, "derived = \"value_text\""),
+        ];
+        let columns = mappings.iter().map(|it| it.columns(Table::Observations));
+        assert!(columns.clone().all(|it| Some(it) == columns.clone().next()), "the columns are the same");
+        let digests: BTreeSet<String> = mappings.iter().map(of_columns).collect();
+        assert_eq!(digests.len(), mappings.len());
+        // Reading dictionaries changes nothing.
+        let schema = hl7::Schema::read("[ZPI]\nname = \"Own\"\nfields = [{ position = 1, name = \"Language\" }]\n").unwrap();
+        let named = written(each, from).with_schema(schema);
+        let before = of_columns(&named);
+        schema.dictionary("2.5.1");
+        assert_eq!(before, of_columns(&named));
     }
 }
