@@ -5,6 +5,10 @@ use std::time::Duration;
 use catalog::Catalog;
 use lambda_runtime::Error;
 
+/// A message takes less CPU with it than with the C library's (docs/BENCHMARKS.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let sdk = runtime::sdk_config(Duration::from_secs(4), Duration::from_secs(12)).await;

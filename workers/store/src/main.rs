@@ -12,6 +12,10 @@ use runtime::client;
 use seal::Opener;
 use store::{LakeWriter, Patients, Store};
 
+/// A message takes less CPU with it than with the C library's (docs/BENCHMARKS.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let sdk = runtime::sdk_config(Duration::from_secs(8), Duration::from_secs(15)).await;

@@ -8,6 +8,10 @@ use runtime::client;
 use seal::Sealer;
 use submit::{BatchTimes, Submit};
 
+/// A message takes less CPU with it than with the C library's (docs/BENCHMARKS.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     // API Gateway waits for 30 seconds, and there are at most three calls one after the other.
