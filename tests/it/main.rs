@@ -27,6 +27,7 @@ mod cognito;
 mod connections;
 mod console;
 mod contract;
+mod costs;
 mod deduplicate;
 mod discard;
 mod documents;
