@@ -118,6 +118,8 @@ mod tests {
         };
         let names: Vec<&str> = types.split(' ').chain([""]).filter(is_number).collect();
         assert_eq!((RULE, names), (2, vec!["FT", "NM", "SN", "ST", "TX", ""]));
+        let made_by = crate::Mapping::standard().unwrap().made_by();
+        assert!(made_by.starts_with(&format!("numbers {RULE}\n")), "the version makes another digest");
     }
 
     #[test]
