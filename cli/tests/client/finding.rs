@@ -223,5 +223,18 @@ async fn messages_are_exported_as_tables_under_the_users_own_credentials() {
     let ended = person.run(&["export", "--to", "rest.ndjson", "--table", "raw"]).expect(1, "4 messages, 4 rows.");
     assert!(ended.stderr.contains(&format!("1 messages are gone or do not match their records: {}", ids[1])), "{}", ended.stderr);
     assert!(person.path("rest.ndjson").exists());
+
+    // Where no message can be read, the right may be missing, and there is no file.
+    for object in listed.contents() {
+        let versions =
+            s3.list_object_versions().bucket(&person.outputs.bucket).prefix(object.key().unwrap()).send().await.unwrap();
+        for version in versions.versions() {
+            let (key, version) = (version.key().unwrap(), version.version_id().unwrap());
+            s3.delete_object().bucket(&person.outputs.bucket).key(key).version_id(version).send().await.unwrap();
+        }
+    }
+    let none = ["export", "--to", "none.ndjson", "--table", "raw"];
+    person.run(&none).expect(1, "needs s3:GetObject").expect(1, &format!("S3 refuses message {}", ids[0]));
+    assert!(!person.path("none.ndjson").exists());
     person.run(&["export", "--to", "rows.txt"]).expect(2, "ends in none of .parquet, .csv");
 }

@@ -11,6 +11,7 @@ use tables::{Column, ParquetFile, Row};
 
 use super::catalog::{Position, Selection};
 use super::format::Format;
+use super::lake::Object;
 use crate::error::Misused;
 use crate::output::{for_people, is_broken_pipe, json_text};
 use client::private_file;
@@ -46,6 +47,9 @@ pub(crate) struct Checkpoint {
     pub(crate) rows: u64,
     /// The ids of messages that could not be read.
     pub(crate) failed: Vec<String>,
+    /// The newest message that was readable.
+    #[serde(default)]
+    pub(crate) readable: Option<Object>,
 }
 
 /// The target of an export.
@@ -109,6 +113,7 @@ impl Parts {
             messages: 0,
             rows: 0,
             failed: Vec::new(),
+            readable: None,
         };
         let mut parts = Self { target, format, columns, checkpoint: begun, written: Vec::new(), has_header: false, stdout: None };
         let Some(folder) = parts.folder() else { return Ok(parts) };
