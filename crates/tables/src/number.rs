@@ -66,12 +66,13 @@ impl Observed {
     }
 }
 
-/// A number as HL7 writes one (NM, HL7 2.5.1 §2.A.46), and nothing else that a computer would take for one.
+/// A number as HL7 writes one (NM, HL7 2.5.1 §2.A.46), and nothing else that a computer would take for one. Hundreds of digits are none:
+/// they would be infinite.
 pub(crate) fn number(text: &str) -> Option<f64> {
     let text = text.trim();
     let is_plain =
         text.bytes().all(|it| it.is_ascii_digit() || b"+-.".contains(&it)) && text.bytes().any(|it| it.is_ascii_digit());
-    text.parse().ok().filter(|_| is_plain)
+    text.parse().ok().filter(|it: &f64| is_plain && it.is_finite())
 }
 
 /// The limits of a reference range (HL7 2.5.1 §7.4.2.7): `135-145`, `<5`, `>=3`. What is in words has none.
@@ -106,6 +107,11 @@ pub(crate) fn document_bytes(encoding: &str, data: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_number_is_infinite() {
+        assert_eq!((number(&"1".repeat(400)), number("-1.5e3"), number("1.50")), (None, None, Some(1.5)));
+    }
 
     /// Whoever changes this list raises the version.
     #[test]
