@@ -138,10 +138,12 @@ impl Metering {
     }
 }
 
-/// `lake` of `lake-pipeline-submit`.
+/// `lake` of `lake-pipeline-submit`. A name with `-pipeline` in it ends before that, because the alarms and the dashboard of
+/// `infra/pipeline.yaml` cut it there.
 fn stage_of<'a>(function: &'a str, worker: &str) -> &'a str {
     let stack = function.strip_suffix(worker).and_then(|rest| rest.strip_suffix('-')).unwrap_or(function);
-    ["-pipeline", "-api", "-identity", "-tables"].iter().find_map(|suffix| stack.strip_suffix(suffix)).unwrap_or(stack)
+    let name = ["-api", "-identity", "-tables"].iter().find_map(|suffix| stack.strip_suffix(suffix)).unwrap_or(stack);
+    name.split_once("-pipeline").map_or(name, |(before, _)| before)
 }
 
 /// The metrics of a worker's line.
@@ -288,6 +290,9 @@ mod tests {
         assert_eq!(stage_of("my-lake-pipeline-submit", "submit"), "my-lake");
         assert_eq!(stage_of("my-lake-api-authorize", "authorize"), "my-lake");
         assert_eq!(stage_of("my-lake-tables-tables", "tables"), "my-lake");
+        // `!Select [0, !Split ["-pipeline", !Ref AWS::StackName]]` of the templates, for the deployment `hl7-pipeline`.
+        assert_eq!(stage_of("hl7-pipeline-pipeline-submit", "submit"), "hl7");
+        assert_eq!(stage_of("hl7-pipeline-api-authorize", "authorize"), "hl7");
         assert_eq!(stage_of("clinic-authorizer", "authorize"), "clinic-authorizer");
     }
 
