@@ -160,13 +160,7 @@ mod tests {
     #[test]
     fn a_deployment_has_a_name_that_a_bucket_can_have() {
         assert!(stack_name("sluice-test2").is_ok());
-        for bad in [
-            "",
-            "Sluice",
-            "2sluice",
-            "sluice-",
-            "a_b",
-            "a-name-that-is-longer-than-24"] {
+        for bad in ["", "Sluice", "2sluice", "sluice-", "a_b", "a-name-that-is-longer-than-24"] {
             assert!(stack_name(bad).is_err(), "{bad}");
         }
     }
