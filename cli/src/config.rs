@@ -1,5 +1,6 @@
 //! The settings file, which applies to all commands. The environment overrides it, and the command line overrides both.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -42,13 +43,13 @@ pub(crate) fn command() -> Result<clap::Command> {
         ("SLUICE_CONCURRENCY", settings.concurrency.map(|it| it.to_string())),
         ("SLUICE_SCHEMA", settings.schema.map(|it| it.display().to_string())),
     ];
-    let variable = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let given: Vec<(&str, String)> =
-        texts.into_iter().filter_map(|(name, value)| Some((name, variable(name).or(value)?))).collect();
+    let value = |name, of_file: Option<String>| std::env::var_os(name).or(of_file.map(OsString::from));
+    let given: Vec<(&str, OsString)> =
+        texts.into_iter().filter_map(|(name, of_file)| Some((name, value(name, of_file)?))).collect();
     Ok(with_defaults(Cli::command(), &given))
 }
 
-fn with_defaults(command: clap::Command, given: &[(&str, String)]) -> clap::Command {
+fn with_defaults(command: clap::Command, given: &[(&str, OsString)]) -> clap::Command {
     let command = command.mut_args(|arg| {
         let variable = arg.get_env().and_then(|name| name.to_str()).unwrap_or_default();
         match given.iter().find(|(name, _)| *name == variable) {

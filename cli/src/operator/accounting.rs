@@ -278,5 +278,9 @@ mod tests {
             assert_eq!(is_meant(&change, &Of::Institute(institute.parse().unwrap())), is_changed, "{institute}");
         }
         assert!(!is_meant(&all, &Of::Person("s".to_owned())));
+        // A line has the beginning of a long subject.
+        let subject = "s".repeat(300);
+        let read = line(json!({ "worker": "fetch", "subject": runtime::logged_subject(&subject) }));
+        assert!(is_meant(&read, &Of::Person(subject)));
     }
 }
